@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The one matrix product that the tiled kernel is built from, and the two oneDNN interfaces that provide it.
+#ifndef HEADLIGHT_CORE_ATTENTION_GEMM_H_
+#define HEADLIGHT_CORE_ATTENTION_GEMM_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+
+#include "absl/status/status.h"
+
+namespace headlight {
+
+// C[rows, n] = A[rows, k] B[k, n], or C += A B. All f32 and row-major; lda, ldb, ldc are elements between
+// rows.
+struct GemmShape {
+  int64_t n = 0;
+  int64_t k = 0;
+  int64_t lda = 0;
+  int64_t ldb = 0;
+  int64_t ldc = 0;
+  bool accumulate = false;
+};
+
+// A product of one shape, with any number of rows. Everything is compiled in the constructor, nothing on a
+// call. The bits of a row of C depend on that row of A and on B alone: not on the other rows nor on how many
+// there are. Immutable and thread-safe. Runs on the calling thread. The constructor and Run may throw
+// dnnl::error.
+class Gemm {
+ public:
+  virtual ~Gemm() = default;
+  // `scratch` holds at least scratch_bytes(), aligned to 64, used by one call at a time.
+  virtual void Run(int64_t rows, const float* a, const float* b, float* c, std::byte* scratch) const = 0;
+  virtual int64_t scratch_bytes() const = 0;
+};
+
+// One way to make them.
+struct GemmProvider {
+  const char* kernel_name;  // of the tiled kernel that is built on it
+  // OK, or UNIMPLEMENTED with the sentence why this build or CPU has no such product.
+  absl::Status (*Available)();
+  std::unique_ptr<const Gemm> (*Make)(const GemmShape& shape);
+};
+
+extern const GemmProvider kBrgemmProvider;  // ukernel.cc: oneDNN's BRGeMM ukernels
+extern const GemmProvider kMatmulProvider;  // matmul.cc: oneDNN's matmul primitive
+
+}  // namespace headlight
+
+#endif  // HEADLIGHT_CORE_ATTENTION_GEMM_H_

@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What a kernel is to the rest of the core: a way to compute the whole layer, chosen once when a model is
+// loaded.
+#ifndef HEADLIGHT_CORE_ATTENTION_KERNEL_H_
+#define HEADLIGHT_CORE_ATTENTION_KERNEL_H_
+
+#include <memory>
+#include <span>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "core/attention/batch.h"
+#include "core/attention/config.h"
+#include "core/attention/weights.h"
+#include "core/runtime/compute_arena.h"
+
+namespace headlight {
+
+// Scratch memory of one call at a time. Made by a kernel, understood by that kernel only.
+class Workspace {
+ public:
+  virtual ~Workspace() = default;
+};
+
+// A layer packed for one way of computing it. Immutable and thread-safe; Run needs a workspace per concurrent
+// call.
+class AttentionKernel {
+ public:
+  virtual ~AttentionKernel() = default;
+  virtual std::string name() const = 0;
+  virtual std::unique_ptr<Workspace> NewWorkspace(const ComputeArena& arena) const = 0;
+  // `batch` is valid. Errors as MultiHeadAttention::Forward. May throw dnnl::error and std::bad_alloc.
+  virtual absl::Status Run(const AttentionBatch& batch, ComputeArena& arena, Workspace& workspace) const = 0;
+};
+
+// One row of the kernel table.
+struct KernelEntry {
+  const char* name;
+  const char* description;
+  // OK, or UNIMPLEMENTED with a sentence that says why this build, CPU or layer cannot use the kernel.
+  absl::Status (*Accepts)(const AttentionConfig& config, const AttentionWeights& weights);
+  // Packs the weights. Called only after Accepts said OK. May throw dnnl::error and std::bad_alloc.
+  std::unique_ptr<const AttentionKernel> (*Create)(const AttentionConfig& config,
+                                                   const AttentionWeights& weights);
+};
+
+// All kernels, fastest first.
+std::span<const KernelEntry> KernelTable();
+
+}  // namespace headlight
+
+#endif  // HEADLIGHT_CORE_ATTENTION_KERNEL_H_

@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "core/attention/multi_head_attention.h"
+
+#include <exception>
+#include <new>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "core/attention/row_ops.h"
+#include "core/base/status_macros.h"
+
+namespace headlight {
+namespace {
+
+absl::Status CheckKernelName(const std::string& name) {
+  std::vector<std::string> names;
+  for (const KernelEntry& entry : KernelTable()) {
+    if (name.empty() || name == entry.name) return absl::OkStatus();
+    names.emplace_back(entry.name);
+  }
+  return absl::InvalidArgumentError(
+      absl::StrCat("kernel: got '", name, "', wanted one of: ", absl::StrJoin(names, ", ")));
+}
+
+// The first kernel of the table that has the wanted name (any, if empty) and accepts the layer.
+absl::StatusOr<const KernelEntry*> ChooseKernel(const std::string& name, const AttentionConfig& config,
+                                                const AttentionWeights& weights) {
+  HEADLIGHT_RETURN_IF_ERROR(CheckKernelName(name));
+  std::vector<std::string> refusals;
+  for (const KernelEntry& entry : KernelTable()) {
+    if (!name.empty() && name != entry.name) continue;
+    const absl::Status accepted = entry.Accepts(config, weights);
+    if (accepted.ok()) return &entry;
+    refusals.push_back(absl::StrCat(entry.name, ": ", std::string(accepted.message())));
+  }
+  return absl::UnimplementedError(
+      absl::StrCat("no kernel takes this layer (", absl::StrJoin(refusals, "; "), ")"));
+}
+
+// oneDNN and the containers of a kernel report failure by exceptions; none crosses the core's interface.
+template <typename Body>
+absl::Status CatchExceptions(const Body& body) {
+  try {
+    return body();
+  } catch (const std::bad_alloc&) {
+    return absl::ResourceExhaustedError("out of memory");
+  } catch (const std::exception& error) {
+    return absl::InternalError(absl::StrCat("attention kernel failed: ", error.what()));
+  }
+}
+
+}  // namespace
+
+MultiHeadAttention::MultiHeadAttention(AttentionConfig config, int64_t num_parameters,
+                                       std::unique_ptr<const AttentionKernel> kernel)
+    : config_(std::move(config)), num_parameters_(num_parameters), kernel_(std::move(kernel)) {}
+
+absl::StatusOr<MultiHeadAttention> MultiHeadAttention::Create(const AttentionConfig& config,
+                                                              const AttentionWeights& weights,
+                                                              const std::string& kernel_name) {
+  HEADLIGHT_RETURN_IF_ERROR(config.Validate());
+  const AttentionConfig resolved = config.Resolved();
+  HEADLIGHT_RETURN_IF_ERROR(weights.Validate(resolved));
+  MatchSimdToOneDnn();
+  HEADLIGHT_ASSIGN_OR_RETURN(const KernelEntry* entry, ChooseKernel(kernel_name, resolved, weights));
+  std::unique_ptr<const AttentionKernel> kernel;
+  HEADLIGHT_RETURN_IF_ERROR(CatchExceptions([&] {
+    kernel = entry->Create(resolved, weights);
+    return absl::OkStatus();
+  }));
+  return MultiHeadAttention(resolved, weights.NumParameters(), std::move(kernel));
+}
+
+std::string MultiHeadAttention::IsaName() {
+  MatchSimdToOneDnn();
+  return SimdTargetName();
+}
+
+absl::Status MultiHeadAttention::Forward(const AttentionBatch& batch, ComputeArena& arena,
+                                         Workspace& workspace) const {
+  HEADLIGHT_RETURN_IF_ERROR(batch.Validate(config_));
+  return CatchExceptions([&] { return kernel_->Run(batch, arena, workspace); });
+}
+
+}  // namespace headlight

@@ -1,0 +1,248 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "core/attention/reference.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdlib>
+#include <cstring>
+#include <limits>
+#include <numeric>
+#include <utility>
+
+namespace headlight {
+namespace {
+
+constexpr double kForbidden = -std::numeric_limits<double>::infinity();
+
+// Rows [begin, end) of x [*, in] times w [in, out], plus bias [out] unless empty: [end - begin, out].
+std::vector<double> Project(const MatrixView& x, int64_t begin, int64_t end, const std::vector<float>& w,
+                            int64_t out, const std::vector<float>& bias) {
+  std::vector<double> y((end - begin) * out, 0.0);
+  for (int64_t row = begin; row < end; ++row) {
+    double* y_row = y.data() + (row - begin) * out;
+    for (int64_t i = 0; i < x.cols; ++i) {
+      for (int64_t o = 0; o < out; ++o) y_row[o] += static_cast<double>(x.Row(row)[i]) * w[i * out + o];
+    }
+    for (size_t o = 0; o < bias.size(); ++o) y_row[o] += bias[o];
+  }
+  return y;
+}
+
+// Whether, and by how much, the explicit mask of one sequence changes a score: what to add, kForbidden to
+// forbid.
+double MaskTerm(const MaskView& mask, int64_t head, int64_t query, int64_t key) {
+  if (mask.empty()) return 0.0;
+  const int64_t element = head * mask.head_stride + query * mask.query_stride + key;
+  const char* address = static_cast<const char*>(mask.data) + element * SizeOf(mask.dtype);
+  if (mask.dtype == DType::kBool) return *address != 0 ? 0.0 : kForbidden;
+  float term;
+  std::memcpy(&term, address, sizeof(term));
+  return term;
+}
+
+// The k and v of one sequence with the appended keys, each [kv_len, kv_width].
+struct KeysAndValues {
+  int64_t kv_len = 0;
+  std::vector<double> k;
+  std::vector<double> v;
+
+  void Append(const std::vector<float>& key, const std::vector<float>& value) {
+    k.insert(k.end(), key.begin(), key.end());
+    v.insert(v.end(), value.begin(), value.end());
+    ++kv_len;
+  }
+};
+
+KeysAndValues ProjectKeysAndValues(const AttentionConfig& config, const AttentionWeights& weights,
+                                   const AttentionBatch& batch, int64_t sequence) {
+  const int64_t begin = batch.cu_kv_lens[sequence];
+  const int64_t end = batch.cu_kv_lens[sequence + 1];
+  const int64_t kv_width = config.kv_width();
+  KeysAndValues kv;
+  kv.kv_len = end - begin;
+  kv.k = Project(batch.key, begin, end, weights.wk, kv_width, weights.bk);
+  kv.v = Project(batch.value, begin, end, weights.wv, kv_width, weights.bv);
+  if (!weights.bias_k.empty()) kv.Append(weights.bias_k, weights.bias_v);
+  const std::vector<float> zeros(kv_width, 0.0f);
+  if (config.add_zero_attn) kv.Append(zeros, zeros);
+  return kv;
+}
+
+// Turns scores into probabilities in place; forbidden keys get 0, and so do all keys when none is allowed. A
+// score that is NaN or +inf makes the whole row NaN.
+void Softmax(double* row, const std::vector<bool>& allowed) {
+  double max = kForbidden;
+  for (size_t j = 0; j < allowed.size(); ++j) {
+    if (allowed[j]) max = std::max(max, row[j]);
+  }
+  double sum = 0.0;
+  for (size_t j = 0; j < allowed.size(); ++j) {
+    row[j] = allowed[j] ? std::exp(row[j] - max) : 0.0;
+    sum += row[j];
+  }
+  for (size_t j = 0; j < allowed.size(); ++j) {
+    if (allowed[j]) row[j] /= sum;
+  }
+}
+
+// One sequence of a batch on its way through the layer.
+class SequenceReference {
+ public:
+  SequenceReference(const AttentionConfig& config, const AttentionWeights& weights,
+                    const AttentionBatch& batch, int64_t sequence)
+      : config_(config), weights_(weights), batch_(batch), sequence_(sequence) {}
+
+  ReferenceResult Run() {
+    // 1. Projections: q [q_len, num_heads * head_dim], k and v [kv_len, num_kv_heads * head_dim].
+    const int64_t q_begin = batch_.cu_q_lens[sequence_];
+    const int64_t q_end = batch_.cu_q_lens[sequence_ + 1];
+    q_ = Project(batch_.query, q_begin, q_end, weights_.wq, config_.q_width(), weights_.bq);
+    kv_ = ProjectKeysAndValues(config_, weights_, batch_, sequence_);
+    result_.q_len = batch_.q_len(sequence_);
+    result_.kv_len = kv_.kv_len;
+    result_.own_kv_len = batch_.kv_len(sequence_);
+
+    // 2. Attention weights [num_heads, q_len, kv_len] and what they collect, [q_len, num_heads * head_dim].
+    result_.weights.resize(config_.num_heads * result_.q_len * result_.kv_len);
+    attended_.assign(result_.q_len * config_.q_width(), 0.0);
+    for (int64_t head = 0; head < config_.num_heads; ++head) {
+      for (int64_t query = 0; query < result_.q_len; ++query) Attend(head, query);
+    }
+
+    // 3. Output projection [q_len, embed_dim].
+    ProjectOutput();
+    return std::move(result_);
+  }
+
+ private:
+  void Attend(int64_t head, int64_t query) {
+    const int64_t kv_head = head / config_.heads_per_kv_head();
+    const int64_t head_dim = config_.head_dim;
+    const double* q = q_.data() + query * config_.q_width() + head * head_dim;
+    double* row = result_.weights.data() + (head * result_.q_len + query) * result_.kv_len;
+    double* attended = attended_.data() + query * config_.q_width() + head * head_dim;
+
+    std::vector<bool> allowed(result_.kv_len);
+    for (int64_t key = 0; key < result_.kv_len; ++key) {
+      const double* k = kv_.k.data() + key * config_.kv_width() + kv_head * head_dim;
+      const double mask_term = PositionAndMask(head, query, key);
+      allowed[key] = mask_term != kForbidden;
+      row[key] = *config_.scale * std::inner_product(q, q + head_dim, k, 0.0) + mask_term;
+    }
+    Softmax(row, allowed);
+    for (int64_t key = 0; key < result_.kv_len; ++key) {
+      if (!allowed[key]) continue;  // not 0 * v: a forbidden value may be infinite
+      const double* v = kv_.v.data() + key * config_.kv_width() + kv_head * head_dim;
+      for (int64_t i = 0; i < head_dim; ++i) attended[i] += row[key] * v[i];
+    }
+  }
+
+  // What to add to a score: kForbidden where the key's position or the explicit mask forbids it. Appended
+  // keys are beyond both.
+  double PositionAndMask(int64_t head, int64_t query, int64_t key) const {
+    if (key >= result_.own_kv_len) return 0.0;
+    const SequenceOptions& options = batch_.sequences[sequence_];
+    const KeyRange visible = VisibleKeys(options.visibility, query, result_.q_len, result_.own_kv_len);
+    if (key < visible.begin || key >= visible.end) return kForbidden;
+    return MaskTerm(options.mask, head, query, key);
+  }
+
+  void ProjectOutput() {
+    const int64_t q_width = config_.q_width();
+    const int64_t embed_dim = config_.embed_dim;
+    result_.output.assign(result_.q_len * embed_dim, 0.0);
+    for (int64_t row = 0; row < result_.q_len; ++row) {
+      double* y = result_.output.data() + row * embed_dim;
+      for (int64_t i = 0; i < q_width; ++i) {
+        for (int64_t o = 0; o < embed_dim; ++o)
+          y[o] += attended_[row * q_width + i] * weights_.wo[i * embed_dim + o];
+      }
+      for (size_t o = 0; o < weights_.bo.size(); ++o) y[o] += weights_.bo[o];
+    }
+  }
+
+  const AttentionConfig& config_;
+  const AttentionWeights& weights_;
+  const AttentionBatch& batch_;
+  const int64_t sequence_;
+  std::vector<double> q_;
+  KeysAndValues kv_;
+  std::vector<double> attended_;
+  ReferenceResult result_;
+};
+
+const double* WeightsRow(const ReferenceResult& result, int64_t head, int64_t query) {
+  return result.weights.data() + (head * result.q_len + query) * result.kv_len;
+}
+
+// Adds one query's weights p [kv_len] to the sums of `summary`.
+void AddQuery(const ReferenceResult& result, int64_t query, const double* p, HeadSummary& summary) {
+  const int64_t position = query + result.own_kv_len - result.q_len;
+  double max = 0.0;
+  double sum_of_squares = 0.0;
+  for (int64_t key = 0; key < result.kv_len; ++key) {
+    if (p[key] > 0) summary.entropy_nats -= p[key] * std::log(p[key]);
+    if (key < result.own_kv_len)
+      summary.distance_tokens += p[key] * static_cast<double>(std::abs(position - key));
+    max = std::max(max, p[key]);
+    sum_of_squares += p[key] * p[key];
+    summary.received_mass[key] += p[key];
+  }
+  summary.max_weight += max;
+  summary.effective_support += 1.0 / sum_of_squares;
+  summary.first_token_mass += p[0];
+  if (position >= 0) summary.self_mass += p[position];
+}
+
+}  // namespace
+
+std::vector<ReferenceResult> ReferenceAttention(const AttentionConfig& config,
+                                                const AttentionWeights& weights,
+                                                const AttentionBatch& batch) {
+  std::vector<ReferenceResult> results;
+  for (int64_t sequence = 0; sequence < batch.num_sequences(); ++sequence) {
+    results.push_back(SequenceReference(config, weights, batch, sequence).Run());
+  }
+  return results;
+}
+
+std::vector<double> MeanWeights(const ReferenceResult& result, int64_t num_heads) {
+  const int64_t map_size = result.q_len * result.kv_len;
+  std::vector<double> mean(map_size, 0.0);
+  for (int64_t head = 0; head < num_heads; ++head) {
+    for (int64_t i = 0; i < map_size; ++i) mean[i] += result.weights[head * map_size + i] / num_heads;
+  }
+  return mean;
+}
+
+TopKeys TopK(const ReferenceResult& result, int64_t head, int64_t query, int64_t k) {
+  const double* p = WeightsRow(result, head, query);
+  TopKeys top;
+  top.keys.resize(result.kv_len);
+  std::iota(top.keys.begin(), top.keys.end(), int64_t{0});
+  std::stable_sort(top.keys.begin(), top.keys.end(), [p](int64_t a, int64_t b) { return p[a] > p[b]; });
+  top.keys.resize(std::min(k, result.kv_len));
+  for (int64_t key : top.keys) top.weights.push_back(p[key]);
+  return top;
+}
+
+HeadSummary Summarize(const ReferenceResult& result, int64_t head, int64_t query_begin, int64_t query_end) {
+  HeadSummary summary;
+  summary.received_mass.assign(result.kv_len, 0.0);
+  int64_t num_queries = 0;
+  for (int64_t query = query_begin; query < query_end; ++query) {
+    const double* p = WeightsRow(result, head, query);
+    if (std::all_of(p, p + result.kv_len, [](double weight) { return weight == 0; }))
+      continue;  // no allowed key
+    AddQuery(result, query, p, summary);
+    ++num_queries;
+  }
+  if (num_queries == 0) return summary;
+  for (double* sum : {&summary.entropy_nats, &summary.distance_tokens, &summary.max_weight,
+                      &summary.self_mass, &summary.first_token_mass, &summary.effective_support}) {
+    *sum /= static_cast<double>(num_queries);
+  }
+  return summary;
+}
+
+}  // namespace headlight

@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What attention means here, in plain loops and double precision. Every kernel is tested against this file;
+// nothing is fast in it and nothing is shared with the kernels but the description of the batch.
+//
+// For each sequence, head h, query i and key j, with g = h / (num_heads / num_kv_heads):
+//
+//   q[i] = Xq[i] Wq + bq      k[j] = Xk[j] Wk + bk      v[j] = Xv[j] Wv + bv        head h: columns of that
+//   head s[h][i][j] = scale * q[i][h] . k[j][g] + mask[h][i][j] p[h][i][j] = exp(s[h][i][j] - max_j s) /
+//   sum_j exp(...)      over the allowed keys; 0 for the others y[i]       = concat over h (sum_j p[h][i][j]
+//   v[j][g]) Wo + bo
+//
+// A key is allowed when it is visible (batch.h: VisibleKeys), its boolean mask is true and its additive mask
+// is not -inf. A query with no allowed key has p = 0 and attends to nothing: y = bo. bias_k/bias_v and
+// add_zero_attn append keys that every query sees, as torch.nn.MultiheadAttention does, in this order, after
+// the sequence's own.
+#ifndef HEADLIGHT_CORE_ATTENTION_REFERENCE_H_
+#define HEADLIGHT_CORE_ATTENTION_REFERENCE_H_
+
+#include <cstdint>
+#include <vector>
+
+#include "core/attention/batch.h"
+#include "core/attention/config.h"
+#include "core/attention/weights.h"
+
+namespace headlight {
+
+// The results of one sequence, all row-major.
+struct ReferenceResult {
+  int64_t q_len = 0;
+  int64_t kv_len = 0;           // appended keys included
+  int64_t own_kv_len = 0;       // the sequence's own keys; the appended ones come after them
+  std::vector<double> output;   // [q_len, embed_dim]
+  std::vector<double> weights;  // [num_heads, q_len, kv_len]
+};
+
+// One entry per sequence of the batch; `config` resolved, batch.output and the sequences' sinks are not used.
+std::vector<ReferenceResult> ReferenceAttention(const AttentionConfig& config,
+                                                const AttentionWeights& weights, const AttentionBatch& batch);
+
+// Mean over the heads, [q_len, kv_len].
+std::vector<double> MeanWeights(const ReferenceResult& result, int64_t num_heads);
+
+// The largest weights of one row (head, query), best first; equal weights in the order of their keys.
+struct TopKeys {
+  std::vector<int64_t> keys;
+  std::vector<double> weights;
+};
+TopKeys TopK(const ReferenceResult& result, int64_t head, int64_t query, int64_t k);
+
+// How one head attends, averaged over the queries [query_begin, query_end) that have an allowed key
+// (received_mass is a sum over them); all zero if none has. Appended keys stand at no position: they count in
+// everything but distance_tokens, self_mass and first_token_mass.
+struct HeadSummary {
+  double entropy_nats = 0;            // -sum p ln p
+  double distance_tokens = 0;         // sum p |position(i) - j|, position as in batch.h
+  double max_weight = 0;              // max p
+  double self_mass = 0;               // p at the query's own position; 0 where there is no such key
+  double first_token_mass = 0;        // p at key 0
+  double effective_support = 0;       // 1 / sum p^2
+  std::vector<double> received_mass;  // [kv_len], sum over the queries of p
+};
+HeadSummary Summarize(const ReferenceResult& result, int64_t head, int64_t query_begin, int64_t query_end);
+
+}  // namespace headlight
+
+#endif  // HEADLIGHT_CORE_ATTENTION_REFERENCE_H_

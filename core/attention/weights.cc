@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "core/attention/weights.h"
+
+#include <cmath>
+#include <initializer_list>
+#include <random>
+#include <string>
+
+#include "absl/strings/str_cat.h"
+#include "core/base/status_macros.h"
+
+namespace headlight {
+namespace {
+
+enum class Presence { kRequired, kOptional };
+
+absl::Status CheckSize(const std::string& name, const std::vector<float>& tensor, int64_t rows, int64_t cols,
+                       Presence presence) {
+  const int64_t got = static_cast<int64_t>(tensor.size());
+  if (got == rows * cols || (got == 0 && presence == Presence::kOptional)) return absl::OkStatus();
+  const std::string shape =
+      rows == 1 ? absl::StrCat("[", cols, "]") : absl::StrCat("[", rows, ", ", cols, "]");
+  return absl::InvalidArgumentError(
+      absl::StrCat(name, ": got ", got, " elements, wanted ", rows * cols, " of shape ", shape));
+}
+
+absl::Status CheckMatrix(const std::string& name, const std::vector<float>& tensor, int64_t rows,
+                         int64_t cols) {
+  return CheckSize(name, tensor, rows, cols, Presence::kRequired);
+}
+
+absl::Status CheckBias(const std::string& name, const std::vector<float>& tensor, int64_t cols) {
+  return CheckSize(name, tensor, 1, cols, Presence::kOptional);
+}
+
+// Uniform f32 numbers in [-bound, bound), the same bits everywhere: the standard fixes the twister's output,
+// and the arithmetic rounds once. A draw's top 24 bits make a multiple of 2^-23 in [-1, 1); times a bound
+// that is itself an f32 the product has at most 48 significant bits, so it is exact in double and only the
+// conversion back rounds.
+class UniformSource {
+ public:
+  explicit UniformSource(uint64_t seed) : twister_(seed) {}
+
+  std::vector<float> Draw(int64_t size, float bound) {
+    std::vector<float> values(size);
+    for (float& value : values) {
+      const int64_t top_bits = static_cast<int64_t>(twister_() >> 40);
+      const double unit = static_cast<double>(top_bits - (int64_t{1} << 23)) * 0x1p-23;
+      value = static_cast<float>(unit * static_cast<double>(bound));
+    }
+    return values;
+  }
+
+ private:
+  std::mt19937_64 twister_;
+};
+
+// Glorot and Bengio 2010, equation 16. Division and square root are correctly rounded wherever IEEE 754
+// holds.
+float XavierBound(int64_t in, int64_t out) {
+  return static_cast<float>(std::sqrt(6.0 / static_cast<double>(in + out)));
+}
+
+constexpr float kBiasBound = 0.02f;
+
+}  // namespace
+
+absl::Status AttentionWeights::Validate(const AttentionConfig& config) const {
+  const int64_t q_width = config.q_width();
+  const int64_t kv_width = config.kv_width();
+  HEADLIGHT_RETURN_IF_ERROR(CheckMatrix("wq", wq, config.embed_dim, q_width));
+  HEADLIGHT_RETURN_IF_ERROR(CheckMatrix("wk", wk, config.kdim, kv_width));
+  HEADLIGHT_RETURN_IF_ERROR(CheckMatrix("wv", wv, config.vdim, kv_width));
+  HEADLIGHT_RETURN_IF_ERROR(CheckMatrix("wo", wo, q_width, config.embed_dim));
+  HEADLIGHT_RETURN_IF_ERROR(CheckBias("bq", bq, q_width));
+  HEADLIGHT_RETURN_IF_ERROR(CheckBias("bk", bk, kv_width));
+  HEADLIGHT_RETURN_IF_ERROR(CheckBias("bv", bv, kv_width));
+  HEADLIGHT_RETURN_IF_ERROR(CheckBias("bo", bo, config.embed_dim));
+  HEADLIGHT_RETURN_IF_ERROR(CheckBias("bias_k", bias_k, kv_width));
+  HEADLIGHT_RETURN_IF_ERROR(CheckBias("bias_v", bias_v, kv_width));
+  if (bias_k.empty() != bias_v.empty()) {
+    return absl::InvalidArgumentError(absl::StrCat(bias_k.empty() ? "bias_k" : "bias_v",
+                                                   ": got none, wanted ", kv_width, " elements as in ",
+                                                   bias_k.empty() ? "bias_v" : "bias_k"));
+  }
+  return absl::OkStatus();
+}
+
+int64_t AttentionWeights::NumParameters() const {
+  int64_t num_parameters = 0;
+  for (const std::vector<float>* tensor : {&wq, &wk, &wv, &wo, &bq, &bk, &bv, &bo, &bias_k, &bias_v}) {
+    num_parameters += static_cast<int64_t>(tensor->size());
+  }
+  return num_parameters;
+}
+
+AttentionWeights RandomWeights(const AttentionConfig& config, uint64_t seed) {
+  const int64_t q_width = config.q_width();
+  const int64_t kv_width = config.kv_width();
+  UniformSource source(seed);
+  const auto matrix = [&](int64_t in, int64_t out) { return source.Draw(in * out, XavierBound(in, out)); };
+  // The order of these lines is part of what a seed means.
+  AttentionWeights weights;
+  weights.wq = matrix(config.embed_dim, q_width);
+  weights.wk = matrix(config.kdim, kv_width);
+  weights.wv = matrix(config.vdim, kv_width);
+  weights.wo = matrix(q_width, config.embed_dim);
+  weights.bq = source.Draw(q_width, kBiasBound);
+  weights.bk = source.Draw(kv_width, kBiasBound);
+  weights.bv = source.Draw(kv_width, kBiasBound);
+  weights.bo = source.Draw(config.embed_dim, kBiasBound);
+  return weights;
+}
+
+}  // namespace headlight

@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "core/attention/work_plan.h"
+
+#include <algorithm>
+
+#include "core/attention/panels.h"
+#include "core/attention/row_ops.h"
+
+namespace headlight {
+namespace {
+
+// Items per thread below which their unequal lengths would leave threads idle at the end.
+constexpr int64_t kItemsPerThread = 4;
+
+int64_t BlockRows(const Visibility& visibility) {
+  const bool bounded = visibility.causal || visibility.window_left || visibility.window_right;
+  return bounded ? kBoundedQueryBlockRows : kQueryBlockRows;
+}
+
+}  // namespace
+
+void WorkPlan::Build(const AttentionBatch& batch, const AttentionConfig& config, int num_threads) {
+  groups.clear();
+  items.clear();
+  query_chunks.clear();
+  query_blocks.clear();
+  key_chunks.clear();
+  packed_key_row.clear();
+  max_packed_keys = 0;
+  max_kv_len = 0;
+  wants_mean = false;
+
+  for (int64_t first = 0; first < batch.num_sequences();) {
+    int64_t end = first + 1;
+    while (end < batch.num_sequences() && batch.cu_q_lens[end + 1] - batch.cu_q_lens[first] <= kGroupRows &&
+           batch.cu_kv_lens[end + 1] - batch.cu_kv_lens[first] <= kGroupRows) {
+      ++end;
+    }
+    AddGroup(batch, first, end);
+    first = end;
+  }
+
+  for (size_t group = 0; group < groups.size(); ++group) {
+    // A mean over heads is summed in the order of the heads, so one item takes them all.
+    bool group_wants_mean = false;
+    for (int64_t s = groups[group].first_sequence; s < groups[group].end_sequence; ++s) {
+      group_wants_mean |= batch.sequences[s].weights.mode == WeightsSink::Mode::kMean;
+    }
+    wants_mean |= group_wants_mean;
+    const int64_t step = group_wants_mean ? config.num_kv_heads : 1;
+    for (int64_t head = 0; head < config.num_kv_heads; head += step) {
+      items.push_back({static_cast<int64_t>(group), head, head + step});
+    }
+  }
+  split_items = static_cast<int64_t>(items.size()) < kItemsPerThread * num_threads;
+}
+
+void WorkPlan::AddGroup(const AttentionBatch& batch, int64_t first_sequence, int64_t end_sequence) {
+  SequenceGroup group{.first_sequence = first_sequence, .end_sequence = end_sequence};
+  int64_t packed_keys = 0;
+  for (int64_t s = first_sequence; s < end_sequence; ++s) {
+    packed_key_row.push_back(packed_keys);
+    packed_keys += RoundUpToLanes(batch.kv_len(s));
+    max_kv_len = std::max(max_kv_len, batch.kv_len(s));
+  }
+  max_packed_keys = std::max(max_packed_keys, packed_keys);
+
+  const auto first_block = static_cast<int64_t>(query_blocks.size());
+  AddQueryBlocks(batch, group);
+  AddQueryChunks(batch, group, first_block);
+  AddKeyChunks(batch, group);
+  groups.push_back(group);
+}
+
+void WorkPlan::AddQueryBlocks(const AttentionBatch& batch, const SequenceGroup& group) {
+  for (int64_t s = group.first_sequence; s < group.end_sequence; ++s) {
+    const int64_t block_rows = BlockRows(batch.sequences[s].visibility);
+    for (int64_t query = 0; query < batch.q_len(s); query += block_rows) {
+      query_blocks.push_back({s, query, std::min(block_rows, batch.q_len(s) - query)});
+    }
+  }
+}
+
+void WorkPlan::AddQueryChunks(const AttentionBatch& batch, SequenceGroup& group, int64_t first_block) {
+  group.first_query_chunk = static_cast<int64_t>(query_chunks.size());
+  const auto end_block = static_cast<int64_t>(query_blocks.size());
+  QueryChunk chunk{.first_row = batch.cu_q_lens[group.first_sequence], .first_block = first_block};
+  for (int64_t block = first_block; block < end_block; ++block) {
+    if (chunk.rows + query_blocks[block].rows > kProjectionRows) {
+      chunk.end_block = block;
+      query_chunks.push_back(chunk);
+      chunk = {.first_row = chunk.first_row + chunk.rows, .first_block = block};
+    }
+    chunk.rows += query_blocks[block].rows;
+  }
+  chunk.end_block = end_block;
+  query_chunks.push_back(chunk);
+  group.end_query_chunk = static_cast<int64_t>(query_chunks.size());
+}
+
+void WorkPlan::AddKeyChunks(const AttentionBatch& batch, SequenceGroup& group) {
+  group.first_key_chunk = static_cast<int64_t>(key_chunks.size());
+  const int64_t end_row = batch.cu_kv_lens[group.end_sequence];
+  int64_t sequence = group.first_sequence;
+  for (int64_t row = batch.cu_kv_lens[sequence]; row < end_row;) {
+    const KeyChunk chunk{row, std::min(kProjectionRows, end_row - row), sequence};
+    row += chunk.rows;
+    while (row < end_row && batch.cu_kv_lens[sequence + 1] <= row) ++sequence;
+    // Where the cut falls inside a sequence, move it back to the last whole panel: packing goes by panels.
+    const int64_t overhang = row < end_row ? (row - batch.cu_kv_lens[sequence]) % kPanelCols : 0;
+    row -= overhang;
+    key_chunks.push_back({chunk.first_row, chunk.rows - overhang, chunk.first_sequence});
+  }
+  group.end_key_chunk = static_cast<int64_t>(key_chunks.size());
+}
+
+}  // namespace headlight

@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// How the tiled kernel divides a batch: which sequences are worked on together, and in which pieces. Pieces
+// whose bounds touch the results (blocks of queries) depend on their sequence alone; everything else may
+// follow the batch and the number of threads.
+#ifndef HEADLIGHT_CORE_ATTENTION_WORK_PLAN_H_
+#define HEADLIGHT_CORE_ATTENTION_WORK_PLAN_H_
+
+#include <cstdint>
+#include <vector>
+
+#include "core/attention/batch.h"
+#include "core/attention/config.h"
+
+namespace headlight {
+
+// Rows of one projection call: large enough to read a weight panel from L2 once for many rows.
+constexpr int64_t kProjectionRows = 256;
+// Rows that one (group, head) brings along: its inputs then stay in L2 for the q, k and v projections.
+constexpr int64_t kGroupRows = 512;
+// Queries of one block of attention, without and with a causal or window bound (where smaller blocks waste
+// less).
+constexpr int64_t kQueryBlockRows = 128;
+constexpr int64_t kBoundedQueryBlockRows = 64;
+// Keys whose scores are in work at once: kQueryBlockRows x kKeyTile scores stay in L2.
+constexpr int64_t kKeyTile = 512;
+
+// Consecutive queries of one sequence that attend together.
+struct QueryBlock {
+  int64_t sequence = 0;
+  int64_t first_query = 0;  // of the sequence
+  int64_t rows = 0;
+};
+
+// Consecutive rows of the batch's queries, projected together; whole query blocks.
+struct QueryChunk {
+  int64_t first_row = 0;  // of the batch
+  int64_t rows = 0;
+  int64_t first_block = 0;  // blocks [first_block, end_block) of WorkPlan::query_blocks
+  int64_t end_block = 0;
+};
+
+// Consecutive rows of the batch's keys and values, projected together. Begins in `first_sequence` at a key
+// that is a multiple of kPanelCols.
+struct KeyChunk {
+  int64_t first_row = 0;  // of the batch
+  int64_t rows = 0;
+  int64_t first_sequence = 0;
+};
+
+// Sequences whose keys and values of one head are projected, packed and attended to as a unit.
+struct SequenceGroup {
+  int64_t first_sequence = 0;
+  int64_t end_sequence = 0;
+  int64_t first_query_chunk = 0;
+  int64_t end_query_chunk = 0;
+  int64_t first_key_chunk = 0;
+  int64_t end_key_chunk = 0;
+};
+
+// One unit of parallel work: a group and the key/value heads [first_kv_head, end_kv_head), one after the
+// other.
+struct WorkItem {
+  int64_t group = 0;
+  int64_t first_kv_head = 0;
+  int64_t end_kv_head = 0;
+};
+
+// Reusable: Build keeps the memory of the lists.
+class WorkPlan {
+ public:
+  // `batch` is valid for `config`.
+  void Build(const AttentionBatch& batch, const AttentionConfig& config, int num_threads);
+
+  std::vector<SequenceGroup> groups;
+  std::vector<WorkItem> items;
+  std::vector<QueryChunk> query_chunks;
+  std::vector<QueryBlock> query_blocks;
+  std::vector<KeyChunk> key_chunks;
+  // First row of each sequence among the packed keys of its group; sequences are padded to kLaneGranule rows.
+  std::vector<int64_t> packed_key_row;
+  int64_t max_packed_keys = 0;  // rows of the largest group
+  int64_t max_kv_len = 0;
+  bool wants_mean = false;   // some sequence asks for WeightsSink::Mode::kMean
+  bool split_items = false;  // too few items for the threads: divide each further
+
+ private:
+  void AddGroup(const AttentionBatch& batch, int64_t first_sequence, int64_t end_sequence);
+  void AddQueryBlocks(const AttentionBatch& batch, const SequenceGroup& group);
+  void AddQueryChunks(const AttentionBatch& batch, SequenceGroup& group, int64_t first_block);
+  void AddKeyChunks(const AttentionBatch& batch, SequenceGroup& group);
+};
+
+}  // namespace headlight
+
+#endif  // HEADLIGHT_CORE_ATTENTION_WORK_PLAN_H_

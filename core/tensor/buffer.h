@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The owner of aligned memory. Everything that the kernels read or write lives in one of these.
+#ifndef HEADLIGHT_CORE_TENSOR_BUFFER_H_
+#define HEADLIGHT_CORE_TENSOR_BUFFER_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+
+namespace headlight {
+
+// A block of bytes aligned to 64 (a cache line and a full AVX-512 register); blocks of 2 MiB and more are
+// aligned to 2 MiB and offered to the kernel as huge pages. Contents are not initialised. Movable, not
+// copyable.
+class Buffer {
+ public:
+  Buffer() = default;
+
+  // At least size_bytes bytes. A null buffer (ok() false) when memory is short: nothing throws.
+  static Buffer Allocate(int64_t size_bytes);
+
+  // Makes room for size_bytes, keeping the block if it is large enough, else replacing it; contents are lost.
+  // False when memory is short; the buffer is then empty.
+  bool Reserve(int64_t size_bytes);
+
+  bool ok() const { return data_ != nullptr; }
+  int64_t size_bytes() const { return size_bytes_; }
+  std::byte* bytes() const { return data_.get(); }
+  float* floats() const { return static_cast<float*>(static_cast<void*>(data_.get())); }
+
+ private:
+  struct Free {
+    void operator()(std::byte* data) const;
+  };
+  std::unique_ptr<std::byte, Free> data_;
+  int64_t size_bytes_ = 0;
+};
+
+}  // namespace headlight
+
+#endif  // HEADLIGHT_CORE_TENSOR_BUFFER_H_

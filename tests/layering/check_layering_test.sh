@@ -1,0 +1,49 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+#
+# Gives check_layering.sh small trees with one line each, and expects it to object to the bad ones only.
+set -euo pipefail
+
+check=$(dirname "$(readlink -f "$0")")/check_layering.sh
+root=$(mktemp -d)
+trap 'rm -rf "$root"' EXIT
+failures=0
+
+# expect accepted|refused FILE LINE
+expect() {
+  local wanted=$1 file=$2 line=$3 got=accepted
+  rm -rf "${root:?}"/*
+  mkdir -p "$root/$(dirname "$file")"
+  echo "$line" >"$root/$file"
+  bash "$check" "$root" >"$root/report" || got=refused
+  if [ "$got" = refused ] && ! grep -q "$file:1:" "$root/report"; then got="refused without naming $file:1"; fi
+  [ "$got" = "$wanted" ] && return 0
+  echo "$file with '$line': $got, wanted $wanted"
+  failures=1
+}
+
+expect accepted core/a.h '#include "core/b.h"'
+expect refused core/a.h '#include <grpcpp/grpcpp.h>'
+expect refused core/attention/a.cc '#include "google/protobuf/message.h"'
+expect refused core/a.cc '#include "spdlog/spdlog.h"'
+expect refused core/a.cc '  #  include "server/codec.h"'
+expect refused core/a.cc '#include "client/client.h"'
+expect refused core/a.cc '#include "proto/headlight/v1/attention.pb.h"'
+expect refused core/a.cc 'const char* value = std::getenv("HOME");'
+expect refused core/a.cc 'if (bad) exit(1);'
+expect refused core/a.cc '  std::abort();'
+expect accepted core/a.cc '// Never calls exit() nor abort().'
+expect accepted core/a.cc 'on_scheduler_exit(true);'
+expect accepted server/a.cc '#include "core/a.h"'
+expect refused server/a.cc '#include "client/client.h"'
+expect accepted server/service.cc '#include <grpcpp/server.h>'
+expect refused server/scheduler.cc '#include <grpcpp/server.h>'
+expect refused server/registry/registry.h '#include "grpc/grpc.h"'
+expect refused client/a.cc '#include "core/a.h"'
+expect refused client/a.cc '#include "server/codec.h"'
+expect accepted client/a.cc '#include <grpcpp/channel.h>'
+expect refused server/a.cc '#include "oneapi/dnnl/dnnl_ukernel.hpp"'
+expect refused core/attention/kernel.cc 'dnnl::ukernel::brgemm kernel;'
+expect accepted core/attention/ukernel.cc 'dnnl::ukernel::brgemm kernel;'
+
+exit "$failures"
