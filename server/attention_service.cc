@@ -1,0 +1,207 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "server/attention_service.h"
+
+#include <grpcpp/alarm.h>
+#include <spdlog/spdlog.h>
+
+#include <memory>
+#include <new>
+#include <utility>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
+#include "core/base/status_macros.h"
+#include "server/grpc_status.h"
+#include "server/text.h"
+
+namespace headlight {
+namespace {
+
+// gRPC tells deadlines by the wall clock, the scheduler by a clock that nobody sets.
+TimePoint ToTimePoint(std::chrono::system_clock::time_point deadline, TimePoint now) {
+  if (deadline == std::chrono::system_clock::time_point::max()) return TimePoint::max();
+  const auto left = deadline - std::chrono::system_clock::now();
+  return left >= TimePoint::max() - now ? TimePoint::max() : now + left;
+}
+
+}  // namespace
+
+// One Attend RPC, from its arrival until gRPC is done with it: owns the request's bytes for as long as the
+// task that points at them.
+class AttentionService::AttendCall final : public grpc::ServerUnaryReactor {
+ public:
+  AttendCall(AttentionService& service, const grpc::CallbackServerContext& context,
+             grpc::ByteBuffer& response)
+      : service_(service), response_(response), arrival_(service.context_.clock.Now()) {
+    deadline_ = ToTimePoint(context.deadline(), arrival_);
+    service_.CallBegins();
+  }
+
+  void Start(const grpc::ByteBuffer& request) {
+    const absl::Status status = Submit(request);
+    if (!status.ok()) FinishWith(status);
+  }
+
+ private:
+  void OnCancel() override { cancelled_->Cancel(); }
+
+  void OnDone() override {
+    AttentionService& service = service_;
+    delete this;
+    service.CallEnds();
+  }
+
+  // On an error nothing was submitted.
+  absl::Status Submit(const grpc::ByteBuffer& request) {
+    try {
+      HEADLIGHT_ASSIGN_OR_RETURN(message_, Receive(request));
+      HEADLIGHT_ASSIGN_OR_RETURN(const ParsedAttend parsed, ParseAttend(message_.segments));
+      request_id_ = parsed.request.request_id();
+      const CodecContext codec = {service_.context_.registry, service_.context_.max_message_bytes};
+      HEADLIGHT_ASSIGN_OR_RETURN(DecodedAttend decoded, DecodeAttend(parsed, codec));
+      layout_ = std::move(decoded.reply);
+      AttendTask& task = decoded.task;
+      task.arrival = arrival_;
+      task.deadline = deadline_;
+      task.cancelled = cancelled_;
+      task.done = [this](absl::StatusOr<AttendResult> result) { Done(std::move(result)); };
+      spdlog::debug("attend id={} arrived: {} bytes, {} tokens", LogId(), parsed.size_bytes, task.q_tokens);
+      service_.context_.scheduler.Submit(std::move(task));
+      return absl::OkStatus();
+    } catch (const std::bad_alloc&) {
+      return absl::ResourceExhaustedError("memory is short: the request's lists do not fit");
+    }
+  }
+
+  // Called once by the scheduler, whose thread has batches to run: the reply is written elsewhere.
+  void Done(absl::StatusOr<AttendResult> result) {
+    result_ = std::move(result);
+    hop_.Set(gpr_inf_past(GPR_CLOCK_MONOTONIC), [this](bool) { Reply(); });
+  }
+
+  void Reply() {
+    if (!result_.ok()) return FinishWith(result_.status());
+    const AttendResult& result = *result_;
+    v1::TimeBudget budget;
+    budget.set_queue_us(result.queue_us);
+    budget.set_compute_us(result.compute_us);
+    budget.set_total_us(MicrosecondsBetween(arrival_, service_.context_.clock.Now()));
+    budget.set_batch_requests(result.batch_requests);
+    budget.set_batch_sequences(result.batch_sequences);
+    budget.set_batch_tokens(result.batch_tokens);
+    budget.set_kernel(layout_.model->attention.kernel_name());
+    budget.set_compute_threads(service_.context_.compute_threads);
+    response_ = EncodeAttend(layout_, result, budget);
+    result_ = absl::UnknownError("sent");  // from here on the reply alone holds the memory
+    spdlog::debug(
+        "attend id={} model={} version={} verdict=OK queue_us={} compute_us={} total_us={} batch_requests={}",
+        LogId(), layout_.model->name, layout_.model->version, budget.queue_us(), budget.compute_us(),
+        budget.total_us(), budget.batch_requests());
+    Finish(grpc::Status::OK);
+  }
+
+  void FinishWith(absl::Status status) {
+    const std::string code = absl::StatusCodeToString(status.code());
+    const std::string message(status.message());
+    if (absl::IsInternal(status)) {
+      spdlog::error("attend id={} verdict={} message={}", LogId(), code, Quoted(message));
+      status = absl::InternalError(absl::StrCat(message, " (request id ", LogId(), ")"));
+    } else {
+      spdlog::debug("attend id={} verdict={} message={}", LogId(), code, Quoted(message));
+    }
+    Finish(ToGrpcStatus(status));
+  }
+
+  // The caller's id, or one of ours. Safe to print.
+  std::string LogId() {
+    if (!request_id_.empty()) return Quoted(request_id_);
+    if (call_id_ == 0) call_id_ = service_.next_call_id_.fetch_add(1, std::memory_order_relaxed);
+    return absl::StrCat("#", call_id_);
+  }
+
+  AttentionService& service_;
+  grpc::ByteBuffer& response_;
+  const TimePoint arrival_;
+  TimePoint deadline_;
+  // Shared with the task, which may look at it while gRPC is telling us that the caller is gone.
+  const std::shared_ptr<CancellationToken> cancelled_ = std::make_shared<CancellationToken>();
+  ReceivedMessage message_;
+  std::string request_id_;
+  uint64_t call_id_ = 0;
+  ReplyLayout layout_;
+  absl::StatusOr<AttendResult> result_;
+  grpc::Alarm hop_;
+};
+
+grpc::ServerUnaryReactor* AttentionService::Attend(grpc::CallbackServerContext* context,
+                                                   const grpc::ByteBuffer* request,
+                                                   grpc::ByteBuffer* response) {
+  auto* call = new AttendCall(*this, *context, *response);  // deletes itself in OnDone
+  call->Start(*request);
+  return call;
+}
+
+grpc::ServerUnaryReactor* AttentionService::ListModels(grpc::CallbackServerContext* context,
+                                                       const v1::ListModelsRequest*,
+                                                       v1::ListModelsResponse* response) {
+  for (const auto& model : context_.registry.List()) Describe(*model, *response->add_models());
+  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  reactor->Finish(grpc::Status::OK);
+  return reactor;
+}
+
+grpc::ServerUnaryReactor* AttentionService::GetModel(grpc::CallbackServerContext* context,
+                                                     const v1::GetModelRequest* request,
+                                                     v1::GetModelResponse* response) {
+  absl::Status status;
+  if (request->model().empty()) {
+    status = absl::InvalidArgumentError("model: got none, wanted a model's name");
+  } else {
+    const auto model = context_.registry.Find(request->model(), request->model_version());
+    status = model.status();
+    if (model.ok()) Describe(**model, *response->mutable_model());
+  }
+  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  reactor->Finish(ToGrpcStatus(status));
+  return reactor;
+}
+
+void AttentionService::Describe(const LoadedModel& model, v1::Model& out) const {
+  const AttentionConfig& config = model.attention.config();
+  out.set_name(model.name);
+  out.set_version(model.version);
+  out.set_embed_dim(config.embed_dim);
+  out.set_num_heads(config.num_heads);
+  out.set_num_kv_heads(config.num_kv_heads);
+  out.set_head_dim(config.head_dim);
+  out.set_kdim(config.kdim);
+  out.set_vdim(config.vdim);
+  out.set_scale(*config.scale);
+  out.set_num_parameters(model.attention.num_parameters());
+  out.set_precision("f32");
+  out.set_kernel(model.attention.kernel_name());
+  out.set_max_message_bytes(context_.max_message_bytes);
+}
+
+bool AttentionService::WaitUntilIdle(std::chrono::steady_clock::duration timeout) {
+  std::unique_lock lock(mutex_);
+  return idle_.wait_for(lock, timeout, [this] { return num_calls_ == 0; });
+}
+
+int64_t AttentionService::num_calls() const {
+  const std::lock_guard lock(mutex_);
+  return num_calls_;
+}
+
+void AttentionService::CallBegins() {
+  const std::lock_guard lock(mutex_);
+  ++num_calls_;
+}
+
+void AttentionService::CallEnds() {
+  const std::lock_guard lock(mutex_);
+  if (--num_calls_ == 0) idle_.notify_all();
+}
+
+}  // namespace headlight

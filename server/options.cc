@@ -1,0 +1,229 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "server/options.h"
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <cctype>
+#include <cstddef>
+#include <fstream>
+#include <functional>
+#include <limits>
+#include <utility>
+
+#include "absl/status/status.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "core/base/status_macros.h"
+#include "server/text.h"
+#include "server/version.h"
+
+namespace headlight {
+namespace {
+
+// One option: its name without dashes (which is also the key in the file), its help and its way into
+// ServerOptions. Values are read by our own code rather than by CLI11's, whose versions differ in what they
+// accept and which silently skip wrong values of environment variables.
+struct Option {
+  std::string name;
+  std::string unit;  // what --help shows in place of the value
+  std::string help;
+  std::function<absl::Status(const std::string& text, ServerOptions& options)> set;
+  std::function<std::string(const ServerOptions& options)> get;
+};
+
+template <typename Value>
+using Member = Value ServerOptions::*;
+
+Option Text(const std::string& name, const std::string& unit, const std::string& help,
+            Member<std::string> member) {
+  return {name, unit, help,
+          [member](const std::string& text, ServerOptions& options) {
+            options.*member = text;
+            return absl::OkStatus();
+          },
+          [member](const ServerOptions& options) { return options.*member; }};
+}
+
+struct Range {
+  int64_t min;
+  int64_t max;
+};
+
+Option Number(const std::string& name, const std::string& unit, const std::string& help, Range range,
+              Member<int64_t> member) {
+  return {name, unit, help,
+          [member, range](const std::string& text, ServerOptions& options) -> absl::Status {
+            int64_t value = 0;
+            if (!absl::SimpleAtoi(text, &value) || value < range.min || value > range.max) {
+              return absl::InvalidArgumentError(absl::StrCat(
+                  "got ", Quoted(text), ", wanted a whole number from ", range.min, " to ", range.max));
+            }
+            options.*member = value;
+            return absl::OkStatus();
+          },
+          [member](const ServerOptions& options) { return absl::StrCat(options.*member); }};
+}
+
+template <typename Value>
+Option Choice(const std::string& name, const std::string& help,
+              const std::vector<std::pair<std::string, Value>>& values, Member<Value> member) {
+  const std::string names =
+      absl::StrJoin(values, "|", [](std::string* out, const auto& value) { *out += value.first; });
+  return {name, names, help,
+          [member, values, names](const std::string& text, ServerOptions& options) -> absl::Status {
+            for (const auto& [value_name, value] : values) {
+              if (value_name != text) continue;
+              options.*member = value;
+              return absl::OkStatus();
+            }
+            return absl::InvalidArgumentError(absl::StrCat("got ", Quoted(text), ", wanted ", names));
+          },
+          [member, values](const ServerOptions& options) {
+            return std::find_if(values.begin(), values.end(),
+                                [&](const auto& value) { return value.second == options.*member; })
+                ->first;
+          }};
+}
+
+const std::vector<Option>& Options() {
+  using O = ServerOptions;
+  constexpr int64_t kMax = std::numeric_limits<int64_t>::max();
+  constexpr int64_t kMaxMessageBytes = std::numeric_limits<int32_t>::max();  // what gRPC can express
+  static const auto& options = *new std::vector<Option>{
+      Text("listen", "HOST:PORT", "Address to serve gRPC on; port 0 picks a free one", &O::listen),
+      Number("threads", "THREADS", "Compute threads; 0: as many as CPU affinity and cgroup quota allow",
+             {0, 4096}, &O::threads),
+      Text("kernel", "NAME", "Attention kernel; empty: the fastest that fits", &O::kernel),
+      Number("max-message-bytes", "BYTES", "Largest request and largest reply", {1 << 16, kMaxMessageBytes},
+             &O::max_message_bytes),
+      Number("max-batch-tokens", "TOKENS", "Tokens computed together; a larger request is a batch of its own",
+             {1, kMax}, &O::max_batch_tokens),
+      Number("queue-max-requests", "REQUESTS", "Requests that may wait", {1, kMax}, &O::queue_max_requests),
+      Number("queue-max-bytes", "BYTES",
+             "Bytes of requests that may wait or be computed; at least max-message-bytes", {1, kMax},
+             &O::queue_max_bytes),
+      Number("shutdown-grace-s", "SECONDS", "How long a shutdown waits for accepted requests", {0, 86400},
+             &O::shutdown_grace_s),
+      Choice<LogLevel>("log-level",
+                       "Least severe messages that are logged; debug has a line for each request",
+                       {{"debug", LogLevel::kDebug},
+                        {"info", LogLevel::kInfo},
+                        {"warn", LogLevel::kWarn},
+                        {"error", LogLevel::kError}},
+                       &O::log_level),
+      Choice<LogFormat>("log-format", "How they are written, on stderr",
+                        {{"text", LogFormat::kText}, {"json", LogFormat::kJson}}, &O::log_format),
+  };
+  return options;
+}
+
+std::string VariableOf(const std::string& name) {
+  std::string variable = "HEADLIGHT_" + name;
+  for (char& c : variable)
+    c = c == '-' ? '_' : static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
+  return variable;
+}
+
+absl::Status Wrong(const std::string& where, const absl::Status& why) {
+  return absl::InvalidArgumentError(absl::StrCat(where, ": ", std::string(why.message())));
+}
+
+const Option* FindOption(const std::string& name) {
+  const auto option =
+      std::find_if(Options().begin(), Options().end(), [&](const Option& o) { return o.name == name; });
+  return option == Options().end() ? nullptr : &*option;
+}
+
+// Sets what the file says, for every option that `settled` does not name.
+absl::Status ApplyFile(const std::string& path, const std::vector<std::string>& settled,
+                       ServerOptions& options) {
+  std::ifstream file(path);
+  if (!file || file.peek() == std::ifstream::traits_type::eof()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--config: cannot read ", Quoted(path), ", or it is empty"));
+  }
+  for (const CLI::ConfigItem& item : CLI::ConfigTOML().from_config(file)) {
+    const std::string where = absl::StrCat(path, ": ", item.fullname());
+    const Option* option = item.parents.empty() ? FindOption(item.name) : nullptr;
+    if (option == nullptr) return absl::InvalidArgumentError(where + ": there is no such option");
+    if (item.inputs.size() != 1) {
+      return absl::InvalidArgumentError(
+          absl::StrCat(where, ": got ", item.inputs.size(), " values, wanted one"));
+    }
+    if (std::find(settled.begin(), settled.end(), item.name) != settled.end()) continue;
+    const absl::Status status = option->set(item.inputs.front(), options);
+    if (!status.ok()) return Wrong(where, status);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckTogether(const ServerOptions& options) {
+  if (options.queue_max_bytes < options.max_message_bytes) {
+    return absl::InvalidArgumentError(absl::StrCat("--queue-max-bytes: got ", options.queue_max_bytes,
+                                                   ", wanted at least --max-message-bytes ",
+                                                   options.max_message_bytes));
+  }
+  return absl::OkStatus();
+}
+
+// Declares every option to CLI11, which fills `values`, in the order of Options().
+void Declare(CLI::App& app, std::vector<std::string>& values, std::string& config) {
+  const ServerOptions defaults;
+  for (size_t i = 0; i < Options().size(); ++i) {
+    const Option& option = Options()[i];
+    const std::string value = option.get(defaults);
+    app.add_option("--" + option.name, values[i], option.help)
+        ->envname(VariableOf(option.name))
+        ->type_name(absl::StrCat(option.unit, value.empty() ? "" : " [" + value + "]"))
+        ->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
+  }
+  app.add_option("--config", config, "TOML file with any of these options, named as the flags without dashes")
+      ->envname("HEADLIGHT_CONFIG")
+      ->type_name("FILE");
+  app.set_version_flag("--version", absl::StrCat("headlight-server ", kVersion),
+                       "Print the version and exit");
+}
+
+}  // namespace
+
+absl::StatusOr<CommandLine> ParseCommandLine(int argc, const char* const* argv) {
+  CLI::App app("Serves multi-head attention over gRPC.", "headlight-server");
+  std::vector<std::string> values(Options().size());
+  std::string config;
+  CommandLine result;
+  try {
+    Declare(app, values, config);
+    app.parse(argc, argv);
+    // CLI11 has settled flags before environment. It would put a file before the environment, so the file is
+    // ours.
+    std::vector<std::string> settled;
+    for (size_t i = 0; i < Options().size(); ++i) {
+      const Option& option = Options()[i];
+      if (app.count("--" + option.name) == 0) continue;
+      settled.push_back(option.name);
+      const absl::Status status = option.set(values[i], result.options);
+      if (!status.ok())
+        return Wrong(absl::StrCat("--", option.name, " or ", VariableOf(option.name)), status);
+    }
+    if (!config.empty()) HEADLIGHT_RETURN_IF_ERROR(ApplyFile(config, settled, result.options));
+  } catch (const CLI::CallForHelp&) {
+    result.print = app.help();
+    return result;
+  } catch (const CLI::CallForVersion& version) {
+    result.print = std::string(version.what()) + "\n";
+    return result;
+  } catch (const CLI::Error& error) {
+    return absl::InvalidArgumentError(error.what());
+  }
+  HEADLIGHT_RETURN_IF_ERROR(CheckTogether(result.options));
+  return result;
+}
+
+std::vector<std::pair<std::string, std::string>> EffectiveValues(const ServerOptions& options) {
+  std::vector<std::pair<std::string, std::string>> values;
+  for (const Option& option : Options()) values.emplace_back(option.name, option.get(options));
+  return values;
+}
+
+}  // namespace headlight

@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Small models and requests for the server's tests, and the check of a reply against the double-precision
+// reference.
+#ifndef HEADLIGHT_TESTS_SERVER_ATTEND_FIXTURES_H_
+#define HEADLIGHT_TESTS_SERVER_ATTEND_FIXTURES_H_
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "core/attention/config.h"
+#include "core/attention/weights.h"
+#include "core/tensor/shape.h"
+#include "headlight/v1/attention.pb.h"
+#include "server/byte_segments.h"
+#include "server/registry.h"
+
+namespace headlight::testing {
+
+struct TestModel {
+  AttentionConfig config;  // resolved
+  AttentionWeights weights;
+  std::shared_ptr<const LoadedModel> loaded;
+};
+
+// embed_dim 16, 2 heads, kdim 16, vdim 16.
+AttentionConfig SmallConfig();
+// The same with kdim 12 and vdim 8: keys and values must be sent.
+AttentionConfig CrossConfig();
+
+TestModel MakeTestModel(const std::string& name, AttentionConfig config = SmallConfig(),
+                        const std::string& version = "1");
+
+std::vector<float> RandomFloats(int64_t count, uint64_t seed);
+
+template <typename T>
+std::string BytesOf(const std::vector<T>& values) {
+  return std::string(static_cast<const char*>(static_cast<const void*>(values.data())),
+                     values.size() * sizeof(T));
+}
+std::vector<float> FloatsOf(const std::string& bytes);
+
+// Fills `spec` and appends random numbers of that shape to the payloads of `request`.
+void AddFloats(const Shape& shape, uint64_t seed, v1::TensorSpec& spec, v1::AttendRequest& request);
+
+// A request for `model` whose query has this shape, filled from a seed.
+v1::AttendRequest MakeRequest(const std::string& model, const Shape& query_shape, uint64_t seed = 1);
+
+// `bytes` in pieces of at most segment_bytes; `bytes` must live on.
+ByteSegments Segmented(const std::string& bytes, size_t segment_bytes);
+
+// Compares every number of `response`, zeros of the padding included, with core/attention/reference.h.
+void ExpectMatchesReference(const TestModel& model, const v1::AttendRequest& request,
+                            const v1::AttendResponse& response);
+
+}  // namespace headlight::testing
+
+#endif  // HEADLIGHT_TESTS_SERVER_ATTEND_FIXTURES_H_

@@ -1,0 +1,235 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The service over a real channel, with a computation that fails, waits or answers zeros as a test needs it.
+#include "server/attention_service.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <chrono>
+#include <cmath>
+#include <future>
+#include <memory>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "tests/server/attend_fixtures.h"
+#include "tests/server/fake_executor.h"
+#include "tests/testing/status_matchers.h"
+
+namespace headlight {
+namespace {
+
+using testing::FakeExecutor;
+using ::testing::HasSubstr;
+using testing::IsOk;
+using testing::MakeRequest;
+
+constexpr std::chrono::seconds kPatience{
+    30};  // more than any of this takes; only a broken service waits so long
+
+// One Attend in the background.
+struct PendingCall {
+  grpc::ClientContext context;
+  v1::AttendRequest request;
+  v1::AttendResponse response;
+  std::promise<grpc::Status> promise;
+  std::future<grpc::Status> status = promise.get_future();
+};
+
+class AttentionServiceTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    ASSERT_THAT(registry_.Add(testing::MakeTestModel("small").loaded), IsOk());
+    grpc::ServerBuilder builder;
+    builder.RegisterService(&service_);
+    server_ = builder.BuildAndStart();
+    ASSERT_NE(server_, nullptr);
+    stub_ = v1::AttentionService::NewStub(server_->InProcessChannel({}));
+  }
+
+  void TearDown() override { server_->Shutdown(std::chrono::system_clock::now()); }
+
+  std::unique_ptr<PendingCall> Begin(v1::AttendRequest request) {
+    auto call = std::make_unique<PendingCall>();
+    call->request = std::move(request);
+    call->context.set_deadline(std::chrono::system_clock::now() + kPatience);
+    Start(*call);
+    return call;
+  }
+
+  void Start(PendingCall& call) {
+    stub_->async()->Attend(&call.context, &call.request, &call.response,
+                           [&call](grpc::Status status) { call.promise.set_value(std::move(status)); });
+  }
+
+  // A call that holds the dispatcher until the promise is kept.
+  std::pair<std::unique_ptr<PendingCall>, std::promise<void>> Occupy() {
+    auto [entered, release] = executor_.HoldNextBatch();
+    auto call = Begin(Request());
+    entered.wait();
+    return {std::move(call), std::move(release)};
+  }
+
+  static v1::AttendRequest Request() { return MakeRequest("small", {1, 2, 16}); }
+
+  void ExpectStatus(const grpc::Status& status, grpc::StatusCode code, const std::string& message) {
+    EXPECT_EQ(status.error_code(), code);
+    EXPECT_THAT(status.error_message(), HasSubstr(message));
+  }
+
+  void ExpectServes() { EXPECT_TRUE(Begin(Request())->status.get().ok()); }
+
+  SteadyClock clock_;
+  ModelRegistry registry_;
+  FakeExecutor executor_;
+  Scheduler scheduler_{
+      {/*max_batch_tokens=*/100, /*queue_max_requests=*/1, /*queue_max_bytes=*/1 << 20}, executor_, clock_};
+  AttentionService service_{
+      {registry_, scheduler_, clock_, /*max_message_bytes=*/1 << 20, /*compute_threads=*/3}};
+  std::unique_ptr<grpc::Server> server_;
+  std::unique_ptr<v1::AttentionService::Stub> stub_;
+};
+
+TEST_F(AttentionServiceTest, RepliesWithTheCallersIdAndTheTimeBudget) {
+  v1::AttendRequest request = Request();
+  request.set_request_id("mine");
+  auto call = Begin(request);
+  ASSERT_TRUE(call->status.get().ok());
+  EXPECT_EQ(call->response.request_id(), "mine");
+  EXPECT_EQ(call->response.model(), "small");
+  EXPECT_EQ(call->response.model_version(), "1");
+  const v1::TimeBudget& budget = call->response.time_budget();
+  EXPECT_EQ(budget.compute_threads(), 3);
+  EXPECT_EQ(budget.kernel(), (*registry_.Find("small", ""))->attention.kernel_name());
+  EXPECT_GE(budget.queue_us(), 0);
+  EXPECT_GE(budget.total_us(), budget.queue_us() + budget.compute_us());
+}
+
+TEST_F(AttentionServiceTest, AFullQueueIsResourceExhausted) {
+  auto [running, release] = Occupy();
+  // One of two waits, the other is refused; which of them depends on the wind.
+  auto a = Begin(Request());
+  auto b = Begin(Request());
+  while (a->status.wait_for(std::chrono::milliseconds(1)) != std::future_status::ready &&
+         b->status.wait_for(std::chrono::milliseconds(1)) != std::future_status::ready) {
+  }
+  const bool a_refused = a->status.wait_for(std::chrono::seconds(0)) == std::future_status::ready;
+  ExpectStatus((a_refused ? a : b)->status.get(), grpc::StatusCode::RESOURCE_EXHAUSTED,
+               "the queue is full: 1 requests wait, the limit is 1 (--queue-max-requests)");
+  release.set_value();
+  EXPECT_TRUE((a_refused ? b : a)->status.get().ok());
+  EXPECT_TRUE(running->status.get().ok());
+}
+
+TEST_F(AttentionServiceTest, WhileDrainingNewCallsAreUnavailableAndAcceptedOnesFinish) {
+  auto [running, release] = Occupy();
+  scheduler_.StopAccepting();
+  ExpectStatus(Begin(Request())->status.get(), grpc::StatusCode::UNAVAILABLE, "the server is shutting down");
+  EXPECT_FALSE(service_.WaitUntilIdle(std::chrono::seconds(0)));
+  release.set_value();
+  EXPECT_TRUE(running->status.get().ok());
+  EXPECT_TRUE(service_.WaitUntilIdle(kPatience));
+}
+
+TEST_F(AttentionServiceTest, AnInternalErrorNamesTheRequest) {
+  executor_.set_error(absl::InternalError("a broken invariant"));
+  v1::AttendRequest request = Request();
+  request.set_request_id("mine");
+  ExpectStatus(Begin(request)->status.get(), grpc::StatusCode::INTERNAL,
+               "a broken invariant (request id \"mine\")");
+  ExpectStatus(Begin(Request())->status.get(), grpc::StatusCode::INTERNAL, "(request id #");
+  executor_.set_error(absl::OkStatus());
+  ExpectServes();
+}
+
+TEST_F(AttentionServiceTest, ShortMemoryIsResourceExhaustedAndPasses) {
+  executor_.set_error(absl::ResourceExhaustedError("memory is short"));
+  ExpectStatus(Begin(Request())->status.get(), grpc::StatusCode::RESOURCE_EXHAUSTED, "memory is short");
+  executor_.set_error(absl::OkStatus());
+  ExpectServes();
+}
+
+TEST_F(AttentionServiceTest, ACancelledCallIsNotComputed) {
+  auto [running, release] = Occupy();
+  auto cancelled = Begin(Request());
+  while (service_.num_calls() < 2) std::this_thread::yield();
+  cancelled->context.TryCancel();
+  EXPECT_EQ(cancelled->status.get().error_code(), grpc::StatusCode::CANCELLED);
+  // The server hears of it on a thread of its own, and has when it refuses nobody for the cancelled call's
+  // place.
+  std::unique_ptr<PendingCall> next;
+  do {
+    next = Begin(Request());
+  } while (next->status.wait_for(std::chrono::milliseconds(20)) == std::future_status::ready);
+  release.set_value();
+  EXPECT_TRUE(running->status.get().ok());
+  EXPECT_TRUE(next->status.get().ok());
+  EXPECT_TRUE(service_.WaitUntilIdle(kPatience));
+  EXPECT_EQ(executor_.batches().size(), 2u);
+  EXPECT_EQ(executor_.batches()[1].size(), 1u);
+}
+
+TEST_F(AttentionServiceTest, ACallPastItsDeadlineIsNotComputed) {
+  auto [running, release] = Occupy();
+  PendingCall hurried;
+  hurried.request = Request();
+  hurried.context.set_deadline(std::chrono::system_clock::now() + std::chrono::milliseconds(50));
+  Start(hurried);
+  EXPECT_EQ(hurried.status.get().error_code(), grpc::StatusCode::DEADLINE_EXCEEDED);
+  release.set_value();
+  EXPECT_TRUE(running->status.get().ok());
+  EXPECT_TRUE(service_.WaitUntilIdle(kPatience));
+  EXPECT_EQ(executor_.batches().size(), 1u);
+}
+
+TEST_F(AttentionServiceTest, ListsEveryModel) {
+  ASSERT_THAT(registry_.Add(testing::MakeTestModel("cross", testing::CrossConfig()).loaded), IsOk());
+  grpc::ClientContext context;
+  v1::ListModelsResponse response;
+  ASSERT_TRUE(stub_->ListModels(&context, {}, &response).ok());
+  ASSERT_EQ(response.models_size(), 2);
+  const v1::Model& model = response.models(0);
+  EXPECT_EQ(model.name(), "cross");
+  EXPECT_EQ(model.version(), "1");
+  EXPECT_EQ(model.embed_dim(), 16);
+  EXPECT_EQ(model.num_heads(), 2);
+  EXPECT_EQ(model.num_kv_heads(), 2);
+  EXPECT_EQ(model.head_dim(), 8);
+  EXPECT_EQ(model.kdim(), 12);
+  EXPECT_EQ(model.vdim(), 8);
+  EXPECT_DOUBLE_EQ(model.scale(), 1 / std::sqrt(8.0));
+  EXPECT_EQ(model.num_parameters(), (16 + 12 + 8 + 16) * 16 + 4 * 16);
+  EXPECT_EQ(model.precision(), "f32");
+  EXPECT_FALSE(model.kernel().empty());
+  EXPECT_EQ(model.max_message_bytes(), 1 << 20);
+}
+
+TEST_F(AttentionServiceTest, DescribesOneModel) {
+  grpc::ClientContext context;
+  v1::GetModelRequest request;
+  v1::GetModelResponse response;
+  request.set_model("small");
+  ASSERT_TRUE(stub_->GetModel(&context, request, &response).ok());
+  EXPECT_EQ(response.model().name(), "small");
+}
+
+TEST_F(AttentionServiceTest, AnUnknownOrUnnamedModelIsNotDescribed) {
+  v1::GetModelRequest request;
+  v1::GetModelResponse response;
+  {
+    grpc::ClientContext context;
+    ExpectStatus(stub_->GetModel(&context, request, &response), grpc::StatusCode::INVALID_ARGUMENT,
+                 "model: got none, wanted a model's name");
+  }
+  request.set_model("small");
+  request.set_model_version("2");
+  grpc::ClientContext context;
+  ExpectStatus(stub_->GetModel(&context, request, &response), grpc::StatusCode::NOT_FOUND,
+               "model_version: model \"small\" has no version \"2\"; there is 1");
+}
+
+}  // namespace
+}  // namespace headlight
