@@ -1,0 +1,192 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// `headlight attend`: one request, its result to files, its shapes, checksums and time budget to the
+// terminal.
+#include <chrono>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "client/cli/checksum.h"
+#include "client/cli/commands.h"
+#include "client/cli/flags.h"
+#include "client/cli/inputs.h"
+#include "client/cli/text.h"
+#include "client/npy.h"
+
+namespace headlight::client {
+namespace {
+
+using Json = nlohmann::ordered_json;
+using std::chrono::microseconds;
+
+constexpr int64_t kDefaultTimeoutMs = 30'000;
+
+struct AttendFlags {
+  ServerFlags server;
+  RequestFlags request;
+  InputFiles files;
+  std::string request_id;
+  std::string output_path;
+  std::string weights_output_path;
+  bool json = false;
+};
+
+Json TensorJson(const Tensor& tensor) {
+  const Checksum checksum = ChecksumOf(tensor.values);
+  return {{"shape", tensor.shape}, {"sum", checksum.sum}, {"crc32", FormatCrc32(checksum.crc32)}};
+}
+
+// See kFooter for the keys.
+Json ToJson(const AttendCall& call, const AttendReply& reply, microseconds round_trip) {
+  Json json = {
+      {"model", reply.model},
+      {"model_version", reply.model_version},
+      {"request_id", reply.request_id},
+      {"query", {{"shape", call.query.shape}}},
+  };
+  if (call.key) json["key"] = {{"shape", call.key->shape}};
+  if (call.value) json["value"] = {{"shape", call.value->shape}};
+  if (call.mask) json["mask"] = {{"shape", call.mask->shape}};
+  json["output"] = TensorJson(reply.output);
+  if (reply.weights) json["weights"] = TensorJson(*reply.weights);
+  const v1::TimeBudget& budget = reply.time_budget;
+  json["time_budget"] = {
+      {"queue_us", budget.queue_us()},
+      {"compute_us", budget.compute_us()},
+      {"total_us", budget.total_us()},
+      {"batch_requests", budget.batch_requests()},
+      {"batch_sequences", budget.batch_sequences()},
+      {"batch_tokens", budget.batch_tokens()},
+      {"kernel", budget.kernel()},
+      {"compute_threads", budget.compute_threads()},
+  };
+  json["client_us"] = round_trip.count();
+  return json;
+}
+
+std::vector<std::string> TensorRow(const char* name, const Tensor& tensor) {
+  const Checksum checksum = ChecksumOf(tensor.values);
+  return {name, ToString(tensor.shape),
+          absl::StrFormat("sum %.9g, crc32 %s", checksum.sum, FormatCrc32(checksum.crc32))};
+}
+
+std::string ToText(const AttendCall& call, const AttendReply& reply, microseconds round_trip) {
+  std::vector<std::vector<std::string>> tensors = {{"query", ToString(call.query.shape)}};
+  if (call.key) tensors.push_back({"key", ToString(call.key->shape)});
+  if (call.value) tensors.push_back({"value", ToString(call.value->shape)});
+  if (call.mask) tensors.push_back({"mask", ToString(call.mask->shape)});
+  tensors.push_back(TensorRow("output", reply.output));
+  if (reply.weights) tensors.push_back(TensorRow("weights", *reply.weights));
+
+  const v1::TimeBudget& budget = reply.time_budget;
+  const std::vector<std::vector<std::string>> times = {
+      {"queued", FormatMs(microseconds(budget.queue_us())), "from arrival to the start of its batch"},
+      {"computed", FormatMs(microseconds(budget.compute_us())),
+       absl::StrFormat("in a batch of %d requests, %d sequences, %d tokens; kernel %s, %d threads",
+                       budget.batch_requests(), budget.batch_sequences(), budget.batch_tokens(),
+                       budget.kernel(), budget.compute_threads())},
+      {"in server", FormatMs(microseconds(budget.total_us())), "from arrival to reply"},
+      {"round trip", FormatMs(round_trip), "seen from here, connecting included"},
+  };
+  const std::string id = reply.request_id.empty() ? "" : absl::StrCat(", request ", reply.request_id);
+  return absl::StrCat("model ", reply.model, ", version ", reply.model_version, id, "\n\n",
+                      FormatTable(tensors), "\n", FormatTable(times));
+}
+
+absl::Status WriteResults(const AttendFlags& flags, const AttendReply& reply) {
+  if (!flags.output_path.empty()) {
+    const absl::Status status = WriteNpyFile(reply.output, flags.output_path);
+    if (!status.ok()) return status;
+  }
+  if (!flags.weights_output_path.empty()) {
+    if (!reply.weights)
+      return absl::InternalError("the server's reply holds no weights though they were asked for");
+    return WriteNpyFile(*reply.weights, flags.weights_output_path);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckFlags(const AttendFlags& flags) {
+  if (!flags.weights_output_path.empty() && flags.request.weights == v1::WEIGHTS_MODE_NONE) {
+    return absl::InvalidArgumentError("--weights-output wants --weights full or mean");
+  }
+  return CheckInputFlags(flags.request, flags.files);
+}
+
+int RunAttend(const AttendFlags& flags, const Streams& streams) {
+  if (const absl::Status status = CheckFlags(flags); !status.ok()) return Fail(streams, kExitUsage, status);
+  absl::StatusOr<Inputs> inputs = ReadInputs(flags.files);
+  if (!inputs.ok()) return Fail(streams, kExitUsage, inputs.status());
+  const absl::StatusOr<Client> client = flags.server.Connect();
+  if (!client.ok()) return Fail(streams, kExitUsage, client.status());
+
+  if (NeedsRandomInputs(flags.request, flags.files)) {
+    const auto model =
+        client->GetModel(flags.request.model, flags.request.model_version, flags.server.timeout());
+    if (!model.ok()) return Fail(streams, kExitFailed, model.status());
+    const absl::Status status =
+        AddRandomInputs(flags.request, *model, flags.server.max_message_bytes, *inputs);
+    if (!status.ok()) return Fail(streams, kExitUsage, status);
+  }
+  AttendCall call = inputs->Call(flags.request);
+  call.request_id = flags.request_id;
+
+  const auto sent_at = std::chrono::steady_clock::now();
+  const absl::StatusOr<AttendReply> reply = client->Attend(call, flags.server.timeout());
+  const auto round_trip =
+      std::chrono::duration_cast<microseconds>(std::chrono::steady_clock::now() - sent_at);
+  if (!reply.ok()) return Fail(streams, kExitFailed, reply.status());
+
+  if (const absl::Status status = WriteResults(flags, *reply); !status.ok())
+    return Fail(streams, kExitFailed, status);
+  if (flags.json) {
+    streams.out << ToJson(call, *reply, round_trip).dump(2) << std::endl;
+  } else {
+    streams.out << ToText(call, *reply, round_trip) << std::flush;
+  }
+  return kExitOk;
+}
+
+constexpr char kFooter[] =
+    "Checksums: the sum of the values in double precision, and the CRC-32 of their little-endian bytes, "
+    "which is\n"
+    "zlib.crc32(array.tobytes()) in Python.\n"
+    "--json keys: model, model_version, request_id, query.shape [, key.shape, value.shape, mask.shape],\n"
+    "output.{shape, sum, crc32} [, weights.{shape, sum, crc32}], time_budget.{queue_us, compute_us, "
+    "total_us,\n"
+    "batch_requests, batch_sequences, batch_tokens, kernel, compute_threads}, client_us.\n"
+    "Examples: headlight attend --shape 2x16\n"
+    "          headlight attend --seq-lens 5,16,9 --causal --weights mean --weights-output weights.npy\n"
+    "          headlight attend --input query.npy --key memory.npy --output out.npy";
+
+}  // namespace
+
+void AddAttendCommand(CLI::App& app, Command& chosen) {
+  auto flags = std::make_shared<AttendFlags>();  // shared with the parser, which fills it, and the command
+  CLI::App* command = app.add_subcommand("attend", "Send one request and show what comes back");
+  AddServerFlags(*command, kDefaultTimeoutMs, flags->server);
+  AddRequestFlags(*command, flags->request);
+  const auto add_file = [&](const char* name, std::string& path, const char* help) {
+    command->add_option(name, path, help)->type_name("FILE.npy");
+  };
+  add_file("--input", flags->files.query, "Query, instead of a random one");
+  add_file("--key", flags->files.key, "Keys of cross attention");
+  add_file("--value", flags->files.value, "Values of cross attention; the same as the keys if not given");
+  add_file("--mask", flags->files.mask,
+           "Mask [batch|1, heads|1, q_len, kv_len]: bool, or f32 added to the scores");
+  add_file("--output", flags->output_path, "Where to write the output");
+  add_file("--weights-output", flags->weights_output_path, "Where to write the attention weights");
+  command->add_option("--request-id", flags->request_id,
+                      "Returned in the reply and written to the server's log");
+  command->add_flag("--json", flags->json, "Print one JSON object");
+  command->footer(kFooter);
+  command->callback(
+      [flags, &chosen] { chosen = [flags](const Streams& streams) { return RunAttend(*flags, streams); }; });
+}
+
+}  // namespace headlight::client

@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "client/cli/cli.h"
+
+#include <CLI/CLI.hpp>
+#include <string>
+
+#include "client/cli/commands.h"
+
+namespace headlight::client {
+namespace {
+
+constexpr char kFooter[] =
+    "Environment: HEADLIGHT_SERVER stands in for --server.\n"
+    "Exit codes: 0 done; 1 an RPC failed; 2 wrong usage or a bad input file.\n"
+    "`headlight COMMAND --help` explains a command.";
+
+}  // namespace
+
+int RunCli(int argc, const char* const* argv, std::ostream& out, std::ostream& err) {
+  CLI::App app("Speaks to a Headlight server: multi-head attention over gRPC.", "headlight");
+  app.set_version_flag("--version", "headlight " HEADLIGHT_VERSION);
+  app.require_subcommand(0, 1);  // none is refused below, after the parser has named a word it does not know
+  app.footer(kFooter);
+  Command chosen;
+  AddAttendCommand(app, chosen);
+  AddLoadtestCommand(app, chosen);
+  AddModelsCommand(app, chosen);
+  AddHealthCommand(app, chosen);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error, out, err) == 0 ? kExitOk : kExitUsage;
+  }
+  if (!chosen) {
+    err << "A command is required.\n\n" << app.help();
+    return kExitUsage;
+  }
+  return chosen({.out = out, .err = err});
+}
+
+}  // namespace headlight::client

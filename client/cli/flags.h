@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Flags that several commands share, and the text forms of their values.
+#ifndef HEADLIGHT_CLIENT_CLI_FLAGS_H_
+#define HEADLIGHT_CLIENT_CLI_FLAGS_H_
+
+#include <CLI/CLI.hpp>
+#include <chrono>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "client/client.h"
+
+namespace headlight::client {
+
+// All three: INVALID_ARGUMENT, saying what was got and what was wanted.
+absl::StatusOr<Shape> ParseShape(const std::string& text);                         // "2x16" -> {2, 16}
+absl::StatusOr<std::vector<int64_t>> ParseLengths(const std::string& text);        // "5,16,9" -> {5, 16, 9}
+absl::StatusOr<std::chrono::milliseconds> ParseDuration(const std::string& text);  // "500ms", "10s", "2m"
+absl::StatusOr<v1::WeightsMode> ParseWeightsMode(const std::string& text);         // "none", "full", "mean"
+std::string WeightsModeName(v1::WeightsMode mode);                                 // the reverse
+
+// An option's name, the form of its value, and what it does.
+struct OptionText {
+  std::string name;
+  std::string form;
+  std::string help;
+};
+
+// Adds an option whose text `parse` turns into `*value`; its error becomes a usage error.
+template <typename T>
+CLI::Option* AddParsed(CLI::App& app, const OptionText& text, absl::StatusOr<T> (*parse)(const std::string&),
+                       T* value) {
+  const auto set = [name = text.name, parse, value](const std::string& given) {
+    absl::StatusOr<T> parsed = parse(given);
+    if (!parsed.ok()) throw CLI::ValidationError(name, std::string(parsed.status().message()));
+    *value = *std::move(parsed);
+  };
+  return app.add_option_function<std::string>(text.name, set, text.help)->type_name(text.form);
+}
+
+// How to reach the server.
+struct ServerFlags {
+  std::string server = "127.0.0.1:8001";
+  int64_t timeout_ms = 0;  // of each RPC
+  int max_message_bytes = ClientOptions().max_message_bytes;
+
+  std::chrono::milliseconds timeout() const { return std::chrono::milliseconds(timeout_ms); }
+  absl::StatusOr<Client> Connect(Connection connection = Connection::kShared) const;
+};
+
+// Adds --server, --timeout-ms and --max-message-bytes.
+void AddServerFlags(CLI::App& app, int64_t default_timeout_ms, ServerFlags& flags);
+
+// What to ask for, given by shape; the values are random.
+struct RequestFlags {
+  std::string model = "demo";
+  std::string model_version;
+  Shape shape;     // {batch, seq_len}; empty if not given, and so are the next three
+  Shape kv_shape;  // {batch, kv_len}
+  std::vector<int64_t> seq_lens;
+  std::vector<int64_t> kv_seq_lens;
+  bool causal = false;
+  v1::WeightsMode weights = v1::WEIGHTS_MODE_NONE;
+  uint64_t seed = 0;
+};
+
+// Adds --model, --shape, --seq-lens, --causal, --weights and their kin.
+void AddRequestFlags(CLI::App& app, RequestFlags& flags);
+
+}  // namespace headlight::client
+
+#endif  // HEADLIGHT_CLIENT_CLI_FLAGS_H_

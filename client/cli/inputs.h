@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// From flags to the tensors of a request: read from NumPy files where a file is named, random otherwise.
+#ifndef HEADLIGHT_CLIENT_CLI_INPUTS_H_
+#define HEADLIGHT_CLIENT_CLI_INPUTS_H_
+
+#include <chrono>
+#include <optional>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "client/cli/flags.h"
+
+namespace headlight::client {
+
+// Paths of .npy files; empty if not given.
+struct InputFiles {
+  std::string query;
+  std::string key;
+  std::string value;
+  std::string mask;
+};
+
+// The tensors of one request, owned.
+struct Inputs {
+  std::optional<Tensor> query;
+  std::optional<Tensor> key;
+  std::optional<Tensor> value;
+  std::optional<Mask> mask;
+
+  // The request over these tensors, which must outlive it; `query` must be there.
+  AttendCall Call(const RequestFlags& flags) const;
+};
+
+// Whether the flags say what the query is, and do not contradict themselves. INVALID_ARGUMENT otherwise.
+absl::Status CheckInputFlags(const RequestFlags& flags, const InputFiles& files);
+
+// Reads the files that are named. The status says what is wrong with which file.
+absl::StatusOr<Inputs> ReadInputs(const InputFiles& files);
+
+// Whether AddRandomInputs has something to add; it needs the model's dimensions then.
+bool NeedsRandomInputs(const RequestFlags& flags, const InputFiles& files);
+
+// Adds random tensors for what the flags ask for and no file gave, in the order query, key, value from one
+// generator. The value is only there if the model's vdim is not its kdim; otherwise the server reads it from
+// the key. INVALID_ARGUMENT if a tensor would have over `max_bytes` bytes.
+absl::Status AddRandomInputs(const RequestFlags& flags, const v1::Model& model, int64_t max_bytes,
+                             Inputs& inputs);
+
+// Query tokens of a request: the sum of `seq_lens` if given, else the product of the leading dimensions.
+int64_t NumTokens(const Shape& query_shape, const std::vector<int64_t>& seq_lens);
+
+}  // namespace headlight::client
+
+#endif  // HEADLIGHT_CLIENT_CLI_INPUTS_H_

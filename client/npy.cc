@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "client/npy.h"
+
+#include <algorithm>
+#include <bit>
+#include <cerrno>
+#include <cstdint>
+#include <cstring>
+#include <fstream>
+#include <limits>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "client/npy_header.h"
+
+namespace headlight::client {
+namespace {
+
+static_assert(std::endian::native == std::endian::little, "arrays are little-endian and copied as they are");
+
+// IEEE 754 binary16 to binary32, exact for every value.
+float HalfToFloat(uint16_t half) {
+  const uint32_t sign = (half & 0x8000u) << 16;
+  const uint32_t exponent = (half >> 10) & 0x1fu;
+  const uint32_t mantissa = half & 0x3ffu;
+  if (exponent == 0) {  // zero or subnormal: mantissa * 2^-24
+    const float magnitude = static_cast<float>(mantissa) * 0x1p-24f;
+    return sign != 0 ? -magnitude : magnitude;
+  }
+  const uint32_t wide_exponent =
+      exponent == 0x1fu ? 0xffu : exponent + (127 - 15);  // infinity and NaN stay so
+  return std::bit_cast<float>(sign | wide_exponent << 23 | mantissa << 13);
+}
+
+// Checks that exactly the array that `header` describes is left in `in`, and gives its number of elements.
+absl::StatusOr<size_t> CheckSize(const NpyHeader& header, size_t element_bytes, std::istream& in) {
+  if (header.fortran_order && header.shape.size() > 1) {
+    return absl::InvalidArgumentError(
+        "the array is in Fortran order, wanted C order: save it through numpy.ascontiguousarray");
+  }
+  const std::optional<int64_t> num_elements = NumElements(header.shape);
+  if (!num_elements ||
+      *num_elements > std::numeric_limits<int64_t>::max() / static_cast<int64_t>(element_bytes)) {
+    return absl::InvalidArgumentError(absl::StrCat("the shape ", ToString(header.shape), " overflows"));
+  }
+  const std::streamoff begin = in.tellg();
+  in.seekg(0, std::ios::end);
+  const int64_t left_bytes = static_cast<int64_t>(in.tellg() - begin);
+  in.seekg(begin);
+  if (!in)
+    return absl::InvalidArgumentError("the array's size cannot be found out: it must be a regular file");
+  const int64_t wanted_bytes = *num_elements * static_cast<int64_t>(element_bytes);
+  if (left_bytes != wanted_bytes) {
+    return absl::InvalidArgumentError(absl::StrCat("the shape ", ToString(header.shape), " of dtype '",
+                                                   header.dtype, "' wants ", wanted_bytes, " bytes, got ",
+                                                   left_bytes));
+  }
+  return static_cast<size_t>(*num_elements);
+}
+
+// The array as it is stored.
+template <typename Stored>
+absl::StatusOr<std::vector<Stored>> ReadStored(const NpyHeader& header, std::istream& in) {
+  const absl::StatusOr<size_t> num_elements = CheckSize(header, sizeof(Stored), in);
+  if (!num_elements.ok()) return num_elements.status();
+  std::vector<Stored> stored(*num_elements);
+  in.read(static_cast<char*>(static_cast<void*>(stored.data())),
+          static_cast<std::streamsize>(stored.size() * sizeof(Stored)));
+  if (!in) return absl::InvalidArgumentError("the array cannot be read to its end");
+  return stored;
+}
+
+template <typename Stored, typename Convert>
+absl::StatusOr<std::vector<float>> ReadConverted(const NpyHeader& header, std::istream& in, Convert convert) {
+  const absl::StatusOr<std::vector<Stored>> stored = ReadStored<Stored>(header, in);
+  if (!stored.ok()) return stored.status();
+  std::vector<float> values(stored->size());
+  std::transform(stored->begin(), stored->end(), values.begin(), convert);
+  return values;
+}
+
+absl::StatusOr<std::vector<float>> ReadFloats(const NpyHeader& header, const std::string& wanted,
+                                              std::istream& in) {
+  if (header.dtype == "<f4") return ReadStored<float>(header, in);
+  if (header.dtype == "<f8") {
+    return ReadConverted<double>(header, in, [](double value) { return static_cast<float>(value); });
+  }
+  if (header.dtype == "<f2") return ReadConverted<uint16_t>(header, in, HalfToFloat);
+  return absl::InvalidArgumentError(absl::StrCat("dtype: got '", header.dtype, "', wanted ", wanted));
+}
+
+template <typename Array>
+absl::StatusOr<Array> ReadFile(const std::string& path, absl::StatusOr<Array> (*read)(std::istream&)) {
+  std::ifstream in(path, std::ios::binary);
+  if (!in) return absl::NotFoundError(absl::StrCat(path, ": ", std::strerror(errno)));
+  absl::StatusOr<Array> array = read(in);
+  if (!array.ok()) {
+    return absl::Status(array.status().code(),
+                        absl::StrCat(path, ": ", std::string(array.status().message())));
+  }
+  return array;
+}
+
+}  // namespace
+
+absl::StatusOr<Tensor> ReadNpyTensor(std::istream& in) {
+  absl::StatusOr<NpyHeader> header = ReadNpyHeader(in);
+  if (!header.ok()) return header.status();
+  absl::StatusOr<std::vector<float>> values = ReadFloats(*header, "'<f4', '<f8' or '<f2'", in);
+  if (!values.ok()) return values.status();
+  return Tensor{.shape = std::move(header->shape), .values = *std::move(values)};
+}
+
+absl::StatusOr<Mask> ReadNpyMask(std::istream& in) {
+  absl::StatusOr<NpyHeader> header = ReadNpyHeader(in);
+  if (!header.ok()) return header.status();
+  Mask mask{.shape = header->shape};
+  if (header->dtype == "|b1" || header->dtype == "|u1") {
+    absl::StatusOr<std::vector<uint8_t>> allowed = ReadStored<uint8_t>(*header, in);
+    if (!allowed.ok()) return allowed.status();
+    mask.values = *std::move(allowed);
+  } else {
+    absl::StatusOr<std::vector<float>> added = ReadFloats(*header, "'|b1', '|u1', '<f4', '<f8' or '<f2'", in);
+    if (!added.ok()) return added.status();
+    mask.values = *std::move(added);
+  }
+  return mask;
+}
+
+absl::StatusOr<Tensor> ReadNpyTensorFile(const std::string& path) { return ReadFile(path, ReadNpyTensor); }
+absl::StatusOr<Mask> ReadNpyMaskFile(const std::string& path) { return ReadFile(path, ReadNpyMask); }
+
+void WriteNpy(const Tensor& tensor, std::ostream& out) {
+  out << FormatNpyHeader("<f4", tensor.shape);
+  out.write(static_cast<const char*>(static_cast<const void*>(tensor.values.data())),
+            static_cast<std::streamsize>(tensor.values.size() * sizeof(float)));
+}
+
+absl::Status WriteNpyFile(const Tensor& tensor, const std::string& path) {
+  std::ofstream out(path, std::ios::binary);
+  if (out) WriteNpy(tensor, out);
+  out.close();
+  if (!out) return absl::UnavailableError(absl::StrCat(path, ": cannot be written: ", std::strerror(errno)));
+  return absl::OkStatus();
+}
+
+}  // namespace headlight::client

@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// NumPy .npy files to and from tensors. Reading takes C order arrays of dtype '<f4', '<f8' or '<f2'
+// (converted to f32) and, for masks, '|b1' and '|u1' too; everything else is refused with what to do about
+// it. Every fact of the header is checked against the file's size before memory is taken for it.
+#ifndef HEADLIGHT_CLIENT_NPY_H_
+#define HEADLIGHT_CLIENT_NPY_H_
+
+#include <istream>
+#include <ostream>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "client/tensor.h"
+
+namespace headlight::client {
+
+// INVALID_ARGUMENT if the contents are not such an array. `in` must be seekable and is read to its end.
+absl::StatusOr<Tensor> ReadNpyTensor(std::istream& in);
+absl::StatusOr<Mask> ReadNpyMask(
+    std::istream& in);  // '|b1', '|u1': allowed keys; floats: added to the scores
+
+// The same of a file. NOT_FOUND if it cannot be opened; every message begins with the path.
+absl::StatusOr<Tensor> ReadNpyTensorFile(const std::string& path);
+absl::StatusOr<Mask> ReadNpyMaskFile(const std::string& path);
+
+// Writes '<f4' in C order, as numpy.save does. UNAVAILABLE, with the path, if the file cannot be written.
+void WriteNpy(const Tensor& tensor, std::ostream& out);
+absl::Status WriteNpyFile(const Tensor& tensor, const std::string& path);
+
+}  // namespace headlight::client
+
+#endif  // HEADLIGHT_CLIENT_NPY_H_

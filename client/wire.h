@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Between the client's types and the bytes that gRPC carries. Tensor payloads never pass through protobuf: a
+// request is its small fields, serialised, followed by one slice per payload; a reply is scanned for its
+// payloads and only the rest is parsed. client.h is the interface for ordinary use; this one is for callers
+// that send a request many times.
+#ifndef HEADLIGHT_CLIENT_WIRE_H_
+#define HEADLIGHT_CLIENT_WIRE_H_
+
+#include <grpcpp/support/byte_buffer.h>
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "client/tensor.h"
+#include "headlight/v1/attention.pb.h"
+
+namespace headlight::client {
+
+inline constexpr char kAttendMethod[] = "/headlight.v1.AttentionService/Attend";
+
+// One Attend request; attention.proto states what each field means. The views must stay valid until the call
+// that takes the request returns.
+struct AttendCall {
+  std::string model;
+  std::string model_version;  // empty: the newest
+  std::string request_id;
+  TensorView query;                 // [batch, seq_len, embed_dim] or [tokens, embed_dim]
+  std::optional<TensorView> key;    // [batch, kv_len, kdim] or [kv_tokens, kdim]; absent: self attention
+  std::optional<TensorView> value;  // the same with vdim; absent: the same tensor as `key`
+  std::optional<MaskView> mask;
+  std::vector<int64_t> seq_lens;
+  std::vector<int64_t> kv_seq_lens;
+  bool causal = false;
+  v1::WeightsMode weights = v1::WEIGHTS_MODE_NONE;
+};
+
+struct AttendReply {
+  std::string model;
+  std::string model_version;
+  std::string request_id;
+  Tensor output;                  // of the query's shape
+  std::optional<Tensor> weights;  // when asked for
+  v1::TimeBudget time_budget;
+};
+
+// The request in wire form. Tensors are copied once, into slices that belong to the result, because gRPC may
+// hold on to them after a call has timed out; copies of the result share these slices. INVALID_ARGUMENT if a
+// tensor's shape and its number of values disagree; the server judges everything else.
+absl::StatusOr<grpc::ByteBuffer> EncodeRequest(const AttendCall& call);
+
+// The reply in full: payload bytes are copied once, into its tensors.
+// INTERNAL if the bytes are not a reply or its payloads do not match their descriptions.
+absl::StatusOr<AttendReply> DecodeReply(const grpc::ByteBuffer& bytes);
+
+// The reply without its payloads, for callers that want its time budget only. The payloads are checked as
+// DecodeReply does but not copied.
+absl::StatusOr<v1::AttendResponse> DecodeReplyEnvelope(const grpc::ByteBuffer& bytes);
+
+}  // namespace headlight::client
+
+#endif  // HEADLIGHT_CLIENT_WIRE_H_

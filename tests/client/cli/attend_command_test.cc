@@ -1,0 +1,186 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "client/npy.h"
+#include "tests/client/cli/run_cli.h"
+#include "tests/client/fake_server.h"
+#include "tests/testing/status_matchers.h"
+
+namespace headlight::client {
+namespace {
+
+using ::headlight::testing::CliResult;
+using ::headlight::testing::FakeServer;
+using ::headlight::testing::IsOk;
+using ::headlight::testing::RunHeadlight;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using ::testing::SizeIs;
+using ::testing::StartsWith;
+
+class AttendCommandTest : public ::testing::Test {
+ protected:
+  void SetUp() override { std::filesystem::create_directories(directory_); }
+  void TearDown() override { std::filesystem::remove_all(directory_); }
+
+  std::string Path(const std::string& name) const { return (directory_ / name).string(); }
+
+  // `headlight attend` against the fake server.
+  CliResult Attend(std::vector<std::string> words) {
+    words.insert(words.begin(), {"attend", "--server", server_.target()});
+    return RunHeadlight(words);
+  }
+
+  FakeServer server_;
+
+ private:
+  const std::filesystem::path directory_ =
+      std::filesystem::path(::testing::TempDir()) /
+      (std::string("headlight_") + ::testing::UnitTest::GetInstance()->current_test_info()->name());
+};
+
+TEST_F(AttendCommandTest, PrintsShapesChecksumAndTimeBudget) {
+  const CliResult result = Attend({"--shape", "2x3", "--weights", "full", "--request-id", "seven"});
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_THAT(result.out, StartsWith("model demo, version 1, request seven\n"));
+  EXPECT_THAT(result.out, HasSubstr("query    [2, 3, 4]\n"));
+  EXPECT_THAT(result.out, HasSubstr("output   [2, 3, 4]     sum "));
+  EXPECT_THAT(result.out, HasSubstr("weights  [1, 1, 1, 2]  sum 1, crc32 "));
+  EXPECT_THAT(result.out, HasSubstr("queued      0.100 ms"));
+  EXPECT_THAT(result.out, HasSubstr("computed    0.200 ms"));
+  EXPECT_THAT(result.out,
+              HasSubstr("in a batch of 2 requests, 3 sequences, 30 tokens; kernel fake, 7 threads"));
+  EXPECT_THAT(result.out, HasSubstr("in server   0.400 ms"));
+}
+
+TEST_F(AttendCommandTest, JsonIsOneObject) {
+  const CliResult result =
+      Attend({"--shape", "1x2", "--kv-shape", "1x5", "--model", "cross", "--json", "--weights", "full"});
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  auto json = nlohmann::json::parse(result.out);
+  EXPECT_GT(json["client_us"], 0);
+  json.erase("client_us");
+  EXPECT_THAT(json["output"]["crc32"].get<std::string>(), SizeIs(8));
+  EXPECT_TRUE(json["output"]["sum"].is_number_float());
+  json["output"] = {{"shape", json["output"]["shape"]}};
+  json["weights"].erase("crc32");
+  EXPECT_EQ(json, nlohmann::json::parse(R"({
+    "model": "cross", "model_version": "1", "request_id": "",
+    "query": {"shape": [1, 2, 4]}, "key": {"shape": [1, 5, 3]}, "value": {"shape": [1, 5, 2]},
+    "output": {"shape": [1, 2, 4]}, "weights": {"shape": [1, 1, 1, 2], "sum": 1.0},
+    "time_budget": {"queue_us": 100, "compute_us": 200, "total_us": 400, "batch_requests": 2,
+                    "batch_sequences": 3, "batch_tokens": 30, "kernel": "fake", "compute_threads": 7}})"));
+}
+
+TEST_F(AttendCommandTest, FlagsReachTheServer) {
+  const CliResult result =
+      Attend({"--shape", "2x3", "--seq-lens", "3,1", "--kv-shape", "2x5", "--kv-seq-lens", "5,4", "--causal",
+              "--weights", "mean", "--model-version", "9", "--request-id", "id"});
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  ASSERT_THAT(server_.requests(), SizeIs(1));
+  const v1::AttendRequest request = server_.requests()[0];
+  EXPECT_EQ(request.model(), "demo");
+  EXPECT_EQ(request.model_version(), "9");
+  EXPECT_EQ(request.request_id(), "id");
+  EXPECT_THAT(request.query().shape(), ElementsAre(2, 3, 4));
+  EXPECT_THAT(request.key().shape(), ElementsAre(2, 5, 4));
+  EXPECT_FALSE(request.has_value());
+  EXPECT_THAT(request.seq_lens(), ElementsAre(3, 1));
+  EXPECT_THAT(request.kv_seq_lens(), ElementsAre(5, 4));
+  EXPECT_TRUE(request.causal());
+  EXPECT_EQ(request.weights().mode(), v1::WEIGHTS_MODE_MEAN);
+}
+
+TEST_F(AttendCommandTest, TheSameSeedSendsTheSameBytes) {
+  EXPECT_EQ(Attend({"--shape", "1x2", "--seed", "5"}).exit_code, 0);
+  EXPECT_EQ(Attend({"--shape", "1x2", "--seed", "5"}).exit_code, 0);
+  EXPECT_EQ(Attend({"--shape", "1x2", "--seed", "6"}).exit_code, 0);
+  const std::vector<v1::AttendRequest> requests = server_.requests();
+  ASSERT_THAT(requests, SizeIs(3));
+  EXPECT_EQ(requests[0].payloads(0), requests[1].payloads(0));
+  EXPECT_NE(requests[0].payloads(0), requests[2].payloads(0));
+}
+
+TEST_F(AttendCommandTest, ReadsInputFilesAndWritesResultFiles) {
+  const Tensor query{.shape = {1, 2, 4}, .values = {1, 2, 3, 4, 5, 6, 7, 8}};
+  const Tensor key{.shape = {1, 1, 3}, .values = {1, 2, 3}};
+  const Tensor value{.shape = {1, 1, 2}, .values = {4, 5}};
+  const Tensor mask{.shape = {1, 1, 2, 1}, .values = {0, -1}};
+  ASSERT_THAT(WriteNpyFile(query, Path("query.npy")), IsOk());
+  ASSERT_THAT(WriteNpyFile(key, Path("key.npy")), IsOk());
+  ASSERT_THAT(WriteNpyFile(value, Path("value.npy")), IsOk());
+  ASSERT_THAT(WriteNpyFile(mask, Path("mask.npy")), IsOk());
+  const CliResult result = Attend({"--input", Path("query.npy"), "--key", Path("key.npy"), "--value",
+                                   Path("value.npy"), "--mask", Path("mask.npy"), "--weights", "full",
+                                   "--output", Path("out.npy"), "--weights-output", Path("w.npy")});
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  ASSERT_THAT(server_.requests(), SizeIs(1));
+  EXPECT_THAT(server_.requests()[0].value().shape(), ElementsAre(1, 1, 2));
+  EXPECT_THAT(server_.requests()[0].mask().shape(), ElementsAre(1, 1, 2, 1));
+  const auto output = ReadNpyTensorFile(Path("out.npy"));
+  ASSERT_THAT(output, IsOk());
+  EXPECT_EQ(output->shape, query.shape);
+  EXPECT_EQ(output->values, query.values);
+  const auto weights = ReadNpyTensorFile(Path("w.npy"));
+  ASSERT_THAT(weights, IsOk());
+  EXPECT_THAT(weights->values, ElementsAre(0.25f, 0.75f));
+}
+
+TEST_F(AttendCommandTest, WrongUsageIsTwoAndSendsNothing) {
+  std::ofstream(Path("damaged.npy")) << "hello";
+  const struct {
+    std::vector<std::string> words;
+    std::string reason;
+  } cases[] = {
+      {{}, "headlight: INVALID_ARGUMENT: nothing says what the query is, wanted --shape or --seq-lens\n"},
+      {{"--shape", "1x1", "--weights-output", "w.npy"},
+       "headlight: INVALID_ARGUMENT: --weights-output wants --weights full or mean\n"},
+      {{"--shape", "1x1", "--input", Path("damaged.npy")},
+       "headlight: INVALID_ARGUMENT: --input and --shape both say what the query is\n"},
+      {{"--input", Path("missing.npy")},
+       "headlight: NOT_FOUND: " + Path("missing.npy") + ": No such file or directory\n"},
+      {{"--input", Path("damaged.npy")},
+       "headlight: INVALID_ARGUMENT: " + Path("damaged.npy") +
+           ": not a .npy file: its first bytes are others\n"},
+      {{"--shape", "1x1000", "--max-message-bytes", "1000"},
+       "headlight: INVALID_ARGUMENT: query: shape [1, 1000, 4] of f32 is over the limit of 1000 bytes a "
+       "message "
+       "(--max-message-bytes)\n"},
+  };
+  for (const auto& [words, reason] : cases) {
+    const CliResult result = Attend(words);
+    EXPECT_EQ(result.exit_code, 2);
+    EXPECT_EQ(result.err, reason);
+    EXPECT_THAT(result.out, IsEmpty());
+  }
+  EXPECT_THAT(server_.requests(), IsEmpty());
+}
+
+TEST_F(AttendCommandTest, FailuresAreOne) {
+  const CliResult unknown = Attend({"--shape", "1x1", "--model", "none"});
+  EXPECT_EQ(unknown.exit_code, 1);
+  EXPECT_EQ(unknown.err, "headlight: NOT_FOUND: model: got 'none', wanted demo or cross\n");
+
+  const CliResult unwritable = Attend({"--shape", "1x1", "--output", Path("no/such/directory.npy")});
+  EXPECT_EQ(unwritable.exit_code, 1);
+  EXPECT_THAT(unwritable.err, StartsWith("headlight: UNAVAILABLE: " + Path("no/such/directory.npy")));
+  EXPECT_THAT(unwritable.out, IsEmpty());
+
+  FakeServer refusing([](grpc::ServerContext&, const v1::AttendRequest&, v1::AttendResponse&) {
+    return grpc::Status(grpc::StatusCode::INVALID_ARGUMENT, "query: got rank 7, wanted 2 or 3");
+  });
+  const CliResult refused = RunHeadlight({"attend", "--server", refusing.target(), "--shape", "1x1"});
+  EXPECT_EQ(refused.exit_code, 1);
+  EXPECT_EQ(refused.err, "headlight: INVALID_ARGUMENT: query: got rank 7, wanted 2 or 3\n");
+}
+
+}  // namespace
+}  // namespace headlight::client

@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What all commands share: help, version, exit codes, --server; and the two commands too small for a test of
+// their own.
+#include "client/cli/cli.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "tests/client/cli/run_cli.h"
+#include "tests/client/fake_server.h"
+
+namespace headlight::client {
+namespace {
+
+using ::headlight::testing::CliResult;
+using ::headlight::testing::FakeServer;
+using ::headlight::testing::RunHeadlight;
+using ::testing::AllOf;
+using ::testing::EndsWith;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using ::testing::MatchesRegex;
+using ::testing::StartsWith;
+
+TEST(CliTest, VersionIsPrinted) {
+  const CliResult result = RunHeadlight({"--version"});
+  EXPECT_EQ(result.exit_code, 0);
+  EXPECT_THAT(result.out, MatchesRegex("headlight [0-9]+\\.[0-9]+\\.[0-9]+\n"));
+}
+
+TEST(CliTest, HelpNamesTheCommands) {
+  const CliResult result = RunHeadlight({"--help"});
+  EXPECT_EQ(result.exit_code, 0);
+  EXPECT_THAT(result.out, AllOf(HasSubstr("attend"), HasSubstr("loadtest"), HasSubstr("models"),
+                                HasSubstr("health"), HasSubstr("HEADLIGHT_SERVER"), HasSubstr("Exit codes")));
+}
+
+TEST(CliTest, HelpOfEachCommandHasAnExample) {
+  for (const std::string command : {"attend", "loadtest", "models", "health"}) {
+    const CliResult result = RunHeadlight({command, "--help"});
+    EXPECT_EQ(result.exit_code, 0);
+    EXPECT_THAT(result.out, AllOf(HasSubstr("Example"), HasSubstr("headlight " + command + " --"),
+                                  HasSubstr("127.0.0.1:8001"), HasSubstr("--timeout-ms")));
+  }
+}
+
+TEST(CliTest, WrongUsageIsTwoWithAReason) {
+  const struct {
+    std::vector<std::string> words;
+    const char* reason;
+  } cases[] = {
+      {{}, "A command is required"},
+      {{"dance"}, "dance"},
+      {{"health", "--colour", "red"}, "--colour"},
+      {{"health", "--timeout-ms", "0"}, "--timeout-ms"},
+      {{"health", "--timeout-ms", "soon"}, "--timeout-ms"},
+      {{"health", "--server", ""}, "target: got an empty string, wanted HOST:PORT"},
+      {{"models", "--max-message-bytes", "0"}, "--max-message-bytes"},
+      {{"attend", "--shape", "2by16"}, "--shape: got '2by16', wanted two positive numbers, as in 2x16"},
+      {{"attend", "--seq-lens", "5,,9"}, "--seq-lens: got '5,,9', wanted positive numbers, as in 5,16,9"},
+      {{"attend", "--weights", "all"}, "--weights: got 'all', wanted none, full or mean"},
+      {{"loadtest", "--duration", "10"}, "--duration: got '10', wanted a whole number and a unit"},
+      {{"loadtest", "--duration", "0s"}, "--duration: got 0, wanted at least 1ms"},
+      {{"loadtest", "--concurrency", "0"}, "--concurrency"},
+      {{"loadtest", "--channels", "0"}, "--channels"},
+  };
+  for (const auto& [words, reason] : cases) {
+    const CliResult result = RunHeadlight(words);
+    EXPECT_EQ(result.exit_code, 2) << reason;
+    EXPECT_THAT(result.err, HasSubstr(reason));
+    EXPECT_THAT(result.out, IsEmpty());
+  }
+}
+
+TEST(CliTest, AFailedRpcIsOneWithCodeAndMessage) {
+  std::string target;
+  {
+    FakeServer server;
+    target = server.target();
+  }
+  for (const std::vector<std::string>& words : std::vector<std::vector<std::string>>{
+           {"health"}, {"models"}, {"attend", "--shape", "1x1"}, {"loadtest", "--shape", "1x1"}}) {
+    std::vector<std::string> all = words;
+    all.insert(all.end(), {"--server", target});
+    const CliResult result = RunHeadlight(all);
+    EXPECT_EQ(result.exit_code, 1);
+    EXPECT_THAT(result.err, StartsWith("headlight: UNAVAILABLE: "));
+    EXPECT_THAT(result.out, IsEmpty());
+  }
+}
+
+TEST(CliTest, TheEnvironmentNamesTheServerAndTheFlagOutranksIt) {
+  FakeServer server;
+  setenv("HEADLIGHT_SERVER", server.target().c_str(), 1);
+  EXPECT_EQ(RunHeadlight({"health"}).exit_code, 0);
+  setenv("HEADLIGHT_SERVER", "127.0.0.1:1", 1);
+  EXPECT_EQ(RunHeadlight({"health"}).exit_code, 1);
+  EXPECT_EQ(RunHeadlight({"health", "--server", server.target()}).exit_code, 0);
+  unsetenv("HEADLIGHT_SERVER");
+}
+
+TEST(HealthCommandTest, ServingIsZeroAndAnythingElseOne) {
+  FakeServer server;
+  const CliResult serving = RunHeadlight({"health", "--server", server.target()});
+  EXPECT_EQ(serving.exit_code, 0);
+  EXPECT_EQ(serving.out, "SERVING\n");
+
+  server.SetServing(false);
+  const CliResult not_serving = RunHeadlight({"health", "--server", server.target()});
+  EXPECT_EQ(not_serving.exit_code, 1);
+  EXPECT_EQ(not_serving.out, "NOT_SERVING\n");
+
+  const CliResult unknown =
+      RunHeadlight({"health", "--server", server.target(), "--service", "no.such.Service"});
+  EXPECT_EQ(unknown.exit_code, 1);
+  EXPECT_THAT(unknown.err, StartsWith("headlight: NOT_FOUND: "));
+}
+
+TEST(ModelsCommandTest, PrintsALineForEachModel) {
+  FakeServer server;
+  const CliResult result = RunHeadlight({"models", "--server", server.target()});
+  EXPECT_EQ(result.exit_code, 0);
+  EXPECT_THAT(result.out, StartsWith("model  version  embed_dim  heads"));
+  EXPECT_THAT(result.out, HasSubstr("\ndemo   1        4          2 "));
+  EXPECT_THAT(result.out, HasSubstr("\ncross  1 "));
+  EXPECT_THAT(result.out, EndsWith("268.4 MB\n"));
+}
+
+TEST(ModelsCommandTest, JsonHasTheFieldsOfTheMessage) {
+  FakeServer server;
+  const CliResult result = RunHeadlight({"models", "--server", server.target(), "--json"});
+  EXPECT_EQ(result.exit_code, 0);
+  const auto json = nlohmann::json::parse(result.out);
+  ASSERT_EQ(json["models"].size(), 2u);
+  EXPECT_EQ(json["models"][1],
+            nlohmann::json::parse(R"({"name": "cross", "version": "1", "embed_dim": 4, "num_heads": 2,
+                                      "num_kv_heads": 2, "head_dim": 2, "kdim": 3, "vdim": 2, "scale": 0.0,
+                                      "num_parameters": 80, "precision": "f32", "kernel": "fake",
+                                      "max_message_bytes": 268435456})"));
+}
+
+}  // namespace
+}  // namespace headlight::client

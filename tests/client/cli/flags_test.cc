@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "client/cli/flags.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <chrono>
+#include <string>
+
+#include "tests/testing/status_matchers.h"
+
+namespace headlight::client {
+namespace {
+
+using namespace std::chrono_literals;
+using ::headlight::testing::IsOk;
+using ::headlight::testing::StatusIs;
+using ::testing::ElementsAre;
+using ::testing::StartsWith;
+
+constexpr auto kInvalid = absl::StatusCode::kInvalidArgument;
+
+TEST(FlagsTest, ShapesAreTwoPositiveNumbers) {
+  const auto shape = ParseShape("2x16");
+  ASSERT_THAT(shape, IsOk());
+  EXPECT_THAT(*shape, ElementsAre(2, 16));
+  for (const std::string wrong : {"", "2", "2x", "x16", "2x16x768", "0x16", "-2x16", "+2x16", "2X16", "2x 16",
+                                  "2x16 ", "2.5x16", "99999999999x1", "99999999999999999999x1"}) {
+    EXPECT_THAT(ParseShape(wrong),
+                StatusIs(kInvalid, "got '" + wrong + "', wanted two positive numbers, as in 2x16"));
+  }
+}
+
+TEST(FlagsTest, LengthsArePositiveNumbers) {
+  EXPECT_THAT(*ParseLengths("5,16,9"), ElementsAre(5, 16, 9));
+  EXPECT_THAT(*ParseLengths("7"), ElementsAre(7));
+  for (const std::string wrong : {"", ",", "5,", "5, 16", "5,0", "5,-1", "5;6"}) {
+    EXPECT_THAT(ParseLengths(wrong),
+                StatusIs(kInvalid, "got '" + wrong + "', wanted positive numbers, as in 5,16,9"));
+  }
+}
+
+TEST(FlagsTest, DurationsHaveAUnit) {
+  EXPECT_EQ(*ParseDuration("500ms"), 500ms);
+  EXPECT_EQ(*ParseDuration("10s"), 10s);
+  EXPECT_EQ(*ParseDuration("2m"), 120s);
+  EXPECT_EQ(*ParseDuration("0s"), 0s);
+  for (const std::string wrong : {"", "10", "s", "1.5s", "-1s", "10 s", "10h", "10sec",
+                                  "99999999999999999999s", "9223372036854775807m"}) {
+    EXPECT_THAT(ParseDuration(wrong),
+                StatusIs(kInvalid, StartsWith("got '" + wrong + "', wanted a whole number and a unit")));
+  }
+}
+
+TEST(FlagsTest, WeightsModesHaveNames) {
+  EXPECT_EQ(*ParseWeightsMode("none"), v1::WEIGHTS_MODE_NONE);
+  EXPECT_EQ(*ParseWeightsMode("full"), v1::WEIGHTS_MODE_FULL);
+  EXPECT_EQ(*ParseWeightsMode("mean"), v1::WEIGHTS_MODE_MEAN);
+  EXPECT_THAT(ParseWeightsMode("Full"), StatusIs(kInvalid, "got 'Full', wanted none, full or mean"));
+}
+
+}  // namespace
+}  // namespace headlight::client

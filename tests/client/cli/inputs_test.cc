@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "client/cli/inputs.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <limits>
+
+#include "tests/testing/status_matchers.h"
+
+namespace headlight::client {
+namespace {
+
+using ::headlight::testing::IsOk;
+using ::headlight::testing::StatusIs;
+using ::testing::ElementsAre;
+
+constexpr auto kInvalid = absl::StatusCode::kInvalidArgument;
+constexpr int64_t kNoLimit = std::numeric_limits<int64_t>::max();
+
+v1::Model MakeModel(int64_t embed_dim, int64_t kdim, int64_t vdim) {
+  v1::Model model;
+  model.set_embed_dim(embed_dim);
+  model.set_kdim(kdim);
+  model.set_vdim(vdim);
+  return model;
+}
+
+TEST(InputsTest, AShapeMakesADenseQuery) {
+  Inputs inputs;
+  ASSERT_THAT(AddRandomInputs({.shape = {2, 3}}, MakeModel(4, 4, 4), kNoLimit, inputs), IsOk());
+  EXPECT_THAT(inputs.query->shape, ElementsAre(2, 3, 4));
+  EXPECT_EQ(inputs.query->values.size(), 24u);
+  EXPECT_FALSE(inputs.key || inputs.value || inputs.mask);
+}
+
+TEST(InputsTest, LengthsAloneMakeARaggedQuery) {
+  Inputs inputs;
+  const RequestFlags flags{.seq_lens = {5, 16, 9}};
+  ASSERT_THAT(AddRandomInputs(flags, MakeModel(4, 4, 4), kNoLimit, inputs), IsOk());
+  EXPECT_THAT(inputs.query->shape, ElementsAre(30, 4));
+  EXPECT_THAT(inputs.Call(flags).seq_lens, ElementsAre(5, 16, 9));
+}
+
+TEST(InputsTest, AShapeWithLengthsIsDense) {
+  Inputs inputs;
+  const RequestFlags flags{.shape = {2, 8}, .seq_lens = {5, 8}};
+  ASSERT_THAT(AddRandomInputs(flags, MakeModel(4, 4, 4), kNoLimit, inputs), IsOk());
+  EXPECT_THAT(inputs.query->shape, ElementsAre(2, 8, 4));
+  EXPECT_THAT(inputs.Call(flags).seq_lens, ElementsAre(5, 8));
+}
+
+TEST(InputsTest, KeysHaveTheModelsKeyWidthAndValuesOnlyIfTheyDiffer) {
+  Inputs shared;
+  ASSERT_THAT(AddRandomInputs({.shape = {1, 2}, .kv_shape = {1, 5}}, MakeModel(4, 3, 3), kNoLimit, shared),
+              IsOk());
+  EXPECT_THAT(shared.key->shape, ElementsAre(1, 5, 3));
+  EXPECT_FALSE(shared.value);
+
+  Inputs ragged;
+  ASSERT_THAT(
+      AddRandomInputs({.seq_lens = {1, 1}, .kv_seq_lens = {2, 5}}, MakeModel(4, 3, 2), kNoLimit, ragged),
+      IsOk());
+  EXPECT_THAT(ragged.key->shape, ElementsAre(7, 3));
+  EXPECT_THAT(ragged.value->shape, ElementsAre(7, 2));
+}
+
+TEST(InputsTest, TheSeedDecidesTheValues) {
+  Inputs one, same, other;
+  ASSERT_THAT(AddRandomInputs({.shape = {1, 2}, .seed = 1}, MakeModel(4, 4, 4), kNoLimit, one), IsOk());
+  ASSERT_THAT(AddRandomInputs({.shape = {1, 2}, .seed = 1}, MakeModel(4, 4, 4), kNoLimit, same), IsOk());
+  ASSERT_THAT(AddRandomInputs({.shape = {1, 2}, .seed = 2}, MakeModel(4, 4, 4), kNoLimit, other), IsOk());
+  EXPECT_EQ(one.query->values, same.query->values);
+  EXPECT_NE(one.query->values, other.query->values);
+}
+
+TEST(InputsTest, WhatCannotBeSentIsNotMade) {
+  Inputs inputs;
+  EXPECT_THAT(AddRandomInputs({.shape = {1, 16}}, MakeModel(4, 4, 4), 255, inputs),
+              StatusIs(kInvalid,
+                       "query: shape [1, 16, 4] of f32 is over the limit of 255 bytes a message "
+                       "(--max-message-bytes)"));
+  const int64_t huge = std::numeric_limits<int32_t>::max();
+  EXPECT_THAT(
+      AddRandomInputs({.shape = {huge, huge}}, MakeModel(768, 4, 4), kNoLimit, inputs),
+      StatusIs(kInvalid, ::testing::StartsWith("query: shape [2147483647, 2147483647, 768] of f32 is over")));
+}
+
+TEST(InputsTest, ContradictionsAreRefused) {
+  EXPECT_THAT(CheckInputFlags({}, {}),
+              StatusIs(kInvalid, "nothing says what the query is, wanted --shape or --seq-lens"));
+  EXPECT_THAT(CheckInputFlags({.shape = {1, 1}}, {.query = "q.npy"}),
+              StatusIs(kInvalid, "--input and --shape both say what the query is"));
+  EXPECT_THAT(CheckInputFlags({.shape = {1, 1}, .kv_shape = {1, 1}}, {.key = "k.npy"}),
+              StatusIs(kInvalid, "--key and --kv-shape both say what the key is"));
+  EXPECT_THAT(CheckInputFlags({.shape = {1, 1}}, {.value = "v.npy"}),
+              StatusIs(kInvalid, "--value wants --key: values of their own belong to keys of their own"));
+  EXPECT_THAT(CheckInputFlags({.seq_lens = {1}}, {.query = "q.npy", .key = "k.npy"}), IsOk());
+}
+
+TEST(InputsTest, TokensAreThoseOfTheSequences) {
+  EXPECT_EQ(NumTokens({2, 16, 768}, {}), 32);
+  EXPECT_EQ(NumTokens({2, 16, 768}, {5, 16}), 21);
+  EXPECT_EQ(NumTokens({30, 768}, {5, 16, 9}), 30);
+}
+
+}  // namespace
+}  // namespace headlight::client

@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A server for the client's tests: answers on a free local port, echoes the query as the output, remembers
+// what it was asked, and fails or waits when a test tells it to.
+#ifndef HEADLIGHT_TESTS_CLIENT_FAKE_SERVER_H_
+#define HEADLIGHT_TESTS_CLIENT_FAKE_SERVER_H_
+
+#include <grpcpp/server.h>
+
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "headlight/v1/attention.grpc.pb.h"
+
+namespace headlight::testing {
+
+// Holds two models: "demo", embed_dim 4, and "cross", embed_dim 4, kdim 3, vdim 2. Thread-safe.
+class FakeServer : private v1::AttentionService::Service {
+ public:
+  // What Attend does instead of echoing; runs on a server thread, many at once.
+  using AttendHandler =
+      std::function<grpc::Status(grpc::ServerContext&, const v1::AttendRequest&, v1::AttendResponse&)>;
+
+  explicit FakeServer(AttendHandler handler = Echo);
+  ~FakeServer() override;
+
+  std::string target() const;
+  void SetServing(bool serving);  // of its health service
+
+  std::vector<v1::AttendRequest> requests() const;
+  std::set<std::string> peers() const;  // addresses that Attend was called from
+
+  // The default handler: `output` is the query; weights, if asked for, are [1, 1, 1, 2] of 0.25 and 0.75; the
+  // time budget is queue 100, compute 200, total 400 us in a batch of 2 requests.
+  static grpc::Status Echo(grpc::ServerContext& context, const v1::AttendRequest& request,
+                           v1::AttendResponse& response);
+
+ private:
+  grpc::Status Attend(grpc::ServerContext* context, const v1::AttendRequest* request,
+                      v1::AttendResponse* response) override;
+  grpc::Status ListModels(grpc::ServerContext* context, const v1::ListModelsRequest* request,
+                          v1::ListModelsResponse* response) override;
+  grpc::Status GetModel(grpc::ServerContext* context, const v1::GetModelRequest* request,
+                        v1::GetModelResponse* response) override;
+
+  const AttendHandler handler_;
+  mutable std::mutex mutex_;
+  std::vector<v1::AttendRequest> requests_;
+  std::set<std::string> peers_;
+  int port_ = 0;
+  std::unique_ptr<grpc::Server> server_;
+};
+
+}  // namespace headlight::testing
+
+#endif  // HEADLIGHT_TESTS_CLIENT_FAKE_SERVER_H_

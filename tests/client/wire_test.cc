@@ -1,0 +1,261 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "client/wire.h"
+
+#include <gmock/gmock.h>
+#include <google/protobuf/stubs/logging.h>
+#include <gtest/gtest.h>
+
+#include <string>
+#include <vector>
+
+#include "tests/testing/status_matchers.h"
+
+namespace headlight::client {
+namespace {
+
+using ::headlight::testing::IsOk;
+using ::headlight::testing::StatusIs;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::StartsWith;
+
+std::string Flatten(const grpc::ByteBuffer& buffer) {
+  std::vector<grpc::Slice> slices;
+  EXPECT_TRUE(buffer.Dump(&slices).ok());
+  std::string bytes;
+  for (const grpc::Slice& slice : slices) bytes.append(slice.begin(), slice.end());
+  return bytes;
+}
+
+grpc::ByteBuffer OneSlice(const std::string& bytes) {
+  const grpc::Slice slice(bytes);
+  return grpc::ByteBuffer(&slice, 1);
+}
+
+// Every byte a slice of its own, as if the network had cut the message everywhere.
+grpc::ByteBuffer ManySlices(const std::string& bytes) {
+  std::vector<grpc::Slice> slices;
+  for (const char& byte : bytes) slices.emplace_back(&byte, 1);
+  return grpc::ByteBuffer(slices.data(), slices.size());
+}
+
+std::string Bytes(const std::vector<float>& values) {
+  return std::string(reinterpret_cast<const char*>(values.data()), values.size() * sizeof(float));
+}
+
+void Describe(const Shape& shape, v1::TensorSpec* spec) {
+  spec->set_dtype(v1::DTYPE_F32);
+  spec->mutable_shape()->Assign(shape.begin(), shape.end());
+}
+
+v1::AttendResponse GoodReply() {
+  v1::AttendResponse reply;
+  reply.set_model("demo");
+  reply.set_model_version("3");
+  reply.set_request_id("r-1");
+  Describe({1, 2}, reply.mutable_output());
+  Describe({1, 1, 3}, reply.mutable_weights());
+  reply.mutable_time_budget()->set_queue_us(17);
+  reply.mutable_time_budget()->set_kernel("brgemm");
+  reply.add_payloads(Bytes({1, 2}));
+  reply.add_payloads(Bytes({3, 4, 5}));
+  return reply;
+}
+
+TEST(EncodeRequestTest, ProtobufReadsEveryField) {
+  const Tensor query{.shape = {1, 2, 2}, .values = {1, 2, 3, 4}};
+  const Tensor key{.shape = {1, 1, 2}, .values = {5, 6}};
+  const Tensor value{.shape = {1, 1, 1}, .values = {7}};
+  const Mask mask{.shape = {1, 1, 2, 1}, .values = std::vector<uint8_t>{1, 0}};
+  const auto request = EncodeRequest({.model = "m",
+                                      .model_version = "2",
+                                      .request_id = "id",
+                                      .query = query.View(),
+                                      .key = key.View(),
+                                      .value = value.View(),
+                                      .mask = mask.View(),
+                                      .seq_lens = {2},
+                                      .kv_seq_lens = {1},
+                                      .causal = true,
+                                      .weights = v1::WEIGHTS_MODE_MEAN});
+  ASSERT_THAT(request, IsOk());
+  v1::AttendRequest parsed;
+  ASSERT_TRUE(parsed.ParseFromString(Flatten(*request)));
+  EXPECT_EQ(parsed.model(), "m");
+  EXPECT_EQ(parsed.model_version(), "2");
+  EXPECT_EQ(parsed.request_id(), "id");
+  EXPECT_EQ(parsed.query().dtype(), v1::DTYPE_F32);
+  EXPECT_THAT(parsed.query().shape(), ElementsAre(1, 2, 2));
+  EXPECT_THAT(parsed.key().shape(), ElementsAre(1, 1, 2));
+  EXPECT_THAT(parsed.value().shape(), ElementsAre(1, 1, 1));
+  EXPECT_EQ(parsed.mask().dtype(), v1::DTYPE_BOOL);
+  EXPECT_THAT(parsed.seq_lens(), ElementsAre(2));
+  EXPECT_THAT(parsed.kv_seq_lens(), ElementsAre(1));
+  EXPECT_TRUE(parsed.causal());
+  EXPECT_EQ(parsed.weights().mode(), v1::WEIGHTS_MODE_MEAN);
+  EXPECT_THAT(parsed.payloads(),
+              ElementsAre(Bytes({1, 2, 3, 4}), Bytes({5, 6}), Bytes({7}), std::string("\x01\x00", 2)));
+}
+
+TEST(EncodeRequestTest, AnAdditiveMaskIsF32) {
+  const Tensor query{.shape = {1, 1}, .values = {1}};
+  const Mask mask{.shape = {1}, .values = std::vector<float>{-1}};
+  const auto request = EncodeRequest({.query = query.View(), .mask = mask.View()});
+  ASSERT_THAT(request, IsOk());
+  v1::AttendRequest parsed;
+  ASSERT_TRUE(parsed.ParseFromString(Flatten(*request)));
+  EXPECT_EQ(parsed.mask().dtype(), v1::DTYPE_F32);
+  EXPECT_EQ(parsed.payloads(1), Bytes({-1}));
+}
+
+TEST(EncodeRequestTest, LeavesOutWhatIsNotThere) {
+  const Tensor query{.shape = {1, 1}, .values = {1}};
+  const auto request = EncodeRequest({.query = query.View()});
+  ASSERT_THAT(request, IsOk());
+  v1::AttendRequest parsed;
+  ASSERT_TRUE(parsed.ParseFromString(Flatten(*request)));
+  EXPECT_FALSE(parsed.has_key() || parsed.has_value() || parsed.has_mask() || parsed.has_weights());
+  EXPECT_EQ(parsed.payloads_size(), 1);
+}
+
+TEST(EncodeRequestTest, DoesNotReferToTheCallersMemory) {
+  Tensor query{.shape = {300},
+               .values = std::vector<float>(300, 1.0f)};  // longer than gRPC keeps inside a slice
+  const auto request = EncodeRequest({.query = query.View()});
+  ASSERT_THAT(request, IsOk());
+  query.values.assign(300, 2.0f);
+  v1::AttendRequest parsed;
+  ASSERT_TRUE(parsed.ParseFromString(Flatten(*request)));
+  EXPECT_EQ(parsed.payloads(0), Bytes(std::vector<float>(300, 1.0f)));
+}
+
+TEST(EncodeRequestTest, RefusesAShapeThatItsValuesDoNotFill) {
+  const std::vector<float> values(5);
+  const Tensor good{.shape = {1}, .values = {1}};
+  const TensorView bad{.shape = {2, 3}, .values = values};
+  constexpr auto kInvalid = absl::StatusCode::kInvalidArgument;
+  EXPECT_THAT(EncodeRequest({.query = bad}), StatusIs(kInvalid, "query: shape [2, 3] wants 6 values, got 5"));
+  EXPECT_THAT(EncodeRequest({.query = good.View(), .key = bad}), StatusIs(kInvalid, StartsWith("key: ")));
+  EXPECT_THAT(EncodeRequest({.query = good.View(), .key = good.View(), .value = bad}),
+              StatusIs(kInvalid, StartsWith("value: ")));
+  EXPECT_THAT(
+      EncodeRequest({.query = good.View(), .mask = MaskView{.shape = {6}, .values = std::span(values)}}),
+      StatusIs(kInvalid, StartsWith("mask: ")));
+  EXPECT_THAT(
+      EncodeRequest({.query = {.shape = {-1}, .values = values}}),
+      StatusIs(kInvalid, "query: shape [-1] wants no negative dimension and at most 2^63 values, got 5"));
+}
+
+TEST(DecodeReplyTest, ReadsEveryFieldHoweverTheMessageIsSliced) {
+  const std::string bytes = GoodReply().SerializeAsString();
+  for (const grpc::ByteBuffer& buffer : {OneSlice(bytes), ManySlices(bytes)}) {
+    const auto reply = DecodeReply(buffer);
+    ASSERT_THAT(reply, IsOk());
+    EXPECT_EQ(reply->model, "demo");
+    EXPECT_EQ(reply->model_version, "3");
+    EXPECT_EQ(reply->request_id, "r-1");
+    EXPECT_THAT(reply->output.shape, ElementsAre(1, 2));
+    EXPECT_THAT(reply->output.values, ElementsAre(1, 2));
+    ASSERT_TRUE(reply->weights.has_value());
+    EXPECT_THAT(reply->weights->shape, ElementsAre(1, 1, 3));
+    EXPECT_THAT(reply->weights->values, ElementsAre(3, 4, 5));
+    EXPECT_EQ(reply->time_budget.queue_us(), 17);
+    EXPECT_EQ(reply->time_budget.kernel(), "brgemm");
+  }
+}
+
+TEST(DecodeReplyTest, FieldsMayComeInAnyOrder) {
+  v1::AttendResponse payloads, rest = GoodReply();
+  payloads.mutable_payloads()->Swap(rest.mutable_payloads());
+  const auto reply = DecodeReply(OneSlice(payloads.SerializeAsString() + rest.SerializeAsString()));
+  ASSERT_THAT(reply, IsOk());
+  EXPECT_THAT(reply->output.values, ElementsAre(1, 2));
+  EXPECT_THAT(reply->weights->values, ElementsAre(3, 4, 5));
+}
+
+TEST(DecodeReplyTest, FieldsOfLaterVersionsAreIgnored) {
+  const std::string unknown =
+      std::string("\xa0\x06\x01", 3) +                               // field 100, varint
+      std::string("\xa9\x06\x01\x02\x03\x04\x05\x06\x07\x08", 10) +  // field 101, 8 bytes
+      std::string("\xb2\x06\x02hi", 5) +                             // field 102, a string
+      std::string("\xbd\x06\x01\x02\x03\x04", 6);                    // field 103, 4 bytes
+  EXPECT_THAT(DecodeReply(OneSlice(unknown + GoodReply().SerializeAsString())), IsOk());
+}
+
+TEST(DecodeReplyTest, EveryTruncationIsRefused) {
+  const std::string bytes = GoodReply().SerializeAsString();
+  for (size_t size = 0; size < bytes.size(); ++size) {
+    EXPECT_THAT(DecodeReply(OneSlice(bytes.substr(0, size))),
+                StatusIs(absl::StatusCode::kInternal, StartsWith("the server's reply is malformed: ")))
+        << size;
+  }
+}
+
+TEST(DecodeReplyTest, EverySingleWrongByteIsAnswered) {
+  const google::protobuf::LogSilencer silencer;  // it reports every broken string
+  const std::string bytes = GoodReply().SerializeAsString();
+  for (size_t i = 0; i < bytes.size(); ++i) {
+    for (int wrong = 0; wrong < 256; ++wrong) {
+      std::string changed = bytes;
+      changed[i] = static_cast<char>(wrong);
+      const auto reply = DecodeReply(OneSlice(changed));  // the sanitizers look on
+      if (reply.ok()) {
+        EXPECT_EQ(reply->output.values.size(), size_t(*NumElements(reply->output.shape)));
+      }
+    }
+  }
+}
+
+TEST(DecodeReplyTest, APayloadLongerThanTheMessageTakesNoMemory) {
+  // Field 15 claims 2^31 - 1 bytes and has three.
+  EXPECT_THAT(DecodeReply(OneSlice("\x7a\xff\xff\xff\xff\x07"
+                                   "abc")),
+              StatusIs(absl::StatusCode::kInternal, HasSubstr("it ends within a field")));
+}
+
+void ExpectMalformed(const v1::AttendResponse& reply, const std::string& what) {
+  const grpc::ByteBuffer bytes = OneSlice(reply.SerializeAsString());
+  const auto is_malformed = StatusIs(absl::StatusCode::kInternal, "the server's reply is malformed: " + what);
+  EXPECT_THAT(DecodeReply(bytes), is_malformed);
+  EXPECT_THAT(DecodeReplyEnvelope(bytes), is_malformed);
+}
+
+TEST(DecodeReplyTest, RefusesPayloadsThatDoNotMatchTheirDescription) {
+  v1::AttendResponse reply = GoodReply();
+  reply.clear_output();
+  ExpectMalformed(reply, "it has no output");
+
+  reply = GoodReply();
+  reply.mutable_payloads()->RemoveLast();
+  ExpectMalformed(reply, "it has 1 payloads, wanted 2");
+
+  reply = GoodReply();
+  reply.clear_weights();
+  ExpectMalformed(reply, "it has 2 payloads, wanted 1");
+
+  reply = GoodReply();
+  reply.set_payloads(0, "1234567");
+  ExpectMalformed(reply, "output [1, 2] came with 7 bytes");
+
+  reply = GoodReply();
+  reply.mutable_weights()->set_shape(2, 4);
+  ExpectMalformed(reply, "weights [1, 1, 4] came with 12 bytes");
+
+  reply = GoodReply();
+  reply.mutable_output()->set_shape(0, -1);
+  ExpectMalformed(reply, "output [-1, 2] came with 8 bytes");
+
+  reply = GoodReply();
+  reply.mutable_output()->set_dtype(v1::DTYPE_BF16);
+  ExpectMalformed(reply, "output has dtype DTYPE_BF16, wanted DTYPE_F32");
+}
+
+TEST(DecodeReplyEnvelopeTest, KeepsTheFieldsAndDropsThePayloads) {
+  const auto envelope = DecodeReplyEnvelope(ManySlices(GoodReply().SerializeAsString()));
+  ASSERT_THAT(envelope, IsOk());
+  EXPECT_EQ(envelope->time_budget().queue_us(), 17);
+  EXPECT_EQ(envelope->payloads_size(), 0);
+}
+
+}  // namespace
+}  // namespace headlight::client
