@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What a request must be answered with: the same sequences computed alone, in process, on one thread. Answers
+// from a busy server are compared with these bit for bit.
+#ifndef HEADLIGHT_TESTS_E2E_LONE_RUN_H_
+#define HEADLIGHT_TESTS_E2E_LONE_RUN_H_
+
+#include <cstdint>
+#include <vector>
+
+#include "core/attention/multi_head_attention.h"
+
+namespace headlight::e2e {
+
+constexpr int64_t kEmbedDim = 768;  // of the built-in model
+
+enum class MaskKind { kNone, kCausal };
+
+// Self attention over a ragged batch.
+struct Request {
+  std::vector<int64_t> seq_lens;
+  std::vector<float> query;  // [tokens, kEmbedDim]
+  MaskKind mask = MaskKind::kNone;
+};
+
+struct Answer {
+  std::vector<float> output;   // [tokens, kEmbedDim]
+  std::vector<float> weights;  // as attention.proto says; empty for kNone
+};
+
+// Values of about unit variance; the same for the same seed.
+Request RandomRequest(const std::vector<int64_t>& seq_lens, uint64_t seed, MaskKind mask);
+
+// The built-in model of the server, made anew. Fails the test if that is impossible.
+const MultiHeadAttention& DemoModel();
+
+Answer LoneRun(const MultiHeadAttention& model, const Request& request, WeightsSink::Mode mode);
+
+// Whether both hold the same floats, NaN for NaN, zero sign for zero sign.
+bool SameBits(const std::vector<float>& a, const std::vector<float>& b);
+
+}  // namespace headlight::e2e
+
+#endif  // HEADLIGHT_TESTS_E2E_LONE_RUN_H_

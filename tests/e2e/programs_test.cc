@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The two programs as a user meets them: started as processes, talking over a real port, judged by their exit
+// codes, their output and the files they write.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <signal.h>
+
+#include <chrono>
+#include <fstream>
+#include <string>
+#include <vector>
+
+#include "client/npy.h"
+#include "nlohmann/json.hpp"
+#include "tests/e2e/lone_run.h"
+#include "tests/testing/status_matchers.h"
+#include "tests/testing/subprocess.h"
+
+namespace headlight {
+namespace {
+
+using ::headlight::testing::IsOk;
+using ::headlight::testing::RunProgram;
+using ::headlight::testing::RunResult;
+using ::headlight::testing::Subprocess;
+using ::testing::HasSubstr;
+using namespace std::chrono_literals;
+
+const char kServer[] = HEADLIGHT_SERVER_PROGRAM;
+const char kClient[] = HEADLIGHT_CLIENT_PROGRAM;
+
+// A server process on a free port of the loopback interface.
+class ServerProcess {
+ public:
+  explicit ServerProcess(std::vector<std::string> flags = {})
+      : process_(WithDefaults(std::move(flags))),
+        address_("127.0.0.1" + process_.WaitForOutput("listening on 127.0.0.1", 60s)) {}
+
+  Subprocess& process() { return process_; }
+  const std::string& address() const { return address_; }
+
+ private:
+  static std::vector<std::string> WithDefaults(std::vector<std::string> flags) {
+    flags.insert(flags.begin(), {kServer, "--listen", "127.0.0.1:0"});
+    return flags;
+  }
+
+  Subprocess process_;
+  std::string address_;
+};
+
+std::string TempFile(const std::string& name) { return ::testing::TempDir() + "/programs_test_" + name; }
+
+client::Tensor ReadTensor(const std::string& path) {
+  absl::StatusOr<client::Tensor> tensor = client::ReadNpyTensorFile(path);
+  EXPECT_THAT(tensor, IsOk());
+  return tensor.ok() ? *std::move(tensor) : client::Tensor{};
+}
+
+TEST(ProgramsTest, AttendOverFilesGivesTheBitsOfALoneRun) {
+  ServerProcess server;
+  const std::vector<int64_t> lens = {5, 16, 9};
+  const e2e::Request request = e2e::RandomRequest(lens, /*seed=*/7, e2e::MaskKind::kCausal);
+  ASSERT_THAT(client::WriteNpyFile({{30, e2e::kEmbedDim}, request.query}, TempFile("in.npy")), IsOk());
+
+  const RunResult run =
+      RunProgram({kClient, "attend", "--server", server.address(), "--model", "demo", "--input",
+                  TempFile("in.npy"), "--seq-lens", "5,16,9", "--causal", "--weights", "full", "--output",
+                  TempFile("out.npy"), "--weights-output", TempFile("weights.npy")});
+  ASSERT_EQ(run.exit_code, 0) << run.output;
+
+  const e2e::Answer lone = e2e::LoneRun(e2e::DemoModel(), request, WeightsSink::Mode::kFull);
+  const client::Tensor output = ReadTensor(TempFile("out.npy"));
+  EXPECT_EQ(output.shape, (client::Shape{30, e2e::kEmbedDim}));
+  EXPECT_TRUE(e2e::SameBits(output.values, lone.output));
+  const client::Tensor weights = ReadTensor(TempFile("weights.npy"));
+  EXPECT_EQ(weights.shape, (client::Shape{3, 12, 16, 16}));
+  EXPECT_TRUE(e2e::SameBits(weights.values, lone.weights));
+}
+
+TEST(ProgramsTest, ModelsHealthAndLoadtestAnswer) {
+  ServerProcess server;
+  const RunResult health = RunProgram({kClient, "health", "--server", server.address()});
+  EXPECT_EQ(health.exit_code, 0) << health.output;
+  EXPECT_THAT(health.output, HasSubstr("SERVING"));
+  const RunResult models = RunProgram({kClient, "models", "--server", server.address()});
+  EXPECT_EQ(models.exit_code, 0) << models.output;
+  EXPECT_THAT(models.output, HasSubstr("demo"));
+
+  const RunResult load = RunProgram({kClient, "loadtest", "--server", server.address(), "--model", "demo",
+                                     "--seq-lens", "1,5,16", "--concurrency", "4", "--duration", "2s",
+                                     "--warmup", "200ms", "--json", TempFile("load.json")});
+  ASSERT_EQ(load.exit_code, 0) << load.output;
+  std::ifstream file(TempFile("load.json"));
+  const nlohmann::json report = nlohmann::json::parse(file, nullptr, /*allow_exceptions=*/false);
+  ASSERT_TRUE(report.is_object()) << load.output;
+}
+
+TEST(ProgramsTest, ARefusedRequestIsExitCode1WithCodeAndMessage) {
+  ServerProcess server;
+  const RunResult run = RunProgram(
+      {kClient, "attend", "--server", server.address(), "--model", "no-such-model", "--shape", "1x4"});
+  EXPECT_EQ(run.exit_code, 1);
+  EXPECT_THAT(run.output, HasSubstr("NOT_FOUND"));
+  EXPECT_THAT(run.output, HasSubstr("demo"));
+}
+
+TEST(ProgramsTest, WrongUsageIsExitCode2) {
+  EXPECT_EQ(RunProgram({kClient, "attend", "--shape", "2xx"}).exit_code, 2);
+  EXPECT_EQ(RunProgram({kClient, "no-such-command"}).exit_code, 2);
+  EXPECT_EQ(RunProgram({kServer, "--no-such-flag"}).exit_code, 2);
+  EXPECT_EQ(RunProgram({kServer, "--kernel", "no-such-kernel"}).exit_code, 2);
+}
+
+TEST(ProgramsTest, AnAddressInUseIsAnErrorNotAHang) {
+  ServerProcess server;
+  const RunResult second = RunProgram({kServer, "--listen", server.address()});
+  EXPECT_EQ(second.exit_code, 1);
+  EXPECT_THAT(second.output, HasSubstr(server.address()));
+}
+
+TEST(ProgramsTest, SigtermFinishesWhatWasAcceptedAndExitsWith0) {
+  ServerProcess server({"--log-level", "debug"});
+  // Long enough in work for the signal to come before its answer.
+  Subprocess request(
+      {kClient, "attend", "--server", server.address(), "--model", "demo", "--shape", "2x2048"});
+  ASSERT_NE(server.process().WaitForOutput("arrived", 60s), "");
+  server.process().Signal(SIGTERM);
+  EXPECT_EQ(request.Wait(60s), 0) << request.Output();
+  EXPECT_EQ(server.process().Wait(30s), 0) << server.process().Output();
+}
+
+TEST(ProgramsTest, AnIdleServerStopsAtOnceOnSigterm) {
+  ServerProcess server;
+  server.process().Signal(SIGTERM);
+  EXPECT_EQ(server.process().Wait(10s), 0) << server.process().Output();
+}
+
+}  // namespace
+}  // namespace headlight

@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Many clients at once, each answer compared bit for bit with the same request computed alone: packing,
+// threads, cancellation and expiry must never show in a result. HEADLIGHT_STRESS_SECONDS makes it longer;
+// sanitizers watch it.
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <chrono>
+#include <cstdlib>
+#include <memory>
+#include <random>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "client/client.h"
+#include "server/server.h"
+#include "tests/e2e/lone_run.h"
+#include "tests/testing/status_matchers.h"
+
+namespace headlight {
+namespace {
+
+using ::headlight::testing::IsOk;
+using namespace std::chrono_literals;
+
+constexpr int kNumClients = 8;
+
+std::chrono::seconds StressTime() {
+  const char* seconds = std::getenv("HEADLIGHT_STRESS_SECONDS");
+  return std::chrono::seconds(seconds == nullptr ? 4 : std::atoi(seconds));
+}
+
+// A request, how it is asked for, and its answer computed alone.
+struct Case {
+  e2e::Request request;
+  WeightsSink::Mode weights = WeightsSink::Mode::kNone;
+  e2e::Answer expected;
+};
+
+std::vector<Case> MakeCases() {
+  using Mode = WeightsSink::Mode;
+  using e2e::MaskKind;
+  struct Plan {
+    std::vector<int64_t> seq_lens;
+    MaskKind mask;
+    Mode weights;
+  };
+  const std::vector<Plan> plans = {
+      {{1}, MaskKind::kNone, Mode::kNone},        {{1, 1, 1}, MaskKind::kCausal, Mode::kFull},
+      {{5, 16, 9}, MaskKind::kNone, Mode::kFull}, {{17}, MaskKind::kCausal, Mode::kMean},
+      {{64, 3}, MaskKind::kNone, Mode::kMean},    {{33, 31, 2}, MaskKind::kCausal, Mode::kNone},
+      {{130}, MaskKind::kNone, Mode::kNone},      {{70, 1, 65}, MaskKind::kCausal, Mode::kFull},
+  };
+  std::vector<Case> cases;
+  for (size_t i = 0; i < plans.size(); ++i) {
+    Case& c = cases.emplace_back();
+    c.request = e2e::RandomRequest(plans[i].seq_lens, /*seed=*/100 + i, plans[i].mask);
+    c.weights = plans[i].weights;
+    c.expected = e2e::LoneRun(e2e::DemoModel(), c.request, c.weights);
+  }
+  return cases;
+}
+
+client::AttendCall CallFor(const Case& c) {
+  client::AttendCall call;
+  call.model = "demo";
+  const int64_t tokens = static_cast<int64_t>(c.request.query.size()) / e2e::kEmbedDim;
+  call.query = {{tokens, e2e::kEmbedDim}, c.request.query};
+  call.seq_lens = c.request.seq_lens;
+  call.causal = c.request.mask == e2e::MaskKind::kCausal;
+  call.weights = c.weights == WeightsSink::Mode::kFull   ? v1::WEIGHTS_MODE_FULL
+                 : c.weights == WeightsSink::Mode::kMean ? v1::WEIGHTS_MODE_MEAN
+                                                         : v1::WEIGHTS_MODE_NONE;
+  return call;
+}
+
+// What one client saw.
+struct Tally {
+  int64_t answered = 0;
+  int64_t expired = 0;
+  std::string first_failure;
+};
+
+// Sends random cases until `deadline`. Now and then a timeout too short to be met, whose answer nobody waits
+// for.
+Tally RunClient(const std::string& address, const std::vector<Case>& cases, int seed,
+                std::chrono::steady_clock::time_point deadline) {
+  Tally tally;
+  const absl::StatusOr<client::Client> client = client::Client::Create(address);
+  if (!client.ok()) return {.first_failure = client.status().ToString()};
+  std::mt19937 twister(seed);
+  while (std::chrono::steady_clock::now() < deadline && tally.first_failure.empty()) {
+    const Case& c = cases[twister() % cases.size()];
+    const bool hasty = twister() % 8 == 0;
+    const auto timeout =
+        hasty ? std::chrono::milliseconds(1 + twister() % 20) : std::chrono::milliseconds(60000);
+    const absl::StatusOr<client::AttendReply> reply = client->Attend(CallFor(c), timeout);
+    if (hasty && absl::IsDeadlineExceeded(reply.status())) {
+      ++tally.expired;
+    } else if (!reply.ok()) {
+      tally.first_failure = reply.status().ToString();
+    } else if (!e2e::SameBits(reply->output.values, c.expected.output)) {
+      tally.first_failure = "output differs from the lone run";
+    } else if (reply->weights.has_value() != (c.weights != WeightsSink::Mode::kNone) ||
+               (reply->weights && !e2e::SameBits(reply->weights->values, c.expected.weights))) {
+      tally.first_failure = "weights differ from the lone run";
+    } else {
+      ++tally.answered;
+    }
+  }
+  return tally;
+}
+
+void Stress(int64_t server_threads) {
+  const std::vector<Case> cases = MakeCases();
+  ServerOptions options;
+  options.listen = "127.0.0.1:0";
+  options.threads = server_threads;
+  options.log_level = LogLevel::kWarn;
+  absl::StatusOr<std::unique_ptr<HeadlightServer>> server = HeadlightServer::Start(options);
+  ASSERT_THAT(server, IsOk());
+  const std::string address = "127.0.0.1:" + std::to_string((*server)->port());
+
+  const auto deadline = std::chrono::steady_clock::now() + StressTime();
+  std::vector<Tally> tallies(kNumClients);
+  std::vector<std::thread> threads;
+  for (int i = 0; i < kNumClients; ++i) {
+    threads.emplace_back([&, i] { tallies[i] = RunClient(address, cases, /*seed=*/i, deadline); });
+  }
+  for (std::thread& thread : threads) thread.join();
+
+  int64_t answered = 0;
+  for (const Tally& tally : tallies) {
+    EXPECT_EQ(tally.first_failure, "");
+    answered += tally.answered;
+  }
+  EXPECT_GE(answered, kNumClients);
+  ::testing::Test::RecordProperty("answered", std::to_string(answered));
+  EXPECT_THAT((*server)->Shutdown(), IsOk());
+}
+
+TEST(StressTest, EightClientsGetTheBitsOfLoneRunsFromTwoThreads) { Stress(2); }
+
+TEST(StressTest, EightClientsGetTheBitsOfLoneRunsFromOneThread) { Stress(1); }
+
+}  // namespace
+}  // namespace headlight
