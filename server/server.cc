@@ -18,6 +18,7 @@
 #include "core/attention/multi_head_attention.h"
 #include "core/base/status_macros.h"
 #include "core/runtime/cpu_topology.h"
+#include "grpc/health/v1/health.pb.h"
 #include "server/text.h"
 
 namespace headlight {
@@ -67,6 +68,8 @@ void EnablePlugins() {
   std::call_once(once, [] {
     grpc::EnableDefaultHealthCheckService(true);
     grpc::reflection::InitProtoReflectionServerBuilderPlugin();
+    // gRPC serves health without its description; with it, reflection can tell a caller what Check and Watch take.
+    grpc::health::v1::HealthCheckRequest::descriptor();
   });
 }
 

@@ -11,11 +11,12 @@
 #if defined(__x86_64__)
 #include <immintrin.h>
 #endif
-#if defined(__SANITIZE_THREAD__)
+#if defined(HEADLIGHT_THREAD_SANITIZER)
 #include <sanitizer/tsan_interface.h>
 #endif
 
 #include <algorithm>
+#include <vector>
 
 namespace headlight {
 namespace {
@@ -78,13 +79,23 @@ void RunBody(const std::function<void(int64_t, int)>& body, int64_t item, int wo
 // Tells ThreadSanitizer what oneTBB, whose library is not instrumented, orders by itself: what one thread did
 // before Release comes before what another does after Acquire.
 struct Order {
-#if defined(__SANITIZE_THREAD__)
+#if defined(HEADLIGHT_THREAD_SANITIZER)
   void Release() { __tsan_release(this); }
   void Acquire() { __tsan_acquire(this); }
 #else
   void Release() {}
   void Acquire() {}
 #endif
+
+  // The same when a scope ends, be it by an exception.
+  struct ReleaseAtExit {
+    Order& order;
+    ~ReleaseAtExit() { order.Release(); }
+  };
+  struct AcquireAtExit {
+    Order& order;
+    ~AcquireAtExit() { order.Acquire(); }
+  };
 };
 
 }  // namespace
@@ -94,7 +105,8 @@ class ComputeArena::Impl {
   explicit Impl(int num_threads)
       : process_limit_(tbb::global_control::max_allowed_parallelism,
                        std::max(kProcessThreadLimit, static_cast<size_t>(num_threads))),
-        arena_(num_threads, kCallerSlots) {}
+        arena_(num_threads, kCallerSlots),
+        slots_(num_threads) {}
 
   void ForEach(int64_t num_items, const std::function<void(int64_t, int)>& body) {
     Order start, end;
@@ -103,12 +115,16 @@ class ComputeArena::Impl {
           tbb::blocked_range<int64_t>(0, num_items, 1),
           [&](const tbb::blocked_range<int64_t>& items) {
             start.Acquire();
+            const Order::ReleaseAtExit done{end};
             const int worker = tbb::this_task_arena::current_thread_index();
+            slots_[worker]
+                .Acquire();  // threads come and go; whoever has a slot comes after those who had it before
+            const Order::ReleaseAtExit slot_done{slots_[worker]};
             for (int64_t item = items.begin(); item != items.end(); ++item) RunBody(body, item, worker);
-            end.Release();
           },
           tbb::simple_partitioner());
     };
+    const Order::AcquireAtExit all_done{end};
     start.Release();
     arena_.execute([&] {
       // A body that waits for an inner loop takes none but that loop's items. Else it could start another
@@ -119,7 +135,6 @@ class ComputeArena::Impl {
         loop();
       }
     });
-    end.Acquire();
   }
 
  private:
@@ -127,6 +142,7 @@ class ComputeArena::Impl {
 
   tbb::global_control process_limit_;
   tbb::task_arena arena_;
+  std::vector<Order> slots_;
 };
 
 ComputeArena::ComputeArena(int num_threads)

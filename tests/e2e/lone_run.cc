@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cstdlib>
 #include <cstring>
 #include <memory>
 #include <random>
@@ -67,6 +68,34 @@ Answer LoneRun(const MultiHeadAttention& model, const Request& request, WeightsS
     row += length;
   }
   return answer;
+}
+
+std::vector<StressCase> MakeStressCases() {
+  using Mode = WeightsSink::Mode;
+  struct Plan {
+    std::vector<int64_t> seq_lens;
+    MaskKind mask;
+    Mode weights;
+  };
+  const std::vector<Plan> plans = {
+      {{1}, MaskKind::kNone, Mode::kNone},        {{1, 1, 1}, MaskKind::kCausal, Mode::kFull},
+      {{5, 16, 9}, MaskKind::kNone, Mode::kFull}, {{17}, MaskKind::kCausal, Mode::kMean},
+      {{64, 3}, MaskKind::kNone, Mode::kMean},    {{33, 31, 2}, MaskKind::kCausal, Mode::kNone},
+      {{130}, MaskKind::kNone, Mode::kNone},      {{70, 1, 65}, MaskKind::kCausal, Mode::kFull},
+  };
+  std::vector<StressCase> cases;
+  for (size_t i = 0; i < plans.size(); ++i) {
+    StressCase& c = cases.emplace_back();
+    c.request = RandomRequest(plans[i].seq_lens, /*seed=*/100 + i, plans[i].mask);
+    c.weights = plans[i].weights;
+    c.expected = LoneRun(DemoModel(), c.request, c.weights);
+  }
+  return cases;
+}
+
+std::chrono::seconds StressTime() {
+  const char* seconds = std::getenv("HEADLIGHT_STRESS_SECONDS");
+  return std::chrono::seconds(seconds == nullptr ? 4 : std::atoi(seconds));
 }
 
 bool SameBits(const std::vector<float>& a, const std::vector<float>& b) {

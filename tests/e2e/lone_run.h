@@ -5,6 +5,7 @@
 #ifndef HEADLIGHT_TESTS_E2E_LONE_RUN_H_
 #define HEADLIGHT_TESTS_E2E_LONE_RUN_H_
 
+#include <chrono>
 #include <cstdint>
 #include <vector>
 
@@ -35,6 +36,19 @@ Request RandomRequest(const std::vector<int64_t>& seq_lens, uint64_t seed, MaskK
 const MultiHeadAttention& DemoModel();
 
 Answer LoneRun(const MultiHeadAttention& model, const Request& request, WeightsSink::Mode mode);
+
+// A request, how it is asked for, and its answer computed alone.
+struct StressCase {
+  Request request;
+  WeightsSink::Mode weights = WeightsSink::Mode::kNone;
+  Answer expected;
+};
+
+// Mixed lengths, masks and weights.
+std::vector<StressCase> MakeStressCases();
+
+// How long stress tests run: HEADLIGHT_STRESS_SECONDS, or a few seconds.
+std::chrono::seconds StressTime();
 
 // Whether both hold the same floats, NaN for NaN, zero sign for zero sign.
 bool SameBits(const std::vector<float>& a, const std::vector<float>& b);

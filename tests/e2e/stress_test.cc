@@ -5,9 +5,7 @@
 // sanitizers watch it.
 #include <gtest/gtest.h>
 
-#include <atomic>
 #include <chrono>
-#include <cstdlib>
 #include <memory>
 #include <random>
 #include <string>
@@ -27,43 +25,7 @@ using namespace std::chrono_literals;
 
 constexpr int kNumClients = 8;
 
-std::chrono::seconds StressTime() {
-  const char* seconds = std::getenv("HEADLIGHT_STRESS_SECONDS");
-  return std::chrono::seconds(seconds == nullptr ? 4 : std::atoi(seconds));
-}
-
-// A request, how it is asked for, and its answer computed alone.
-struct Case {
-  e2e::Request request;
-  WeightsSink::Mode weights = WeightsSink::Mode::kNone;
-  e2e::Answer expected;
-};
-
-std::vector<Case> MakeCases() {
-  using Mode = WeightsSink::Mode;
-  using e2e::MaskKind;
-  struct Plan {
-    std::vector<int64_t> seq_lens;
-    MaskKind mask;
-    Mode weights;
-  };
-  const std::vector<Plan> plans = {
-      {{1}, MaskKind::kNone, Mode::kNone},        {{1, 1, 1}, MaskKind::kCausal, Mode::kFull},
-      {{5, 16, 9}, MaskKind::kNone, Mode::kFull}, {{17}, MaskKind::kCausal, Mode::kMean},
-      {{64, 3}, MaskKind::kNone, Mode::kMean},    {{33, 31, 2}, MaskKind::kCausal, Mode::kNone},
-      {{130}, MaskKind::kNone, Mode::kNone},      {{70, 1, 65}, MaskKind::kCausal, Mode::kFull},
-  };
-  std::vector<Case> cases;
-  for (size_t i = 0; i < plans.size(); ++i) {
-    Case& c = cases.emplace_back();
-    c.request = e2e::RandomRequest(plans[i].seq_lens, /*seed=*/100 + i, plans[i].mask);
-    c.weights = plans[i].weights;
-    c.expected = e2e::LoneRun(e2e::DemoModel(), c.request, c.weights);
-  }
-  return cases;
-}
-
-client::AttendCall CallFor(const Case& c) {
+client::AttendCall CallFor(const e2e::StressCase& c) {
   client::AttendCall call;
   call.model = "demo";
   const int64_t tokens = static_cast<int64_t>(c.request.query.size()) / e2e::kEmbedDim;
@@ -85,14 +47,14 @@ struct Tally {
 
 // Sends random cases until `deadline`. Now and then a timeout too short to be met, whose answer nobody waits
 // for.
-Tally RunClient(const std::string& address, const std::vector<Case>& cases, int seed,
+Tally RunClient(const std::string& address, const std::vector<e2e::StressCase>& cases, int seed,
                 std::chrono::steady_clock::time_point deadline) {
   Tally tally;
   const absl::StatusOr<client::Client> client = client::Client::Create(address);
   if (!client.ok()) return {.first_failure = client.status().ToString()};
   std::mt19937 twister(seed);
   while (std::chrono::steady_clock::now() < deadline && tally.first_failure.empty()) {
-    const Case& c = cases[twister() % cases.size()];
+    const e2e::StressCase& c = cases[twister() % cases.size()];
     const bool hasty = twister() % 8 == 0;
     const auto timeout =
         hasty ? std::chrono::milliseconds(1 + twister() % 20) : std::chrono::milliseconds(60000);
@@ -114,7 +76,7 @@ Tally RunClient(const std::string& address, const std::vector<Case>& cases, int 
 }
 
 void Stress(int64_t server_threads) {
-  const std::vector<Case> cases = MakeCases();
+  const std::vector<e2e::StressCase> cases = e2e::MakeStressCases();
   ServerOptions options;
   options.listen = "127.0.0.1:0";
   options.threads = server_threads;
@@ -123,7 +85,7 @@ void Stress(int64_t server_threads) {
   ASSERT_THAT(server, IsOk());
   const std::string address = "127.0.0.1:" + std::to_string((*server)->port());
 
-  const auto deadline = std::chrono::steady_clock::now() + StressTime();
+  const auto deadline = std::chrono::steady_clock::now() + e2e::StressTime();
   std::vector<Tally> tallies(kNumClients);
   std::vector<std::thread> threads;
   for (int i = 0; i < kNumClients; ++i) {

@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The stress test without gRPC: requests go through envelope, codec, scheduler, batch and core from eight
+// threads, and each answer is compared bit for bit with a lone run. ThreadSanitizer can judge this one: every
+// lock on the way is ours or known to it, while gRPC as Debian builds it hides its own.
+#include <gtest/gtest.h>
+
+#include <future>
+#include <memory>
+#include <random>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "core/runtime/compute_arena.h"
+#include "server/batch_executor.h"
+#include "server/codec.h"
+#include "server/scheduler.h"
+#include "tests/e2e/lone_run.h"
+#include "tests/testing/status_matchers.h"
+
+namespace headlight {
+namespace {
+
+using ::headlight::testing::IsOk;
+
+constexpr int kNumClients = 8;
+constexpr int64_t kMaxMessageBytes = int64_t{256} << 20;
+
+std::string Serialize(const e2e::StressCase& c) {
+  v1::AttendRequest request;
+  request.set_model("demo");
+  request.mutable_query()->set_dtype(v1::DTYPE_F32);
+  request.mutable_query()->add_shape(static_cast<int64_t>(c.request.query.size()) / e2e::kEmbedDim);
+  request.mutable_query()->add_shape(e2e::kEmbedDim);
+  for (int64_t length : c.request.seq_lens) request.add_seq_lens(length);
+  request.set_causal(c.request.mask == e2e::MaskKind::kCausal);
+  request.mutable_weights()->set_mode(c.weights == WeightsSink::Mode::kFull   ? v1::WEIGHTS_MODE_FULL
+                                      : c.weights == WeightsSink::Mode::kMean ? v1::WEIGHTS_MODE_MEAN
+                                                                              : v1::WEIGHTS_MODE_NONE);
+  request.add_payloads(c.request.query.data(), c.request.query.size() * sizeof(float));
+  return request.SerializeAsString();
+}
+
+// As the network delivers it: in pieces.
+ByteSegments InPieces(const std::string& bytes) {
+  constexpr size_t kPieceBytes = 8192;
+  ByteSegments segments;
+  const std::span<const std::byte> all = std::as_bytes(std::span(bytes));
+  for (size_t begin = 0; begin < all.size(); begin += kPieceBytes) {
+    segments.Append(all.subspan(begin, std::min(kPieceBytes, all.size() - begin)));
+  }
+  return segments;
+}
+
+bool IsExpected(const AttendResult& result, const e2e::Answer& expected) {
+  const auto copy = [](const std::shared_ptr<const float>& data, size_t size) {
+    return data == nullptr ? std::vector<float>() : std::vector<float>(data.get(), data.get() + size);
+  };
+  return e2e::SameBits(copy(result.output, expected.output.size()), expected.output) &&
+         e2e::SameBits(copy(result.weights, expected.weights.size()), expected.weights);
+}
+
+// Sends random cases until `deadline`; now and then it cancels one at once. Returns the first failure.
+std::string RunClient(const CodecContext& codec, Scheduler& scheduler,
+                      const std::vector<e2e::StressCase>& cases, int seed,
+                      std::chrono::steady_clock::time_point deadline) {
+  std::mt19937 twister(seed);
+  while (std::chrono::steady_clock::now() < deadline) {
+    const e2e::StressCase& c = cases[twister() % cases.size()];
+    const bool cancels = twister() % 8 == 0;
+    const std::string bytes = Serialize(c);
+    const ByteSegments message = InPieces(bytes);
+    const absl::StatusOr<ParsedAttend> parsed = ParseAttend(message);
+    if (!parsed.ok()) return parsed.status().ToString();
+    absl::StatusOr<DecodedAttend> decoded = DecodeAttend(*parsed, codec);
+    if (!decoded.ok()) return decoded.status().ToString();
+
+    const auto token = std::make_shared<CancellationToken>();
+    std::promise<absl::StatusOr<AttendResult>> promise;
+    AttendTask& task = decoded->task;
+    task.arrival = std::chrono::steady_clock::now();
+    task.cancelled = token;
+    task.done = [&promise](absl::StatusOr<AttendResult> result) { promise.set_value(std::move(result)); };
+    scheduler.Submit(std::move(task));
+    if (cancels) token->Cancel();
+    const absl::StatusOr<AttendResult> result = promise.get_future().get();
+    if (cancels && absl::IsCancelled(result.status())) continue;
+    if (!result.ok()) return result.status().ToString();
+    if (!IsExpected(*result, c.expected)) return "the answer differs from the lone run";
+  }
+  return "";
+}
+
+TEST(PipelineStressTest, EightThreadsGetTheBitsOfLoneRuns) {
+  const std::vector<e2e::StressCase> cases = e2e::MakeStressCases();
+  ModelRegistry registry;
+  absl::StatusOr<std::shared_ptr<const LoadedModel>> demo = MakeDemoModel("");
+  ASSERT_THAT(demo, IsOk());
+  ASSERT_THAT(registry.Add(*demo), IsOk());
+  const SteadyClock clock;
+  ComputeArena arena(2);
+  AttentionExecutor executor(arena, /*max_idle_bytes=*/int64_t{64} << 20);
+  Scheduler scheduler(
+      {.max_batch_tokens = 512, .queue_max_requests = 64, .queue_max_bytes = kMaxMessageBytes}, executor,
+      clock);
+  const CodecContext codec{registry, kMaxMessageBytes};
+
+  const auto deadline = std::chrono::steady_clock::now() + e2e::StressTime();
+  std::vector<std::string> failures(kNumClients);
+  std::vector<std::thread> threads;
+  for (int i = 0; i < kNumClients; ++i) {
+    threads.emplace_back([&, i] { failures[i] = RunClient(codec, scheduler, cases, /*seed=*/i, deadline); });
+  }
+  for (std::thread& thread : threads) thread.join();
+  for (const std::string& failure : failures) EXPECT_EQ(failure, "");
+  scheduler.Drain();
+}
+
+}  // namespace
+}  // namespace headlight
