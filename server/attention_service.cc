@@ -66,7 +66,9 @@ class AttentionService::AttendCall final : public grpc::ServerUnaryReactor {
       task.deadline = deadline_;
       task.cancelled = cancelled_;
       task.done = [this](absl::StatusOr<AttendResult> result) { Done(std::move(result)); };
-      spdlog::debug("attend id={} arrived: {} bytes, {} tokens", LogId(), parsed.size_bytes, task.q_tokens);
+      if (spdlog::should_log(spdlog::level::debug)) {
+        spdlog::debug("attend id={} arrived: {} bytes, {} tokens", LogId(), parsed.size_bytes, task.q_tokens);
+      }
       service_.context_.scheduler.Submit(std::move(task));
       return absl::OkStatus();
     } catch (const std::bad_alloc&) {
@@ -94,10 +96,13 @@ class AttentionService::AttendCall final : public grpc::ServerUnaryReactor {
     budget.set_compute_threads(service_.context_.compute_threads);
     response_ = EncodeAttend(layout_, result, budget);
     result_ = absl::UnknownError("sent");  // from here on the reply alone holds the memory
-    spdlog::debug(
-        "attend id={} model={} version={} verdict=OK queue_us={} compute_us={} total_us={} batch_requests={}",
-        LogId(), layout_.model->name, layout_.model->version, budget.queue_us(), budget.compute_us(),
-        budget.total_us(), budget.batch_requests());
+    if (spdlog::should_log(spdlog::level::debug)) {
+      spdlog::debug(
+          "attend id={} model={} version={} verdict=OK queue_us={} compute_us={} total_us={} "
+          "batch_requests={}",
+          LogId(), layout_.model->name, layout_.model->version, budget.queue_us(), budget.compute_us(),
+          budget.total_us(), budget.batch_requests());
+    }
     Finish(grpc::Status::OK);
   }
 
@@ -107,7 +112,7 @@ class AttentionService::AttendCall final : public grpc::ServerUnaryReactor {
     if (absl::IsInternal(status)) {
       spdlog::error("attend id={} verdict={} message={}", LogId(), code, Quoted(message));
       status = absl::InternalError(absl::StrCat(message, " (request id ", LogId(), ")"));
-    } else {
+    } else if (spdlog::should_log(spdlog::level::debug)) {
       spdlog::debug("attend id={} verdict={} message={}", LogId(), code, Quoted(message));
     }
     Finish(ToGrpcStatus(status));

@@ -24,7 +24,7 @@ namespace {
 using Json = nlohmann::ordered_json;
 using std::chrono::microseconds;
 
-constexpr int64_t kDefaultTimeoutMs = 30'000;
+constexpr int64_t kAttendTimeoutMs = 30'000;
 
 struct AttendFlags {
   ServerFlags server;
@@ -41,7 +41,7 @@ Json TensorJson(const Tensor& tensor) {
   return {{"shape", tensor.shape}, {"sum", checksum.sum}, {"crc32", FormatCrc32(checksum.crc32)}};
 }
 
-// See kFooter for the keys.
+// See kAttendFooter for the keys.
 Json ToJson(const AttendCall& call, const AttendReply& reply, microseconds round_trip) {
   Json json = {
       {"model", reply.model},
@@ -152,7 +152,7 @@ int RunAttend(const AttendFlags& flags, const Streams& streams) {
   return kExitOk;
 }
 
-constexpr char kFooter[] =
+constexpr char kAttendFooter[] =
     "Checksums: the sum of the values in double precision, and the CRC-32 of their little-endian bytes, "
     "which is\n"
     "zlib.crc32(array.tobytes()) in Python.\n"
@@ -169,7 +169,7 @@ constexpr char kFooter[] =
 void AddAttendCommand(CLI::App& app, Command& chosen) {
   auto flags = std::make_shared<AttendFlags>();  // shared with the parser, which fills it, and the command
   CLI::App* command = app.add_subcommand("attend", "Send one request and show what comes back");
-  AddServerFlags(*command, kDefaultTimeoutMs, flags->server);
+  AddServerFlags(*command, kAttendTimeoutMs, flags->server);
   AddRequestFlags(*command, flags->request);
   const auto add_file = [&](const char* name, std::string& path, const char* help) {
     command->add_option(name, path, help)->type_name("FILE.npy");
@@ -184,7 +184,7 @@ void AddAttendCommand(CLI::App& app, Command& chosen) {
   command->add_option("--request-id", flags->request_id,
                       "Returned in the reply and written to the server's log");
   command->add_flag("--json", flags->json, "Print one JSON object");
-  command->footer(kFooter);
+  command->footer(kAttendFooter);
   command->callback(
       [flags, &chosen] { chosen = [flags](const Streams& streams) { return RunAttend(*flags, streams); }; });
 }

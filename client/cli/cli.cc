@@ -9,7 +9,7 @@
 namespace headlight::client {
 namespace {
 
-constexpr char kFooter[] =
+constexpr char kProgramFooter[] =
     "Environment: HEADLIGHT_SERVER stands in for --server.\n"
     "Exit codes: 0 done; 1 an RPC failed; 2 wrong usage or a bad input file.\n"
     "`headlight COMMAND --help` explains a command.";
@@ -20,7 +20,7 @@ int RunCli(int argc, const char* const* argv, std::ostream& out, std::ostream& e
   CLI::App app("Speaks to a Headlight server: multi-head attention over gRPC.", "headlight");
   app.set_version_flag("--version", "headlight " HEADLIGHT_VERSION);
   app.require_subcommand(0, 1);  // none is refused below, after the parser has named a word it does not know
-  app.footer(kFooter);
+  app.footer(kProgramFooter);
   Command chosen;
   AddAttendCommand(app, chosen);
   AddLoadtestCommand(app, chosen);

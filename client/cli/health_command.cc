@@ -12,7 +12,7 @@ namespace {
 
 using grpc::health::v1::HealthCheckResponse;
 
-constexpr int64_t kDefaultTimeoutMs = 5000;
+constexpr int64_t kHealthTimeoutMs = 5000;
 
 struct HealthFlags {
   ServerFlags server;
@@ -33,7 +33,7 @@ int RunHealth(const HealthFlags& flags, const Streams& streams) {
 void AddHealthCommand(CLI::App& app, Command& chosen) {
   auto flags = std::make_shared<HealthFlags>();  // shared with the parser, which fills it, and the command
   CLI::App* command = app.add_subcommand("health", "Ask whether the server takes work");
-  AddServerFlags(*command, kDefaultTimeoutMs, flags->server);
+  AddServerFlags(*command, kHealthTimeoutMs, flags->server);
   command->add_option("--service", flags->service,
                       "Full gRPC name of one service; the whole server if not given");
   command->footer(

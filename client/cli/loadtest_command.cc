@@ -22,7 +22,7 @@ namespace {
 
 using std::chrono::milliseconds;
 
-constexpr int64_t kDefaultTimeoutMs = 10'000;
+constexpr int64_t kLoadtestTimeoutMs = 10'000;
 constexpr int kMaxConcurrency = 1 << 16;
 constexpr int kMaxChannels = 1024;
 constexpr int kDefaultChannels = 4;  // or --concurrency, if that is smaller
@@ -123,7 +123,7 @@ int RunLoadtest(const LoadtestFlags& flags, const Streams& streams) {
   return result.replies() > 0 ? kExitOk : kExitFailed;
 }
 
-constexpr char kFooter[] =
+constexpr char kLoadtestFooter[] =
     "A closed loop: --concurrency requests are in flight at any time. Errors are counted by code and never "
     "end the\n"
     "run; Ctrl-C ends it with what was gathered. Ends with 1 if no request succeeded.\n"
@@ -149,7 +149,7 @@ void AddLoadtestCommand(CLI::App& app, Command& chosen) {
   auto flags = std::make_shared<LoadtestFlags>();  // shared with the parser, which fills it, and the command
   CLI::App* command =
       app.add_subcommand("loadtest", "Keep the server busy for a while and report how it did");
-  AddServerFlags(*command, kDefaultTimeoutMs, flags->server);
+  AddServerFlags(*command, kLoadtestTimeoutMs, flags->server);
   AddRequestFlags(*command, flags->request);
   command->add_option("--concurrency", flags->concurrency, "Requests in flight")
       ->check(CLI::Range(1, kMaxConcurrency))
@@ -170,7 +170,7 @@ void AddLoadtestCommand(CLI::App& app, Command& chosen) {
       ->add_option("--json", flags->json_path,
                    "Write the report as JSON too; - writes it here, instead of the text")
       ->type_name("FILE");
-  command->footer(kFooter);
+  command->footer(kLoadtestFooter);
   command->callback([flags, &chosen] {
     chosen = [flags](const Streams& streams) { return RunLoadtest(*flags, streams); };
   });

@@ -16,7 +16,7 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-constexpr int64_t kDefaultTimeoutMs = 5000;
+constexpr int64_t kModelsTimeoutMs = 5000;
 
 struct ModelsFlags {
   ServerFlags server;
@@ -75,7 +75,7 @@ int RunModels(const ModelsFlags& flags, const Streams& streams) {
 void AddModelsCommand(CLI::App& app, Command& chosen) {
   auto flags = std::make_shared<ModelsFlags>();  // shared with the parser, which fills it, and the command
   CLI::App* command = app.add_subcommand("models", "List the models that the server holds");
-  AddServerFlags(*command, kDefaultTimeoutMs, flags->server);
+  AddServerFlags(*command, kModelsTimeoutMs, flags->server);
   command->add_flag("--json", flags->json, "Print one JSON object");
   command->footer("Example: headlight models --server 127.0.0.1:8001");
   command->callback(

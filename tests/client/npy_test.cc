@@ -28,7 +28,7 @@ using ::testing::EndsWith;
 using ::testing::HasSubstr;
 using ::testing::StartsWith;
 
-constexpr auto kInvalid = absl::StatusCode::kInvalidArgument;
+constexpr auto kBadFile = absl::StatusCode::kInvalidArgument;
 
 template <typename T>
 std::string Bytes(const std::vector<T>& values) {
@@ -150,16 +150,16 @@ TEST(NpyTest, ReadsBooleanAndAdditiveMasks) {
 
 TEST(NpyTest, RefusesOtherDtypes) {
   const std::string file = File("{'descr': '>f4', 'fortran_order': False, 'shape': (1,), }", "1234");
-  EXPECT_THAT(ReadTensor(file), StatusIs(kInvalid, "dtype: got '>f4', wanted '<f4', '<f8' or '<f2'"));
+  EXPECT_THAT(ReadTensor(file), StatusIs(kBadFile, "dtype: got '>f4', wanted '<f4', '<f8' or '<f2'"));
   EXPECT_THAT(ReadMask(file),
-              StatusIs(kInvalid, "dtype: got '>f4', wanted '|b1', '|u1', '<f4', '<f8' or '<f2'"));
+              StatusIs(kBadFile, "dtype: got '>f4', wanted '|b1', '|u1', '<f4', '<f8' or '<f2'"));
   EXPECT_THAT(ReadTensor(File("{'descr': '|b1', 'fortran_order': False, 'shape': (1,), }", "1")),
-              StatusIs(kInvalid, HasSubstr("got '|b1'")));
+              StatusIs(kBadFile, HasSubstr("got '|b1'")));
 }
 
 TEST(NpyTest, RefusesFortranOrder) {
   EXPECT_THAT(ReadTensor(File("{'descr': '<f4', 'fortran_order': True, 'shape': (1, 1), }", "1234")),
-              StatusIs(kInvalid,
+              StatusIs(kBadFile,
                        "the array is in Fortran order, wanted C order: save it through "
                        "numpy.ascontiguousarray"));
 }
@@ -167,31 +167,31 @@ TEST(NpyTest, RefusesFortranOrder) {
 TEST(NpyTest, RefusesDataOfAnotherSizeThanTheShapeSays) {
   const std::string dictionary = "{'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), }";
   EXPECT_THAT(ReadTensor(File(dictionary, std::string(23, 'x'))),
-              StatusIs(kInvalid, "the shape [2, 3] of dtype '<f4' wants 24 bytes, got 23"));
-  EXPECT_THAT(ReadTensor(File(dictionary, std::string(25, 'x'))), StatusIs(kInvalid, EndsWith("got 25")));
+              StatusIs(kBadFile, "the shape [2, 3] of dtype '<f4' wants 24 bytes, got 23"));
+  EXPECT_THAT(ReadTensor(File(dictionary, std::string(25, 'x'))), StatusIs(kBadFile, EndsWith("got 25")));
 }
 
 TEST(NpyTest, RefusesShapesThatOverflowBeforeTakingMemory) {
   for (const char* shape : {"4611686018427387904, 4", "4611686018427387904,"}) {  // in elements; in bytes
     EXPECT_THAT(ReadTensor(File(
                     "{'descr': '<f4', 'fortran_order': False, 'shape': (" + std::string(shape) + "), }", "")),
-                StatusIs(kInvalid, AllOf(StartsWith("the shape ["), EndsWith("overflows"))));
+                StatusIs(kBadFile, AllOf(StartsWith("the shape ["), EndsWith("overflows"))));
   }
   EXPECT_THAT(
       ReadTensor(File("{'descr': '<f4', 'fortran_order': False, 'shape': (1000000000000,), }", "1234")),
-      StatusIs(kInvalid, HasSubstr("wants 4000000000000 bytes, got 4")));
+      StatusIs(kBadFile, HasSubstr("wants 4000000000000 bytes, got 4")));
 }
 
 TEST(NpyTest, RefusesWhatIsNotAnNpyFile) {
-  EXPECT_THAT(ReadTensor(""), StatusIs(kInvalid, "not a .npy file: its first bytes are others"));
-  EXPECT_THAT(ReadTensor("PK\x03\x04 is an .npz"), StatusIs(kInvalid, HasSubstr("not a .npy file")));
+  EXPECT_THAT(ReadTensor(""), StatusIs(kBadFile, "not a .npy file: its first bytes are others"));
+  EXPECT_THAT(ReadTensor("PK\x03\x04 is an .npz"), StatusIs(kBadFile, HasSubstr("not a .npy file")));
 }
 
 TEST(NpyTest, RefusesOtherVersions) {
   EXPECT_THAT(ReadTensor(std::string("\x93NUMPY\x04\x00\x01\x00{", 11)),
-              StatusIs(kInvalid, ".npy version: got 4.0, wanted 1.0, 2.0 or 3.0"));
+              StatusIs(kBadFile, ".npy version: got 4.0, wanted 1.0, 2.0 or 3.0"));
   EXPECT_THAT(ReadTensor(std::string("\x93NUMPY\x01\x01\x01\x00{", 11)),
-              StatusIs(kInvalid, HasSubstr("got 1.1")));
+              StatusIs(kBadFile, HasSubstr("got 1.1")));
 }
 
 TEST(NpyTest, RefusesAHeaderThatIsCutShortAtEveryByte) {
@@ -200,13 +200,13 @@ TEST(NpyTest, RefusesAHeaderThatIsCutShortAtEveryByte) {
   const size_t header_bytes = out.str().size() - sizeof(float);
   for (size_t size = 6; size < header_bytes; ++size) {
     EXPECT_THAT(ReadTensor(out.str().substr(0, size)),
-                StatusIs(kInvalid, "the .npy header is damaged: it is cut short"));
+                StatusIs(kBadFile, "the .npy header is damaged: it is cut short"));
   }
 }
 
 TEST(NpyTest, RefusesAHeaderThatClaimsToBeHuge) {
   EXPECT_THAT(ReadTensor(std::string("\x93NUMPY\x02\x00\xff\xff\xff\xff{", 13)),
-              StatusIs(kInvalid, HasSubstr("it says that it has 4294967295 bytes, wanted at most 65536")));
+              StatusIs(kBadFile, HasSubstr("it says that it has 4294967295 bytes, wanted at most 65536")));
 }
 
 struct DamagedHeader {
@@ -219,7 +219,7 @@ class NpyDamagedHeaderTest : public ::testing::TestWithParam<DamagedHeader> {};
 
 TEST_P(NpyDamagedHeaderTest, IsRefusedWithItsReason) {
   EXPECT_THAT(ReadTensor(File(GetParam().dictionary, "1234")),
-              StatusIs(kInvalid, std::string("the .npy header is damaged: ") + GetParam().message));
+              StatusIs(kBadFile, std::string("the .npy header is damaged: ") + GetParam().message));
 }
 
 INSTANTIATE_TEST_SUITE_P(
@@ -269,7 +269,7 @@ TEST(NpyFileTest, ErrorsBeginWithThePath) {
               StatusIs(absl::StatusCode::kUnavailable, StartsWith(missing + ": cannot be written")));
   const std::string damaged = ::testing::TempDir() + "headlight_npy_test_damaged.npy";
   std::ofstream(damaged) << "hello";
-  EXPECT_THAT(ReadNpyMaskFile(damaged), StatusIs(kInvalid, StartsWith(damaged + ": not a .npy file")));
+  EXPECT_THAT(ReadNpyMaskFile(damaged), StatusIs(kBadFile, StartsWith(damaged + ": not a .npy file")));
   std::filesystem::remove(damaged);
 }
 

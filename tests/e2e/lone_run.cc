@@ -93,13 +93,26 @@ std::vector<StressCase> MakeStressCases() {
   return cases;
 }
 
+v1::WeightsMode WireMode(WeightsSink::Mode mode) {
+  switch (mode) {
+    case WeightsSink::Mode::kNone:
+      return v1::WEIGHTS_MODE_NONE;
+    case WeightsSink::Mode::kFull:
+      return v1::WEIGHTS_MODE_FULL;
+    case WeightsSink::Mode::kMean:
+      return v1::WEIGHTS_MODE_MEAN;
+  }
+  return v1::WEIGHTS_MODE_UNSPECIFIED;
+}
+
 std::chrono::seconds StressTime() {
   const char* seconds = std::getenv("HEADLIGHT_STRESS_SECONDS");
   return std::chrono::seconds(seconds == nullptr ? 4 : std::atoi(seconds));
 }
 
 bool SameBits(const std::vector<float>& a, const std::vector<float>& b) {
-  return a.size() == b.size() && (a.empty() || std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0);
+  return a.size() == b.size() &&
+         (a.empty() || std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0);
 }
 
 }  // namespace headlight::e2e

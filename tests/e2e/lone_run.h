@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "core/attention/multi_head_attention.h"
+#include "headlight/v1/attention.pb.h"
 
 namespace headlight::e2e {
 
@@ -46,6 +47,9 @@ struct StressCase {
 
 // Mixed lengths, masks and weights.
 std::vector<StressCase> MakeStressCases();
+
+// What a request says to be answered so.
+v1::WeightsMode WireMode(WeightsSink::Mode mode);
 
 // How long stress tests run: HEADLIGHT_STRESS_SECONDS, or a few seconds.
 std::chrono::seconds StressTime();

@@ -35,9 +35,7 @@ std::string Serialize(const e2e::StressCase& c) {
   request.mutable_query()->add_shape(e2e::kEmbedDim);
   for (int64_t length : c.request.seq_lens) request.add_seq_lens(length);
   request.set_causal(c.request.mask == e2e::MaskKind::kCausal);
-  request.mutable_weights()->set_mode(c.weights == WeightsSink::Mode::kFull   ? v1::WEIGHTS_MODE_FULL
-                                      : c.weights == WeightsSink::Mode::kMean ? v1::WEIGHTS_MODE_MEAN
-                                                                              : v1::WEIGHTS_MODE_NONE);
+  request.mutable_weights()->set_mode(e2e::WireMode(c.weights));
   request.add_payloads(c.request.query.data(), c.request.query.size() * sizeof(float));
   return request.SerializeAsString();
 }

@@ -32,9 +32,7 @@ client::AttendCall CallFor(const e2e::StressCase& c) {
   call.query = {{tokens, e2e::kEmbedDim}, c.request.query};
   call.seq_lens = c.request.seq_lens;
   call.causal = c.request.mask == e2e::MaskKind::kCausal;
-  call.weights = c.weights == WeightsSink::Mode::kFull   ? v1::WEIGHTS_MODE_FULL
-                 : c.weights == WeightsSink::Mode::kMean ? v1::WEIGHTS_MODE_MEAN
-                                                         : v1::WEIGHTS_MODE_NONE;
+  call.weights = e2e::WireMode(c.weights);
   return call;
 }
 

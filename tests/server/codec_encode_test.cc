@@ -27,7 +27,7 @@ std::shared_ptr<const float> Share(std::vector<float> values,
   return {memory, memory->data()};
 }
 
-v1::AttendResponse Parse(const grpc::ByteBuffer& buffer) {
+v1::AttendResponse ParseReply(const grpc::ByteBuffer& buffer) {
   std::vector<grpc::Slice> slices;
   EXPECT_TRUE(buffer.Dump(&slices).ok());
   std::string bytes;
@@ -54,7 +54,7 @@ TEST(CodecEncodeTest, WritesEveryFieldOfTheReply) {
   budget.set_queue_us(5);
   budget.set_kernel("brgemm");
 
-  const v1::AttendResponse response = Parse(EncodeAttend(layout, result, budget));
+  const v1::AttendResponse response = ParseReply(EncodeAttend(layout, result, budget));
   EXPECT_EQ(response.model(), "small");
   EXPECT_EQ(response.model_version(), "1");
   EXPECT_EQ(response.request_id(), "id-1");
@@ -72,7 +72,7 @@ TEST(CodecEncodeTest, WritesEveryFieldOfTheReply) {
 TEST(CodecEncodeTest, WithoutWeightsThereIsOnePayload) {
   AttendResult result;
   result.output = Share(RandomFloats(16, 1));
-  const v1::AttendResponse response = Parse(EncodeAttend(LayoutOf({1, 16}), result, {}));
+  const v1::AttendResponse response = ParseReply(EncodeAttend(LayoutOf({1, 16}), result, {}));
   EXPECT_FALSE(response.has_weights());
   EXPECT_EQ(response.payloads_size(), 1);
 }
@@ -105,7 +105,7 @@ void ExpectPaddingIsZero(int64_t seq_len) {
   std::copy_n(packed.begin(), 3 * 16, wanted.begin());
   std::copy_n(packed.begin() + 3 * 16, 16, wanted.begin() + seq_len * 16);
   std::copy_n(packed.begin() + 4 * 16, seq_len * 16, wanted.begin() + 2 * seq_len * 16);
-  EXPECT_EQ(FloatsOf(Parse(EncodeAttend(layout, result, {})).payloads(0)), wanted);
+  EXPECT_EQ(FloatsOf(ParseReply(EncodeAttend(layout, result, {})).payloads(0)), wanted);
 }
 
 TEST(CodecEncodeTest, PaddingOfShortSequencesIsZero) { ExpectPaddingIsZero(4); }

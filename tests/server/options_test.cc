@@ -23,7 +23,7 @@ using testing::IsOk;
 using ::testing::Pair;
 using testing::StatusIs;
 
-absl::StatusOr<CommandLine> Parse(std::vector<const char*> flags) {
+absl::StatusOr<CommandLine> ParseFlags(std::vector<const char*> flags) {
   flags.insert(flags.begin(), "headlight-server");
   return ParseCommandLine(static_cast<int>(flags.size()), flags.data());
 }
@@ -50,7 +50,7 @@ auto Refused(const std::string& message) {
 }
 
 TEST(OptionsTest, DefaultsAreThoseOfTheStruct) {
-  const auto line = Parse({});
+  const auto line = ParseFlags({});
   ASSERT_THAT(line, IsOk());
   EXPECT_EQ(line->print, "");
   EXPECT_EQ(EffectiveValues(line->options), EffectiveValues(ServerOptions()));
@@ -74,11 +74,11 @@ TEST(OptionsTest, EveryOptionHasAFlagAVariableAndAKey) {
   }
   std::vector<const char*> argv;
   for (const std::string& flag : flags) argv.push_back(flag.c_str());
-  const auto from_flags = Parse(argv);
+  const auto from_flags = ParseFlags(argv);
   ASSERT_THAT(from_flags, IsOk());
   EXPECT_EQ(EffectiveValues(from_flags->options), values);
 
-  const auto from_file = Parse({"--config", WriteConfig(file).c_str()});
+  const auto from_file = ParseFlags({"--config", WriteConfig(file).c_str()});
   ASSERT_THAT(from_file, IsOk());
   EXPECT_EQ(EffectiveValues(from_file->options), values);
 
@@ -86,7 +86,8 @@ TEST(OptionsTest, EveryOptionHasAFlagAVariableAndAKey) {
     std::string variable = "HEADLIGHT_";
     for (char c : name) variable += c == '-' ? '_' : static_cast<char>(std::toupper(c));
     const ScopedVariable scoped(variable.c_str(), value.c_str());
-    const auto from_environment = Parse({"--max-message-bytes=70000"});  // lets any queue-max-bytes stand
+    const auto from_environment =
+        ParseFlags({"--max-message-bytes=70000"});  // lets any queue-max-bytes stand
     ASSERT_THAT(from_environment, IsOk());
     EXPECT_THAT(EffectiveValues(from_environment->options), Contains(Pair(name, value)));
   }
@@ -96,7 +97,7 @@ TEST(OptionsTest, AFlagBeatsTheEnvironmentAndTheEnvironmentBeatsTheFile) {
   const std::string path = WriteConfig("threads = 1\nmax-batch-tokens = 1\nqueue-max-requests = 1\n");
   const ScopedVariable threads("HEADLIGHT_THREADS", "2");
   const ScopedVariable tokens("HEADLIGHT_MAX_BATCH_TOKENS", "2");
-  const auto line = Parse({"--threads=3", "--config", path.c_str()});
+  const auto line = ParseFlags({"--threads=3", "--config", path.c_str()});
   ASSERT_THAT(line, IsOk());
   EXPECT_EQ(line->options.threads, 3);
   EXPECT_EQ(line->options.max_batch_tokens, 2);
@@ -106,74 +107,75 @@ TEST(OptionsTest, AFlagBeatsTheEnvironmentAndTheEnvironmentBeatsTheFile) {
 TEST(OptionsTest, TheFileMayBeNamedByTheEnvironment) {
   const ScopedVariable config("HEADLIGHT_CONFIG",
                               WriteConfig("# a comment\nthreads = 4  # and another\n").c_str());
-  const auto line = Parse({});
+  const auto line = ParseFlags({});
   ASSERT_THAT(line, IsOk());
   EXPECT_EQ(line->options.threads, 4);
 }
 
 TEST(OptionsTest, TheLastOfARepeatedFlagCounts) {
-  const auto line = Parse({"--threads=1", "--threads=2"});
+  const auto line = ParseFlags({"--threads=1", "--threads=2"});
   ASSERT_THAT(line, IsOk());
   EXPECT_EQ(line->options.threads, 2);
 }
 
 TEST(OptionsTest, AWrongValueIsRefusedWhereverItComesFrom) {
-  EXPECT_THAT(Parse({"--threads=many"}),
+  EXPECT_THAT(ParseFlags({"--threads=many"}),
               Refused("--threads or HEADLIGHT_THREADS: got \"many\", wanted a whole number from 0"));
   const std::string path = WriteConfig("threads = 1.5\n");
-  EXPECT_THAT(Parse({"--config", path.c_str()}),
+  EXPECT_THAT(ParseFlags({"--config", path.c_str()}),
               Refused(path + ": threads: got \"1.5\", wanted a whole number from 0"));
   const ScopedVariable threads("HEADLIGHT_THREADS", "-1");
-  EXPECT_THAT(Parse({}), Refused("HEADLIGHT_THREADS: got \"-1\", wanted a whole number from 0 to 4096"));
+  EXPECT_THAT(ParseFlags({}), Refused("HEADLIGHT_THREADS: got \"-1\", wanted a whole number from 0 to 4096"));
 }
 
 TEST(OptionsTest, NumbersOutsideTheirRangeAreRefused) {
-  EXPECT_THAT(Parse({"--max-message-bytes=2147483648"}),
+  EXPECT_THAT(ParseFlags({"--max-message-bytes=2147483648"}),
               Refused("wanted a whole number from 65536 to 2147483647"));
-  EXPECT_THAT(Parse({"--max-batch-tokens=0"}), Refused("wanted a whole number from 1"));
-  EXPECT_THAT(Parse({"--max-batch-tokens=99999999999999999999"}), Refused("wanted a whole number from 1"));
-  EXPECT_THAT(Parse({"--threads="}), Refused("threads"));
+  EXPECT_THAT(ParseFlags({"--max-batch-tokens=0"}), Refused("wanted a whole number from 1"));
+  EXPECT_THAT(ParseFlags({"--max-batch-tokens=99999999999999999999"}),
+              Refused("wanted a whole number from 1"));
+  EXPECT_THAT(ParseFlags({"--threads="}), Refused("threads"));
 }
 
 TEST(OptionsTest, AChoiceNamesWhatThereIs) {
-  EXPECT_THAT(Parse({"--log-level=loud"}), Refused("got \"loud\", wanted debug|info|warn|error"));
-  EXPECT_THAT(Parse({"--log-format=xml"}), Refused("got \"xml\", wanted text|json"));
+  EXPECT_THAT(ParseFlags({"--log-level=loud"}), Refused("got \"loud\", wanted debug|info|warn|error"));
+  EXPECT_THAT(ParseFlags({"--log-format=xml"}), Refused("got \"xml\", wanted text|json"));
 }
 
 TEST(OptionsTest, TheQueueMustHoldTheLargestMessage) {
-  EXPECT_THAT(Parse({"--queue-max-bytes=1000"}),
+  EXPECT_THAT(ParseFlags({"--queue-max-bytes=1000"}),
               Refused("--queue-max-bytes: got 1000, wanted at least --max-message-bytes 268435456"));
 }
 
 TEST(OptionsTest, UnknownFlagsAndArgumentsAreRefused) {
-  EXPECT_THAT(Parse({"--nonsense"}), Refused("--nonsense"));
-  EXPECT_THAT(Parse({"stray"}), Refused("stray"));
+  EXPECT_THAT(ParseFlags({"--nonsense"}), Refused("--nonsense"));
+  EXPECT_THAT(ParseFlags({"stray"}), Refused("stray"));
 }
 
 TEST(OptionsTest, TheFileMayNotHoldWhatThereIsNot) {
   std::string path = WriteConfig("nonsense = 1\n");
-  EXPECT_THAT(Parse({"--config", path.c_str()}), Refused("nonsense: there is no such option"));
+  EXPECT_THAT(ParseFlags({"--config", path.c_str()}), Refused("nonsense: there is no such option"));
   path = WriteConfig("[section]\nthreads = 1\n");
-  EXPECT_THAT(Parse({"--config", path.c_str()}), Refused("there is no such option"));
+  EXPECT_THAT(ParseFlags({"--config", path.c_str()}), Refused("there is no such option"));
   path = WriteConfig("threads = [1, 2]\n");
-  EXPECT_THAT(Parse({"--config", path.c_str()}), Refused("threads: got 2 values, wanted one"));
+  EXPECT_THAT(ParseFlags({"--config", path.c_str()}), Refused("threads: got 2 values, wanted one"));
 }
 
 TEST(OptionsTest, AFileThatCannotBeReadIsRefused) {
-  EXPECT_THAT(Parse({"--config", "/nowhere/headlight.toml"}),
+  EXPECT_THAT(ParseFlags({"--config", "/nowhere/headlight.toml"}),
               Refused("--config: cannot read \"/nowhere/headlight.toml\""));
-  EXPECT_THAT(Parse({"--config", ::testing::TempDir().c_str()}), Refused("--config: cannot read"));
+  EXPECT_THAT(ParseFlags({"--config", ::testing::TempDir().c_str()}), Refused("--config: cannot read"));
 }
 
 TEST(OptionsTest, HelpShowsUnitsDefaultsAndVariables) {
-  const auto line = Parse({"--help"});
+  const auto line = ParseFlags({"--help"});
   ASSERT_THAT(line, IsOk());
   EXPECT_THAT(line->print, AllOf(HasSubstr("--max-message-bytes BYTES [268435456]"),
                                  HasSubstr("HEADLIGHT_MAX_MESSAGE_BYTES"), HasSubstr("--config FILE")));
 }
 
 TEST(OptionsTest, VersionIsTheProjectsOwn) {
-  const auto line = Parse({"--version"});
+  const auto line = ParseFlags({"--version"});
   ASSERT_THAT(line, IsOk());
   EXPECT_THAT(line->print, ::testing::MatchesRegex("headlight-server [0-9]+\\.[0-9]+\\.[0-9]+\n"));
 }

@@ -18,7 +18,7 @@ using ::headlight::testing::StatusIs;
 using ::testing::ElementsAre;
 using ::testing::StartsWith;
 
-constexpr auto kInvalid = absl::StatusCode::kInvalidArgument;
+constexpr auto kBadFlag = absl::StatusCode::kInvalidArgument;
 
 TEST(FlagsTest, ShapesAreTwoPositiveNumbers) {
   const auto shape = ParseShape("2x16");
@@ -27,7 +27,7 @@ TEST(FlagsTest, ShapesAreTwoPositiveNumbers) {
   for (const std::string wrong : {"", "2", "2x", "x16", "2x16x768", "0x16", "-2x16", "+2x16", "2X16", "2x 16",
                                   "2x16 ", "2.5x16", "99999999999x1", "99999999999999999999x1"}) {
     EXPECT_THAT(ParseShape(wrong),
-                StatusIs(kInvalid, "got '" + wrong + "', wanted two positive numbers, as in 2x16"));
+                StatusIs(kBadFlag, "got '" + wrong + "', wanted two positive numbers, as in 2x16"));
   }
 }
 
@@ -36,7 +36,7 @@ TEST(FlagsTest, LengthsArePositiveNumbers) {
   EXPECT_THAT(*ParseLengths("7"), ElementsAre(7));
   for (const std::string wrong : {"", ",", "5,", "5, 16", "5,0", "5,-1", "5;6"}) {
     EXPECT_THAT(ParseLengths(wrong),
-                StatusIs(kInvalid, "got '" + wrong + "', wanted positive numbers, as in 5,16,9"));
+                StatusIs(kBadFlag, "got '" + wrong + "', wanted positive numbers, as in 5,16,9"));
   }
 }
 
@@ -48,7 +48,7 @@ TEST(FlagsTest, DurationsHaveAUnit) {
   for (const std::string wrong : {"", "10", "s", "1.5s", "-1s", "10 s", "10h", "10sec",
                                   "99999999999999999999s", "9223372036854775807m"}) {
     EXPECT_THAT(ParseDuration(wrong),
-                StatusIs(kInvalid, StartsWith("got '" + wrong + "', wanted a whole number and a unit")));
+                StatusIs(kBadFlag, StartsWith("got '" + wrong + "', wanted a whole number and a unit")));
   }
 }
 
@@ -56,7 +56,7 @@ TEST(FlagsTest, WeightsModesHaveNames) {
   EXPECT_EQ(*ParseWeightsMode("none"), v1::WEIGHTS_MODE_NONE);
   EXPECT_EQ(*ParseWeightsMode("full"), v1::WEIGHTS_MODE_FULL);
   EXPECT_EQ(*ParseWeightsMode("mean"), v1::WEIGHTS_MODE_MEAN);
-  EXPECT_THAT(ParseWeightsMode("Full"), StatusIs(kInvalid, "got 'Full', wanted none, full or mean"));
+  EXPECT_THAT(ParseWeightsMode("Full"), StatusIs(kBadFlag, "got 'Full', wanted none, full or mean"));
 }
 
 }  // namespace

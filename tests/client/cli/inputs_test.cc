@@ -15,7 +15,7 @@ using ::headlight::testing::IsOk;
 using ::headlight::testing::StatusIs;
 using ::testing::ElementsAre;
 
-constexpr auto kInvalid = absl::StatusCode::kInvalidArgument;
+constexpr auto kBadInput = absl::StatusCode::kInvalidArgument;
 constexpr int64_t kNoLimit = std::numeric_limits<int64_t>::max();
 
 v1::Model MakeModel(int64_t embed_dim, int64_t kdim, int64_t vdim) {
@@ -77,24 +77,24 @@ TEST(InputsTest, TheSeedDecidesTheValues) {
 TEST(InputsTest, WhatCannotBeSentIsNotMade) {
   Inputs inputs;
   EXPECT_THAT(AddRandomInputs({.shape = {1, 16}}, MakeModel(4, 4, 4), 255, inputs),
-              StatusIs(kInvalid,
+              StatusIs(kBadInput,
                        "query: shape [1, 16, 4] of f32 is over the limit of 255 bytes a message "
                        "(--max-message-bytes)"));
   const int64_t huge = std::numeric_limits<int32_t>::max();
-  EXPECT_THAT(
-      AddRandomInputs({.shape = {huge, huge}}, MakeModel(768, 4, 4), kNoLimit, inputs),
-      StatusIs(kInvalid, ::testing::StartsWith("query: shape [2147483647, 2147483647, 768] of f32 is over")));
+  EXPECT_THAT(AddRandomInputs({.shape = {huge, huge}}, MakeModel(768, 4, 4), kNoLimit, inputs),
+              StatusIs(kBadInput,
+                       ::testing::StartsWith("query: shape [2147483647, 2147483647, 768] of f32 is over")));
 }
 
 TEST(InputsTest, ContradictionsAreRefused) {
   EXPECT_THAT(CheckInputFlags({}, {}),
-              StatusIs(kInvalid, "nothing says what the query is, wanted --shape or --seq-lens"));
+              StatusIs(kBadInput, "nothing says what the query is, wanted --shape or --seq-lens"));
   EXPECT_THAT(CheckInputFlags({.shape = {1, 1}}, {.query = "q.npy"}),
-              StatusIs(kInvalid, "--input and --shape both say what the query is"));
+              StatusIs(kBadInput, "--input and --shape both say what the query is"));
   EXPECT_THAT(CheckInputFlags({.shape = {1, 1}, .kv_shape = {1, 1}}, {.key = "k.npy"}),
-              StatusIs(kInvalid, "--key and --kv-shape both say what the key is"));
+              StatusIs(kBadInput, "--key and --kv-shape both say what the key is"));
   EXPECT_THAT(CheckInputFlags({.shape = {1, 1}}, {.value = "v.npy"}),
-              StatusIs(kInvalid, "--value wants --key: values of their own belong to keys of their own"));
+              StatusIs(kBadInput, "--value wants --key: values of their own belong to keys of their own"));
   EXPECT_THAT(CheckInputFlags({.seq_lens = {1}}, {.query = "q.npy", .key = "k.npy"}), IsOk());
 }
 
