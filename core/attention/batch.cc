@@ -71,31 +71,83 @@ bool RowsStayApart(int64_t length, int64_t inner, int64_t inner_count, int64_t o
   return (inner_count == 1 || inner >= length) && (outer_count == 1 || outer >= group_length);
 }
 
-absl::Status CheckSink(const std::string& name, const WeightsSink& sink, int64_t num_heads, int64_t q_len,
-                       int64_t kv_len) {
-  if (sink.mode == WeightsSink::Mode::kNone) return absl::OkStatus();
-  if (sink.data == nullptr) return absl::InvalidArgumentError(absl::StrCat(name, ": got no data"));
-  const int64_t num_maps = sink.mode == WeightsSink::Mode::kFull ? num_heads : 1;
-  if (RowsStayApart(kv_len, sink.query_stride, q_len, sink.head_stride, num_maps) ||
-      RowsStayApart(kv_len, sink.head_stride, num_maps, sink.query_stride, q_len)) {
-    return absl::OkStatus();
+absl::Status CheckHeads(const std::string& name, std::span<const int64_t> heads, int64_t num_heads) {
+  for (size_t i = 0; i < heads.size(); ++i) {
+    if (heads[i] < 0 || heads[i] >= num_heads) {
+      return absl::InvalidArgumentError(
+          absl::StrCat(name, "[", i, "]: got ", heads[i], ", wanted 0..", num_heads - 1));
+    }
+    if (std::find(heads.begin(), heads.begin() + i, heads[i]) != heads.begin() + i) {
+      return absl::InvalidArgumentError(
+          absl::StrCat(name, "[", i, "]: got ", heads[i], " again, wanted each head once"));
+    }
   }
-  return absl::InvalidArgumentError(absl::StrCat(
-      name, ": got head_stride ", sink.head_stride, " and query_stride ", sink.query_stride,
-      ", wanted strides that keep ", num_maps, " x ", q_len, " rows of ", kv_len, " weights apart"));
+  return absl::OkStatus();
 }
 
-absl::Status CheckSequence(const std::string& name, const SequenceOptions& options, int64_t num_heads,
-                           int64_t q_len, int64_t kv_len) {
+// What one sink writes: `maps` x `rows` rows of `length` elements.
+absl::Status CheckRowsApart(const std::string& name, int64_t length, int64_t rows, int64_t query_stride,
+                            int64_t maps, int64_t head_stride) {
+  if (RowsStayApart(length, query_stride, rows, head_stride, maps) ||
+      RowsStayApart(length, head_stride, maps, query_stride, rows)) {
+    return absl::OkStatus();
+  }
+  return absl::InvalidArgumentError(
+      absl::StrCat(name, ": got head_stride ", head_stride, " and query_stride ", query_stride,
+                   ", wanted strides that keep ", maps, " x ", rows, " rows of ", length, " elements apart"));
+}
+
+absl::Status CheckSink(const std::string& name, const WeightsSink& sink, const AttentionConfig& config,
+                       int64_t q_len, int64_t kv_len) {
+  using Mode = WeightsSink::Mode;
+  if (sink.mode == Mode::kNone) return absl::OkStatus();
+  if (sink.data == nullptr) return absl::InvalidArgumentError(absl::StrCat(name, ": got no data"));
+  HEADLIGHT_RETURN_IF_ERROR(CheckHeads(absl::StrCat(name, ".heads"), sink.heads, config.num_heads));
+  if (sink.query_begin < 0 || sink.query_end < sink.query_begin) {
+    return absl::InvalidArgumentError(absl::StrCat(name, ": got queries [", sink.query_begin, ", ",
+                                                   sink.query_end,
+                                                   "), wanted a range that begins at 0 or "
+                                                   "later and does not end before it begins"));
+  }
+  if (sink.mode == Mode::kTopK && (sink.top_k < 1 || sink.keys == nullptr)) {
+    return absl::InvalidArgumentError(absl::StrCat(name, ": got top_k ", sink.top_k,
+                                                   sink.keys == nullptr ? " and no keys" : "",
+                                                   ", wanted at least 1 and a place for the keys"));
+  }
+  const int64_t num_heads = sink.NumHeads(config.num_heads);
+  const int64_t keys = kv_len + config.num_appended_keys();
+  if (sink.mode == Mode::kSummary) {
+    if (sink.received_mass == nullptr) {
+      return absl::InvalidArgumentError(absl::StrCat(name, ".received_mass: got no data"));
+    }
+    HEADLIGHT_RETURN_IF_ERROR(CheckRowsApart(name, kNumHeadStatistics, 1, 0, num_heads, sink.head_stride));
+    return CheckRowsApart(absl::StrCat(name, ".received_mass"), keys, 1, 0, num_heads, sink.received_stride);
+  }
+  const int64_t queries = std::max<int64_t>(1, sink.QueryEnd(q_len) - sink.QueryBegin(q_len));
+  return CheckRowsApart(name, sink.mode == Mode::kTopK ? sink.top_k : keys, queries, sink.query_stride,
+                        sink.mode == Mode::kMean ? 1 : num_heads, sink.head_stride);
+}
+
+absl::Status CheckSequence(const std::string& name, const SequenceOptions& options,
+                           const AttentionConfig& config, int64_t q_len, int64_t kv_len) {
   HEADLIGHT_RETURN_IF_ERROR(
       CheckWindow(absl::StrCat(name, ".visibility.window_left"), options.visibility.window_left));
   HEADLIGHT_RETURN_IF_ERROR(
       CheckWindow(absl::StrCat(name, ".visibility.window_right"), options.visibility.window_right));
   HEADLIGHT_RETURN_IF_ERROR(CheckMask(absl::StrCat(name, ".mask"), options.mask));
-  return CheckSink(absl::StrCat(name, ".weights"), options.weights, num_heads, q_len, kv_len);
+  return CheckSink(absl::StrCat(name, ".weights"), options.weights, config, q_len, kv_len);
 }
 
 }  // namespace
+
+Visibility Narrowed(const Visibility& a, const Visibility& b) {
+  const auto narrower = [](std::optional<int64_t> x, std::optional<int64_t> y) {
+    if (x && y) return std::optional(std::min(*x, *y));
+    return x ? x : y;
+  };
+  return {a.causal || b.causal, narrower(a.window_left, b.window_left),
+          narrower(a.window_right, b.window_right)};
+}
 
 absl::Status AttentionBatch::Validate(const AttentionConfig& config) const {
   HEADLIGHT_RETURN_IF_ERROR(CheckMatrix("query", query, "embed_dim", config.embed_dim));
@@ -108,8 +160,8 @@ absl::Status AttentionBatch::Validate(const AttentionConfig& config) const {
   HEADLIGHT_RETURN_IF_ERROR(CheckCumulated("cu_q_lens", cu_q_lens, num_sequences(), query.rows));
   HEADLIGHT_RETURN_IF_ERROR(CheckCumulated("cu_kv_lens", cu_kv_lens, num_sequences(), key.rows));
   for (int64_t i = 0; i < num_sequences(); ++i) {
-    HEADLIGHT_RETURN_IF_ERROR(CheckSequence(absl::StrCat("sequences[", i, "]"), sequences[i],
-                                            config.num_heads, q_len(i), kv_len(i)));
+    HEADLIGHT_RETURN_IF_ERROR(
+        CheckSequence(absl::StrCat("sequences[", i, "]"), sequences[i], config, q_len(i), kv_len(i)));
   }
   return absl::OkStatus();
 }

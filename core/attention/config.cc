@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "core/attention/config.h"
 
+#include <algorithm>
+#include <bit>
 #include <cmath>
+#include <numbers>
 #include <string>
 
 #include "absl/strings/str_cat.h"
@@ -19,6 +22,7 @@ constexpr int64_t kMaxHeadDim = 1024;     // a head's K and V panels must fit a 
 constexpr int64_t kMaxAllHeads = 262144;  // num_heads * head_dim
 // Finite in f32 with room for the factor log2(e); the softmax has become a plain maximum long before.
 constexpr double kMaxAbsScale = 1e6;
+constexpr double kMaxPositive = 1e12;  // of RoPE's and softcap's constants: their products stay in range
 
 absl::Status CheckRange(const std::string& field, int64_t got, int64_t min, int64_t max) {
   if (got >= min && got <= max) return absl::OkStatus();
@@ -35,7 +39,53 @@ absl::Status CheckDefaultHeadDim(const AttentionConfig& config) {
   return CheckRange("head_dim (embed_dim / num_heads)", config.embed_dim / config.num_heads, 1, kMaxHeadDim);
 }
 
+absl::Status CheckPositive(const std::string& field, double got) {
+  if (got > 0 && got <= kMaxPositive) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat(field, ": got ", got, ", wanted a number above 0 and at most ", kMaxPositive));
+}
+
+absl::Status CheckRope(const RopeConfig& rope, int64_t head_dim) {
+  HEADLIGHT_RETURN_IF_ERROR(CheckPositive("rope.theta", rope.theta));
+  HEADLIGHT_RETURN_IF_ERROR(CheckPositive("rope.factor", rope.factor));
+  HEADLIGHT_RETURN_IF_ERROR(CheckRange("rope.rotary_dim", rope.rotary_dim, 0, head_dim));
+  const int64_t rotary_dim = rope.rotary_dim == 0 ? head_dim : rope.rotary_dim;
+  if (rotary_dim % 2 != 0) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("rope.rotary_dim: got ", rotary_dim, ", wanted an even number"));
+  }
+  if (rope.scaling == RopeConfig::Scaling::kNtk && rotary_dim == 2) {
+    return absl::InvalidArgumentError("rope.rotary_dim: got 2, wanted at least 4 with NTK scaling");
+  }
+  if (rope.scaling != RopeConfig::Scaling::kLlama3) return absl::OkStatus();
+  HEADLIGHT_RETURN_IF_ERROR(CheckPositive("rope.low_freq_factor", rope.low_freq_factor));
+  HEADLIGHT_RETURN_IF_ERROR(CheckPositive("rope.high_freq_factor", rope.high_freq_factor));
+  if (rope.high_freq_factor <= rope.low_freq_factor) {
+    return absl::InvalidArgumentError(absl::StrCat("rope.high_freq_factor: got ", rope.high_freq_factor,
+                                                   ", wanted more than low_freq_factor ",
+                                                   rope.low_freq_factor));
+  }
+  return CheckRange("rope.original_max_len", rope.original_max_len, 1, int64_t{1} << 40);
+}
+
+absl::Status CheckWindow(const std::string& field, const std::optional<int64_t>& window) {
+  if (!window || *window >= 0) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(field, ": got ", *window, ", wanted at least 0"));
+}
+
 }  // namespace
+
+const char* Name(Precision precision) {
+  switch (precision) {
+    case Precision::kF32:
+      return "f32";
+    case Precision::kBf16:
+      return "bf16";
+    case Precision::kInt8:
+      return "int8";
+  }
+  return "unknown";
+}
 
 absl::Status AttentionConfig::Validate() const {
   HEADLIGHT_RETURN_IF_ERROR(CheckRange("embed_dim", embed_dim, 1, kMaxWidth));
@@ -55,6 +105,12 @@ absl::Status AttentionConfig::Validate() const {
     return absl::InvalidArgumentError(
         absl::StrCat("scale: got ", *scale, ", wanted a number of magnitude at most ", kMaxAbsScale));
   }
+  if (rope) {
+    HEADLIGHT_RETURN_IF_ERROR(CheckRope(*rope, head_dim == 0 ? embed_dim / num_heads : head_dim));
+  }
+  if (logit_softcap != 0.0) HEADLIGHT_RETURN_IF_ERROR(CheckPositive("logit_softcap", logit_softcap));
+  HEADLIGHT_RETURN_IF_ERROR(CheckWindow("window_left", window_left));
+  HEADLIGHT_RETURN_IF_ERROR(CheckWindow("window_right", window_right));
   return absl::OkStatus();
 }
 
@@ -65,7 +121,28 @@ AttentionConfig AttentionConfig::Resolved() const {
   if (resolved.kdim == 0) resolved.kdim = embed_dim;
   if (resolved.vdim == 0) resolved.vdim = resolved.kdim;
   if (!resolved.scale) resolved.scale = 1.0 / std::sqrt(static_cast<double>(resolved.head_dim));
+  if (resolved.rope && resolved.rope->rotary_dim == 0) resolved.rope->rotary_dim = resolved.head_dim;
   return resolved;
+}
+
+double AlibiSlope(int64_t head, int64_t num_heads) {
+  const auto below = static_cast<int64_t>(std::bit_floor(static_cast<uint64_t>(num_heads)));
+  if (head < below) return std::exp2(-8.0 * static_cast<double>(head + 1) / static_cast<double>(below));
+  const int64_t odd = 2 * (head - below) + 1;  // first, third, ... slope of twice as many heads
+  return std::exp2(-8.0 * static_cast<double>(odd) / static_cast<double>(2 * below));
+}
+
+double RopeFrequency(const RopeConfig& rope, int64_t pair) {
+  const auto dim = static_cast<double>(rope.rotary_dim);
+  double theta = rope.theta;
+  if (rope.scaling == RopeConfig::Scaling::kNtk) theta *= std::pow(rope.factor, dim / (dim - 2.0));
+  const double frequency = std::pow(theta, -2.0 * static_cast<double>(pair) / dim);
+  if (rope.scaling == RopeConfig::Scaling::kLinear) return frequency / rope.factor;
+  if (rope.scaling != RopeConfig::Scaling::kLlama3) return frequency;
+  const double waves = static_cast<double>(rope.original_max_len) * frequency / (2.0 * std::numbers::pi);
+  const double share = (waves - rope.low_freq_factor) / (rope.high_freq_factor - rope.low_freq_factor);
+  const double kept = std::clamp(share, 0.0, 1.0);  // of the unscaled frequency
+  return kept * frequency + (1.0 - kept) * frequency / rope.factor;
 }
 
 }  // namespace headlight

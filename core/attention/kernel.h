@@ -30,6 +30,7 @@ class AttentionKernel {
  public:
   virtual ~AttentionKernel() = default;
   virtual std::string name() const = 0;
+  virtual Precision precision() const = 0;
   virtual std::unique_ptr<Workspace> NewWorkspace(const ComputeArena& arena) const = 0;
   // `batch` is valid. Errors as MultiHeadAttention::Forward. May throw dnnl::error and std::bad_alloc.
   virtual absl::Status Run(const AttentionBatch& batch, ComputeArena& arena, Workspace& workspace) const = 0;
@@ -40,7 +41,10 @@ struct KernelEntry {
   const char* name;
   const char* description;
   // OK, or UNIMPLEMENTED with a sentence that says why this build, CPU or layer cannot use the kernel.
-  absl::Status (*Accepts)(const AttentionConfig& config, const AttentionWeights& weights);
+  absl::Status (*Accepts)(const AttentionConfig& config);
+  // OK, or UNIMPLEMENTED with a sentence why the kernel could compute the layer but another one is faster on
+  // this CPU. Asked after Accepts said OK, and only where nobody has named the kernel.
+  absl::Status (*Pays)(const AttentionConfig& config);
   // Packs the weights. Called only after Accepts said OK. May throw dnnl::error and std::bad_alloc.
   std::unique_ptr<const AttentionKernel> (*Create)(const AttentionConfig& config,
                                                    const AttentionWeights& weights);

@@ -10,17 +10,22 @@ namespace headlight {
 namespace {
 
 // What the tiled kernel does not compute yet.
-absl::Status TiledKernelAccepts(const AttentionConfig& config, const AttentionWeights& weights) {
-  if (config.add_zero_attn) return absl::UnimplementedError("it does not serve add_zero_attn yet");
-  if (!weights.bias_k.empty()) return absl::UnimplementedError("it does not serve bias_k and bias_v yet");
+absl::Status TiledKernelAccepts(const AttentionConfig& config) {
+  if (config.num_appended_keys() > 0) return absl::UnimplementedError("it does not append keys yet");
+  if (config.rope || config.alibi || config.logit_softcap != 0.0) {
+    return absl::UnimplementedError("it has no RoPE, ALiBi or softcap yet");
+  }
+  if (config.precision != Precision::kF32) return absl::UnimplementedError("it computes in f32 only");
   return absl::OkStatus();
 }
 
 template <const GemmProvider& provider>
-absl::Status Accepts(const AttentionConfig& config, const AttentionWeights& weights) {
+absl::Status Accepts(const AttentionConfig& config) {
   HEADLIGHT_RETURN_IF_ERROR(provider.Available());
-  return TiledKernelAccepts(config, weights);
+  return TiledKernelAccepts(config);
 }
+
+absl::Status AlwaysPays(const AttentionConfig&) { return absl::OkStatus(); }
 
 template <const GemmProvider& provider>
 std::unique_ptr<const AttentionKernel> Create(const AttentionConfig& config,
@@ -32,8 +37,10 @@ std::unique_ptr<const AttentionKernel> Create(const AttentionConfig& config,
 
 std::span<const KernelEntry> KernelTable() {
   static constexpr KernelEntry kTable[] = {
-      {"brgemm", "tiles of oneDNN BRGeMM ukernels", Accepts<kBrgemmProvider>, Create<kBrgemmProvider>},
-      {"matmul", "tiles of oneDNN matmul primitives", Accepts<kMatmulProvider>, Create<kMatmulProvider>},
+      {"brgemm", "tiles of oneDNN BRGeMM ukernels", Accepts<kBrgemmProvider>, AlwaysPays,
+       Create<kBrgemmProvider>},
+      {"matmul", "tiles of oneDNN matmul primitives", Accepts<kMatmulProvider>, AlwaysPays,
+       Create<kMatmulProvider>},
   };
   return kTable;
 }

@@ -25,18 +25,18 @@ absl::Status CheckKernelName(const std::string& name) {
 }
 
 // The first kernel of the table that has the wanted name (any, if empty) and accepts the layer.
-absl::StatusOr<const KernelEntry*> ChooseKernel(const std::string& name, const AttentionConfig& config,
-                                                const AttentionWeights& weights) {
-  HEADLIGHT_RETURN_IF_ERROR(CheckKernelName(name));
+absl::StatusOr<const KernelEntry*> ChooseKernel(const std::string& name, const AttentionConfig& config) {
   std::vector<std::string> refusals;
   for (const KernelEntry& entry : KernelTable()) {
     if (!name.empty() && name != entry.name) continue;
-    const absl::Status accepted = entry.Accepts(config, weights);
+    absl::Status accepted = entry.Accepts(config);
+    // Whoever names a kernel wants it even where another precision would be faster.
+    if (accepted.ok() && name.empty()) accepted = entry.Pays(config);
     if (accepted.ok()) return &entry;
     refusals.push_back(absl::StrCat(entry.name, ": ", std::string(accepted.message())));
   }
-  return absl::UnimplementedError(
-      absl::StrCat("no kernel takes this layer (", absl::StrJoin(refusals, "; "), ")"));
+  return absl::UnimplementedError(absl::StrCat("no kernel takes this layer in ", Name(config.precision), " (",
+                                               absl::StrJoin(refusals, "; "), ")"));
 }
 
 // oneDNN and the containers of a kernel report failure by exceptions; none crosses the core's interface.
@@ -54,8 +54,12 @@ absl::Status CatchExceptions(const Body& body) {
 }  // namespace
 
 MultiHeadAttention::MultiHeadAttention(AttentionConfig config, int64_t num_parameters,
-                                       std::unique_ptr<const AttentionKernel> kernel)
-    : config_(std::move(config)), num_parameters_(num_parameters), kernel_(std::move(kernel)) {}
+                                       std::unique_ptr<const AttentionKernel> kernel,
+                                       std::string precision_note)
+    : config_(std::move(config)),
+      num_parameters_(num_parameters),
+      kernel_(std::move(kernel)),
+      precision_note_(std::move(precision_note)) {}
 
 absl::StatusOr<MultiHeadAttention> MultiHeadAttention::Create(const AttentionConfig& config,
                                                               const AttentionWeights& weights,
@@ -64,13 +68,22 @@ absl::StatusOr<MultiHeadAttention> MultiHeadAttention::Create(const AttentionCon
   const AttentionConfig resolved = config.Resolved();
   HEADLIGHT_RETURN_IF_ERROR(weights.Validate(resolved));
   MatchSimdToOneDnn();
-  HEADLIGHT_ASSIGN_OR_RETURN(const KernelEntry* entry, ChooseKernel(kernel_name, resolved, weights));
+  HEADLIGHT_RETURN_IF_ERROR(CheckKernelName(kernel_name));
+  AttentionConfig computed = resolved;  // in the precision that is possible
+  absl::StatusOr<const KernelEntry*> entry = ChooseKernel(kernel_name, computed);
+  std::string note;
+  if (!entry.ok() && computed.precision != Precision::kF32) {
+    note = absl::StrCat("computed in f32: ", std::string(entry.status().message()));
+    computed.precision = Precision::kF32;
+    entry = ChooseKernel(kernel_name, computed);
+  }
+  HEADLIGHT_RETURN_IF_ERROR(entry.status());
   std::unique_ptr<const AttentionKernel> kernel;
   HEADLIGHT_RETURN_IF_ERROR(CatchExceptions([&] {
-    kernel = entry->Create(resolved, weights);
+    kernel = (*entry)->Create(computed, weights);
     return absl::OkStatus();
   }));
-  return MultiHeadAttention(resolved, weights.NumParameters(), std::move(kernel));
+  return MultiHeadAttention(resolved, weights.NumParameters(), std::move(kernel), std::move(note));
 }
 
 std::string MultiHeadAttention::IsaName() {

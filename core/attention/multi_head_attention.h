@@ -26,15 +26,19 @@ namespace headlight {
 class MultiHeadAttention {
  public:
   // Packs `weights` for the fastest kernel that accepts the layer on this CPU, or for the kernel named
-  // `kernel_name`. INVALID_ARGUMENT: config or weights are wrong, or there is no kernel of that name (the
-  // message lists them). UNIMPLEMENTED: no kernel, or not the named one, accepts the layer; the message holds
-  // each refusal.
+  // `kernel_name`. Where none does in the precision that config asks for, in f32. INVALID_ARGUMENT: config or
+  // weights are wrong, or there is no kernel of that name (the message lists them). UNIMPLEMENTED: no kernel,
+  // or not the named one, accepts the layer; the message holds each refusal.
   static absl::StatusOr<MultiHeadAttention> Create(const AttentionConfig& config,
                                                    const AttentionWeights& weights,
                                                    const std::string& kernel_name = "");
 
   const AttentionConfig& config() const { return config_; }  // resolved
   std::string kernel_name() const { return kernel_->name(); }
+  // The arithmetic that the layer runs in: config().precision, or f32 where this CPU would be slower or
+  // unable to do so; then precision_note() says why in a sentence, else it is empty.
+  Precision precision() const { return kernel_->precision(); }
+  const std::string& precision_note() const { return precision_note_; }
   // The instruction set that layers run on in this process, such as "AVX3_SPR" (AVX-512) or "AVX2".
   static std::string IsaName();
   int64_t num_parameters() const { return num_parameters_; }
@@ -54,11 +58,12 @@ class MultiHeadAttention {
 
  private:
   MultiHeadAttention(AttentionConfig config, int64_t num_parameters,
-                     std::unique_ptr<const AttentionKernel> kernel);
+                     std::unique_ptr<const AttentionKernel> kernel, std::string precision_note);
 
   AttentionConfig config_;
   int64_t num_parameters_;
   std::unique_ptr<const AttentionKernel> kernel_;
+  std::string precision_note_;
 };
 
 }  // namespace headlight

@@ -62,7 +62,7 @@ KeysAndValues ProjectKeysAndValues(const AttentionConfig& config, const Attentio
   kv.kv_len = end - begin;
   kv.k = Project(batch.key, begin, end, weights.wk, kv_width, weights.bk);
   kv.v = Project(batch.value, begin, end, weights.wv, kv_width, weights.bv);
-  if (!weights.bias_k.empty()) kv.Append(weights.bias_k, weights.bias_v);
+  if (config.add_bias_kv) kv.Append(weights.bias_k, weights.bias_v);
   const std::vector<float> zeros(kv_width, 0.0f);
   if (config.add_zero_attn) kv.Append(zeros, zeros);
   return kv;

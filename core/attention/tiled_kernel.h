@@ -28,6 +28,7 @@ class TiledKernel final : public AttentionKernel {
   TiledKernel(const GemmProvider& provider, const AttentionConfig& config, const AttentionWeights& weights);
 
   std::string name() const override { return provider_.kernel_name; }
+  Precision precision() const override { return Precision::kF32; }
   std::unique_ptr<Workspace> NewWorkspace(const ComputeArena& arena) const override;
   absl::Status Run(const AttentionBatch& batch, ComputeArena& arena, Workspace& workspace) const override;
 

@@ -76,13 +76,9 @@ absl::Status AttentionWeights::Validate(const AttentionConfig& config) const {
   HEADLIGHT_RETURN_IF_ERROR(CheckBias("bk", bk, kv_width));
   HEADLIGHT_RETURN_IF_ERROR(CheckBias("bv", bv, kv_width));
   HEADLIGHT_RETURN_IF_ERROR(CheckBias("bo", bo, config.embed_dim));
-  HEADLIGHT_RETURN_IF_ERROR(CheckBias("bias_k", bias_k, kv_width));
-  HEADLIGHT_RETURN_IF_ERROR(CheckBias("bias_v", bias_v, kv_width));
-  if (bias_k.empty() != bias_v.empty()) {
-    return absl::InvalidArgumentError(absl::StrCat(bias_k.empty() ? "bias_k" : "bias_v",
-                                                   ": got none, wanted ", kv_width, " elements as in ",
-                                                   bias_k.empty() ? "bias_v" : "bias_k"));
-  }
+  const int64_t appended_width = config.add_bias_kv ? kv_width : 0;
+  HEADLIGHT_RETURN_IF_ERROR(CheckSize("bias_k", bias_k, 1, appended_width, Presence::kRequired));
+  HEADLIGHT_RETURN_IF_ERROR(CheckSize("bias_v", bias_v, 1, appended_width, Presence::kRequired));
   return absl::OkStatus();
 }
 
@@ -109,6 +105,10 @@ AttentionWeights RandomWeights(const AttentionConfig& config, uint64_t seed) {
   weights.bk = source.Draw(kv_width, kBiasBound);
   weights.bv = source.Draw(kv_width, kBiasBound);
   weights.bo = source.Draw(config.embed_dim, kBiasBound);
+  if (config.add_bias_kv) {
+    weights.bias_k = source.Draw(kv_width, XavierBound(1, kv_width));
+    weights.bias_v = source.Draw(kv_width, XavierBound(1, kv_width));
+  }
   return weights;
 }
 

@@ -24,8 +24,8 @@ struct AttentionWeights {
   std::vector<float> bk;  // [num_kv_heads * head_dim]
   std::vector<float> bv;  // [num_kv_heads * head_dim]
   std::vector<float> bo;  // [embed_dim]
-  // As in torch.nn.MultiheadAttention(add_bias_kv=True): one learned key and value appended to every
-  // sequence, allowed for every query; already projected. Both or neither.
+  // With AttentionConfig::add_bias_kv: the learned key and value that are appended, already projected. Else
+  // empty.
   std::vector<float> bias_k;  // [num_kv_heads * head_dim]
   std::vector<float> bias_v;  // [num_kv_heads * head_dim]
 

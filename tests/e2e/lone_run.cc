@@ -101,6 +101,10 @@ v1::WeightsMode WireMode(WeightsSink::Mode mode) {
       return v1::WEIGHTS_MODE_FULL;
     case WeightsSink::Mode::kMean:
       return v1::WEIGHTS_MODE_MEAN;
+    case WeightsSink::Mode::kTopK:
+      return v1::WEIGHTS_MODE_TOP_K;
+    case WeightsSink::Mode::kSummary:
+      return v1::WEIGHTS_MODE_SUMMARY;
   }
   return v1::WEIGHTS_MODE_UNSPECIFIED;
 }

@@ -194,6 +194,8 @@ int64_t TestBatch::NumMaps(int64_t sequence) const {
     case WeightsSink::Mode::kMean:
       return 1;
     case WeightsSink::Mode::kNone:
+    case WeightsSink::Mode::kTopK:
+    case WeightsSink::Mode::kSummary:
       break;
   }
   return 0;
@@ -220,7 +222,8 @@ bool TestBatch::MarksIntact() const {
   for (size_t s = 0; s < sinks_.size(); ++s) {
     // With the results blanked, all that is left must still be marks.
     std::vector<float> sink = sinks_[s];
-    const auto [mode, data, head_stride, query_stride] = options_[s].weights;
+    const int64_t head_stride = options_[s].weights.head_stride;
+    const int64_t query_stride = options_[s].weights.query_stride;
     for (int64_t map = 0; map < NumMaps(s); ++map) {
       for (int64_t query = 0; query < batch_.q_len(s); ++query) {
         std::fill_n(sink.begin() + map * head_stride + query * query_stride, batch_.kv_len(s), kMark);
