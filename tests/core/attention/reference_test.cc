@@ -190,6 +190,7 @@ TEST(ReferenceTest, ForbiddenKeysDoNotMatterEvenIfNotFinite) {
 
 TEST(ReferenceTest, AppendedKeysAreBeyondMasksAndPositions) {
   TestLayer layer = Identity();
+  layer.config.add_bias_kv = true;
   layer.weights.bias_k = {kLn3};
   layer.weights.bias_v = {8};
   layer.config.add_zero_attn = true;
@@ -227,6 +228,7 @@ TestLayer GoldenLayer(int64_t kdim, int64_t vdim) {
 
 TEST(ReferenceGoldenTest, AppendsKeysAsTorchDoes) {
   TestLayer layer = GoldenLayer(6, 3);
+  layer.config.add_bias_kv = true;
   layer.weights.bias_k = Numbers(9, 4);
   layer.weights.bias_v = Numbers(10, 4);
   layer.config.add_zero_attn = true;
