@@ -19,7 +19,7 @@ namespace {
 class GemmTest : public ::testing::TestWithParam<const GemmProvider*> {
  protected:
   void SetUp() override {
-    const absl::Status available = GetParam()->Available();
+    const absl::Status available = GetParam()->Available(Precision::kF32);
     if (!available.ok()) GTEST_SKIP() << available;
   }
 };

@@ -220,19 +220,6 @@ TEST_P(KernelTest, LetsNonFiniteKeysShowInEveryRowThatSeesThem) {
   for (float y : batch.Output(0)) ASSERT_TRUE(std::isnan(y));
 }
 
-TEST_P(KernelTest, SaysThatItDoesNotServeAppendedKeysYet) {
-  Rng rng = MakeRng(0);
-  const TestLayer plain = RandomLayer(rng, 16);
-  TestLayer with_zero = plain;
-  with_zero.config.add_zero_attn = true;
-  EXPECT_THAT(Create(with_zero), StatusIs(absl::StatusCode::kUnimplemented, HasSubstr("append keys")));
-  TestLayer with_bias = plain;
-  with_bias.config.add_bias_kv = true;
-  with_bias.weights.bias_k.assign(plain.config.kv_width(), 0.0f);
-  with_bias.weights.bias_v.assign(plain.config.kv_width(), 0.0f);
-  EXPECT_THAT(Create(with_bias), StatusIs(absl::StatusCode::kUnimplemented, HasSubstr("append keys")));
-}
-
 TEST_P(KernelTest, LeavesTheOutputAloneWhenTheBatchIsInvalid) {
   Rng rng = MakeRng(0);
   const TestLayer layer = RandomLayer(rng, 16);
