@@ -19,6 +19,7 @@
 #include "core/attention/multi_head_attention.h"
 #include "core/base/status_macros.h"
 #include "core/runtime/cpu_topology.h"
+#include "core/tensor/buffer.h"
 #include "nlohmann/json.hpp"
 #include "tests/bench/bench_shapes.h"
 #include "tests/bench/gemm_peak.h"
@@ -51,17 +52,21 @@ double Median(std::vector<double> values) {
   return values[values.size() / 2];
 }
 
-std::vector<float> RandomInput(int64_t size) {
+Buffer RandomInput(int64_t size) {
   std::mt19937 twister(1);
-  std::vector<float> values(size);
-  for (float& value : values) value = static_cast<float>(twister() >> 8) * 0x1p-22f - 2.0f;  // [-2, 2)
+  Buffer values = Buffer::Allocate(size * int64_t{sizeof(float)});
+  for (int64_t i = 0; i < size; ++i) {
+    values.floats()[i] = static_cast<float>(twister() >> 8) * 0x1p-22f - 2.0f;  // [-2, 2)
+  }
   return values;
 }
 
 // A self-attention batch of the shape, with room for the attention weights that are asked for.
 struct BenchBatch {
   BenchBatch(const BenchShape& shape, WeightsSink::Mode mode)
-      : input(RandomInput(shape.tokens() * shape.config.embed_dim)), output(input.size()), cu_lens{0} {
+      : input(RandomInput(shape.tokens() * shape.config.embed_dim)),
+        output(Buffer::Allocate(input.size_bytes())),
+        cu_lens{0} {
     for (int64_t length : shape.lengths) {
       cu_lens.push_back(cu_lens.back() + length);
       SequenceOptions options;
@@ -69,9 +74,9 @@ struct BenchBatch {
       options.weights = MakeSink(mode, shape.config.num_heads, length);
       sequences.push_back(options);
     }
-    const MatrixView view{input.data(), shape.tokens(), shape.config.embed_dim, shape.config.embed_dim};
+    const MatrixView view{input.floats(), shape.tokens(), shape.config.embed_dim, shape.config.embed_dim};
     batch = {
-        view, view, view, cu_lens, cu_lens, sequences, {output.data(), view.rows, view.cols, view.stride}};
+        view, view, view, cu_lens, cu_lens, sequences, {output.floats(), view.rows, view.cols, view.stride}};
   }
 
   WeightsSink MakeSink(WeightsSink::Mode mode, int64_t num_heads, int64_t length) {
@@ -95,8 +100,8 @@ struct BenchBatch {
     return sink;
   }
 
-  std::vector<float> input;
-  std::vector<float> output;
+  Buffer input;
+  Buffer output;
   std::vector<int64_t> cu_lens;
   std::vector<std::vector<float>> floats;  // of the sinks
   std::vector<std::vector<int32_t>> keys;
