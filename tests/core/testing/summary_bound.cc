@@ -8,7 +8,7 @@
 namespace headlight::testing {
 namespace {
 
-constexpr double kLogError = 0x1p-22;
+constexpr double kLogError = 0x1p-21;
 constexpr double kLeastF32 = 0x1p-149;  // below it a computed weight is 0, and its logarithm is not taken
 
 // What a weight may be.

@@ -16,7 +16,7 @@ namespace headlight::testing {
 //   entropy            sum_j max over the corners (a, b) of [l_j, h_j]^2 of |a ln b - p_j ln p_j|: a weight,
 //   and a
 //                      logarithm which may come from the score rather than from the weight. Logarithms are
-//                      off by 2^-22, relative and absolute:  + sum_j h_j (1 - ln h_j) 2^-22
+//                      off by 2^-21, relative and absolute:  + sum_j h_j (1 - ln h_j) 2^-21
 //   distance           sum_j e_j |position - j|
 //   max_weight         max(max_j h_j - max_j p_j, max_j p_j - max_j l_j)
 //   self, first token  e_j of that key
