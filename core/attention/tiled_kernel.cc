@@ -37,9 +37,10 @@ struct TiledWorkspace final : Workspace {
 
   WorkPlan plan;
   RopeTable rope;
-  ActivationBuffer query, key, value;  // the inputs as operands
-  Buffer concat;                       // [q_tokens, q_width], the heads' outputs side by side; f32 or bf16
-  ActivationBuffer concat_operands;    // kInt8 only
+  ActivationBuffer query_operands, key_operands, value_operands;
+  Activations query, key, value;     // the inputs as operands; the same where they are the same
+  Buffer concat;                     // [q_tokens, q_width], the heads' outputs side by side; f32 or bf16
+  ActivationBuffer concat_operands;  // kInt8 only
   std::vector<WorkerScratch> workers;
 };
 
@@ -219,12 +220,14 @@ absl::Status TiledKernel<T>::Reserve(const AttentionBatch& batch, TiledWorkspace
   const auto operands = [](Buffer& buffer, int64_t n) { return buffer.Reserve(n * int64_t{sizeof(T)}); };
   const int64_t tiles = plan.wants_weights ? plan.max_num_keys / kKeyTile + 2 : 1;
   const int64_t q_tokens = batch.query.rows;
-  bool ok =
-      ws.concat.Reserve(q_tokens * ConcatRowBytes()) && ws.query.Reserve(config_.precision, batch.query) &&
-      ws.key.Reserve(config_.precision, batch.key) && ws.value.Reserve(config_.precision, batch.value) &&
-      (config_.precision != Precision::kInt8 ||
-       ws.concat_operands.Reserve(config_.precision,
-                                  {ws.concat.floats(), q_tokens, config_.q_width(), config_.q_width()}));
+  bool ok = ws.concat.Reserve(q_tokens * ConcatRowBytes());
+  if (config_.precision == Precision::kInt8) {
+    ok = ok && ws.concat_operands.Reserve(
+                   config_.precision, {ws.concat.floats(), q_tokens, config_.q_width(), config_.q_width()});
+  }
+  ok = ok && ws.query_operands.Reserve(config_.precision, batch.query) &&
+       (batch.key.data == batch.query.data || ws.key_operands.Reserve(config_.precision, batch.key)) &&
+       (batch.value.data == batch.key.data || ws.value_operands.Reserve(config_.precision, batch.value));
   if (config_.rope) {
     for (int64_t s = 0; s < batch.num_sequences() && ok; ++s) {
       const int64_t first = std::min<int64_t>(0, batch.kv_len(s) - batch.q_len(s));
@@ -254,16 +257,26 @@ absl::Status TiledKernel<T>::Reserve(const AttentionBatch& batch, TiledWorkspace
 template <typename T>
 void TiledKernel<T>::ConvertInputs(const AttentionBatch& batch, ComputeArena& arena,
                                    TiledWorkspace& ws) const {
-  if (config_.precision == Precision::kF32) return;
   const auto convert = [&](const ActivationBuffer& buffer, int64_t rows) {
-    arena.ForEach((rows + kProjectionRows - 1) / kProjectionRows, [&](int64_t block, int) {
-      const int64_t first_row = block * kProjectionRows;
-      buffer.Convert(first_row, std::min(kProjectionRows, rows - first_row));
-    });
+    if (config_.precision != Precision::kF32) {
+      arena.ForEach((rows + kProjectionRows - 1) / kProjectionRows, [&](int64_t block, int) {
+        const int64_t first_row = block * kProjectionRows;
+        buffer.Convert(first_row, std::min(kProjectionRows, rows - first_row));
+      });
+    }
+    return buffer.view();
   };
-  convert(ws.query, batch.query.rows);
-  if (batch.key.data != batch.query.data) convert(ws.key, batch.key.rows);
-  if (batch.value.data != batch.key.data) convert(ws.value, batch.value.rows);
+  // Columns of padding in the heads' outputs meet weights of zero, and 0 * garbage could be NaN.
+  const int64_t concat_bytes = config_.num_heads * config_.head_dim * OperandBytes(config_.precision);
+  if (config_.precision == Precision::kBf16 && concat_bytes < ConcatRowBytes()) {
+    for (int64_t row = 0; row < batch.query.rows; ++row) {
+      std::byte* const end = ws.concat.bytes() + (row + 1) * ConcatRowBytes();
+      std::fill(end - (ConcatRowBytes() - concat_bytes), end, std::byte{0});
+    }
+  }
+  ws.query = convert(ws.query_operands, batch.query.rows);
+  ws.key = batch.key.data == batch.query.data ? ws.query : convert(ws.key_operands, batch.key.rows);
+  ws.value = batch.value.data == batch.key.data ? ws.key : convert(ws.value_operands, batch.value.rows);
 }
 
 template <typename T>
@@ -339,8 +352,7 @@ void TiledKernel<T>::ProjectKeys(const AttentionBatch& batch, const KeyChunk& ch
     }
   };
 
-  project_k_.Run(chunk.rows, ws.key.view().From(chunk.first_row), wk_[kv_head], projected,
-                 scratch.gemm.bytes());
+  project_k_.Run(chunk.rows, ws.key.From(chunk.first_row), wk_[kv_head], projected, scratch.gemm.bytes());
   for_each_part([&](MutableMatrixView rows, int64_t sequence, int64_t first_key) {
     const BasicMatrixView<T> finished = {As<T>(scratch.finished), rows.rows, rows.cols, rows.stride};
     FinishRows(rows, bk_.data() + kv_head * padded_head_dim_,
@@ -349,8 +361,7 @@ void TiledKernel<T>::ProjectKeys(const AttentionBatch& batch, const KeyChunk& ch
              packed.keys + ws.plan.packed_key_row[sequence] * padded_head_dim_);
   });
 
-  project_v_.Run(chunk.rows, ws.value.view().From(chunk.first_row), wv_[kv_head], projected,
-                 scratch.gemm.bytes());
+  project_v_.Run(chunk.rows, ws.value.From(chunk.first_row), wv_[kv_head], projected, scratch.gemm.bytes());
   for_each_part([&](MutableMatrixView rows, int64_t sequence, int64_t first_key) {
     PackValues(kv_head, first_key, rows.rows, batch.kv_len(sequence), rows, scratch,
                packed.values + ws.plan.packed_key_row[sequence] * padded_head_dim_);
@@ -407,7 +418,7 @@ void TiledKernel<T>::PackValues(int64_t kv_head, int64_t first_key, int64_t num_
 template <typename T>
 void TiledKernel<T>::ProjectQueries(const AttentionBatch& batch, const QueryChunk& chunk, int64_t head,
                                     const TiledWorkspace& ws, WorkerScratch& scratch) const {
-  project_q_.Run(chunk.rows, ws.query.view().From(chunk.first_row), wq_[head], scratch.projected.floats(),
+  project_q_.Run(chunk.rows, ws.query.From(chunk.first_row), wq_[head], scratch.projected.floats(),
                  scratch.gemm.bytes());
   const float* bias = bq_.data() + head * padded_head_dim_;
   const auto finish = [&](int64_t row, int64_t rows, const Rotation& rotation) {

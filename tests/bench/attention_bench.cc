@@ -16,6 +16,7 @@
 #include <random>
 
 #include "CLI/CLI.hpp"
+#include "absl/strings/str_cat.h"
 #include "core/attention/multi_head_attention.h"
 #include "core/base/status_macros.h"
 #include "core/runtime/cpu_topology.h"
