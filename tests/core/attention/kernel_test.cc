@@ -37,7 +37,6 @@ using testing::IsOk;
 using testing::KernelTest;
 using testing::kHeadDims;
 using testing::kSinkModes;
-using testing::MakeRng;
 using testing::OneIn;
 using testing::RandomInputs;
 using testing::RandomLayer;
@@ -71,6 +70,12 @@ TestLayer LayerOf(const AttentionConfig& config, uint64_t seed = 1) {
   return {config.Resolved(), RandomWeights(config.Resolved(), seed)};
 }
 
+// 1 / n, from n equal exponentials: their relative error, and that of a quotient of sums.
+::testing::Matcher<float> OneOf(int n, Precision precision) {
+  const float weight = 1.0f / static_cast<float>(n);
+  return ::testing::FloatNear(weight, weight * (precision == Precision::kF32 ? 0x1p-20f : 0x1p-13f));
+}
+
 TEST(KernelTableTest, NamesAreUniqueAndDescribed) {
   std::set<std::string> names;
   for (const KernelEntry& entry : KernelTable()) {
@@ -82,10 +87,11 @@ TEST(KernelTableTest, NamesAreUniqueAndDescribed) {
 
 // Layers, sequences and sinks of every kind, several to a batch.
 TEST_P(KernelTest, MatchesTheReferenceOnRandomBatches) {
-  for (int i = 0; i < Repetitions(27); ++i) {
+  constexpr int kRepetitions = 6;
+  for (int i = 0; i < Repetitions(kRepetitions); ++i) {
     HEADLIGHT_TRACE_REPETITION(i);
     Rng rng = MakeRng(i);
-    TestLayer layer = RandomLayer(rng, kHeadDims[i % std::size(kHeadDims)]);
+    TestLayer layer = RandomLayer(rng, kHeadDims[(kRepetitions * Place() + i) % std::size(kHeadDims)]);
     AddRandomSemantics(rng, layer);
     SCOPED_TRACE(Describe(layer.config));
     std::vector<TestSequence> sequences(UniformInt(rng, 1, 4));
@@ -116,9 +122,9 @@ TEST_P(KernelTest, MatchesTheReferenceAroundItsOwnSizes) {
                                      .num_kv_heads = 1,
                                      .head_dim = i % 2 == 0 ? 16 : 40,
                                      .add_zero_attn = i % 3 == 0});
-    std::vector<TestSequence> sequences = {RandomInputs(rng, layer.config, length, length, 3.0f),
-                                           RandomInputs(rng, layer.config, 3, length, 3.0f),
-                                           RandomInputs(rng, layer.config, length, 5, 3.0f)};
+    std::vector<TestSequence> sequences = {
+        RandomInputs(rng, layer.config, std::min<int64_t>(length, 65), length, 3.0f),
+        RandomInputs(rng, layer.config, 3, length, 3.0f), RandomInputs(rng, layer.config, length, 5, 3.0f)};
     for (TestSequence& sequence : sequences) sequence.visibility.causal = i % 2 == 0;
     SCOPED_TRACE(Describe(layer.config) + "; " + Describe(sequences[0]));
     TestBatch batch(layer.config, PointersTo(sequences), WeightsSink::Mode::kTopK);
@@ -129,7 +135,7 @@ TEST_P(KernelTest, MatchesTheReferenceAroundItsOwnSizes) {
 
 // Several tiles of keys and blocks of queries, cut at odd places.
 TEST_P(KernelTest, MatchesTheReferenceOnLongSequences) {
-  for (int i = 0; i < Repetitions(6); ++i) {
+  for (int i = 0; i < Repetitions(4); ++i) {
     HEADLIGHT_TRACE_REPETITION(i);
     Rng rng = MakeRng(i);
     TestLayer layer = LayerOf(
@@ -149,10 +155,10 @@ TEST_P(KernelTest, MatchesTheReferenceOnLongSequences) {
 
 // Scores in the hundreds: nearly all of a row's weight falls on one key, the other exponentials underflow.
 TEST_P(KernelTest, MatchesTheReferenceOnLargeLogits) {
-  for (int i = 0; i < Repetitions(9); ++i) {
+  for (int i = 0; i < Repetitions(3); ++i) {
     HEADLIGHT_TRACE_REPETITION(i);
     Rng rng = MakeRng(i);
-    TestLayer layer = RandomLayer(rng, kHeadDims[i % std::size(kHeadDims)]);
+    TestLayer layer = RandomLayer(rng, kHeadDims[UniformInt(rng, 0, std::size(kHeadDims) - 1)]);
     if (i % 3 == 0) layer.config.scale = 1.0;
     TestSequence sequence =
         RandomInputs(rng, layer.config, UniformInt(rng, 1, 50), UniformInt(rng, 1, 150), 12.0f);
@@ -231,7 +237,7 @@ TEST_P(KernelTest, MatchesTheReferenceWhereLaterKeysOutscoreTheFirst) {
   const TestLayer layer = LayerOf({.embed_dim = 32, .num_heads = 2, .head_dim = 40});
   int sink = 0;
   for (const float gap : {41.0f, 42.0f, 60.0f, 88.0f, 300.0f, 1e5f, -300.0f}) {
-    for (const int64_t first_high_key : {64, 65, 130, 599}) {
+    for (const int64_t first_high_key : {64, 599}) {
       SCOPED_TRACE(::testing::Message() << "gap " << gap << " from key " << first_high_key);
       TestSequence sequence = RandomInputs(rng, layer.config, 3, kKeys);
       sequence.mask = TestMask(DType::kF32, 1, 3, kKeys);
@@ -274,9 +280,9 @@ TEST_P(KernelTest, MatchesTheReferenceWhereScoresGrowAlongTheKeys) {
     HEADLIGHT_TRACE_REPETITION(i);
     Rng rng = MakeRng(i);
     const TestLayer layer = RandomLayer(rng, 40);
-    TestSequence sequence = RandomInputs(rng, layer.config, 20, 200);
-    sequence.mask = TestMask(DType::kF32, 1, 20, 200);
-    for (int64_t query = 0; query < 20; ++query) {
+    TestSequence sequence = RandomInputs(rng, layer.config, 5, 200);
+    sequence.mask = TestMask(DType::kF32, 1, 5, 200);
+    for (int64_t query = 0; query < 5; ++query) {
       for (int64_t key = 0; key < 200; ++key) sequence.mask.SetTerm(0, query, key, 2.0f * key - 300.0f);
     }
     SCOPED_TRACE(Describe(layer.config));
@@ -372,8 +378,7 @@ TEST_P(KernelTest, AttendsEquallyWhereAFiniteMaskSwampsEveryScore) {
   }
   TestBatch batch(layer.config, {&sequence}, WeightsSink::Mode::kFull);
   ASSERT_NO_FATAL_FAILURE(Run(layer, batch));
-  // Equal exponentials, summed exactly but for the last bits of a quotient.
-  EXPECT_THAT(batch.Weights(0), Each(::testing::FloatNear(1.0f / 50, 1e-7f)));
+  EXPECT_THAT(batch.Weights(0), Each(OneOf(50, precision())));
 }
 
 // Statistics over no queries, and a list of keys longer than there are.
@@ -473,12 +478,11 @@ TEST_P(KernelTest, TreatsInfiniteScoresAsTheReferenceDoes) {
         EXPECT_TRUE(std::isnan(batch.Output(0)[0]));
       } else {
         EXPECT_EQ(weights[key], 0.0f);
-        EXPECT_THAT(weights[key == 0 ? 1 : 0], ::testing::FloatNear(1.0f / 199, 1e-8f));
+        EXPECT_THAT(weights[key == 0 ? 1 : 0], OneOf(199, precision()));
         EXPECT_TRUE(std::isfinite(batch.Output(0)[0]));
       }
       // The other query is 0: its scores are.
-      EXPECT_THAT(std::vector<float>(weights.begin() + 200, weights.end()),
-                  Each(::testing::FloatNear(1.0f / 200, 1e-8f)));
+      EXPECT_THAT(std::vector<float>(weights.begin() + 200, weights.end()), Each(OneOf(200, precision())));
     }
   }
 }

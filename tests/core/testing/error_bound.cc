@@ -36,7 +36,7 @@ class Roundings {
   // Half a quantisation step, or the largest rounding, of an element of a token x [n]: a.
   double OfToken(const double* x, int64_t n) const {
     const auto [min, max] = std::minmax_element(x, x + n);
-    if (precision_ == Precision::kInt8) return (*max - *min) / 510;
+    if (precision_ == Precision::kInt8) return (std::max(*max, 0.0) - std::min(*min, 0.0)) / 510;
     return operand() * std::max(std::abs(*min), std::abs(*max));
   }
 

@@ -279,7 +279,8 @@ void TestBatch::Append(const TestSequence& sequence, const SinkRequest& request)
   sink.received_stride = NumKeys(index) + kSinkPaddingElements;
   const Rows rows = DataRows(index);
   const int64_t inner = rows.length + kSinkPaddingElements;
-  const int64_t outer = (request.queries_outermost ? rows.maps : rows.rows) * inner + kSinkPaddingElements;
+  const int64_t inner_count = std::max<int64_t>(1, request.queries_outermost ? rows.maps : rows.rows);
+  const int64_t outer = inner_count * inner + kSinkPaddingElements;
   sink.head_stride = request.queries_outermost ? inner : outer;
   sink.query_stride = request.queries_outermost ? outer : inner;
 
