@@ -27,7 +27,7 @@ Request RandomRequest(const std::vector<int64_t>& seq_lens, uint64_t seed, MaskK
 
 const MultiHeadAttention& DemoModel() {
   static const std::shared_ptr<const LoadedModel> model = [] {
-    absl::StatusOr<std::shared_ptr<const LoadedModel>> made = MakeDemoModel("");
+    absl::StatusOr<std::shared_ptr<const LoadedModel>> made = MakeBuiltInModel("demo");
     if (!made.ok()) ADD_FAILURE() << made.status();
     return made.value();
   }();

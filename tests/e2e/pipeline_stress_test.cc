@@ -93,7 +93,7 @@ std::string RunClient(const CodecContext& codec, Scheduler& scheduler,
 TEST(PipelineStressTest, EightThreadsGetTheBitsOfLoneRuns) {
   const std::vector<e2e::StressCase> cases = e2e::MakeStressCases();
   ModelRegistry registry;
-  absl::StatusOr<std::shared_ptr<const LoadedModel>> demo = MakeDemoModel("");
+  absl::StatusOr<std::shared_ptr<const LoadedModel>> demo = MakeBuiltInModel("demo");
   ASSERT_THAT(demo, IsOk());
   ASSERT_THAT(registry.Add(*demo), IsOk());
   const SteadyClock clock;
