@@ -123,6 +123,12 @@ struct SequenceOptions {
   const CancellationToken* cancelled = nullptr;  // may be null
 };
 
+// What a sequence's queries may see by position: what the layer and the request allow.
+inline Visibility VisibilityOf(const AttentionConfig& config, const SequenceOptions& sequence) {
+  return Narrowed({.window_left = config.window_left, .window_right = config.window_right},
+                  sequence.visibility);
+}
+
 // A batch of sequences, packed one after the other without padding. Sequence b owns the query rows
 // [cu_q_lens[b], cu_q_lens[b + 1]) and the key/value rows [cu_kv_lens[b], cu_kv_lens[b + 1]); both lists have
 // one entry more than there are sequences and begin with 0. For self attention key and value are the query

@@ -9,12 +9,18 @@
 #include <memory>
 
 #include "absl/status/status.h"
+#include "core/attention/config.h"
 
 namespace headlight {
 
-// C[rows, n] = A[rows, k] B[k, n], or C += A B. All f32 and row-major; lda, ldb, ldc are elements between
+// C[rows, n] = A[rows, k] B[k, n], or C += A B. A and C are row-major; lda, ldb, ldc are elements between
 // rows.
+//   operands  A      B                                               C     k
+//   kF32      f32    f32, row-major                                  f32   any
+//   kBf16     bf16   bf16, pairs of rows interleaved: [k/2, ldb, 2]  f32   even
+//   kInt8     u8     s8, four rows interleaved: [k/4, ldb, 4]        s32   a multiple of 4
 struct GemmShape {
+  Precision operands = Precision::kF32;
   int64_t n = 0;
   int64_t k = 0;
   int64_t lda = 0;
@@ -22,6 +28,14 @@ struct GemmShape {
   int64_t ldc = 0;
   bool accumulate = false;
 };
+
+// Bytes of an element of A and of B.
+constexpr int64_t OperandBytes(Precision operands) {
+  return operands == Precision::kF32 ? 4 : operands == Precision::kBf16 ? 2 : 1;
+}
+
+// Rows of B that are interleaved.
+constexpr int64_t InterleavedRows(Precision operands) { return 4 / OperandBytes(operands); }
 
 // A product of one shape, with any number of rows. Everything is compiled in the constructor, nothing on a
 // call. The bits of a row of C depend on that row of A and on B alone: not on the other rows nor on how many
@@ -31,7 +45,7 @@ class Gemm {
  public:
   virtual ~Gemm() = default;
   // `scratch` holds at least scratch_bytes(), aligned to 64, used by one call at a time.
-  virtual void Run(int64_t rows, const float* a, const float* b, float* c, std::byte* scratch) const = 0;
+  virtual void Run(int64_t rows, const void* a, const void* b, void* c, std::byte* scratch) const = 0;
   virtual int64_t scratch_bytes() const = 0;
 };
 
@@ -39,12 +53,12 @@ class Gemm {
 struct GemmProvider {
   const char* kernel_name;  // of the tiled kernel that is built on it
   // OK, or UNIMPLEMENTED with the sentence why this build or CPU has no such product.
-  absl::Status (*Available)();
+  absl::Status (*Available)(Precision operands);
   std::unique_ptr<const Gemm> (*Make)(const GemmShape& shape);
 };
 
 extern const GemmProvider kBrgemmProvider;  // ukernel.cc: oneDNN's BRGeMM ukernels
-extern const GemmProvider kMatmulProvider;  // matmul.cc: oneDNN's matmul primitive
+extern const GemmProvider kMatmulProvider;  // matmul.cc: oneDNN's matmul primitive; kF32 only
 
 }  // namespace headlight
 

@@ -57,7 +57,11 @@ class MatmulGemm final : public Gemm {
     primitive_ = dnnl::matmul(description);
   }
 
-  void Run(int64_t rows, const float* a, const float* b, float* c, std::byte* scratch) const override {
+  void Run(int64_t rows, const void* a_rows, const void* b_rows, void* c_rows,
+           std::byte* scratch) const override {
+    const auto* a = static_cast<const float*>(a_rows);
+    const auto* b = static_cast<const float*>(b_rows);
+    auto* c = static_cast<float*>(c_rows);
     for (int64_t done = 0; done < rows; done += kRows) {
       const int64_t part = std::min(kRows, rows - done);
       const float* a_part = a + done * shape_.lda;
@@ -118,7 +122,11 @@ class MatmulGemm final : public Gemm {
   dnnl::matmul primitive_;
 };
 
-absl::Status Available() { return absl::OkStatus(); }
+absl::Status Available(Precision operands) {
+  if (operands == Precision::kF32) return absl::OkStatus();
+  return absl::UnimplementedError("it computes in f32 only");
+}
+
 std::unique_ptr<const Gemm> Make(const GemmShape& shape) { return std::make_unique<MatmulGemm>(shape); }
 
 }  // namespace

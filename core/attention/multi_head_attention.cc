@@ -8,7 +8,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
-#include "core/attention/row_ops.h"
+#include "core/attention/simd.h"
 #include "core/base/status_macros.h"
 
 namespace headlight {

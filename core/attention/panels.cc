@@ -1,42 +1,109 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "core/attention/panels.h"
 
+#include <cmath>
 #include <new>
 
-namespace headlight {
+#include "core/attention/packing.h"
+#include "core/tensor/bf16.h"
 
-PanelMatrix::PanelMatrix(MatrixView matrix, int64_t cols) : rows_(matrix.rows), cols_(cols) {
-  if (!data_.Reserve(rows_ * cols_ * sizeof(float))) throw std::bad_alloc();
-  for (int64_t panel = 0; panel < num_panels(); ++panel) {
-    const int64_t first_col = panel * kPanelCols;
-    const int64_t width = PanelWidth(panel);
-    const int64_t copied = std::clamp<int64_t>(matrix.cols - first_col, 0, width);
-    float* out = data_.floats() + first_col * rows_;
-    for (int64_t row = 0; row < rows_; ++row, out += width) {
-      std::copy_n(matrix.Row(row) + first_col, copied, out);
-      std::fill(out + copied, out + width, 0.0f);
+namespace headlight {
+namespace {
+
+constexpr float kLargestOperand = 127.0f;
+
+int8_t Quantize(float value, float scale) {
+  if (scale == 0.0f) return 0;
+  return static_cast<int8_t>(std::clamp(std::nearbyint(value / scale), -kLargestOperand, kLargestOperand));
+}
+
+}  // namespace
+
+PanelMatrix::PanelMatrix(Precision precision, MatrixView matrix, int64_t cols)
+    : precision_(precision), depth_(OperandCols(precision, matrix.rows)), cols_(cols) {
+  if (!data_.Reserve(depth_ * cols_ * OperandBytes(precision))) throw std::bad_alloc();
+  if (precision_ == Precision::kInt8) ChooseScales(matrix);
+  for (int64_t panel = 0; panel < num_panels(); ++panel) PackPanel(matrix, panel);
+}
+
+void PanelMatrix::ChooseScales(MatrixView matrix) {
+  const int64_t bytes = cols_ * int64_t{sizeof(float)};
+  if (!col_scale_.Reserve(bytes) || !col_sum_.Reserve(bytes)) throw std::bad_alloc();
+  for (int64_t col = 0; col < cols_; ++col) {
+    float largest = 0.0f, sum = 0.0f;
+    for (int64_t row = 0; row < matrix.rows && col < matrix.cols; ++row) {
+      largest = std::max(largest, std::abs(matrix.Row(row)[col]));
+    }
+    const float scale = largest / kLargestOperand;
+    for (int64_t row = 0; row < matrix.rows && col < matrix.cols; ++row) {
+      sum += static_cast<float>(Quantize(matrix.Row(row)[col], scale));  // exact: at most 2^16 * 127
+    }
+    col_scale_.floats()[col] = scale;
+    col_sum_.floats()[col] = sum;
+  }
+}
+
+void PanelMatrix::PackPanel(MatrixView matrix, int64_t panel) {
+  const int64_t first_col = panel * kPanelCols;
+  const int64_t width = PanelWidth(panel);
+  const int64_t interleaved = InterleavedRows(precision_);
+  std::byte* out = data_.bytes() + first_col * depth_ * OperandBytes(precision_);
+  for (int64_t row = 0; row < depth_; ++row) {
+    for (int64_t col = 0; col < width; ++col) {
+      const bool inside = row < matrix.rows && first_col + col < matrix.cols;
+      const float value = inside ? matrix.Row(row)[first_col + col] : 0.0f;
+      const int64_t place = (row / interleaved * width + col) * interleaved + row % interleaved;
+      switch (precision_) {
+        case Precision::kF32:
+          reinterpret_cast<float*>(out)[place] = value;
+          break;
+        case Precision::kBf16:
+          reinterpret_cast<Bf16*>(out)[place] = ToBf16(value);
+          break;
+        case Precision::kInt8:
+          reinterpret_cast<int8_t*>(out)[place] =
+              inside ? Quantize(value, col_scale_.floats()[first_col + col]) : int8_t{0};
+          break;
+      }
     }
   }
 }
 
-PanelGemm::PanelGemm(const GemmProvider& provider, int64_t k, int64_t cols, int64_t lda, int64_t ldc) {
+PanelGemm::PanelGemm(const GemmProvider& provider, Precision precision, int64_t k, int64_t cols, int64_t ldc)
+    : precision_(precision), ldc_(ldc) {
+  const int64_t depth = OperandCols(precision, k);
   const auto make = [&](int64_t width) {
-    return provider.Make({.n = width, .k = k, .lda = lda, .ldb = width, .ldc = ldc});
+    const int64_t c_stride = precision == Precision::kInt8 ? kPanelCols : ldc;
+    return provider.Make(
+        {.operands = precision, .n = width, .k = depth, .lda = depth, .ldb = width, .ldc = c_stride});
   };
   if (cols >= kPanelCols) full_ = make(kPanelCols);
   if (cols % kPanelCols != 0) last_ = make(cols % kPanelCols);
 }
 
-void PanelGemm::Run(int64_t rows, const float* a, const PanelMatrix& b, int64_t first_panel,
+void PanelGemm::Run(int64_t rows, const Activations& a, const PanelMatrix& b, int64_t first_panel,
                     int64_t end_panel, float* c, std::byte* scratch) const {
   for (int64_t panel = first_panel; panel < end_panel; ++panel) {
-    const Gemm& gemm = b.PanelWidth(panel) == kPanelCols ? *full_ : *last_;
-    gemm.Run(rows, a, b.Panel(panel), c + panel * kPanelCols, scratch);
+    const int64_t width = b.PanelWidth(panel);
+    const int64_t first_col = panel * kPanelCols;
+    const Gemm& gemm = width == kPanelCols ? *full_ : *last_;
+    if (precision_ != Precision::kInt8) {
+      gemm.Run(rows, a.rows, b.Panel(panel), c + first_col, scratch);
+      continue;
+    }
+    auto* sums = reinterpret_cast<int32_t*>(scratch);
+    gemm.Run(rows, a.rows, b.Panel(panel), sums, scratch + SumBytes());
+    Dequantize(sums, kPanelCols, a.scale, a.zero, b.col_scale() + first_col, b.col_sum() + first_col,
+               {c + first_col, rows, width, ldc_});
   }
 }
 
+int64_t PanelGemm::SumBytes() const {
+  return precision_ == Precision::kInt8 ? kMaxRows * kPanelCols * int64_t{sizeof(int32_t)} : 0;
+}
+
 int64_t PanelGemm::scratch_bytes() const {
-  return std::max(full_ ? full_->scratch_bytes() : 0, last_ ? last_->scratch_bytes() : 0);
+  return SumBytes() + std::max(full_ ? full_->scratch_bytes() : 0, last_ ? last_->scratch_bytes() : 0);
 }
 
 }  // namespace headlight

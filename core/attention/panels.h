@@ -5,9 +5,12 @@
 #define HEADLIGHT_CORE_ATTENTION_PANELS_H_
 
 #include <algorithm>
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 
+#include "core/attention/activations.h"
+#include "core/attention/config.h"
 #include "core/attention/gemm.h"
 #include "core/tensor/buffer.h"
 #include "core/tensor/matrix_view.h"
@@ -17,43 +20,63 @@ namespace headlight {
 // Columns of a panel: four AVX-512 registers of f32, the widest tile whose products stay in registers.
 constexpr int64_t kPanelCols = 64;
 
-// A matrix [rows, cols] as panels of kPanelCols columns, the last one narrower. Panel p is [rows,
-// PanelWidth(p)], row-major and contiguous. Immutable after construction.
+// A matrix [rows, cols] as panels of kPanelCols columns, the last one narrower. Panel p is [depth,
+// PanelWidth(p)] in the layout that Gemm wants of B, contiguous; depth is `rows` with zeros added as
+// OperandCols says. For kInt8 each column is quantised with a scale of its own: weight = col_scale * operand,
+// |operand| <= 127. Immutable after construction.
 class PanelMatrix {
  public:
-  // Copies `matrix` and adds zero columns up to `cols`. Throws std::bad_alloc.
-  PanelMatrix(MatrixView matrix, int64_t cols);
+  // Converts `matrix` and adds zero columns up to `cols`. Throws std::bad_alloc.
+  PanelMatrix(Precision precision, MatrixView matrix, int64_t cols);
 
-  int64_t rows() const { return rows_; }
+  Precision precision() const { return precision_; }
   int64_t num_panels() const { return (cols_ + kPanelCols - 1) / kPanelCols; }
   int64_t PanelWidth(int64_t panel) const { return std::min(kPanelCols, cols_ - panel * kPanelCols); }
-  const float* Panel(int64_t panel) const { return data_.floats() + panel * kPanelCols * rows_; }
+  const std::byte* Panel(int64_t panel) const {
+    return data_.bytes() + panel * kPanelCols * depth_ * OperandBytes(precision_);
+  }
+  // kInt8 only, one for each column: the scale, and the sum of the column's operands.
+  const float* col_scale() const { return col_scale_.floats(); }
+  const float* col_sum() const { return col_sum_.floats(); }
 
  private:
-  int64_t rows_;
+  void PackPanel(MatrixView matrix, int64_t panel);
+  void ChooseScales(MatrixView matrix);
+
+  Precision precision_;
+  int64_t depth_;
   int64_t cols_;
   Buffer data_;
+  Buffer col_scale_;
+  Buffer col_sum_;
 };
 
-// Products of a plain matrix with panels: C[rows, cols] = A[rows, k] B, B a PanelMatrix of k rows and `cols`
-// columns. Thread-safe; throws as Gemm does.
+// Products of activations with panels: C[rows, cols] = A[rows, k] B in f32, B a PanelMatrix of k rows and
+// `cols` columns. Thread-safe; throws as Gemm does.
 class PanelGemm {
  public:
-  // `lda` and `ldc` are the elements between rows of A and C.
-  PanelGemm(const GemmProvider& provider, int64_t k, int64_t cols, int64_t lda, int64_t ldc);
+  // Rows of A are OperandCols(precision, k) operands apart, rows of C ldc elements.
+  PanelGemm(const GemmProvider& provider, Precision precision, int64_t k, int64_t cols, int64_t ldc);
 
-  // The columns of panels [first_panel, end_panel) of C, which points at its column 0.
-  void Run(int64_t rows, const float* a, const PanelMatrix& b, int64_t first_panel, int64_t end_panel,
+  // The columns of panels [first_panel, end_panel) of C, which points at its column 0. rows is at most
+  // kMaxRows for kInt8.
+  void Run(int64_t rows, const Activations& a, const PanelMatrix& b, int64_t first_panel, int64_t end_panel,
            float* c, std::byte* scratch) const;
 
   // All columns.
-  void Run(int64_t rows, const float* a, const PanelMatrix& b, float* c, std::byte* scratch) const {
+  void Run(int64_t rows, const Activations& a, const PanelMatrix& b, float* c, std::byte* scratch) const {
     Run(rows, a, b, 0, b.num_panels(), c, scratch);
   }
 
   int64_t scratch_bytes() const;
 
+  static constexpr int64_t kMaxRows = 256;
+
  private:
+  int64_t SumBytes() const;  // of the integer sums of a call
+
+  Precision precision_;
+  int64_t ldc_;
   std::unique_ptr<const Gemm> full_;  // panels of kPanelCols columns; null if there are none
   std::unique_ptr<const Gemm> last_;  // a narrower last one; null if there is none
 };

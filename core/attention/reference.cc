@@ -40,6 +40,24 @@ double MaskTerm(const MaskView& mask, int64_t head, int64_t query, int64_t key) 
   return term;
 }
 
+// Turns each head of the row x [num_heads * head_dim] to `position`.
+void Rotate(const RopeConfig& rope, int64_t position, int64_t num_heads, int64_t head_dim, double* x) {
+  for (int64_t pair = 0; pair < rope.rotary_dim / 2; ++pair) {
+    const double angle = static_cast<double>(position) * RopeFrequency(rope, pair);
+    const double cosine = std::cos(angle);
+    const double sine = std::sin(angle);
+    const int64_t first = rope.interleaved ? 2 * pair : pair;
+    const int64_t second = rope.interleaved ? 2 * pair + 1 : pair + rope.rotary_dim / 2;
+    for (int64_t head = 0; head < num_heads; ++head) {
+      double& a = x[head * head_dim + first];
+      double& b = x[head * head_dim + second];
+      const double turned_a = a * cosine - b * sine;
+      b = a * sine + b * cosine;
+      a = turned_a;
+    }
+  }
+}
+
 // The k and v of one sequence with the appended keys, each [kv_len, kv_width].
 struct KeysAndValues {
   int64_t kv_len = 0;
@@ -62,6 +80,9 @@ KeysAndValues ProjectKeysAndValues(const AttentionConfig& config, const Attentio
   kv.kv_len = end - begin;
   kv.k = Project(batch.key, begin, end, weights.wk, kv_width, weights.bk);
   kv.v = Project(batch.value, begin, end, weights.wv, kv_width, weights.bv);
+  for (int64_t key = 0; config.rope && key < kv.kv_len; ++key) {
+    Rotate(*config.rope, key, config.num_kv_heads, config.head_dim, kv.k.data() + key * kv_width);
+  }
   if (config.add_bias_kv) kv.Append(weights.bias_k, weights.bias_v);
   const std::vector<float> zeros(kv_width, 0.0f);
   if (config.add_zero_attn) kv.Append(zeros, zeros);
@@ -93,7 +114,8 @@ class SequenceReference {
       : config_(config), weights_(weights), batch_(batch), sequence_(sequence) {}
 
   ReferenceResult Run() {
-    // 1. Projections: q [q_len, num_heads * head_dim], k and v [kv_len, num_kv_heads * head_dim].
+    // 1. Projections, q and k turned: q [q_len, num_heads * head_dim], k and v [kv_len, num_kv_heads *
+    // head_dim].
     const int64_t q_begin = batch_.cu_q_lens[sequence_];
     const int64_t q_end = batch_.cu_q_lens[sequence_ + 1];
     q_ = Project(batch_.query, q_begin, q_end, weights_.wq, config_.q_width(), weights_.bq);
@@ -101,6 +123,10 @@ class SequenceReference {
     result_.q_len = batch_.q_len(sequence_);
     result_.kv_len = kv_.kv_len;
     result_.own_kv_len = batch_.kv_len(sequence_);
+    for (int64_t query = 0; config_.rope && query < result_.q_len; ++query) {
+      Rotate(*config_.rope, Position(query), config_.num_heads, config_.head_dim,
+             q_.data() + query * config_.q_width());
+    }
 
     // 2. Attention weights [num_heads, q_len, kv_len] and what they collect, [q_len, num_heads * head_dim].
     result_.weights.resize(config_.num_heads * result_.q_len * result_.kv_len);
@@ -125,9 +151,9 @@ class SequenceReference {
     std::vector<bool> allowed(result_.kv_len);
     for (int64_t key = 0; key < result_.kv_len; ++key) {
       const double* k = kv_.k.data() + key * config_.kv_width() + kv_head * head_dim;
-      const double mask_term = PositionAndMask(head, query, key);
-      allowed[key] = mask_term != kForbidden;
-      row[key] = *config_.scale * std::inner_product(q, q + head_dim, k, 0.0) + mask_term;
+      const double bias = PositionAndMask(head, query, key);
+      allowed[key] = bias != kForbidden;
+      row[key] = SoftCap(*config_.scale * std::inner_product(q, q + head_dim, k, 0.0)) + bias;
     }
     Softmax(row, allowed);
     for (int64_t key = 0; key < result_.kv_len; ++key) {
@@ -137,14 +163,25 @@ class SequenceReference {
     }
   }
 
+  double SoftCap(double score) const {
+    const double cap = config_.logit_softcap;
+    return cap == 0.0 ? score : cap * std::tanh(score / cap);
+  }
+
+  int64_t Position(int64_t query) const { return query + result_.own_kv_len - result_.q_len; }
+
   // What to add to a score: kForbidden where the key's position or the explicit mask forbids it. Appended
-  // keys are beyond both.
+  // keys are beyond all of it.
   double PositionAndMask(int64_t head, int64_t query, int64_t key) const {
     if (key >= result_.own_kv_len) return 0.0;
     const SequenceOptions& options = batch_.sequences[sequence_];
-    const KeyRange visible = VisibleKeys(options.visibility, query, result_.q_len, result_.own_kv_len);
+    const Visibility visibility = Narrowed(
+        {.window_left = config_.window_left, .window_right = config_.window_right}, options.visibility);
+    const KeyRange visible = VisibleKeys(visibility, query, result_.q_len, result_.own_kv_len);
     if (key < visible.begin || key >= visible.end) return kForbidden;
-    return MaskTerm(options.mask, head, query, key);
+    const auto distance = static_cast<double>(std::abs(Position(query) - key));
+    const double alibi = config_.alibi ? -AlibiSlope(head, config_.num_heads) * distance : 0.0;
+    return alibi + MaskTerm(options.mask, head, query, key);
   }
 
   void ProjectOutput() {
@@ -218,11 +255,12 @@ std::vector<double> MeanWeights(const ReferenceResult& result, int64_t num_heads
 TopKeys TopK(const ReferenceResult& result, int64_t head, int64_t query, int64_t k) {
   const double* p = WeightsRow(result, head, query);
   TopKeys top;
-  top.keys.resize(result.kv_len);
-  std::iota(top.keys.begin(), top.keys.end(), int64_t{0});
+  for (int64_t key = 0; key < result.kv_len; ++key) {
+    if (p[key] > 0) top.keys.push_back(key);
+  }
   std::stable_sort(top.keys.begin(), top.keys.end(), [p](int64_t a, int64_t b) { return p[a] > p[b]; });
-  top.keys.resize(std::min(k, result.kv_len));
-  for (int64_t key : top.keys) top.weights.push_back(p[key]);
+  top.keys.resize(k, -1);
+  for (int64_t key : top.keys) top.weights.push_back(key < 0 ? 0.0 : p[key]);
   return top;
 }
 

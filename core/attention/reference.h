@@ -3,17 +3,24 @@
 // What attention means here, in plain loops and double precision. Every kernel is tested against this file;
 // nothing is fast in it and nothing is shared with the kernels but the description of the batch.
 //
-// For each sequence, head h, query i and key j, with g = h / (num_heads / num_kv_heads):
+// For each sequence, head h, query i and key j, with g = h / (num_heads / num_kv_heads), a head's columns by
+// their head's index:
 //
-//   q[i] = Xq[i] Wq + bq      k[j] = Xk[j] Wk + bk      v[j] = Xv[j] Wv + bv        head h: columns of that
-//   head s[h][i][j] = scale * q[i][h] . k[j][g] + mask[h][i][j] p[h][i][j] = exp(s[h][i][j] - max_j s) /
-//   sum_j exp(...)      over the allowed keys; 0 for the others y[i]       = concat over h (sum_j p[h][i][j]
-//   v[j][g]) Wo + bo
+//   q[i] = Xq[i] Wq + bq,  k[j] = Xk[j] Wk + bk,  v[j] = Xv[j] Wv + bv
+//   q[i][h], k[j][g]  turned by RoPE to position(i) and j, where the config says so
+//   s[h][i][j] = softcap(scale * q[i][h] . k[j][g]) - slope[h] |position(i) - j| + mask[h][i][j]
+//   p[h][i][j] = exp(s[h][i][j] - max_j s) / sum_j exp(...)  over the allowed keys; 0 for the others
+//   y[i] = concat over h (sum_j p[h][i][j] v[j][g]) Wo + bo
 //
-// A key is allowed when it is visible (batch.h: VisibleKeys), its boolean mask is true and its additive mask
-// is not -inf. A query with no allowed key has p = 0 and attends to nothing: y = bo. bias_k/bias_v and
-// add_zero_attn append keys that every query sees, as torch.nn.MultiheadAttention does, in this order, after
-// the sequence's own.
+// position(i) = i + kv_len - q_len, below 0 where there are more queries than keys. slope is 0 without ALiBi.
+// RoPE turns the pair (a, b) at the angle t = position * RopeFrequency into
+// (a cos t - b sin t, a sin t + b cos t). softcap(x) = c tanh(x / c).
+//
+// A key is allowed when it is visible (batch.h: VisibleKeys of the config's window and the request's
+// visibility, narrowed), its boolean mask is true and its additive mask is not -inf. A query with no allowed
+// key has p = 0 and attends to nothing: y = bo. bias_k/bias_v and add_zero_attn append keys, in this order,
+// after the sequence's own, as torch.nn.MultiheadAttention does. They stand at no position: every query sees
+// them, and neither RoPE nor ALiBi nor a mask changes them; softcap does.
 #ifndef HEADLIGHT_CORE_ATTENTION_REFERENCE_H_
 #define HEADLIGHT_CORE_ATTENTION_REFERENCE_H_
 
@@ -42,7 +49,8 @@ std::vector<ReferenceResult> ReferenceAttention(const AttentionConfig& config,
 // Mean over the heads, [q_len, kv_len].
 std::vector<double> MeanWeights(const ReferenceResult& result, int64_t num_heads);
 
-// The largest weights of one row (head, query), best first; equal weights in the order of their keys.
+// The k largest weights of one row (head, query), best first; equal weights in the order of their keys. Only
+// weights above 0 count; entries without one are key -1, weight 0.
 struct TopKeys {
   std::vector<int64_t> keys;
   std::vector<double> weights;

@@ -7,6 +7,8 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "core/attention/fused_scores.h"
+#include "core/attention/rope_table.h"
 #include "core/attention/weights_writer.h"
 #include "core/tensor/buffer.h"
 
@@ -14,308 +16,589 @@ namespace headlight {
 
 // What one thread works in. Sizes as in TiledWorkspace::Reserve.
 struct WorkerScratch {
-  Buffer projected;  // [kProjectionRows, padded head_dim], a projection before bias and packing
-  Buffer queries;    // [kProjectionRows, padded head_dim], scaled
-  Buffer scores;     // [kQueryBlockRows, kScoreStride]
-  Buffer acc;        // [kQueryBlockRows, padded head_dim]
-  Buffer row_max;    // [kQueryBlockRows]
-  Buffer row_sum;    // [kQueryBlockRows]
-  Buffer tile_max;   // [tiles, kQueryBlockRows]
-  Buffer mean_rows;  // [kQueryBlockRows, kv_len]
+  Buffer projected;  // f32 [kProjectionRows, padded head_dim], a projection before bias and packing
+  Buffer finished;   // T [kProjectionRows + kPanelCols, padded head_dim], the same with bias and rotation
+  Buffer queries;    // T [kProjectionRows + kFusedRows, padded head_dim], scaled
+  Buffer scores;     // f32 [kQueryBlockRows, kScoreStride]; for T = float the probabilities take its place
+  Buffer probabilities;   // T [tiles, kQueryBlockRows, kScoreStride]; one tile unless weights are asked for
+  Buffer acc;             // f32 [kQueryBlockRows, padded head_dim]
+  Buffer reference;       // f32 [kQueryBlockRows]
+  Buffer sum;             // f32 [kQueryBlockRows, kLanes]
+  Buffer tile_reference;  // f32 [tiles, kQueryBlockRows]
+  Buffer weights_row;     // f32 [keys of a sequence]
   Buffer gemm;
-  Buffer packed_keys;  // [keys of the group, padded head_dim]; belongs to the item the thread has begun
+  Buffer packed_keys;  // T [keys of the group, padded head_dim]; belongs to the item the thread has begun
   Buffer packed_values;
+  Buffer summaries;  // SummarySums [heads of a kv head, sequences of the group]; likewise
+};
+
+struct TiledWorkspace final : Workspace {
+  explicit TiledWorkspace(int num_threads) : workers(num_threads) {}
+
+  WorkPlan plan;
+  RopeTable rope;
+  ActivationBuffer query, key, value;  // the inputs as operands
+  Buffer concat;                       // [q_tokens, q_width], the heads' outputs side by side; f32 or bf16
+  ActivationBuffer concat_operands;    // kInt8 only
+  std::vector<WorkerScratch> workers;
 };
 
 namespace {
 
 constexpr double kLog2E = 1.4426950408889634;
-// One granule more than a tile: rows a power of two apart would share cache sets.
-constexpr int64_t kScoreStride = kKeyTile + kLaneGranule;
+// A panel more than a tile: rows a power of two apart would share cache sets.
+constexpr int64_t kScoreStride = kKeyTile + 32;
+constexpr int64_t kTileElements = kQueryBlockRows * kScoreStride;
 
-// The columns of one head of a weight matrix [rows, num_heads * head_dim].
-MatrixView HeadColumns(const std::vector<float>& matrix, int64_t rows, int64_t num_heads, int64_t head_dim,
-                       int64_t head) {
-  return {matrix.data() + head * head_dim, rows, head_dim, num_heads * head_dim};
+template <typename T>
+constexpr Precision kOperands = sizeof(T) == 4 ? Precision::kF32 : Precision::kBf16;
+
+template <typename T>
+T* As(const Buffer& buffer) {
+  return static_cast<T*>(static_cast<void*>(buffer.bytes()));
 }
 
-std::vector<PanelMatrix> PackHeads(const std::vector<float>& matrix, int64_t rows, int64_t num_heads,
-                                   int64_t head_dim) {
+std::vector<PanelMatrix> PackHeads(Precision precision, const std::vector<float>& matrix, int64_t rows,
+                                   int64_t num_heads, int64_t head_dim, int64_t padded_head_dim) {
   std::vector<PanelMatrix> heads;
   heads.reserve(num_heads);
   for (int64_t head = 0; head < num_heads; ++head) {
-    heads.emplace_back(HeadColumns(matrix, rows, num_heads, head_dim, head), RoundUpToLanes(head_dim));
+    const MatrixView columns = {matrix.data() + head * head_dim, rows, head_dim, num_heads * head_dim};
+    heads.emplace_back(precision, columns, padded_head_dim);
   }
   return heads;
 }
 
-std::vector<float> PadBias(const std::vector<float>& bias, int64_t num_heads, int64_t head_dim) {
-  const int64_t padded = RoundUpToLanes(head_dim);
-  std::vector<float> out(num_heads * padded, 0.0f);
-  if (bias.empty()) return out;
+// [num_heads, head_dim] as [num_heads, padded head_dim]; zeros for an empty one.
+std::vector<float> PadHeads(const std::vector<float>& rows, int64_t num_heads, int64_t head_dim,
+                            int64_t padded_head_dim) {
+  std::vector<float> out(num_heads * padded_head_dim, 0.0f);
+  if (rows.empty()) return out;
   for (int64_t head = 0; head < num_heads; ++head) {
-    std::copy_n(bias.data() + head * head_dim, head_dim, out.data() + head * padded);
+    std::copy_n(rows.data() + head * head_dim, head_dim, out.data() + head * padded_head_dim);
   }
   return out;
 }
 
+bool IsCancelled(const SequenceOptions& sequence) {
+  return sequence.cancelled != nullptr && sequence.cancelled->IsCancelled();
+}
+
+// Whether somebody still waits for one of the rows [first_row, first_row + rows).
+bool AnyoneWaits(const AttentionBatch& batch, std::span<const int64_t> cu_lens, int64_t first_row,
+                 int64_t rows) {
+  auto sequence = std::upper_bound(cu_lens.begin(), cu_lens.end(), first_row) - cu_lens.begin() - 1;
+  for (; sequence < batch.num_sequences() && cu_lens[sequence] < first_row + rows; ++sequence) {
+    if (!IsCancelled(batch.sequences[sequence])) return true;
+  }
+  return false;
+}
+
+// Element `row` of column `key` of a panel of keys `width` wide, and of a row of values, as the products read
+// them.
+int64_t KeyPlace(float, int64_t row, int64_t key, int64_t width) { return row * width + key; }
+int64_t KeyPlace(Bf16, int64_t row, int64_t key, int64_t width) {
+  return (row / 2 * width + key) * 2 + row % 2;
+}
+int64_t ValuePlace(float, int64_t key, int64_t col, int64_t width) { return key * width + col; }
+int64_t ValuePlace(Bf16, int64_t key, int64_t col, int64_t width) {
+  return KeyPlace(Bf16{}, key, col, width);
+}
+
+void Set(float value, float& out) { out = value; }
+void Set(float value, Bf16& out) { out = ToBf16(value); }
+
 }  // namespace
 
-class TiledWorkspace final : public Workspace {
- public:
-  explicit TiledWorkspace(int num_threads) : workers(num_threads) {}
-
-  // Makes room for the batch that `plan` divides. False when memory is short.
-  bool Reserve(int64_t q_tokens, int64_t q_width, int64_t padded_head_dim, int64_t gemm_scratch_bytes) {
-    const auto floats = [](Buffer& buffer, int64_t n) { return buffer.Reserve(n * int64_t{sizeof(float)}); };
-    const int64_t tiles = plan.max_kv_len / kKeyTile + 2;
-    bool ok = floats(concat, q_tokens * q_width);
-    for (WorkerScratch& w : workers) {
-      ok = ok && floats(w.projected, kProjectionRows * padded_head_dim) &&
-           floats(w.queries, kProjectionRows * padded_head_dim) &&
-           floats(w.scores, kQueryBlockRows * kScoreStride) &&
-           floats(w.acc, kQueryBlockRows * padded_head_dim) && floats(w.row_max, kQueryBlockRows) &&
-           floats(w.row_sum, kQueryBlockRows) && floats(w.tile_max, tiles * kQueryBlockRows) &&
-           (!plan.wants_mean || floats(w.mean_rows, kQueryBlockRows * plan.max_kv_len)) &&
-           w.gemm.Reserve(gemm_scratch_bytes) &&
-           floats(w.packed_keys, plan.max_packed_keys * padded_head_dim) &&
-           floats(w.packed_values, plan.max_packed_keys * padded_head_dim);
-    }
-    return ok;
-  }
-
-  WorkPlan plan;
-  Buffer concat;  // [q_tokens, num_heads * head_dim], the heads' outputs side by side
-  std::vector<WorkerScratch> workers;
-};
-
-TiledKernel::TiledKernel(const GemmProvider& provider, const AttentionConfig& config,
-                         const AttentionWeights& weights)
-    : provider_(provider),
+template <typename T>
+TiledKernel<T>::TiledKernel(const TiledKernelKind& kind, const AttentionConfig& config,
+                            const AttentionWeights& weights)
+    : kind_(kind),
       config_(config),
-      padded_head_dim_(RoundUpToLanes(config.head_dim)),
-      wq_(PackHeads(weights.wq, config.embed_dim, config.num_heads, config.head_dim)),
-      wk_(PackHeads(weights.wk, config.kdim, config.num_kv_heads, config.head_dim)),
-      wv_(PackHeads(weights.wv, config.vdim, config.num_kv_heads, config.head_dim)),
-      wo_({weights.wo.data(), config.q_width(), config.embed_dim, config.embed_dim}, config.embed_dim),
-      bq_(PadBias(weights.bq, config.num_heads, config.head_dim)),
-      bk_(PadBias(weights.bk, config.num_kv_heads, config.head_dim)),
-      bv_(PadBias(weights.bv, config.num_kv_heads, config.head_dim)),
+      padded_head_dim_(RoundUp(config.head_dim, kGranule<T>)),
+      wq_(PackHeads(config.precision, weights.wq, config.embed_dim, config.num_heads, config.head_dim,
+                    padded_head_dim_)),
+      wk_(PackHeads(config.precision, weights.wk, config.kdim, config.num_kv_heads, config.head_dim,
+                    padded_head_dim_)),
+      wv_(PackHeads(config.precision, weights.wv, config.vdim, config.num_kv_heads, config.head_dim,
+                    padded_head_dim_)),
+      wo_(config.precision, {weights.wo.data(), config.q_width(), config.embed_dim, config.embed_dim},
+          config.embed_dim),
+      bq_(PadHeads(weights.bq, config.num_heads, config.head_dim, padded_head_dim_)),
+      bk_(PadHeads(weights.bk, config.num_kv_heads, config.head_dim, padded_head_dim_)),
+      bv_(PadHeads(weights.bv, config.num_kv_heads, config.head_dim, padded_head_dim_)),
       bo_(weights.bo),
-      project_q_(provider, config.embed_dim, padded_head_dim_, config.embed_dim, padded_head_dim_),
-      project_k_(provider, config.kdim, padded_head_dim_, config.kdim, padded_head_dim_),
-      project_v_(provider, config.vdim, padded_head_dim_, config.vdim, padded_head_dim_),
-      project_out_(provider, config.q_width(), config.embed_dim, config.q_width(), config.embed_dim) {
-  for (int64_t keys = kLaneGranule; keys <= kPanelCols; keys += kLaneGranule) {
-    score_keys_.push_back(provider.Make(
-        {.n = keys, .k = padded_head_dim_, .lda = padded_head_dim_, .ldb = keys, .ldc = kScoreStride}));
+      project_q_(kind.provider, config.precision, config.embed_dim, padded_head_dim_, padded_head_dim_),
+      project_k_(kind.provider, config.precision, config.kdim, padded_head_dim_, padded_head_dim_),
+      project_v_(kind.provider, config.precision, config.vdim, padded_head_dim_, padded_head_dim_),
+      project_out_(kind.provider, config.precision, config.q_width(), config.embed_dim, config.embed_dim) {
+  // Scores are in units of log2. A softcap takes its units back from the tanh.
+  query_scale_ = static_cast<float>(config.logit_softcap == 0.0 ? *config.scale * kLog2E
+                                                                : *config.scale / config.logit_softcap);
+  const auto append = [&](const std::vector<float>& k, const std::vector<float>& v) {
+    for (const auto& [from, to] : {std::pair(&k, &appended_k_), std::pair(&v, &appended_v_)}) {
+      const std::vector<float> padded =
+          PadHeads(*from, config.num_kv_heads, config.head_dim, padded_head_dim_);
+      to->insert(to->end(), padded.begin(), padded.end());
+    }
+  };
+  if (config.add_bias_kv) append(weights.bias_k, weights.bias_v);
+  if (config.add_zero_attn) append({}, {});
+
+  for (int64_t keys = kGranule<T>; keys <= kPanelCols; keys += kGranule<T>) {
+    score_keys_.push_back(kind.provider.Make({.operands = kOperands<T>,
+                                              .n = keys,
+                                              .k = padded_head_dim_,
+                                              .lda = padded_head_dim_,
+                                              .ldb = keys,
+                                              .ldc = kScoreStride}));
   }
-  for (int64_t depth : kValueDepths) {
-    add_values_.push_back(provider.Make({.n = padded_head_dim_,
-                                         .k = depth,
-                                         .lda = kScoreStride,
-                                         .ldb = padded_head_dim_,
-                                         .ldc = padded_head_dim_,
-                                         .accumulate = true}));
+  for (int64_t depth : {512, 256, 128, 64, 48, 32, 16}) {
+    if (depth % kGranule<T> != 0) continue;
+    add_values_.push_back({depth, kind.provider.Make({.operands = kOperands<T>,
+                                                      .n = padded_head_dim_,
+                                                      .k = depth,
+                                                      .lda = kScoreStride,
+                                                      .ldb = padded_head_dim_,
+                                                      .ldc = padded_head_dim_,
+                                                      .accumulate = true})});
   }
+  gemm_scratch_bytes_ = MaxScratchBytes();
 }
 
-std::unique_ptr<Workspace> TiledKernel::NewWorkspace(const ComputeArena& arena) const {
-  return std::make_unique<TiledWorkspace>(arena.num_threads());
-}
-
-int64_t TiledKernel::MaxScratchBytes() const {
+template <typename T>
+int64_t TiledKernel<T>::MaxScratchBytes() const {
   int64_t bytes = std::max({project_q_.scratch_bytes(), project_k_.scratch_bytes(),
                             project_v_.scratch_bytes(), project_out_.scratch_bytes()});
   for (const auto& gemm : score_keys_) bytes = std::max(bytes, gemm->scratch_bytes());
-  for (const auto& gemm : add_values_) bytes = std::max(bytes, gemm->scratch_bytes());
+  for (const auto& [depth, gemm] : add_values_) bytes = std::max(bytes, gemm->scratch_bytes());
   return bytes;
 }
 
-absl::Status TiledKernel::Run(const AttentionBatch& batch, ComputeArena& arena, Workspace& workspace) const {
+// Attention's output is f32 where int8 quantises it afterwards, else an operand of the output projection.
+template <typename T>
+int64_t TiledKernel<T>::ConcatRowBytes() const {
+  if (config_.precision == Precision::kInt8) return config_.q_width() * int64_t{sizeof(float)};
+  return OperandCols(config_.precision, config_.q_width()) * OperandBytes(config_.precision);
+}
+
+template <typename T>
+std::unique_ptr<Workspace> TiledKernel<T>::NewWorkspace(const ComputeArena& arena) const {
+  return std::make_unique<TiledWorkspace>(arena.num_threads());
+}
+
+template <typename T>
+absl::Status TiledKernel<T>::Run(const AttentionBatch& batch, ComputeArena& arena,
+                                 Workspace& workspace) const {
   auto& ws = static_cast<TiledWorkspace&>(workspace);
-  ws.plan.Build(batch, config_, arena.num_threads());
-  if (!ws.Reserve(batch.query.rows, config_.q_width(), padded_head_dim_, MaxScratchBytes())) {
-    return absl::ResourceExhaustedError(absl::StrCat("no memory to attend over ", batch.query.rows,
-                                                     " query tokens and ", batch.key.rows, " key tokens"));
-  }
+  ws.plan.Build(batch, config_, kGranule<T>, arena.num_threads());
+  if (absl::Status reserved = Reserve(batch, ws); !reserved.ok()) return reserved;
+  ConvertInputs(batch, arena, ws);
   arena.ForEach(static_cast<int64_t>(ws.plan.items.size()),
                 [&](int64_t i, int worker) { RunItem(batch, ws.plan.items[i], arena, ws, worker); });
   ProjectOutput(batch, arena, ws);
   return absl::OkStatus();
 }
 
-void TiledKernel::RunItem(const AttentionBatch& batch, const WorkItem& item, ComputeArena& arena,
-                          TiledWorkspace& ws, int worker) const {
+template <typename T>
+absl::Status TiledKernel<T>::Reserve(const AttentionBatch& batch, TiledWorkspace& ws) const {
+  const WorkPlan& plan = ws.plan;
+  const auto floats = [](Buffer& buffer, int64_t n) { return buffer.Reserve(n * int64_t{sizeof(float)}); };
+  const auto operands = [](Buffer& buffer, int64_t n) { return buffer.Reserve(n * int64_t{sizeof(T)}); };
+  const int64_t tiles = plan.wants_weights ? plan.max_num_keys / kKeyTile + 2 : 1;
+  const int64_t q_tokens = batch.query.rows;
+  bool ok =
+      ws.concat.Reserve(q_tokens * ConcatRowBytes()) && ws.query.Reserve(config_.precision, batch.query) &&
+      ws.key.Reserve(config_.precision, batch.key) && ws.value.Reserve(config_.precision, batch.value) &&
+      (config_.precision != Precision::kInt8 ||
+       ws.concat_operands.Reserve(config_.precision,
+                                  {ws.concat.floats(), q_tokens, config_.q_width(), config_.q_width()}));
+  if (config_.rope) {
+    for (int64_t s = 0; s < batch.num_sequences() && ok; ++s) {
+      const int64_t first = std::min<int64_t>(0, batch.kv_len(s) - batch.q_len(s));
+      ok = ws.rope.Reserve(*config_.rope, first, batch.kv_len(s));
+    }
+  }
+  for (WorkerScratch& w : ws.workers) {
+    ok = ok && floats(w.projected, kProjectionRows * padded_head_dim_) &&
+         operands(w.finished, (kProjectionRows + kPanelCols) * padded_head_dim_) &&
+         operands(w.queries, (kProjectionRows + kFusedRows) * padded_head_dim_) &&
+         (sizeof(T) == sizeof(float) || floats(w.scores, kTileElements)) &&
+         operands(w.probabilities, tiles * kTileElements) &&
+         floats(w.acc, kQueryBlockRows * padded_head_dim_) && floats(w.reference, kQueryBlockRows) &&
+         floats(w.sum, kQueryBlockRows * kLanes) && floats(w.tile_reference, tiles * kQueryBlockRows) &&
+         floats(w.weights_row, plan.wants_weights ? plan.max_num_keys : 1) &&
+         w.gemm.Reserve(gemm_scratch_bytes_) &&
+         operands(w.packed_keys, plan.max_packed_keys * padded_head_dim_) &&
+         operands(w.packed_values, plan.max_packed_keys * padded_head_dim_) &&
+         w.summaries.Reserve(config_.heads_per_kv_head() * plan.max_group_sequences *
+                             int64_t{sizeof(SummarySums)});
+  }
+  if (ok) return absl::OkStatus();
+  return absl::ResourceExhaustedError(absl::StrCat("no memory to attend over ", q_tokens,
+                                                   " query tokens and ", batch.key.rows, " key tokens"));
+}
+
+template <typename T>
+void TiledKernel<T>::ConvertInputs(const AttentionBatch& batch, ComputeArena& arena,
+                                   TiledWorkspace& ws) const {
+  if (config_.precision == Precision::kF32) return;
+  const auto convert = [&](const ActivationBuffer& buffer, int64_t rows) {
+    arena.ForEach((rows + kProjectionRows - 1) / kProjectionRows, [&](int64_t block, int) {
+      const int64_t first_row = block * kProjectionRows;
+      buffer.Convert(first_row, std::min(kProjectionRows, rows - first_row));
+    });
+  };
+  convert(ws.query, batch.query.rows);
+  if (batch.key.data != batch.query.data) convert(ws.key, batch.key.rows);
+  if (batch.value.data != batch.key.data) convert(ws.value, batch.value.rows);
+}
+
+template <typename T>
+void TiledKernel<T>::RunItem(const AttentionBatch& batch, const WorkItem& item, ComputeArena& arena,
+                             TiledWorkspace& ws, int worker) const {
   const SequenceGroup& group = ws.plan.groups[item.group];
-  const PackedKeys packed{ws.workers[worker].packed_keys.floats(), ws.workers[worker].packed_values.floats()};
+  WorkerScratch& own = ws.workers[worker];
+  const PackedKeys packed{As<T>(own.packed_keys), As<T>(own.packed_values)};
+  auto* summaries = As<SummarySums>(own.summaries);
+  const int64_t num_sequences = group.end_sequence - group.first_sequence;
+  const int64_t group_heads = config_.heads_per_kv_head();
   // The chunks of an item go to one thread, or to all of them when there are too few items.
   const auto for_each_chunk = [&](int64_t first, int64_t end, const auto& body) {
-    if (ws.plan.split_items && end - first > 1) {
+    if (item.split && end - first > 1) {
       arena.ForEach(end - first, [&](int64_t i, int w) { body(first + i, ws.workers[w]); });
     } else {
-      for (int64_t i = first; i < end; ++i) body(i, ws.workers[worker]);
+      for (int64_t i = first; i < end; ++i) body(i, own);
+    }
+  };
+  // Calls body(head, sequence, its sums) for what asks for a summary.
+  const auto for_each_summary = [&](int64_t first_head, const auto& body) {
+    for (int64_t h = 0; h < group_heads; ++h) {
+      for (int64_t s = 0; s < num_sequences; ++s) {
+        const WeightsSink& sink = batch.sequences[group.first_sequence + s].weights;
+        if (sink.mode != WeightsSink::Mode::kSummary) continue;
+        const int64_t place = sink.HeadPlace(first_head + h);
+        if (place >= 0) body(sink, place, group.first_sequence + s, summaries[h * num_sequences + s]);
+      }
     }
   };
   for (int64_t kv_head = item.first_kv_head; kv_head < item.end_kv_head; ++kv_head) {
+    const int64_t first_head = kv_head * group_heads;
+    for_each_summary(first_head, [&](const WeightsSink& sink, int64_t place, int64_t s, SummarySums& sums) {
+      sums = {};
+      std::fill_n(sink.received_mass + place * sink.received_stride,
+                  batch.kv_len(s) + config_.num_appended_keys(), 0.0f);
+    });
     for_each_chunk(group.first_key_chunk, group.end_key_chunk, [&](int64_t chunk, WorkerScratch& scratch) {
       ProjectKeys(batch, ws.plan.key_chunks[chunk], kv_head, ws, scratch, packed);
     });
-    for_each_chunk(
-        group.first_query_chunk, group.end_query_chunk, [&](int64_t chunk, WorkerScratch& scratch) {
-          const int64_t first_head = kv_head * config_.heads_per_kv_head();
-          for (int64_t head = first_head; head < first_head + config_.heads_per_kv_head(); ++head) {
-            ProjectQueries(batch, ws.plan.query_chunks[chunk], head, scratch);
-            AttendChunk(batch, ws.plan.query_chunks[chunk], head, ws, scratch, packed);
-          }
-        });
+    for_each_chunk(group.first_query_chunk, group.end_query_chunk, [&](int64_t i, WorkerScratch& scratch) {
+      const QueryChunk& chunk = ws.plan.query_chunks[i];
+      for (int64_t h = 0; h < group_heads; ++h) {
+        if (!AnyoneWaits(batch, batch.cu_q_lens, chunk.first_row, chunk.rows)) return;
+        ProjectQueries(batch, chunk, first_head + h, ws, scratch);
+        // Indexed by the sequence of the batch.
+        SummarySums* const of_head = summaries + h * num_sequences - group.first_sequence;
+        AttendChunk(batch, chunk, first_head + h, ws, scratch, of_head, packed);
+      }
+    });
+    for_each_summary(first_head, [&](const WeightsSink& sink, int64_t place, int64_t, SummarySums& sums) {
+      FinishSummary(sums, sink.data + place * sink.head_stride);
+    });
   }
 }
 
-void TiledKernel::ProjectKeys(const AttentionBatch& batch, const KeyChunk& chunk, int64_t kv_head,
-                              TiledWorkspace& ws, WorkerScratch& scratch, const PackedKeys& packed) const {
-  const float* bk = bk_.data() + kv_head * padded_head_dim_;
-  const float* bv = bv_.data() + kv_head * padded_head_dim_;
+template <typename T>
+void TiledKernel<T>::ProjectKeys(const AttentionBatch& batch, const KeyChunk& chunk, int64_t kv_head,
+                                 const TiledWorkspace& ws, WorkerScratch& scratch,
+                                 const PackedKeys& packed) const {
+  if (!AnyoneWaits(batch, batch.cu_kv_lens, chunk.first_row, chunk.rows)) return;
   float* projected = scratch.projected.floats();
-  // Calls pack(first row in `projected`, sequence, its first key, its keys) for each sequence's part of the
-  // chunk.
+  // Calls pack(rows of `projected`, sequence, its first key) for each sequence's part of the chunk.
   const auto for_each_part = [&](const auto& pack) {
     const int64_t end_row = chunk.first_row + chunk.rows;
     int64_t sequence = chunk.first_sequence;
     for (int64_t row = chunk.first_row; row < end_row; ++sequence) {
       const int64_t end = std::min(end_row, batch.cu_kv_lens[sequence + 1]);
-      pack(row - chunk.first_row, sequence, row - batch.cu_kv_lens[sequence], end - row);
+      pack(MutableMatrixView{projected + (row - chunk.first_row) * padded_head_dim_, end - row,
+                             padded_head_dim_, padded_head_dim_},
+           sequence, row - batch.cu_kv_lens[sequence]);
       row = end;
     }
   };
 
-  project_k_.Run(chunk.rows, batch.key.Row(chunk.first_row), wk_[kv_head], projected, scratch.gemm.bytes());
-  for_each_part([&](int64_t row, int64_t sequence, int64_t first_key, int64_t num_keys) {
-    float* keys = packed.keys + ws.plan.packed_key_row[sequence] * padded_head_dim_;
-    const int64_t padded_kv_len = RoundUpToLanes(batch.kv_len(sequence));
-    for (int64_t done = 0; done < num_keys; done += kPanelCols) {
-      const int64_t key = first_key + done;  // a multiple of kPanelCols
-      TransposeKeys({projected + (row + done) * padded_head_dim_, std::min(kPanelCols, num_keys - done),
-                     padded_head_dim_, padded_head_dim_},
-                    bk, keys + key * padded_head_dim_, std::min(kPanelCols, padded_kv_len - key));
-    }
-  });
-
-  project_v_.Run(chunk.rows, batch.value.Row(chunk.first_row), wv_[kv_head], projected, scratch.gemm.bytes());
-  for_each_part([&](int64_t row, int64_t sequence, int64_t first_key, int64_t num_keys) {
-    float* values = packed.values + (ws.plan.packed_key_row[sequence] + first_key) * padded_head_dim_;
-    AddBiasAndScale({projected + row * padded_head_dim_, num_keys, padded_head_dim_, padded_head_dim_}, bv,
-                    1.0f, {values, num_keys, padded_head_dim_, padded_head_dim_});
-    // Padding meets zero weights, and 0 * garbage could be NaN.
-    std::fill(values + num_keys * padded_head_dim_, values + RoundUpToLanes(num_keys) * padded_head_dim_,
-              0.0f);
-  });
-}
-
-void TiledKernel::ProjectQueries(const AttentionBatch& batch, const QueryChunk& chunk, int64_t head,
-                                 WorkerScratch& scratch) const {
-  project_q_.Run(chunk.rows, batch.query.Row(chunk.first_row), wq_[head], scratch.projected.floats(),
+  project_k_.Run(chunk.rows, ws.key.view().From(chunk.first_row), wk_[kv_head], projected,
                  scratch.gemm.bytes());
-  // The softmax works in powers of two: e^s = 2^(s log2 e).
-  const float scale = static_cast<float>(*config_.scale * kLog2E);
-  AddBiasAndScale({scratch.projected.floats(), chunk.rows, padded_head_dim_, padded_head_dim_},
-                  bq_.data() + head * padded_head_dim_, scale,
-                  {scratch.queries.floats(), chunk.rows, padded_head_dim_, padded_head_dim_});
+  for_each_part([&](MutableMatrixView rows, int64_t sequence, int64_t first_key) {
+    const BasicMatrixView<T> finished = {As<T>(scratch.finished), rows.rows, rows.cols, rows.stride};
+    FinishRows(rows, bk_.data() + kv_head * padded_head_dim_,
+               config_.rope ? ws.rope.From(first_key) : Rotation{}, 1.0f, finished);
+    PackKeys(kv_head, first_key, rows.rows, batch.kv_len(sequence), finished.data,
+             packed.keys + ws.plan.packed_key_row[sequence] * padded_head_dim_);
+  });
+
+  project_v_.Run(chunk.rows, ws.value.view().From(chunk.first_row), wv_[kv_head], projected,
+                 scratch.gemm.bytes());
+  for_each_part([&](MutableMatrixView rows, int64_t sequence, int64_t first_key) {
+    PackValues(kv_head, first_key, rows.rows, batch.kv_len(sequence), rows, scratch,
+               packed.values + ws.plan.packed_key_row[sequence] * padded_head_dim_);
+  });
 }
 
-void TiledKernel::AttendChunk(const AttentionBatch& batch, const QueryChunk& chunk, int64_t head,
-                              TiledWorkspace& ws, WorkerScratch& scratch, const PackedKeys& packed) const {
+// Keys [first_key, first_key + num_keys) of a sequence into its panels, and behind the last one the appended
+// keys. first_key is a multiple of kPanelCols.
+template <typename T>
+void TiledKernel<T>::PackKeys(int64_t kv_head, int64_t first_key, int64_t num_keys, int64_t kv_len,
+                              const T* rows, T* keys) const {
+  const int64_t total = kv_len + config_.num_appended_keys();
+  const int64_t padded_total = RoundUp(total, kGranule<T>);
+  const int64_t words = padded_head_dim_ * int64_t{sizeof(T)} / int64_t{sizeof(float)};
+  for (int64_t done = 0; done < num_keys; done += kPanelCols) {
+    const int64_t key = first_key + done;
+    TransposeWords(rows + done * padded_head_dim_, std::min(kPanelCols, num_keys - done), words, words,
+                   keys + key * padded_head_dim_, std::min(kPanelCols, padded_total - key));
+  }
+  if (first_key + num_keys < kv_len) return;
+  for (int64_t key = kv_len; key < total; ++key) {
+    const int64_t panel = key / kPanelCols * kPanelCols;
+    const int64_t width = std::min(kPanelCols, padded_total - panel);
+    T* const out = keys + panel * padded_head_dim_;
+    if (key == panel) std::fill_n(out, width * padded_head_dim_, T{});
+    const float* from =
+        appended_k_.data() + ((key - kv_len) * config_.num_kv_heads + kv_head) * padded_head_dim_;
+    for (int64_t d = 0; d < padded_head_dim_; ++d) Set(from[d], out[KeyPlace(T{}, d, key - panel, width)]);
+  }
+}
+
+// The same for values: rows of `rows` before the bias. Padding meets weights of zero, and 0 * garbage could
+// be NaN, so it is zero too.
+template <typename T>
+void TiledKernel<T>::PackValues(int64_t kv_head, int64_t first_key, int64_t num_keys, int64_t kv_len,
+                                MutableMatrixView rows, WorkerScratch& scratch, T* values) const {
+  const bool is_end = first_key + num_keys == kv_len;
+  const int64_t total = kv_len + config_.num_appended_keys();
+  const int64_t end = is_end ? RoundUp(total, kGranule<T>) : first_key + num_keys;
+  T* const out = values + first_key * padded_head_dim_;
+  T* const finished = sizeof(T) == 4 ? out : As<T>(scratch.finished);
+  FinishRows(rows, bv_.data() + kv_head * padded_head_dim_, {}, 1.0f,
+             BasicMatrixView<T>{finished, num_keys, padded_head_dim_, padded_head_dim_});
+  std::fill(finished + num_keys * padded_head_dim_, finished + (end - first_key) * padded_head_dim_, T{});
+  if constexpr (sizeof(T) == 2) InterleavePairs(finished, end - first_key, padded_head_dim_, out);
+  for (int64_t key = kv_len; is_end && key < total; ++key) {
+    const float* from =
+        appended_v_.data() + ((key - kv_len) * config_.num_kv_heads + kv_head) * padded_head_dim_;
+    for (int64_t d = 0; d < padded_head_dim_; ++d)
+      Set(from[d], values[ValuePlace(T{}, key, d, padded_head_dim_)]);
+  }
+}
+
+template <typename T>
+void TiledKernel<T>::ProjectQueries(const AttentionBatch& batch, const QueryChunk& chunk, int64_t head,
+                                    const TiledWorkspace& ws, WorkerScratch& scratch) const {
+  project_q_.Run(chunk.rows, ws.query.view().From(chunk.first_row), wq_[head], scratch.projected.floats(),
+                 scratch.gemm.bytes());
+  const float* bias = bq_.data() + head * padded_head_dim_;
+  const auto finish = [&](int64_t row, int64_t rows, const Rotation& rotation) {
+    const int64_t first = row * padded_head_dim_;
+    FinishRows({scratch.projected.floats() + first, rows, padded_head_dim_, padded_head_dim_}, bias, rotation,
+               query_scale_,
+               BasicMatrixView<T>{As<T>(scratch.queries) + first, rows, padded_head_dim_, padded_head_dim_});
+  };
+  if (!config_.rope) return finish(0, chunk.rows, {});
+  int64_t row = 0;
+  for (int64_t i = chunk.first_block; i < chunk.end_block; ++i) {
+    const QueryBlock& block = ws.plan.query_blocks[i];
+    const int64_t position = block.first_query + batch.kv_len(block.sequence) - batch.q_len(block.sequence);
+    finish(row, block.rows, ws.rope.From(position));
+    row += block.rows;
+  }
+}
+
+template <typename T>
+void TiledKernel<T>::AttendChunk(const AttentionBatch& batch, const QueryChunk& chunk, int64_t head,
+                                 TiledWorkspace& ws, WorkerScratch& scratch, SummarySums* summaries,
+                                 const PackedKeys& packed) const {
+  const int64_t element_bytes = config_.precision == Precision::kBf16 ? 2 : 4;
   int64_t row = chunk.first_row;
   for (int64_t i = chunk.first_block; i < chunk.end_block; ++i) {
     const QueryBlock& block = ws.plan.query_blocks[i];
-    const SequenceOptions& sequence = batch.sequences[block.sequence];
-    if (sequence.cancelled == nullptr || !sequence.cancelled->IsCancelled()) {
+    if (!IsCancelled(batch.sequences[block.sequence])) {
       const int64_t first_packed = ws.plan.packed_key_row[block.sequence] * padded_head_dim_;
-      AttendBlock(batch, block, head, scratch.queries.floats() + (row - chunk.first_row) * padded_head_dim_,
+      AttendBlock(batch, block, head, As<T>(scratch.queries) + (row - chunk.first_row) * padded_head_dim_,
                   {packed.keys + first_packed, packed.values + first_packed}, scratch,
-                  {ws.concat.floats() + row * config_.q_width() + head * config_.head_dim, block.rows,
-                   config_.head_dim, config_.q_width()});
+                  summaries + block.sequence,
+                  ws.concat.bytes() + row * ConcatRowBytes() + head * config_.head_dim * element_bytes);
     }
     row += block.rows;
   }
 }
 
-void TiledKernel::AttendBlock(const AttentionBatch& batch, const QueryBlock& block, int64_t head,
-                              const float* queries, const PackedKeys& keys, WorkerScratch& scratch,
-                              MutableMatrixView out) const {
-  const SequenceOptions& sequence = batch.sequences[block.sequence];
-  const int64_t q_len = batch.q_len(block.sequence);
-  const int64_t kv_len = batch.kv_len(block.sequence);
-  const SoftmaxState state{scratch.row_max.floats(),
-                           scratch.row_sum.floats(),
-                           {scratch.acc.floats(), block.rows, padded_head_dim_, padded_head_dim_}};
-  std::fill_n(state.row_max, block.rows, -std::numeric_limits<float>::infinity());
-  std::fill_n(state.row_sum, block.rows, 0.0f);
-  std::fill_n(state.acc.data, block.rows * padded_head_dim_, 0.0f);
-  WeightsWriter writer(sequence.weights, head, config_.num_heads, kv_len, block,
-                       {scratch.tile_max.floats(), scratch.mean_rows.floats()});
+template <typename T>
+ScoreRules TiledKernel<T>::RulesOf(const AttentionBatch& batch, int64_t sequence, int64_t head) const {
+  const int64_t kv_len = batch.kv_len(sequence);
+  ScoreRules rules;
+  rules.visibility = VisibilityOf(config_, batch.sequences[sequence]);
+  rules.mask = batch.sequences[sequence].mask;
+  rules.softcap = static_cast<float>(config_.logit_softcap * kLog2E);
+  if (config_.alibi) rules.alibi_slope = static_cast<float>(AlibiSlope(head, config_.num_heads) * kLog2E);
+  rules.head = head;
+  rules.q_len = batch.q_len(sequence);
+  rules.kv_len = kv_len;
+  rules.num_keys = kv_len + config_.num_appended_keys();
+  return rules;
+}
+
+template <typename T>
+void TiledKernel<T>::AttendBlock(const AttentionBatch& batch, const QueryBlock& block, int64_t head,
+                                 const T* queries, const PackedKeys& keys, WorkerScratch& scratch,
+                                 SummarySums* summary, std::byte* out) const {
+  const ScoreRules rules = RulesOf(batch, block.sequence, head);
+  SoftmaxState state{scratch.reference.floats(),
+                     scratch.sum.floats(),
+                     {scratch.acc.floats(), block.rows, padded_head_dim_, padded_head_dim_}};
+  WeightsWriter<T> writer(batch.sequences[block.sequence].weights,
+                          {head, config_.num_heads, rules.q_len, rules.kv_len, rules.num_keys}, block,
+                          {scratch.tile_reference.floats(), scratch.weights_row.floats()}, summary);
 
   // The bounds of what a query sees grow with the query, so the first and the last one bound the block.
-  const KeyRange first = VisibleKeys(sequence.visibility, block.first_query, q_len, kv_len);
-  const KeyRange last = VisibleKeys(sequence.visibility, block.first_query + block.rows - 1, q_len, kv_len);
+  const KeyRange first = VisibleKeys(rules.visibility, block.first_query, rules.q_len, rules.kv_len);
+  const KeyRange last =
+      VisibleKeys(rules.visibility, block.first_query + block.rows - 1, rules.q_len, rules.kv_len);
   const int64_t begin = first.begin / kPanelCols * kPanelCols;
-  for (int64_t key = begin; key < last.end; key += kKeyTile) {
-    const int64_t num_keys = std::min(kKeyTile, last.end - key);
-    ScoreKeys(block.rows, queries, keys.keys, key, num_keys, kv_len, scratch);
-    const ScoreTile tile{.scores = {scratch.scores.floats(), block.rows, num_keys, kScoreStride},
-                         .first_query = block.first_query,
-                         .first_key = key,
-                         .q_len = q_len,
-                         .kv_len = kv_len,
-                         .head = head};
-    SoftmaxTile(tile, sequence.visibility, sequence.mask, state);
-    writer.AddTile(tile, state.row_max);
-    AddValues(block.rows, keys.values + key * padded_head_dim_, num_keys, scratch);
+  const int64_t end = rules.num_keys > rules.kv_len ? rules.num_keys : last.end;
+
+  // Returns whether the result stands.
+  const auto attend = [&] {
+    std::fill_n(state.reference, kQueryBlockRows, -std::numeric_limits<float>::infinity());
+    std::fill_n(state.sum, kQueryBlockRows * kLanes, 0.0f);
+    std::fill_n(state.acc.data, block.rows * padded_head_dim_, 0.0f);
+    if (writer.wanted()) writer.Begin(begin);
+    T* probabilities = As<T>(scratch.probabilities);
+    for (int64_t key = begin; key < end; key += kKeyTile) {
+      const int64_t tile_end = std::min(key + kKeyTile, end);
+      ScoreTileOfKeys(block, rules, queries, keys.keys, key, tile_end, scratch, probabilities, state);
+      AddValues(block.rows, probabilities, keys.values + key * padded_head_dim_, tile_end - key, scratch);
+      if (!writer.wanted()) continue;
+      writer.AddTile(tile_end - key, state);
+      probabilities += kTileElements;
+    }
+    return state.exact || SumsAreSafe(state, block.rows);
+  };
+  if (!attend()) {
+    state.exact = true;
+    attend();
   }
-  writer.Finish(state);
-  Normalise(state, out);
+  if (writer.wanted()) writer.Finish(state, As<T>(scratch.probabilities), kTileElements, kScoreStride);
+  if (config_.precision == Precision::kBf16) {
+    Normalise(state, BasicMatrixView<Bf16>{reinterpret_cast<Bf16*>(out), block.rows, config_.head_dim,
+                                           ConcatRowBytes() / int64_t{sizeof(Bf16)}});
+  } else {
+    Normalise(state, MutableMatrixView{reinterpret_cast<float*>(out), block.rows, config_.head_dim,
+                                       config_.q_width()});
+  }
 }
 
-void TiledKernel::ScoreKeys(int64_t rows, const float* queries, const float* keys, int64_t first_key,
-                            int64_t num_keys, int64_t kv_len, WorkerScratch& scratch) const {
-  const int64_t padded_kv_len = RoundUpToLanes(kv_len);
-  for (int64_t done = 0; done < num_keys; done += kPanelCols) {
-    const int64_t key = first_key + done;
-    const int64_t width = std::min(kPanelCols, padded_kv_len - key);
-    score_keys_[width / kLaneGranule - 1]->Run(rows, queries, keys + key * padded_head_dim_,
-                                               scratch.scores.floats() + done, scratch.gemm.bytes());
+// Scores and exponentials of keys [first_key, end_key), at most a tile of them.
+template <typename T>
+void TiledKernel<T>::ScoreTileOfKeys(const QueryBlock& block, const ScoreRules& rules, const T* queries,
+                                     const T* keys, int64_t first_key, int64_t end_key,
+                                     WorkerScratch& scratch, T* probabilities,
+                                     const SoftmaxState& state) const {
+  float* scores = sizeof(T) == 4 ? reinterpret_cast<float*>(probabilities) : scratch.scores.floats();
+  const auto by_rules = [&](int64_t from, int64_t to) {
+    if (from >= to) return;
+    const int64_t offset = from - first_key;
+    ScoreKeys(block.rows, queries, keys, from, to, rules.num_keys, scores + offset, scratch);
+    SoftmaxTile(ScoreTile<T>{.scores = {scores + offset, block.rows, to - from, kScoreStride},
+                             .probabilities = probabilities + offset,
+                             .probability_stride = kScoreStride,
+                             .first_query = block.first_query,
+                             .first_key = from},
+                rules, state);
+  };
+  // Panels of keys that every query of the block sees, with nothing done to their scores.
+  int64_t whole_begin = end_key, whole_end = end_key;
+  if (kind_.fused_scores && !state.exact && rules.mask.empty() && rules.softcap == 0.0f &&
+      rules.alibi_slope == 0.0f) {
+    const KeyRange first = VisibleKeys(rules.visibility, block.first_query, rules.q_len, rules.kv_len);
+    const KeyRange last =
+        VisibleKeys(rules.visibility, block.first_query + block.rows - 1, rules.q_len, rules.kv_len);
+    whole_begin = std::clamp(RoundUp(last.begin, kPanelCols), first_key, end_key);
+    whole_end = std::max(whole_begin, std::min(first.end / kPanelCols * kPanelCols, end_key));
+    if (whole_begin == whole_end) whole_begin = whole_end = end_key;
+  }
+  by_rules(first_key, whole_begin);
+  if (whole_begin < whole_end) {
+    ScoreAndExp(FusedScores<T>{.queries = queries,
+                               .keys = keys + whole_begin * padded_head_dim_,
+                               .rows = block.rows,
+                               .head_dim = padded_head_dim_,
+                               .num_panels = (whole_end - whole_begin) / kPanelCols,
+                               .probabilities = probabilities + (whole_begin - first_key),
+                               .probability_stride = kScoreStride,
+                               .reference = state.reference,
+                               .sum = state.sum});
+  }
+  by_rules(whole_end, end_key);
+}
+
+template <typename T>
+void TiledKernel<T>::ScoreKeys(int64_t rows, const T* queries, const T* keys, int64_t first_key,
+                               int64_t end_key, int64_t num_keys, float* scores,
+                               WorkerScratch& scratch) const {
+  const int64_t padded_keys = RoundUp(num_keys, kGranule<T>);
+  for (int64_t key = first_key; key < end_key; key += kPanelCols) {
+    const int64_t width = std::min(kPanelCols, padded_keys - key);
+    score_keys_[width / kGranule<T> - 1]->Run(rows, queries, keys + key * padded_head_dim_,
+                                              scores + (key - first_key), scratch.gemm.bytes());
   }
 }
 
-void TiledKernel::AddValues(int64_t rows, const float* values, int64_t num_keys,
-                            WorkerScratch& scratch) const {
+template <typename T>
+void TiledKernel<T>::AddValues(int64_t rows, const T* probabilities, const T* values, int64_t num_keys,
+                               WorkerScratch& scratch) const {
   int64_t done = 0;
-  for (size_t i = 0; i < kValueDepths.size(); ++i) {
-    for (; RoundUpToLanes(num_keys) - done >= kValueDepths[i]; done += kValueDepths[i]) {
-      add_values_[i]->Run(rows, scratch.scores.floats() + done, values + done * padded_head_dim_,
-                          scratch.acc.floats(), scratch.gemm.bytes());
+  for (const auto& [depth, gemm] : add_values_) {
+    for (; RoundUp(num_keys, kGranule<T>) - done >= depth; done += depth) {
+      gemm->Run(rows, probabilities + done, values + done * padded_head_dim_, scratch.acc.floats(),
+                scratch.gemm.bytes());
     }
   }
 }
 
-void TiledKernel::ProjectOutput(const AttentionBatch& batch, ComputeArena& arena, TiledWorkspace& ws) const {
+template <typename T>
+void TiledKernel<T>::ProjectOutput(const AttentionBatch& batch, ComputeArena& arena,
+                                   TiledWorkspace& ws) const {
   const int64_t row_blocks = (batch.query.rows + kProjectionRows - 1) / kProjectionRows;
+  const auto rows_of = [&](int64_t block) {
+    return std::min(kProjectionRows, batch.query.rows - block * kProjectionRows);
+  };
+  Activations concat{ws.concat.bytes(), ConcatRowBytes()};
+  if (config_.precision == Precision::kInt8) {
+    arena.ForEach(row_blocks, [&](int64_t block, int) {
+      ws.concat_operands.Convert(block * kProjectionRows, rows_of(block));
+    });
+    concat = ws.concat_operands.view();
+  }
   const int64_t wanted_splits = (4 * arena.num_threads() + row_blocks - 1) / row_blocks;
   const int64_t splits = std::min(wo_.num_panels(), arena.num_threads() == 1 ? 1 : wanted_splits);
   arena.ForEach(row_blocks * splits, [&](int64_t item, int worker) {
     const int64_t first_row = item / splits * kProjectionRows;
-    const int64_t rows = std::min(kProjectionRows, batch.query.rows - first_row);
+    const int64_t rows = rows_of(item / splits);
+    if (!AnyoneWaits(batch, batch.cu_q_lens, first_row, rows)) return;
     const int64_t first_panel = item % splits * wo_.num_panels() / splits;
     const int64_t end_panel = (item % splits + 1) * wo_.num_panels() / splits;
-    project_out_.Run(rows, ws.concat.floats() + first_row * config_.q_width(), wo_, first_panel, end_panel,
-                     batch.output.Row(first_row), ws.workers[worker].gemm.bytes());
+    project_out_.Run(rows, concat.From(first_row), wo_, first_panel, end_panel, batch.output.Row(first_row),
+                     ws.workers[worker].gemm.bytes());
     if (bo_.empty()) return;
     const int64_t first_col = first_panel * kPanelCols;
     const int64_t cols = std::min(end_panel * kPanelCols, config_.embed_dim) - first_col;
-    for (int64_t row = first_row; row < first_row + rows; ++row) {
-      ScaleAndAdd(bo_.data() + first_col, cols, 1.0f, batch.output.Row(row) + first_col);
-    }
+    AddBias(bo_.data() + first_col,
+            {batch.output.Row(first_row) + first_col, rows, cols, batch.output.stride});
   });
 }
+
+template class TiledKernel<float>;
+template class TiledKernel<Bf16>;
 
 }  // namespace headlight

@@ -2,33 +2,44 @@
 //
 // The attention layer on packed panels: for each (group of sequences, key/value head) project keys and values
 // and pack them while they are in cache, then project and attend block of queries by block of queries;
-// afterwards the output projection. Built from one matrix product (gemm.h) and the row operations
-// (row_ops.h).
+// afterwards the output projection. Built from one matrix product (gemm.h), the packing (packing.h) and the
+// softmax (softmax.h, fused_scores.h).
 #ifndef HEADLIGHT_CORE_ATTENTION_TILED_KERNEL_H_
 #define HEADLIGHT_CORE_ATTENTION_TILED_KERNEL_H_
 
-#include <array>
 #include <memory>
 #include <string>
 #include <vector>
 
+#include "core/attention/activations.h"
 #include "core/attention/gemm.h"
 #include "core/attention/kernel.h"
+#include "core/attention/packing.h"
 #include "core/attention/panels.h"
-#include "core/attention/row_ops.h"
+#include "core/attention/softmax.h"
+#include "core/attention/weight_rows.h"
 #include "core/attention/work_plan.h"
 
 namespace headlight {
 
-class TiledWorkspace;
+struct TiledWorkspace;
 struct WorkerScratch;
 
+// How a tiled kernel makes its products and its scores.
+struct TiledKernelKind {
+  const char* name;
+  const GemmProvider& provider;
+  bool fused_scores;  // whole visible panels of keys go through ScoreAndExp
+};
+
+// T, the operands of attention itself: float for Precision::kF32, else Bf16.
+template <typename T>
 class TiledKernel final : public AttentionKernel {
  public:
-  TiledKernel(const GemmProvider& provider, const AttentionConfig& config, const AttentionWeights& weights);
+  TiledKernel(const TiledKernelKind& kind, const AttentionConfig& config, const AttentionWeights& weights);
 
-  std::string name() const override { return provider_.kernel_name; }
-  Precision precision() const override { return Precision::kF32; }
+  std::string name() const override { return kind_.name; }
+  Precision precision() const override { return config_.precision; }
   std::unique_ptr<Workspace> NewWorkspace(const ComputeArena& arena) const override;
   absl::Status Run(const AttentionBatch& batch, ComputeArena& arena, Workspace& workspace) const override;
 
@@ -36,34 +47,47 @@ class TiledKernel final : public AttentionKernel {
   // Keys and values of one (group, head) in the layout that the products want. Sequence s begins at row
   // plan.packed_key_row[s] of both.
   struct PackedKeys {
-    float* keys;    // per sequence, panels [padded head_dim, up to kPanelCols keys]
-    float* values;  // [keys, padded head_dim]
+    T* keys;    // per sequence, panels [padded head_dim, up to kPanelCols keys]
+    T* values;  // [keys, padded head_dim]
+    // In both, for Bf16, pairs of rows interleaved.
   };
 
   // The steps in the order of the maths.
+  absl::Status Reserve(const AttentionBatch& batch, TiledWorkspace& workspace) const;
+  void ConvertInputs(const AttentionBatch& batch, ComputeArena& arena, TiledWorkspace& workspace) const;
   void RunItem(const AttentionBatch& batch, const WorkItem& item, ComputeArena& arena,
                TiledWorkspace& workspace, int worker) const;
   void ProjectKeys(const AttentionBatch& batch, const KeyChunk& chunk, int64_t kv_head,
-                   TiledWorkspace& workspace, WorkerScratch& scratch, const PackedKeys& packed) const;
+                   const TiledWorkspace& workspace, WorkerScratch& scratch, const PackedKeys& packed) const;
+  void PackKeys(int64_t kv_head, int64_t first_key, int64_t num_keys, int64_t kv_len, const T* rows,
+                T* keys) const;
+  void PackValues(int64_t kv_head, int64_t first_key, int64_t num_keys, int64_t kv_len,
+                  MutableMatrixView rows, WorkerScratch& scratch, T* values) const;
   void ProjectQueries(const AttentionBatch& batch, const QueryChunk& chunk, int64_t head,
-                      WorkerScratch& scratch) const;
+                      const TiledWorkspace& workspace, WorkerScratch& scratch) const;
   void AttendChunk(const AttentionBatch& batch, const QueryChunk& chunk, int64_t head,
-                   TiledWorkspace& workspace, WorkerScratch& scratch, const PackedKeys& packed) const;
-  void AttendBlock(const AttentionBatch& batch, const QueryBlock& block, int64_t head, const float* queries,
-                   const PackedKeys& sequence_keys, WorkerScratch& scratch, MutableMatrixView out) const;
-  void ScoreKeys(int64_t rows, const float* queries, const float* keys, int64_t first_key, int64_t num_keys,
-                 int64_t kv_len, WorkerScratch& scratch) const;
-  void AddValues(int64_t rows, const float* values, int64_t num_keys, WorkerScratch& scratch) const;
+                   TiledWorkspace& workspace, WorkerScratch& scratch, SummarySums* summaries,
+                   const PackedKeys& packed) const;
+  void AttendBlock(const AttentionBatch& batch, const QueryBlock& block, int64_t head, const T* queries,
+                   const PackedKeys& sequence_keys, WorkerScratch& scratch, SummarySums* summary,
+                   std::byte* out) const;
+  void ScoreTileOfKeys(const QueryBlock& block, const ScoreRules& rules, const T* queries, const T* keys,
+                       int64_t first_key, int64_t end_key, WorkerScratch& scratch, T* probabilities,
+                       const SoftmaxState& state) const;
+  void ScoreKeys(int64_t rows, const T* queries, const T* keys, int64_t first_key, int64_t end_key,
+                 int64_t num_keys, float* scores, WorkerScratch& scratch) const;
+  void AddValues(int64_t rows, const T* probabilities, const T* values, int64_t num_keys,
+                 WorkerScratch& scratch) const;
   void ProjectOutput(const AttentionBatch& batch, ComputeArena& arena, TiledWorkspace& workspace) const;
 
+  ScoreRules RulesOf(const AttentionBatch& batch, int64_t sequence, int64_t head) const;
   int64_t MaxScratchBytes() const;
+  int64_t ConcatRowBytes() const;
 
-  // Depths of the product P V, largest first; any multiple of kLaneGranule is a sum of them.
-  static constexpr std::array<int64_t, 7> kValueDepths = {512, 256, 128, 64, 48, 32, 16};
-
-  const GemmProvider& provider_;
+  const TiledKernelKind& kind_;
   const AttentionConfig config_;
   const int64_t padded_head_dim_;
+  float query_scale_ = 1.0f;
 
   std::vector<PanelMatrix> wq_;  // one for each head, [embed_dim, padded head_dim]
   std::vector<PanelMatrix> wk_;  // one for each kv head
@@ -72,16 +96,27 @@ class TiledKernel final : public AttentionKernel {
   std::vector<float> bq_;  // [num_heads, padded head_dim]; zeros where the layer has no bias
   std::vector<float> bk_;  // [num_kv_heads, padded head_dim]
   std::vector<float> bv_;
-  std::vector<float> bo_;  // [embed_dim], or empty
+  std::vector<float> bo_;          // [embed_dim], or empty
+  std::vector<float> appended_k_;  // [appended keys, num_kv_heads, padded head_dim]
+  std::vector<float> appended_v_;
 
   PanelGemm project_q_;
   PanelGemm project_k_;
   PanelGemm project_v_;
   PanelGemm project_out_;
-  std::vector<std::unique_ptr<const Gemm>>
-      score_keys_;  // q k^T; entry i for panels of (i + 1) * kLaneGranule keys
-  std::vector<std::unique_ptr<const Gemm>> add_values_;  // acc += p v; one for each of kValueDepths
+  // q k^T; entry i for panels of (i + 1) * kGranule<T> keys.
+  std::vector<std::unique_ptr<const Gemm>> score_keys_;
+  // acc += p v, by depth, largest first; any multiple of kGranule<T> keys is a sum of depths.
+  struct AddValuesGemm {
+    int64_t depth;
+    std::unique_ptr<const Gemm> gemm;
+  };
+  std::vector<AddValuesGemm> add_values_;
+  int64_t gemm_scratch_bytes_ = 0;
 };
+
+extern template class TiledKernel<float>;
+extern template class TiledKernel<Bf16>;
 
 }  // namespace headlight
 

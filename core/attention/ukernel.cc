@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "core/attention/gemm.h"
 #include "oneapi/dnnl/dnnl_config.h"
 #ifdef DNNL_EXPERIMENTAL_UKERNEL
@@ -22,9 +23,27 @@ namespace {
 using dnnl::memory;
 using dnnl::ukernel::brgemm;
 
+struct DataTypes {
+  memory::data_type a, b, c;
+};
+
+DataTypes TypesOf(Precision operands) {
+  using Type = memory::data_type;
+  switch (operands) {
+    case Precision::kBf16:
+      return {Type::bf16, Type::bf16, Type::f32};
+    case Precision::kInt8:
+      return {Type::u8, Type::s8, Type::s32};
+    case Precision::kF32:
+      break;
+  }
+  return {Type::f32, Type::f32, Type::f32};
+}
+
 brgemm Compile(int64_t rows, const GemmShape& shape) {
-  constexpr auto kF32 = memory::data_type::f32;
-  brgemm kernel(rows, shape.n, shape.k, /*batch_size=*/1, shape.lda, shape.ldb, shape.ldc, kF32, kF32, kF32);
+  const DataTypes types = TypesOf(shape.operands);
+  brgemm kernel(rows, shape.n, shape.k, /*batch_size=*/1, shape.lda, shape.ldb, shape.ldc, types.a, types.b,
+                types.c);
   kernel.set_add_C(shape.accumulate);
   kernel.finalize();
   kernel.generate();
@@ -44,13 +63,17 @@ class BrgemmGemm final : public Gemm {
     }
   }
 
-  void Run(int64_t rows, const float* a, const float* b, float* c, std::byte* scratch) const override {
+  void Run(int64_t rows, const void* a, const void* b, void* c, std::byte* scratch) const override {
     static const std::vector<std::pair<memory::dim, memory::dim>> kOneBlock = {{0, 0}};
+    const auto* a_row = static_cast<const std::byte*>(a);
+    auto* c_row = static_cast<std::byte*>(c);
     for (size_t i = 0; rows > 0; ++i) {
+      if (rows < kRows[i]) continue;
+      kernels_[i].set_hw_context();  // AMX tiles are configured for a shape; elsewhere this does nothing
       for (; rows >= kRows[i]; rows -= kRows[i]) {
-        kernels_[i].execute(a, b, kOneBlock, c, scratch);
-        a += kRows[i] * shape_.lda;
-        c += kRows[i] * shape_.ldc;
+        kernels_[i].execute(a_row, b, kOneBlock, c_row, scratch);
+        a_row += kRows[i] * shape_.lda * OperandBytes(shape_.operands);
+        c_row += kRows[i] * shape_.ldc * int64_t{sizeof(float)};  // as wide as int32
       }
     }
   }
@@ -65,11 +88,13 @@ class BrgemmGemm final : public Gemm {
   int64_t scratch_bytes_ = 0;
 };
 
-absl::Status Available() {
+absl::Status Available(Precision operands) {
   try {
-    Compile(1, {.n = 16, .k = 16, .lda = 16, .ldb = 16, .ldc = 16});
+    Compile(1, {.operands = operands, .n = 16, .k = 64, .lda = 64, .ldb = 16, .ldc = 16});
   } catch (const dnnl::error& error) {
-    return absl::UnimplementedError("oneDNN has no f32 ukernel for this CPU (AVX2 is the least it takes)");
+    return absl::UnimplementedError(absl::StrCat("oneDNN has no ", Name(operands), " ukernel for this CPU (",
+                                                 operands == Precision::kF32 ? "AVX2" : "AVX-512 BF16",
+                                                 " is the least it takes)"));
   }
   return absl::OkStatus();
 }
@@ -78,7 +103,9 @@ std::unique_ptr<const Gemm> Make(const GemmShape& shape) { return std::make_uniq
 
 #else
 
-absl::Status Available() { return absl::UnimplementedError("this oneDNN was built without the ukernel API"); }
+absl::Status Available(Precision) {
+  return absl::UnimplementedError("this oneDNN was built without the ukernel API");
+}
 std::unique_ptr<const Gemm> Make(const GemmShape&) { return nullptr; }
 
 #endif

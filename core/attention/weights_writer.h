@@ -1,50 +1,80 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Attention weights on request: takes the tiles that the online softmax leaves behind and turns them into
-// probabilities once the final maxima and sums are known.
+// Attention weights on request: takes the exponentials that a block's softmax leaves behind and turns them
+// into what the sink asks for, once the final references and sums are known.
 #ifndef HEADLIGHT_CORE_ATTENTION_WEIGHTS_WRITER_H_
 #define HEADLIGHT_CORE_ATTENTION_WEIGHTS_WRITER_H_
 
 #include <cstdint>
 
 #include "core/attention/batch.h"
-#include "core/attention/row_ops.h"
+#include "core/attention/softmax.h"
+#include "core/attention/weight_rows.h"
 #include "core/attention/work_plan.h"
 
 namespace headlight {
 
-// Memory of a writer; see the sizes.
+// Memory of a writer.
 struct WeightsScratch {
-  float* tile_max = nullptr;   // [tiles of a row, kQueryBlockRows]
-  float* mean_rows = nullptr;  // [kQueryBlockRows, kv_len]; for WeightsSink::Mode::kMean only
+  float* tile_reference = nullptr;  // [tiles of a row, kQueryBlockRows]
+  float* row = nullptr;             // [keys of a row]
 };
 
-// The weights of one block of queries and one head.
+// One head of one sequence, as a writer needs to know it.
+struct WeightsHead {
+  int64_t head = 0;
+  int64_t num_heads = 0;
+  int64_t q_len = 0;
+  int64_t kv_len = 0;    // the sequence's own keys
+  int64_t num_keys = 0;  // with the appended ones
+};
+
+// The weights of one block of queries and one head. T is float or Bf16.
+template <typename T>
 class WeightsWriter {
  public:
-  // Heads of one block must come in order: the mean is summed up in the sink.
-  WeightsWriter(const WeightsSink& sink, int64_t head, int64_t num_heads, int64_t kv_len,
-                const QueryBlock& block, const WeightsScratch& scratch);
+  // For Mode::kMean the heads of a block come in order: the mean is summed up in the sink. For kSummary the
+  // blocks of a sequence come in order; `summary` belongs to this sequence and head.
+  WeightsWriter(const WeightsSink& sink, const WeightsHead& head, const QueryBlock& block,
+                const WeightsScratch& scratch, SummarySums* summary);
 
-  // Takes 2^(score - row_max) of a tile, keys in order, no gaps. Copies.
-  void AddTile(const ScoreTile& tile, const float* row_max);
+  // Whether anything of this block and head is asked for; if not, nothing else may be called.
+  bool wanted() const { return first_row_ < end_row_; }
 
-  // Writes the block's rows of the sink, all kv_len keys; those that no tile covered are zero.
-  void Finish(const SoftmaxState& state);
+  // Begins anew, with the tile of keys that begins at first_key.
+  void Begin(int64_t first_key);
+
+  // A tile of `keys` keys was added to the state; its exponentials stay where they are until Finish.
+  void AddTile(int64_t keys, const SoftmaxState& state);
+
+  // Writes the block's rows of the sink. Tile t's exponentials of row r are at tiles + t * tile_stride + r *
+  // row_stride.
+  void Finish(const SoftmaxState& state, const T* tiles, int64_t tile_stride, int64_t row_stride);
 
  private:
-  float* Row(int64_t row) const;
+  // Writes the weights of one row, all num_keys of them.
+  void AssembleRow(int64_t row, const SoftmaxState& state, const T* tiles, int64_t tile_stride,
+                   float* out) const;
+  void UseRow(int64_t query, int64_t sink_query, const float* weights);
 
   const WeightsSink& sink_;
-  const int64_t head_;
-  const int64_t num_heads_;
-  const int64_t kv_len_;
+  const WeightsHead head_;
   const QueryBlock& block_;
   const WeightsScratch scratch_;
+  SummarySums* const summary_;
+  int64_t place_ = -1;     // of the head among the reported ones; -1 if it is not
+  int64_t first_row_ = 0;  // rows of the block that are asked for
+  int64_t end_row_ = 0;
   int64_t num_tiles_ = 0;
   int64_t first_key_ = 0;  // of the first tile
   int64_t end_key_ = 0;    // of the last tile
 };
+
+extern template class WeightsWriter<float>;
+extern template class WeightsWriter<Bf16>;
+
+// Averages `sums` into the head's statistics of a kSummary sink.
+void FinishSummary(const SummarySums& sums, float* statistics);
 
 }  // namespace headlight
 

@@ -4,7 +4,7 @@
 #include <algorithm>
 
 #include "core/attention/panels.h"
-#include "core/attention/row_ops.h"
+#include "core/attention/simd.h"
 
 namespace headlight {
 namespace {
@@ -19,7 +19,8 @@ int64_t BlockRows(const Visibility& visibility) {
 
 }  // namespace
 
-void WorkPlan::Build(const AttentionBatch& batch, const AttentionConfig& config, int num_threads) {
+void WorkPlan::Build(const AttentionBatch& batch, const AttentionConfig& config, int64_t key_granule,
+                     int num_threads) {
   groups.clear();
   items.clear();
   query_chunks.clear();
@@ -27,8 +28,9 @@ void WorkPlan::Build(const AttentionBatch& batch, const AttentionConfig& config,
   key_chunks.clear();
   packed_key_row.clear();
   max_packed_keys = 0;
-  max_kv_len = 0;
-  wants_mean = false;
+  max_num_keys = 0;
+  max_group_sequences = 0;
+  wants_weights = false;
 
   for (int64_t first = 0; first < batch.num_sequences();) {
     int64_t end = first + 1;
@@ -36,45 +38,56 @@ void WorkPlan::Build(const AttentionBatch& batch, const AttentionConfig& config,
            batch.cu_kv_lens[end + 1] - batch.cu_kv_lens[first] <= kGroupRows) {
       ++end;
     }
-    AddGroup(batch, first, end);
+    AddGroup(batch, config, key_granule, first, end);
     first = end;
   }
-
-  for (size_t group = 0; group < groups.size(); ++group) {
-    // A mean over heads is summed in the order of the heads, so one item takes them all.
-    bool group_wants_mean = false;
-    for (int64_t s = groups[group].first_sequence; s < groups[group].end_sequence; ++s) {
-      group_wants_mean |= batch.sequences[s].weights.mode == WeightsSink::Mode::kMean;
-    }
-    wants_mean |= group_wants_mean;
-    const int64_t step = group_wants_mean ? config.num_kv_heads : 1;
-    for (int64_t head = 0; head < config.num_kv_heads; head += step) {
-      items.push_back({static_cast<int64_t>(group), head, head + step});
-    }
-  }
-  split_items = static_cast<int64_t>(items.size()) < kItemsPerThread * num_threads;
+  AddItems(batch, config, num_threads);
 }
 
-void WorkPlan::AddGroup(const AttentionBatch& batch, int64_t first_sequence, int64_t end_sequence) {
+void WorkPlan::AddItems(const AttentionBatch& batch, const AttentionConfig& config, int num_threads) {
+  for (size_t group = 0; group < groups.size(); ++group) {
+    bool wants_mean = false, wants_summary = false;
+    for (int64_t s = groups[group].first_sequence; s < groups[group].end_sequence; ++s) {
+      const WeightsSink::Mode mode = batch.sequences[s].weights.mode;
+      wants_mean |= mode == WeightsSink::Mode::kMean;
+      wants_summary |= mode == WeightsSink::Mode::kSummary;
+      wants_weights |= mode != WeightsSink::Mode::kNone;
+    }
+    // A mean over heads is summed in the order of the heads, so one item takes them all; a summary over
+    // queries in the order of the queries, so one thread takes them all.
+    const int64_t step = wants_mean ? config.num_kv_heads : 1;
+    for (int64_t head = 0; head < config.num_kv_heads; head += step) {
+      items.push_back({static_cast<int64_t>(group), head, head + step, !wants_summary});
+    }
+  }
+  if (static_cast<int64_t>(items.size()) < kItemsPerThread * num_threads) return;
+  for (WorkItem& item : items) item.split = false;
+}
+
+void WorkPlan::AddGroup(const AttentionBatch& batch, const AttentionConfig& config, int64_t key_granule,
+                        int64_t first_sequence, int64_t end_sequence) {
   SequenceGroup group{.first_sequence = first_sequence, .end_sequence = end_sequence};
   int64_t packed_keys = 0;
   for (int64_t s = first_sequence; s < end_sequence; ++s) {
     packed_key_row.push_back(packed_keys);
-    packed_keys += RoundUpToLanes(batch.kv_len(s));
-    max_kv_len = std::max(max_kv_len, batch.kv_len(s));
+    const int64_t num_keys = batch.kv_len(s) + config.num_appended_keys();
+    packed_keys += RoundUp(num_keys, key_granule);
+    max_num_keys = std::max(max_num_keys, num_keys);
   }
   max_packed_keys = std::max(max_packed_keys, packed_keys);
+  max_group_sequences = std::max(max_group_sequences, end_sequence - first_sequence);
 
   const auto first_block = static_cast<int64_t>(query_blocks.size());
-  AddQueryBlocks(batch, group);
+  AddQueryBlocks(batch, config, group);
   AddQueryChunks(batch, group, first_block);
   AddKeyChunks(batch, group);
   groups.push_back(group);
 }
 
-void WorkPlan::AddQueryBlocks(const AttentionBatch& batch, const SequenceGroup& group) {
+void WorkPlan::AddQueryBlocks(const AttentionBatch& batch, const AttentionConfig& config,
+                              const SequenceGroup& group) {
   for (int64_t s = group.first_sequence; s < group.end_sequence; ++s) {
-    const int64_t block_rows = BlockRows(batch.sequences[s].visibility);
+    const int64_t block_rows = BlockRows(VisibilityOf(config, batch.sequences[s]));
     for (int64_t query = 0; query < batch.q_len(s); query += block_rows) {
       query_blocks.push_back({s, query, std::min(block_rows, batch.q_len(s) - query)});
     }

@@ -64,29 +64,33 @@ struct WorkItem {
   int64_t group = 0;
   int64_t first_kv_head = 0;
   int64_t end_kv_head = 0;
+  bool split = false;  // its chunks may go to several threads: there are too few items for them
 };
 
 // Reusable: Build keeps the memory of the lists.
 class WorkPlan {
  public:
-  // `batch` is valid for `config`.
-  void Build(const AttentionBatch& batch, const AttentionConfig& config, int num_threads);
+  // `batch` is valid for `config`. Packed keys of a sequence are padded to a multiple of `key_granule`.
+  void Build(const AttentionBatch& batch, const AttentionConfig& config, int64_t key_granule,
+             int num_threads);
 
   std::vector<SequenceGroup> groups;
   std::vector<WorkItem> items;
   std::vector<QueryChunk> query_chunks;
   std::vector<QueryBlock> query_blocks;
   std::vector<KeyChunk> key_chunks;
-  // First row of each sequence among the packed keys of its group; sequences are padded to kLaneGranule rows.
+  // First row of each sequence among the packed keys of its group; appended keys and padding included.
   std::vector<int64_t> packed_key_row;
-  int64_t max_packed_keys = 0;  // rows of the largest group
-  int64_t max_kv_len = 0;
-  bool wants_mean = false;   // some sequence asks for WeightsSink::Mode::kMean
-  bool split_items = false;  // too few items for the threads: divide each further
+  int64_t max_packed_keys = 0;      // rows of the largest group
+  int64_t max_num_keys = 0;         // of a sequence, appended ones included
+  int64_t max_group_sequences = 0;  // of a group
+  bool wants_weights = false;       // some sequence asks for weights
 
  private:
-  void AddGroup(const AttentionBatch& batch, int64_t first_sequence, int64_t end_sequence);
-  void AddQueryBlocks(const AttentionBatch& batch, const SequenceGroup& group);
+  void AddGroup(const AttentionBatch& batch, const AttentionConfig& config, int64_t key_granule,
+                int64_t first_sequence, int64_t end_sequence);
+  void AddItems(const AttentionBatch& batch, const AttentionConfig& config, int num_threads);
+  void AddQueryBlocks(const AttentionBatch& batch, const AttentionConfig& config, const SequenceGroup& group);
   void AddQueryChunks(const AttentionBatch& batch, SequenceGroup& group, int64_t first_block);
   void AddKeyChunks(const AttentionBatch& batch, SequenceGroup& group);
 };

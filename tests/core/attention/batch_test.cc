@@ -165,6 +165,120 @@ TEST_F(AttentionBatchTest, RefusesSinksWhoseRowsOverlap) {
   }
 }
 
+TEST_F(AttentionBatchTest, AppendedKeysWidenTheRowsOfASink) {
+  // 5 own keys and 1 appended one.
+  options_[1].weights = {WeightsSink::Mode::kMean, sink_.data(), 0, 5};
+  AttentionConfig config = config_;
+  EXPECT_THAT(batch_.Validate(config), IsOk());
+  config.add_zero_attn = true;
+  EXPECT_THAT(batch_.Validate(config),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       HasSubstr("wanted strides that keep 1 x 4 rows of 6 elements apart")));
+  options_[1].weights.query_stride = 6;
+  EXPECT_THAT(batch_.Validate(config), IsOk());
+}
+
+TEST_F(AttentionBatchTest, ASinkOfFewerHeadsAndQueriesNeedsLessMemory) {
+  const int64_t head[] = {1};
+  options_[1].weights = {.mode = WeightsSink::Mode::kFull,
+                         .data = sink_.data(),
+                         .heads = head,
+                         .query_begin = 3,
+                         .query_end = 4};
+  EXPECT_THAT(batch_.Validate(config_), IsOk()) << "one row, whatever the strides";
+  options_[1].weights.query_begin = 2;
+  ExpectRefusal("wanted strides that keep 1 x 2 rows of 5 elements apart");
+  options_[1].weights.query_end = 100;
+  options_[1].weights.query_begin = 50;
+  EXPECT_THAT(batch_.Validate(config_), IsOk()) << "cut at q_len: nothing is reported";
+}
+
+TEST_F(AttentionBatchTest, RefusesHeadsThatThereAreNot) {
+  const int64_t beyond[] = {0, 2}, negative[] = {-1}, twice[] = {1, 0, 1};
+  options_[1].weights = {WeightsSink::Mode::kFull, sink_.data(), 20, 5};
+  options_[1].weights.heads = beyond;
+  ExpectRefusal("sequences[1].weights.heads[1]: got 2, wanted 0..1");
+  options_[1].weights.heads = negative;
+  ExpectRefusal("sequences[1].weights.heads[0]: got -1, wanted 0..1");
+  options_[1].weights.heads = twice;
+  ExpectRefusal("sequences[1].weights.heads[2]: got 1 again, wanted each head once");
+}
+
+TEST_F(AttentionBatchTest, RefusesQueryRangesThatRunBackwards) {
+  options_[1].weights = {WeightsSink::Mode::kMean, sink_.data(), 0, 5};
+  options_[1].weights.query_begin = 3;
+  options_[1].weights.query_end = 2;
+  ExpectRefusal("sequences[1].weights: got queries [3, 2), wanted a range that begins at 0 or later");
+  options_[1].weights.query_begin = -1;
+  ExpectRefusal("sequences[1].weights: got queries [-1, 2), wanted a range that begins at 0 or later");
+}
+
+TEST_F(AttentionBatchTest, TopKWantsAPositiveNumberAndAPlaceForTheKeys) {
+  std::vector<int32_t> keys(64);
+  WeightsSink& sink = options_[1].weights;
+  sink = {WeightsSink::Mode::kTopK, sink_.data(), 12, 3};
+  sink.top_k = 3;
+  ExpectRefusal("sequences[1].weights: got top_k 3 and no keys, wanted at least 1 and a place for the keys");
+  sink.keys = keys.data();
+  EXPECT_THAT(batch_.Validate(config_), IsOk());
+  sink.top_k = 0;
+  ExpectRefusal("sequences[1].weights: got top_k 0, wanted at least 1");
+  sink.top_k = 4;
+  ExpectRefusal("wanted strides that keep 2 x 4 rows of 4 elements apart");
+}
+
+TEST_F(AttentionBatchTest, SummaryWantsRoomForTheStatisticsAndTheReceivedMass) {
+  std::vector<float> received(64);
+  WeightsSink& sink = options_[1].weights;
+  sink = {.mode = WeightsSink::Mode::kSummary, .data = sink_.data(), .head_stride = kNumHeadStatistics};
+  ExpectRefusal("sequences[1].weights.received_mass: got no data");
+  sink.received_mass = received.data();
+  sink.received_stride = 5;
+  EXPECT_THAT(batch_.Validate(config_), IsOk());
+  sink.received_stride = 4;
+  ExpectRefusal("sequences[1].weights.received_mass: got head_stride 4");
+  sink.received_stride = 5;
+  sink.head_stride = kNumHeadStatistics - 1;
+  ExpectRefusal("sequences[1].weights: got head_stride 5");
+}
+
+TEST(WeightsSinkTest, FindsThePlaceOfAHead) {
+  const int64_t heads[] = {4, 1};
+  const WeightsSink some = {.heads = heads};
+  EXPECT_EQ(some.NumHeads(6), 2);
+  EXPECT_EQ(some.HeadPlace(4), 0);
+  EXPECT_EQ(some.HeadPlace(1), 1);
+  EXPECT_EQ(some.HeadPlace(0), -1);
+  EXPECT_EQ(WeightsSink{}.NumHeads(6), 6);
+  EXPECT_EQ(WeightsSink{}.HeadPlace(5), 5);
+}
+
+TEST(WeightsSinkTest, CutsItsQueriesAtTheSequencesEnd) {
+  const WeightsSink some = {.query_begin = 3, .query_end = 9};
+  EXPECT_EQ(some.QueryBegin(20), 3);
+  EXPECT_EQ(some.QueryEnd(20), 9);
+  EXPECT_EQ(some.QueryEnd(5), 5);
+  EXPECT_EQ(some.QueryBegin(2), 2);
+  EXPECT_EQ(some.QueryEnd(2), 2);
+  EXPECT_EQ(WeightsSink{}.QueryBegin(20), 0);
+  EXPECT_EQ(WeightsSink{}.QueryEnd(20), 20);
+}
+
+TEST(NarrowedTest, AllowsWhatBothAllow) {
+  const Visibility both =
+      Narrowed({.causal = false, .window_left = 3, .window_right = 1}, {.causal = true, .window_left = 2});
+  EXPECT_TRUE(both.causal);
+  EXPECT_EQ(both.window_left, 2);
+  EXPECT_EQ(both.window_right, 1);
+}
+
+TEST(NarrowedTest, OfNothingAllowsEverything) {
+  const Visibility both = Narrowed({}, {});
+  EXPECT_FALSE(both.causal);
+  EXPECT_EQ(both.window_left, std::nullopt);
+  EXPECT_EQ(both.window_right, std::nullopt);
+}
+
 // [begin, end) of the visible keys of one query.
 using Range = std::pair<int64_t, int64_t>;
 Range Visible(const Visibility& visibility, int64_t query, int64_t q_len, int64_t kv_len) {

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <functional>
 #include <limits>
 #include <string>
 
@@ -127,6 +128,159 @@ TEST(AttentionConfigTest, RefusesScalesThatAreNotOrdinaryNumbers) {
 TEST(AttentionConfigTest, AnExplicitHeadDimNeedNotDivideTheWidth) {
   const AttentionConfig config = {.embed_dim = 100, .num_heads = 7, .head_dim = 16};
   EXPECT_THAT(config.Validate(), IsOk());
+}
+
+// A change to a valid config, and what the message must say about it.
+struct BadChange {
+  std::string name;
+  std::function<void(AttentionConfig&)> change;
+  std::string message;
+};
+
+class BadChangeTest : public ::testing::TestWithParam<BadChange> {};
+
+TEST_P(BadChangeTest, IsRefusedByName) {
+  AttentionConfig config = ValidConfig();
+  config.rope = RopeConfig{};
+  ASSERT_THAT(config.Validate(), IsOk());
+  GetParam().change(config);
+  EXPECT_THAT(config.Validate(), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr(GetParam().message)));
+}
+
+constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
+using Scaling = RopeConfig::Scaling;
+
+INSTANTIATE_TEST_SUITE_P(
+    Config, BadChangeTest,
+    ::testing::Values(
+        BadChange{"ZeroTheta", [](auto& c) { c.rope->theta = 0; },
+                  "rope.theta: got 0, wanted a number above 0 and at most 1e+12"},
+        BadChange{"NanTheta", [](auto& c) { c.rope->theta = kNan; }, "rope.theta: got nan"},
+        BadChange{"NegativeFactor", [](auto& c) { c.rope->factor = -2; }, "rope.factor: got -2"},
+        BadChange{"InfiniteFactor", [](auto& c) { c.rope->factor = 1 / 0.0; }, "rope.factor: got inf"},
+        BadChange{"RotaryDimBeyondTheHead", [](auto& c) { c.rope->rotary_dim = 66; },
+                  "rope.rotary_dim: got 66, wanted 0..64"},
+        BadChange{"NegativeRotaryDim", [](auto& c) { c.rope->rotary_dim = -2; },
+                  "rope.rotary_dim: got -2, wanted 0..64"},
+        BadChange{"OddRotaryDim", [](auto& c) { c.rope->rotary_dim = 7; },
+                  "rope.rotary_dim: got 7, wanted an even number"},
+        BadChange{"OddHeadDim", [](auto& c) { c.head_dim = 17; },
+                  "rope.rotary_dim: got 17, wanted an even number"},
+        BadChange{"NtkOfOnePair",
+                  [](auto& c) {
+                    c.rope->scaling = Scaling::kNtk;
+                    c.rope->rotary_dim = 2;
+                  },
+                  "rope.rotary_dim: got 2, wanted at least 4 with NTK scaling"},
+        BadChange{"ZeroLowFreqFactor",
+                  [](auto& c) {
+                    c.rope->scaling = Scaling::kLlama3;
+                    c.rope->low_freq_factor = 0;
+                  },
+                  "rope.low_freq_factor: got 0"},
+        BadChange{"HugeHighFreqFactor",
+                  [](auto& c) {
+                    c.rope->scaling = Scaling::kLlama3;
+                    c.rope->high_freq_factor = 1e13;
+                  },
+                  "rope.high_freq_factor: got 1e+13"},
+        BadChange{"SwappedFreqFactors",
+                  [](auto& c) {
+                    c.rope->scaling = Scaling::kLlama3;
+                    c.rope->low_freq_factor = c.rope->high_freq_factor;
+                  },
+                  "rope.high_freq_factor: got 4, wanted more than low_freq_factor 4"},
+        BadChange{"NoOriginalLength",
+                  [](auto& c) {
+                    c.rope->scaling = Scaling::kLlama3;
+                    c.rope->original_max_len = 0;
+                  },
+                  "rope.original_max_len: got 0, wanted 1..1099511627776"},
+        BadChange{"NegativeSoftcap", [](auto& c) { c.logit_softcap = -30; },
+                  "logit_softcap: got -30, wanted a number above 0"},
+        BadChange{"NanSoftcap", [](auto& c) { c.logit_softcap = kNan; }, "logit_softcap: got nan"},
+        BadChange{"NegativeWindowLeft", [](auto& c) { c.window_left = -1; },
+                  "window_left: got -1, wanted at least 0"},
+        BadChange{"NegativeWindowRight", [](auto& c) { c.window_right = -7; },
+                  "window_right: got -7, wanted at least 0"}),
+    [](const auto& info) { return info.param.name; });
+
+TEST(AttentionConfigTest, ConstantsOfAnotherScalingDoNotMatter) {
+  AttentionConfig config = ValidConfig();
+  config.rope = RopeConfig{.low_freq_factor = -1, .high_freq_factor = -2, .original_max_len = 0};
+  EXPECT_THAT(config.Validate(), IsOk());
+}
+
+TEST(AttentionConfigTest, TurnsTheWholeHeadByDefault) {
+  AttentionConfig config = ValidConfig();
+  config.rope = RopeConfig{};
+  EXPECT_EQ(config.Resolved().rope->rotary_dim, 64);
+  config.rope->rotary_dim = 32;
+  EXPECT_EQ(config.Resolved().rope->rotary_dim, 32);
+}
+
+TEST(AttentionConfigTest, CountsTheAppendedKeys) {
+  AttentionConfig config = ValidConfig();
+  EXPECT_EQ(config.num_appended_keys(), 0);
+  config.add_bias_kv = true;
+  EXPECT_EQ(config.num_appended_keys(), 1);
+  config.add_zero_attn = true;
+  EXPECT_EQ(config.num_appended_keys(), 2);
+}
+
+TEST(PrecisionTest, HasAName) {
+  EXPECT_STREQ(Name(Precision::kF32), "f32");
+  EXPECT_STREQ(Name(Precision::kBf16), "bf16");
+  EXPECT_STREQ(Name(Precision::kInt8), "int8");
+}
+
+TEST(AlibiSlopeTest, HalvesFromHeadToHeadOfEight) {
+  for (int64_t head = 0; head < 8; ++head) EXPECT_EQ(AlibiSlope(head, 8), std::ldexp(1.0, -1 - head)) << head;
+}
+
+TEST(AlibiSlopeTest, IsARootOfTwoApartForSixteen) {
+  EXPECT_DOUBLE_EQ(AlibiSlope(0, 16), std::sqrt(0.5));
+  EXPECT_DOUBLE_EQ(AlibiSlope(15, 16), 1.0 / 256);
+}
+
+// The paper's own rule: the 8 slopes of 8 heads, then the first, third, ... of 16.
+TEST(AlibiSlopeTest, FillsUpOtherNumbersFromTheNextPowerOfTwo) {
+  for (int64_t head = 0; head < 8; ++head) EXPECT_EQ(AlibiSlope(head, 12), AlibiSlope(head, 8)) << head;
+  for (int64_t head = 8; head < 12; ++head) {
+    EXPECT_DOUBLE_EQ(AlibiSlope(head, 12), std::pow(2.0, -0.5 - (head - 8))) << head;
+  }
+  EXPECT_EQ(AlibiSlope(0, 1), 1.0 / 256);
+}
+
+TEST(RopeFrequencyTest, FallsFromPairToPair) {
+  const RopeConfig rope = {.theta = 10000.0, .rotary_dim = 8};
+  EXPECT_DOUBLE_EQ(RopeFrequency(rope, 0), 1.0);
+  EXPECT_DOUBLE_EQ(RopeFrequency(rope, 1), 0.1);
+  EXPECT_DOUBLE_EQ(RopeFrequency(rope, 3), 0.001);
+}
+
+TEST(RopeFrequencyTest, LinearScalingDividesAllAlike) {
+  const RopeConfig rope = {.rotary_dim = 8, .scaling = Scaling::kLinear, .factor = 4.0};
+  EXPECT_DOUBLE_EQ(RopeFrequency(rope, 0), 0.25);
+  EXPECT_DOUBLE_EQ(RopeFrequency(rope, 2), 0.0025);
+}
+
+TEST(RopeFrequencyTest, NtkScalingKeepsTheFastestAndDividesTheSlowestByTheFactor) {
+  const RopeConfig rope = {.rotary_dim = 8, .scaling = Scaling::kNtk, .factor = 5.0};
+  EXPECT_DOUBLE_EQ(RopeFrequency(rope, 0), 1.0);
+  EXPECT_DOUBLE_EQ(RopeFrequency(rope, 3), 0.001 / 5);
+}
+
+// Waves of 2 pi / 10^-i tokens. With 1000 tokens, low factor 1 and high factor 4, slow are those above 1000,
+// fast those below 250: pair 0 and 1 are fast (6.3 and 63 tokens), pair 3 is slow (6283), pair 2 is between
+// (628 tokens are 1000 / 628.3 = 1.5915 waves, a share of 0.5915 / 3 = 0.19718 of it is kept).
+TEST(RopeFrequencyTest, Llama3ScalingBlendsBetweenFastAndSlowPairs) {
+  const RopeConfig rope = {
+      .rotary_dim = 8, .scaling = Scaling::kLlama3, .factor = 8.0, .original_max_len = 1000};
+  EXPECT_DOUBLE_EQ(RopeFrequency(rope, 0), 1.0);
+  EXPECT_DOUBLE_EQ(RopeFrequency(rope, 1), 0.1);
+  EXPECT_NEAR(RopeFrequency(rope, 2), 0.01 * (0.197183 + 0.802817 / 8), 1e-8);
+  EXPECT_DOUBLE_EQ(RopeFrequency(rope, 3), 0.001 / 8);
 }
 
 }  // namespace

@@ -44,7 +44,7 @@ TEST(MultiHeadAttentionTest, TakesTheFirstKernelThatAccepts) {
   const auto attention = MultiHeadAttention::Create(layer.config, layer.weights);
   ASSERT_THAT(attention, IsOk());
   for (const KernelEntry& entry : KernelTable()) {
-    if (!entry.Accepts(layer.config, layer.weights).ok()) continue;
+    if (!entry.Accepts(layer.config).ok()) continue;
     EXPECT_EQ(attention->kernel_name(), entry.name);
     break;
   }
@@ -71,7 +71,7 @@ TEST(MultiHeadAttentionTest, JoinsTheRefusalsWhenNoKernelAccepts) {
   layer.config.add_zero_attn = true;
   const absl::Status status = MultiHeadAttention::Create(layer.config, layer.weights).status();
   for (const KernelEntry& entry : KernelTable()) {
-    const std::string refusal(entry.Accepts(layer.config, layer.weights).message());
+    const std::string refusal(entry.Accepts(layer.config).message());
     EXPECT_THAT(status,
                 StatusIs(absl::StatusCode::kUnimplemented, AllOf(HasSubstr(entry.name), HasSubstr(refusal))));
   }

@@ -53,6 +53,14 @@ TestSequence Scalars(const std::vector<float>& query, const std::vector<float>& 
           .value = value};
 }
 
+// Two heads of width 1 that change nothing.
+TestLayer TwoHeads() {
+  TestLayer layer;
+  layer.config = AttentionConfig{.embed_dim = 1, .num_heads = 2, .head_dim = 1}.Resolved();
+  layer.weights.wq = layer.weights.wk = layer.weights.wv = layer.weights.wo = {1, 1};
+  return layer;
+}
+
 // ln 3 as a float; its exponential is 3 to f32's precision.
 const float kLn3 = std::log(3.0f);
 constexpr double kF32 = 1e-6;
@@ -158,14 +166,11 @@ TEST(ReferenceTest, AdditiveMasksShiftScoresAndForbidByInfinity) {
 }
 
 TEST(ReferenceTest, MasksMayDifferByHead) {
-  TestLayer layer = Identity();
-  layer.config = AttentionConfig{.embed_dim = 1, .num_heads = 2, .head_dim = 1}.Resolved();
-  layer.weights.wq = layer.weights.wk = layer.weights.wv = layer.weights.wo = {1, 1};
   TestSequence sequence = Scalars({0}, {1, 2}, {3, 6});
   sequence.mask = TestMask(DType::kBool, 2, 1, 2);
   sequence.mask.SetAllowed(0, 0, 0, false);
   sequence.mask.SetAllowed(1, 0, 1, false);
-  const ReferenceResult result = Attend(layer, sequence);
+  const ReferenceResult result = Attend(TwoHeads(), sequence);
   ExpectNear(result.weights, {0, 1, 1, 0});
   ExpectNear(result.output, {9});
 }
@@ -190,6 +195,7 @@ TEST(ReferenceTest, ForbiddenKeysDoNotMatterEvenIfNotFinite) {
 
 TEST(ReferenceTest, AppendedKeysAreBeyondMasksAndPositions) {
   TestLayer layer = Identity();
+  layer.config.add_bias_kv = true;
   layer.weights.bias_k = {kLn3};
   layer.weights.bias_v = {8};
   layer.config.add_zero_attn = true;
@@ -202,6 +208,151 @@ TEST(ReferenceTest, AppendedKeysAreBeyondMasksAndPositions) {
   EXPECT_EQ(result.own_kv_len, 2);
   ExpectNear(result.weights, {0, 0, 0.75, 0.25}, kF32);
   ExpectNear(result.output, {6}, kF32);
+}
+
+// A layer of one head of width 4 that changes nothing, with RoPE at an angle of 1 and 0.01 per position.
+// Scores are q . k of the turned vectors.
+TestLayer Rotating(const RopeConfig& rope = {}) {
+  TestLayer layer;
+  layer.config = AttentionConfig{.embed_dim = 4, .num_heads = 1, .scale = 1.0, .rope = rope}.Resolved();
+  layer.weights.wq = layer.weights.wk = layer.weights.wv =
+      layer.weights.wo = {1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1};
+  return layer;
+}
+
+using Vector4 = std::vector<float>;
+
+// The score of the last key minus that of the first, for the first of q_len equal queries to kv_len equal
+// keys.
+double ScoreGap(const TestLayer& layer, const Vector4& query, int64_t q_len, const Vector4& key,
+                int64_t kv_len) {
+  TestSequence sequence = {.q_len = q_len, .kv_len = kv_len};
+  for (int64_t i = 0; i < q_len; ++i) sequence.query.insert(sequence.query.end(), query.begin(), query.end());
+  for (int64_t j = 0; j < kv_len; ++j) sequence.key.insert(sequence.key.end(), key.begin(), key.end());
+  sequence.value = sequence.key;
+  const ReferenceResult result = Attend(layer, sequence);
+  return std::log(result.weights[kv_len - 1] / result.weights[0]);
+}
+
+TEST(ReferenceRopeTest, TurnsThePairsOfTheTwoHalves) {
+  // One query at position 1, keys at 0 and 1. The pairs are dimensions (0, 2) and (1, 3).
+  EXPECT_NEAR(ScoreGap(Rotating(), {1, 0, 0, 0}, 1, {1, 0, 0, 0}, 2), 1 - std::cos(1.0), 1e-13);
+  EXPECT_NEAR(ScoreGap(Rotating(), {1, 0, 0, 0}, 1, {0, 0, 1, 0}, 2), 0 - std::sin(1.0), 1e-13);
+  EXPECT_NEAR(ScoreGap(Rotating(), {0, 0, 1, 0}, 1, {1, 0, 0, 0}, 2), 0 + std::sin(1.0), 1e-13);
+  EXPECT_NEAR(ScoreGap(Rotating(), {0, 1, 0, 0}, 1, {0, 0, 0, 1}, 2), 0 - std::sin(0.01), 1e-13);
+  EXPECT_NEAR(ScoreGap(Rotating(), {1, 0, 0, 0}, 1, {0, 1, 0, 1}, 2), 0, 1e-13);
+}
+
+TEST(ReferenceRopeTest, TurnsNeighboursWhenInterleaved) {
+  const TestLayer layer = Rotating({.interleaved = true});
+  EXPECT_NEAR(ScoreGap(layer, {1, 0, 0, 0}, 1, {0, 1, 0, 0}, 2), -std::sin(1.0), 1e-13);
+  EXPECT_NEAR(ScoreGap(layer, {0, 0, 1, 0}, 1, {0, 0, 0, 1}, 2), -std::sin(0.01), 1e-13);
+  EXPECT_NEAR(ScoreGap(layer, {1, 0, 0, 0}, 1, {0, 0, 1, 1}, 2), 0, 1e-13);
+}
+
+TEST(ReferenceRopeTest, LeavesTheDimensionsBeyondRotaryDimAlone) {
+  const TestLayer layer = Rotating({.rotary_dim = 2});
+  EXPECT_NEAR(ScoreGap(layer, {1, 0, 0, 0}, 1, {0, 1, 0, 0}, 2), -std::sin(1.0), 1e-13);
+  EXPECT_NEAR(ScoreGap(layer, {0, 0, 1, 1}, 1, {0, 0, 1, 1}, 2), 0, 1e-13);
+}
+
+TEST(ReferenceRopeTest, QueriesBeforeTheFirstKeyStandAtNegativePositions) {
+  // Four queries to two keys: the first one stands at -2. sin(-2 - 1) - sin(-2 - 0).
+  EXPECT_NEAR(ScoreGap(Rotating(), {1, 0, 0, 0}, 4, {0, 0, 1, 0}, 2), std::sin(-3.0) - std::sin(-2.0), 1e-13);
+}
+
+TEST(ReferenceRopeTest, ScalesTheAngles) {
+  using Scaling = RopeConfig::Scaling;
+  const Vector4 a = {1, 0, 0, 0}, b = {0, 0, 1, 0}, slow_a = {0, 1, 0, 0}, slow_b = {0, 0, 0, 1};
+  EXPECT_NEAR(ScoreGap(Rotating({.scaling = Scaling::kLinear, .factor = 4.0}), a, 1, b, 2), -std::sin(0.25),
+              1e-13);
+  // theta 10^4 * 9^(4 / 2): the second angle is a ninth.
+  const TestLayer ntk = Rotating({.scaling = Scaling::kNtk, .factor = 9.0});
+  EXPECT_NEAR(ScoreGap(ntk, a, 1, b, 2), -std::sin(1.0), 1e-13);
+  EXPECT_NEAR(ScoreGap(ntk, slow_a, 1, slow_b, 2), -std::sin(0.01 / 9), 1e-13);
+  // Waves of 2 pi and 200 pi tokens; fast are those below 100 / 4, slow those above 100.
+  const TestLayer llama3 = Rotating({.scaling = Scaling::kLlama3, .factor = 8.0, .original_max_len = 100});
+  EXPECT_NEAR(ScoreGap(llama3, a, 1, b, 2), -std::sin(1.0), 1e-13);
+  EXPECT_NEAR(ScoreGap(llama3, slow_a, 1, slow_b, 2), -std::sin(0.01 / 8), 1e-13);
+}
+
+TEST(ReferenceRopeTest, TurnsEveryHeadAlike) {
+  TestLayer layer;
+  layer.config = AttentionConfig{.embed_dim = 2,
+                                 .num_heads = 2,
+                                 .num_kv_heads = 1,
+                                 .head_dim = 2,
+                                 .scale = 1.0,
+                                 .rope = RopeConfig{}}
+                     .Resolved();
+  layer.weights.wq = {1, 0, 0, 1, 0, 1, 1, 0};  // head 1 sees the query's halves swapped
+  layer.weights.wk = layer.weights.wv = {1, 0, 0, 1};
+  layer.weights.wo = {1, 0, 0, 1, 1, 0, 0, 1};
+  const TestSequence sequence = {
+      .q_len = 1, .kv_len = 2, .query = {1, 0}, .key = {1, 0, 1, 0}, .value = {1, 0, 1, 0}};
+  const ReferenceResult result = Attend(layer, sequence);
+  EXPECT_NEAR(std::log(result.weights[1] / result.weights[0]), 1 - std::cos(1.0), 1e-13);
+  EXPECT_NEAR(std::log(result.weights[3] / result.weights[2]), std::sin(1.0), 1e-13);
+}
+
+TEST(ReferenceTest, AlibiSubtractsTheDistanceTimesTheHeadsSlope) {
+  TestLayer layer = TwoHeads();
+  layer.config.alibi = true;
+  // The first query stands at position 1; of two heads the slopes are 2^-4 and 2^-8.
+  const ReferenceResult result = Attend(layer, Scalars({0, 0}, {1, 1, 1}, {0, 0, 0}));
+  const auto log_ratio = [&](int64_t head, int64_t query, int64_t key, int64_t to_key) {
+    const double* row = result.weights.data() + (head * 2 + query) * 3;
+    return std::log(row[key] / row[to_key]);
+  };
+  EXPECT_NEAR(log_ratio(0, 0, 0, 1), -1.0 / 16, 1e-13);
+  EXPECT_NEAR(log_ratio(0, 0, 2, 1), -1.0 / 16, 1e-13) << "later keys count as earlier ones do";
+  EXPECT_NEAR(log_ratio(0, 1, 0, 2), -2.0 / 16, 1e-13);
+  EXPECT_NEAR(log_ratio(1, 1, 0, 2), -2.0 / 256, 1e-13);
+}
+
+TEST(ReferenceTest, SoftcapBendsScoresBeforeTheMask) {
+  TestLayer layer = Identity();
+  layer.config.logit_softcap = 2.0;
+  TestSequence sequence = Scalars({1}, {0, 4, -100}, {0, 0, 0});
+  sequence.mask = TestMask(DType::kF32, 1, 1, 3);
+  sequence.mask.SetTerm(0, 0, 0, 5.0f);
+  const std::vector<double> weights = Attend(layer, sequence).weights;
+  EXPECT_NEAR(std::log(weights[1] / weights[0]), 2 * std::tanh(2.0) - 5, 1e-13);
+  EXPECT_NEAR(std::log(weights[2] / weights[0]), -2 - 5, 1e-13);
+}
+
+TEST(ReferenceTest, TheLayersWindowAndTheRequestsBothHold) {
+  TestLayer layer = Identity();
+  layer.config.window_left = 1;
+  layer.config.window_right = 1;
+  TestSequence sequence = Scalars({0, 0, 0}, {1, 2, 3}, {3, 6, 9});
+  ExpectNear(Attend(layer, sequence).weights, {0.5, 0.5, 0, 1.0 / 3, 1.0 / 3, 1.0 / 3, 0, 0.5, 0.5});
+  sequence.visibility = {.causal = true, .window_left = 7};
+  ExpectNear(Attend(layer, sequence).weights, {1, 0, 0, 0.5, 0.5, 0, 0, 0.5, 0.5});
+  sequence.visibility = {.window_left = 0};
+  ExpectNear(Attend(layer, sequence).weights, {0.5, 0.5, 0, 0, 0.5, 0.5, 0, 0, 1});
+}
+
+TEST(ReferenceTest, AppendedKeysFeelTheSoftcapAloneOfAllThatDependsOnPosition) {
+  TestLayer layer = Rotating();
+  layer.config.alibi = true;
+  layer.config.logit_softcap = 1.0;
+  layer.config.window_left = 0;
+  layer.config.add_bias_kv = layer.config.add_zero_attn = true;
+  layer.weights.bias_k = {3, 0, 0, 0};
+  layer.weights.bias_v = {0, 0, 0, 0};
+  // The query stands at position 1, so it is turned to (cos 1, 0, sin 1, 0); only its own key is in the
+  // window.
+  const TestSequence sequence = {.q_len = 1,
+                                 .kv_len = 2,
+                                 .query = {1, 0, 0, 0},
+                                 .key = {9, 9, 9, 9, 2, 0, 0, 0},
+                                 .value = {0, 0, 0, 0, 0, 0, 0, 0}};
+  const std::vector<double> weights = Attend(layer, sequence).weights;
+  ASSERT_EQ(weights.size(), 4u);
+  EXPECT_EQ(weights[0], 0.0);
+  EXPECT_NEAR(std::log(weights[1] / weights[3]), std::tanh(2.0), 1e-13);
+  EXPECT_NEAR(std::log(weights[2] / weights[3]), std::tanh(3 * std::cos(1.0)), 1e-13);
 }
 
 // As numbers() of tests/golden/multihead_attention.py.
@@ -227,6 +378,7 @@ TestLayer GoldenLayer(int64_t kdim, int64_t vdim) {
 
 TEST(ReferenceGoldenTest, AppendsKeysAsTorchDoes) {
   TestLayer layer = GoldenLayer(6, 3);
+  layer.config.add_bias_kv = true;
   layer.weights.bias_k = Numbers(9, 4);
   layer.weights.bias_v = Numbers(10, 4);
   layer.config.add_zero_attn = true;
@@ -283,7 +435,12 @@ TEST(TopKTest, OrdersByWeightThenByKey) {
   EXPECT_THAT(TopK(SomeWeights(), 0, 1, 2).keys, ElementsAre(1, 3));
 }
 
-TEST(TopKTest, GivesAllKeysAtMost) { EXPECT_EQ(TopK(SomeWeights(), 1, 0, 100).keys.size(), 4u); }
+TEST(TopKTest, FillsUpWhereFewerWeightsAreAboveZero) {
+  const TopKeys top = TopK(SomeWeights(), 1, 0, 6);
+  EXPECT_THAT(top.keys, ElementsAre(0, -1, -1, -1, -1, -1));
+  EXPECT_THAT(top.weights, ElementsAre(1, 0, 0, 0, 0, 0));
+  EXPECT_THAT(TopK(SomeWeights(), 0, 2, 1).keys, ElementsAre(-1)) << "a query that sees nothing";
+}
 
 TEST(SummarizeTest, AveragesOverTheQueriesThatSeeAKey) {
   const HeadSummary summary = Summarize(SomeWeights(), 0, 0, 3);

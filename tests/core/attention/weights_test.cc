@@ -115,20 +115,42 @@ TEST(AttentionWeightsTest, NamesTheTensorOfTheWrongSize) {
   expect_refusal(&AttentionWeights::bk, 12, "bk: got 12 elements, wanted 6 of shape [6]");
   expect_refusal(&AttentionWeights::bv, 1, "bv: got 1 elements, wanted 6 of shape [6]");
   expect_refusal(&AttentionWeights::bo, 12, "bo: got 12 elements, wanted 10 of shape [10]");
-  expect_refusal(&AttentionWeights::bias_k, 5, "bias_k: got 5 elements, wanted 6 of shape [6]");
-  expect_refusal(&AttentionWeights::bias_v, 5, "bias_v: got 5 elements, wanted 6 of shape [6]");
 }
 
-TEST(AttentionWeightsTest, WantsBothAppendedKeyAndValueOrNeither) {
+TEST(AttentionWeightsTest, WantsTheAppendedKeyAndValueOfTheConfig) {
+  AttentionConfig config = OddConfig();
+  config.add_bias_kv = true;
+  const AttentionWeights both = RandomWeights(config, 1);
+  EXPECT_THAT(both.Validate(config), IsOk());
+  EXPECT_EQ(both.NumParameters(), RandomWeights(OddConfig(), 1).NumParameters() + 6 + 6);
+  const auto expect_refusal = [&](std::vector<float> AttentionWeights::*tensor, size_t size,
+                                  const std::string& message) {
+    AttentionWeights weights = both;
+    (weights.*tensor).resize(size);
+    EXPECT_THAT(weights.Validate(config), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr(message)));
+  };
+  expect_refusal(&AttentionWeights::bias_k, 0, "bias_k: got 0 elements, wanted 6 of shape [6]");
+  expect_refusal(&AttentionWeights::bias_v, 0, "bias_v: got 0 elements, wanted 6 of shape [6]");
+  expect_refusal(&AttentionWeights::bias_k, 5, "bias_k: got 5 elements, wanted 6 of shape [6]");
+  expect_refusal(&AttentionWeights::bias_v, 7, "bias_v: got 7 elements, wanted 6 of shape [6]");
+}
+
+TEST(AttentionWeightsTest, RefusesAnAppendedKeyThatTheConfigDoesNotAskFor) {
   AttentionWeights weights = RandomWeights(OddConfig(), 1);
   weights.bias_k.resize(6);
   EXPECT_THAT(weights.Validate(OddConfig()),
-              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("bias_v: got none, wanted 6 elements")));
-  weights.bias_v.resize(6);
-  EXPECT_THAT(weights.Validate(OddConfig()), IsOk());
-  weights.bias_k.clear();
-  EXPECT_THAT(weights.Validate(OddConfig()),
-              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("bias_k: got none, wanted 6 elements")));
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       HasSubstr("bias_k: got 6 elements, wanted 0 of shape [0]")));
+}
+
+TEST(RandomWeightsTest, DrawsTheAppendedKeyAndValueLast) {
+  AttentionConfig config = OddConfig();
+  config.add_bias_kv = true;
+  AttentionWeights weights = RandomWeights(config, 42);
+  EXPECT_THAT(weights.bias_k, ::testing::SizeIs(6));
+  EXPECT_THAT(weights.bias_v, ::testing::SizeIs(6));
+  EXPECT_NE(weights.bias_k, weights.bias_v);
+  EXPECT_EQ(Checksum(weights.bo), 0x8845514744ecdab9) << "the others as without them";
 }
 
 }  // namespace

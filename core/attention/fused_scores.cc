@@ -1,0 +1,198 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "core/attention/fused_scores.h"
+
+#include <cmath>
+#include <limits>
+
+#include "absl/strings/str_cat.h"
+#include "core/attention/simd.h"
+
+// Highway compiles this file once for each instruction set by including it again and again.
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "core/attention/fused_scores.cc"
+#include "hwy/foreach_target.h"
+// Must come after foreach_target.h.
+#include "core/attention/exp2-inl.h"
+#include "hwy/highway.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace headlight::HWY_NAMESPACE {
+
+#if HWY_TARGET <= HWY_AVX3
+
+constexpr Floats kFloats;
+constexpr int64_t kTileKeys = 64;
+constexpr int64_t kVectors = kTileKeys / kLanes;  // of a tile's row
+
+// acc += a * b: sixteen products, or sixteen sums of two products.
+template <typename T>
+HWY_INLINE __m512 MultiplyAdd(__m512 acc, __m512 a, __m512 b) {
+#if HWY_TARGET <= HWY_AVX3_ZEN4
+  if constexpr (sizeof(T) == 2) {
+    return _mm512_dpbf16_ps(acc, reinterpret_cast<__m512bh>(a), reinterpret_cast<__m512bh>(b));
+  }
+#endif
+  return _mm512_fmadd_ps(a, b, acc);
+}
+
+HWY_INLINE void StoreRow(const V* e, float* out) {
+  for (int64_t v = 0; v < kVectors; ++v) hn::StoreU(e[v], kFloats, out + v * kLanes);
+}
+
+#if HWY_TARGET <= HWY_AVX3_ZEN4
+HWY_INLINE void StoreRow(const V* e, Bf16* out) {
+  for (int64_t v = 0; v < kVectors; v += 2) {
+    const __m512bh pair = _mm512_cvtne2ps_pbh(e[v + 1].raw, e[v].raw);
+    _mm512_storeu_si512(out + v * kLanes, reinterpret_cast<__m512i>(pair));
+  }
+}
+#endif
+
+HWY_INLINE float MaxOfRow(const float* scores) {
+  V max = hn::Load(kFloats, scores);
+  for (int64_t v = 1; v < kVectors; ++v) max = hn::Max(max, hn::Load(kFloats, scores + v * kLanes));
+  return hn::ReduceMax(kFloats, max);
+}
+
+// The scores of a tile, and where its exponentials go.
+template <typename T>
+struct Pending {
+  const float* scores = nullptr;  // [kFusedRows, kTileKeys]
+  T* out = nullptr;
+  float* reference = nullptr;
+  float* sum = nullptr;
+};
+
+// kSteps: products per vector of exponentials, head_dim in 4-byte words / 16; 0 takes it from the argument.
+template <typename T, int kSteps>
+HWY_INLINE void ScoreAndExpTiles(const FusedScores<T>& block, int64_t any_steps) {
+  const int64_t steps = kSteps == 0 ? any_steps : kSteps;
+  const int64_t words = steps * kFusedRows * kVectors;  // of a row of queries
+  HWY_ALIGN float ring[2][kFusedRows * kTileKeys];
+  Pending<T> before;
+  const auto reference_of = [&](int64_t row) HWY_ATTR {
+    if (before.reference[row] == -std::numeric_limits<float>::infinity()) {
+      before.reference[row] = MaxOfRow(before.scores + row * kTileKeys);
+    }
+    return hn::Set(kFloats, before.reference[row]);
+  };
+  const auto finish_row = [&](int64_t row, const V* e) HWY_ATTR {
+    float* sum = before.sum + row * kLanes;
+    const V added = hn::Add(hn::Add(e[0], e[1]), hn::Add(e[2], e[3]));
+    hn::StoreU(hn::Add(hn::LoadU(kFloats, sum), added), kFloats, sum);
+    StoreRow(e, before.out + row * block.probability_stride);
+  };
+  const auto exp_at = [&](int64_t row, int64_t v, V reference) HWY_ATTR {
+    return Exp2<T>(hn::Sub(hn::Load(kFloats, before.scores + row * kTileKeys + v * kLanes), reference));
+  };
+  int turn = 0;
+  for (int64_t panel = 0; panel < block.num_panels; ++panel) {
+    const auto* keys = reinterpret_cast<const float*>(block.keys + panel * kTileKeys * block.head_dim);
+    for (int64_t row = 0; row < block.rows; row += kFusedRows, turn ^= 1) {
+      const auto* queries = reinterpret_cast<const float*>(block.queries + row * block.head_dim);
+      __m512 acc[kFusedRows][kVectors];
+      for (auto& acc_row : acc) {
+        for (__m512& a : acc_row) a = _mm512_setzero_ps();
+      }
+      // One step of the product: all rows and keys of the tile, one word of their heads.
+      const auto multiply = [&](int64_t word) HWY_ATTR {
+        __m512 b[kVectors];
+#pragma GCC unroll 4
+        for (int64_t v = 0; v < kVectors; ++v) {
+          b[v] = _mm512_loadu_ps(keys + word * kTileKeys + v * kLanes);
+          asm("" : "+v"(b[v]));  // loaded once: folded into each product it would be loaded four times
+        }
+#pragma GCC unroll 4
+        for (int64_t r = 0; r < kFusedRows; ++r) {
+          const __m512 a = _mm512_set1_ps(queries[r * words + word]);
+#pragma GCC unroll 4
+          for (int64_t v = 0; v < kVectors; ++v) acc[r][v] = MultiplyAdd<T>(acc[r][v], a, b[v]);
+        }
+      };
+      for (int64_t r = 0; r < kFusedRows; ++r) {
+        V e[kVectors];
+        const V reference = before.scores == nullptr ? hn::Zero(kFloats) : reference_of(r);
+#pragma GCC unroll 4
+        for (int64_t v = 0; v < kVectors; ++v) {
+          const int64_t first = (r * kVectors + v) * steps;
+#pragma GCC unroll 8
+          for (int64_t step = 0; step < steps; ++step) multiply(first + step);
+          if (before.scores != nullptr) e[v] = exp_at(r, v, reference);
+        }
+        if (before.scores != nullptr) finish_row(r, e);
+      }
+      for (int64_t r = 0; r < kFusedRows; ++r) {
+        for (int64_t v = 0; v < kVectors; ++v) {
+          _mm512_store_ps(ring[turn] + r * kTileKeys + v * kLanes, acc[r][v]);
+        }
+      }
+      before = {ring[turn], block.probabilities + row * block.probability_stride + panel * kTileKeys,
+                block.reference + row, block.sum + row * kLanes};
+    }
+  }
+  for (int64_t r = 0; r < kFusedRows; ++r) {
+    const V reference = reference_of(r);
+    const V e[kVectors] = {exp_at(r, 0, reference), exp_at(r, 1, reference), exp_at(r, 2, reference),
+                           exp_at(r, 3, reference)};
+    finish_row(r, e);
+  }
+}
+
+template <typename T>
+HWY_INLINE void ScoreAndExpAs(const FusedScores<T>& block) {
+  const int64_t steps = block.head_dim / kGranule<T>;
+  switch (steps) {
+    case 2:
+      return ScoreAndExpTiles<T, 2>(block, steps);
+    case 4:
+      return ScoreAndExpTiles<T, 4>(block, steps);
+    case 8:
+      return ScoreAndExpTiles<T, 8>(block, steps);
+    default:
+      return ScoreAndExpTiles<T, 0>(block, steps);
+  }
+}
+
+void ScoreAndExpF32(const FusedScores<float>& block) { ScoreAndExpAs(block); }
+constexpr bool kHasF32 = true;
+
+#if HWY_TARGET <= HWY_AVX3_ZEN4
+void ScoreAndExpBf16(const FusedScores<Bf16>& block) { ScoreAndExpAs(block); }
+constexpr bool kHasBf16 = true;
+#else
+void ScoreAndExpBf16(const FusedScores<Bf16>&) {}
+constexpr bool kHasBf16 = false;
+#endif
+
+#else  // no AVX-512: never called, since FusedScoresAvailable says so
+
+void ScoreAndExpF32(const FusedScores<float>&) {}
+void ScoreAndExpBf16(const FusedScores<Bf16>&) {}
+constexpr bool kHasF32 = false;
+constexpr bool kHasBf16 = false;
+
+#endif
+
+bool Has(Precision operands) { return operands == Precision::kF32 ? kHasF32 : kHasBf16; }
+
+}  // namespace headlight::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace headlight {
+
+HWY_EXPORT(ScoreAndExpF32);
+HWY_EXPORT(ScoreAndExpBf16);
+HWY_EXPORT(Has);
+
+absl::Status FusedScoresAvailable(Precision operands) {
+  if (HWY_DYNAMIC_DISPATCH(Has)(operands)) return absl::OkStatus();
+  return absl::UnimplementedError(absl::StrCat(
+      "this CPU has no ", operands == Precision::kF32 ? "AVX-512" : "AVX-512 BF16", " instructions"));
+}
+
+void ScoreAndExp(const FusedScores<float>& block) { HWY_DYNAMIC_DISPATCH(ScoreAndExpF32)(block); }
+void ScoreAndExp(const FusedScores<Bf16>& block) { HWY_DYNAMIC_DISPATCH(ScoreAndExpBf16)(block); }
+
+}  // namespace headlight
+#endif  // HWY_ONCE

@@ -1,0 +1,271 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "core/attention/packing.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+// Highway compiles this file once for each instruction set by including it again and again.
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "core/attention/packing.cc"
+#include "hwy/foreach_target.h"
+// Must come after foreach_target.h.
+#include "hwy/highway.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace headlight::HWY_NAMESPACE {
+
+namespace hn = hwy::HWY_NAMESPACE;
+using Floats = hn::CappedTag<float, kLanes>;
+using V = hn::Vec<Floats>;
+constexpr Floats kFloats;
+constexpr int64_t kStep = hn::MaxLanes(kFloats);
+
+HWY_INLINE void StoreAs(V value, float* out) { hn::StoreU(value, kFloats, out); }
+
+HWY_INLINE void StoreAs(V value, Bf16* out) {
+  const hn::Rebind<hwy::bfloat16_t, Floats> halves;
+  hn::StoreU(hn::DemoteTo(halves, value), halves, reinterpret_cast<hwy::bfloat16_t*>(out));
+}
+
+// Turns the leading dimensions of one row.
+HWY_INLINE void RotateRow(const Rotation& rotation, const float* cos, const float* sin, float* row) {
+  const int64_t n = rotation.num_pairs;
+  if (rotation.interleaved) {
+    for (int64_t i = 0; i < n; ++i) {
+      const float a = row[2 * i], b = row[2 * i + 1];
+      row[2 * i] = a * cos[i] - b * sin[i];
+      row[2 * i + 1] = a * sin[i] + b * cos[i];
+    }
+    return;
+  }
+  int64_t i = 0;
+  for (; i + kStep <= n; i += kStep) {
+    const V c = hn::LoadU(kFloats, cos + i), s = hn::LoadU(kFloats, sin + i);
+    const V a = hn::LoadU(kFloats, row + i), b = hn::LoadU(kFloats, row + n + i);
+    hn::StoreU(hn::Sub(hn::Mul(a, c), hn::Mul(b, s)), kFloats, row + i);
+    hn::StoreU(hn::Add(hn::Mul(a, s), hn::Mul(b, c)), kFloats, row + n + i);
+  }
+  for (; i < n; ++i) {
+    const float a = row[i], b = row[n + i];
+    row[i] = a * cos[i] - b * sin[i];
+    row[n + i] = a * sin[i] + b * cos[i];
+  }
+}
+
+template <typename T>
+HWY_INLINE void FinishRowsAs(MutableMatrixView in, const float* bias, const Rotation& rotation, float scale,
+                             BasicMatrixView<T> out) {
+  const V factor = hn::Set(kFloats, scale);
+  for (int64_t r = 0; r < in.rows; ++r) {
+    float* row = in.Row(r);
+    if (rotation.num_pairs > 0) {
+      for (int64_t col = 0; col < in.cols; col += kStep) {
+        hn::StoreU(hn::Add(hn::LoadU(kFloats, row + col), hn::LoadU(kFloats, bias + col)), kFloats,
+                   row + col);
+      }
+      RotateRow(rotation, rotation.cos + r * rotation.num_pairs, rotation.sin + r * rotation.num_pairs, row);
+      for (int64_t col = 0; col < in.cols; col += kStep) {
+        StoreAs(hn::Mul(hn::LoadU(kFloats, row + col), factor), out.Row(r) + col);
+      }
+    } else {
+      for (int64_t col = 0; col < in.cols; col += kStep) {
+        const V sum = hn::Add(hn::LoadU(kFloats, row + col), hn::LoadU(kFloats, bias + col));
+        StoreAs(hn::Mul(sum, factor), out.Row(r) + col);
+      }
+    }
+  }
+}
+
+void FinishRowsF32(MutableMatrixView in, const float* bias, const Rotation& rotation, float scale,
+                   BasicMatrixView<float> out) {
+  FinishRowsAs(in, bias, rotation, scale, out);
+}
+
+void FinishRowsBf16(MutableMatrixView in, const float* bias, const Rotation& rotation, float scale,
+                    BasicMatrixView<Bf16> out) {
+  FinishRowsAs(in, bias, rotation, scale, out);
+}
+
+// Four rows of four words, transposed: 128-bit registers exist everywhere and need no lane crossing.
+using Quad = hn::CappedTag<float, 4>;
+constexpr Quad kQuad;
+
+HWY_INLINE void Transpose4x4(const hn::Vec<Quad> (&rows)[4], float* out, int64_t stride) {
+  const auto low = [&](auto a, auto b) HWY_ATTR { return hn::InterleaveLower(kQuad, a, b); };
+  const auto high = [&](auto a, auto b) HWY_ATTR { return hn::InterleaveUpper(kQuad, a, b); };
+  // Interleaving rows 0, 2 and 1, 3 and then those two gives columns in order.
+  const auto low02 = low(rows[0], rows[2]), high02 = high(rows[0], rows[2]);
+  const auto low13 = low(rows[1], rows[3]), high13 = high(rows[1], rows[3]);
+  hn::StoreU(low(low02, low13), kQuad, out);
+  hn::StoreU(high(low02, low13), kQuad, out + stride);
+  hn::StoreU(low(high02, high13), kQuad, out + 2 * stride);
+  hn::StoreU(high(high02, high13), kQuad, out + 3 * stride);
+}
+
+void TransposeWordRows(const float* in, int64_t rows, int64_t words, int64_t row_stride, float* panel,
+                       int64_t panel_cols) {
+  for (int64_t row = 0; row < panel_cols; row += 4) {
+    for (int64_t word = 0; word < words; word += 4) {
+      hn::Vec<Quad> quads[4];
+      for (int64_t i = 0; i < 4; ++i) {
+        quads[i] = row + i < rows ? hn::LoadU(kQuad, in + (row + i) * row_stride + word) : hn::Zero(kQuad);
+      }
+      Transpose4x4(quads, panel + word * panel_cols + row, panel_cols);
+    }
+  }
+}
+
+void InterleavePairRows(const Bf16* in, int64_t rows, int64_t cols, Bf16* out) {
+  const hn::CappedTag<uint16_t, 8> halves;  // 128 bits: interleaving stays inside
+  const auto* from = reinterpret_cast<const uint16_t*>(in);
+  auto* to = reinterpret_cast<uint16_t*>(out);
+  for (int64_t row = 0; row < rows; row += 2) {
+    for (int64_t col = 0; col < cols; col += 8) {
+      const auto even = hn::LoadU(halves, from + row * cols + col);
+      const auto odd = hn::LoadU(halves, from + (row + 1) * cols + col);
+      hn::StoreU(hn::InterleaveLower(halves, even, odd), halves, to + row * cols + 2 * col);
+      hn::StoreU(hn::InterleaveUpper(halves, even, odd), halves, to + row * cols + 2 * col + 8);
+    }
+  }
+}
+
+void ConvertRows(MatrixView in, Bf16* out, int64_t out_stride) {
+  for (int64_t r = 0; r < in.rows; ++r) {
+    const float* row = in.Row(r);
+    Bf16* to = out + r * out_stride;
+    int64_t col = 0;
+    for (; col + kStep <= in.cols; col += kStep) StoreAs(hn::LoadU(kFloats, row + col), to + col);
+    for (; col < in.cols; ++col) to[col] = ToBf16(row[col]);
+    std::fill(to + col, to + out_stride, Bf16{});
+  }
+}
+
+void QuantizeEachRow(MatrixView in, uint8_t* out, int64_t out_stride, float* scale, float* zero) {
+  constexpr float kLevels = 255.0f;
+  const hn::Rebind<uint8_t, Floats> bytes;
+  for (int64_t r = 0; r < in.rows; ++r) {
+    const float* row = in.Row(r);
+    V low = hn::Zero(kFloats), high = hn::Zero(kFloats), poison = hn::Zero(kFloats);
+    int64_t col = 0;
+    for (; col + kStep <= in.cols; col += kStep) {
+      const V x = hn::LoadU(kFloats, row + col);
+      low = hn::Min(low, x);
+      high = hn::Max(high, x);
+      poison = hn::MulAdd(x, hn::Zero(kFloats), poison);  // NaN as soon as some x is not finite
+    }
+    float min = hn::ReduceMin(kFloats, low), max = hn::ReduceMax(kFloats, high);
+    float sick = hn::ReduceSum(kFloats, poison);
+    for (; col < in.cols; ++col) {
+      min = std::min(min, row[col]);
+      max = std::max(max, row[col]);
+      sick += row[col] * 0.0f;
+    }
+    uint8_t* to = out + r * out_stride;
+    std::fill(to + in.cols, to + out_stride, uint8_t{0});
+    if (sick != sick) {
+      std::fill(to, to + in.cols, uint8_t{0});
+      scale[r] = std::numeric_limits<float>::quiet_NaN();
+      zero[r] = 0.0f;
+      continue;
+    }
+    // Halves first: the range itself may overflow.
+    const float step = std::max((max * 0.5f - min * 0.5f) / (kLevels * 0.5f), 1e-30f);
+    const float offset = std::nearbyint(-min / step);
+    scale[r] = step;
+    zero[r] = offset;
+    const V inverse = hn::Set(kFloats, 1.0f / step), shift = hn::Set(kFloats, offset);
+    for (col = 0; col + kStep <= in.cols; col += kStep) {
+      const V q = hn::Add(hn::Mul(hn::LoadU(kFloats, row + col), inverse), shift);
+      hn::StoreU(hn::DemoteTo(bytes, hn::NearestInt(q)), bytes, to + col);
+    }
+    for (; col < in.cols; ++col) {
+      to[col] =
+          static_cast<uint8_t>(std::clamp(std::nearbyint(row[col] * (1.0f / step) + offset), 0.0f, kLevels));
+    }
+  }
+}
+
+void DequantizeRows(const int32_t* in, int64_t in_stride, const float* row_scale, const float* row_zero,
+                    const float* col_scale, const float* col_sum, MutableMatrixView out) {
+  const hn::RebindToSigned<Floats> integers;
+  for (int64_t r = 0; r < out.rows; ++r) {
+    const int32_t* from = in + r * in_stride;
+    float* to = out.Row(r);
+    const V scale = hn::Set(kFloats, row_scale[r]), zero = hn::Set(kFloats, row_zero[r]);
+    int64_t col = 0;
+    for (; col + kStep <= out.cols; col += kStep) {
+      const V sum = hn::ConvertTo(kFloats, hn::LoadU(integers, from + col));
+      const V shifted = hn::NegMulAdd(zero, hn::LoadU(kFloats, col_sum + col), sum);
+      hn::StoreU(hn::Mul(hn::Mul(shifted, hn::LoadU(kFloats, col_scale + col)), scale), kFloats, to + col);
+    }
+    for (; col < out.cols; ++col) {
+      const float shifted = std::fma(-row_zero[r], col_sum[col], static_cast<float>(from[col]));
+      to[col] = shifted * col_scale[col] * row_scale[r];
+    }
+  }
+}
+
+void AddBiasToRows(const float* bias, MutableMatrixView rows) {
+  for (int64_t r = 0; r < rows.rows; ++r) {
+    float* row = rows.Row(r);
+    int64_t col = 0;
+    for (; col + kStep <= rows.cols; col += kStep) {
+      hn::StoreU(hn::Add(hn::LoadU(kFloats, row + col), hn::LoadU(kFloats, bias + col)), kFloats, row + col);
+    }
+    for (; col < rows.cols; ++col) row[col] += bias[col];
+  }
+}
+
+}  // namespace headlight::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace headlight {
+
+HWY_EXPORT(FinishRowsF32);
+HWY_EXPORT(FinishRowsBf16);
+HWY_EXPORT(TransposeWordRows);
+HWY_EXPORT(InterleavePairRows);
+HWY_EXPORT(ConvertRows);
+HWY_EXPORT(QuantizeEachRow);
+HWY_EXPORT(DequantizeRows);
+HWY_EXPORT(AddBiasToRows);
+
+void FinishRows(MutableMatrixView in, const float* bias, const Rotation& rotation, float scale,
+                BasicMatrixView<float> out) {
+  HWY_DYNAMIC_DISPATCH(FinishRowsF32)(in, bias, rotation, scale, out);
+}
+
+void FinishRows(MutableMatrixView in, const float* bias, const Rotation& rotation, float scale,
+                BasicMatrixView<Bf16> out) {
+  HWY_DYNAMIC_DISPATCH(FinishRowsBf16)(in, bias, rotation, scale, out);
+}
+
+void TransposeWords(const void* in, int64_t rows, int64_t words, int64_t row_stride, void* panel,
+                    int64_t panel_cols) {
+  HWY_DYNAMIC_DISPATCH(TransposeWordRows)
+  (static_cast<const float*>(in), rows, words, row_stride, static_cast<float*>(panel), panel_cols);
+}
+
+void InterleavePairs(const Bf16* in, int64_t rows, int64_t cols, Bf16* out) {
+  HWY_DYNAMIC_DISPATCH(InterleavePairRows)(in, rows, cols, out);
+}
+
+void ConvertRowsToBf16(MatrixView in, Bf16* out, int64_t out_stride) {
+  HWY_DYNAMIC_DISPATCH(ConvertRows)(in, out, out_stride);
+}
+
+void QuantizeRows(MatrixView in, uint8_t* out, int64_t out_stride, float* scale, float* zero) {
+  HWY_DYNAMIC_DISPATCH(QuantizeEachRow)(in, out, out_stride, scale, zero);
+}
+
+void Dequantize(const int32_t* in, int64_t in_stride, const float* row_scale, const float* row_zero,
+                const float* col_scale, const float* col_sum, MutableMatrixView out) {
+  HWY_DYNAMIC_DISPATCH(DequantizeRows)(in, in_stride, row_scale, row_zero, col_scale, col_sum, out);
+}
+
+void AddBias(const float* bias, MutableMatrixView rows) { HWY_DYNAMIC_DISPATCH(AddBiasToRows)(bias, rows); }
+
+}  // namespace headlight
+#endif  // HWY_ONCE
