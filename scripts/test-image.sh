@@ -5,6 +5,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 unset "${!HEADLIGHT_@}"  # the client reads options from variables of this name
+export COMPOSE_HTTP_TIMEOUT=${COMPOSE_HTTP_TIMEOUT:-300}  # copying images takes its time without overlay file systems
 
 readonly ALLOW_SKIP=${1:-} IMAGE=headlight:test NAME=headlight-test-$$
 say() { echo "test-image: $*"; }

@@ -87,6 +87,54 @@ void FinishRowsBf16(MutableMatrixView in, const float* bias, const Rotation& rot
   FinishRowsAs(in, bias, rotation, scale, out);
 }
 
+#if HWY_TARGET <= HWY_AVX3
+// Sixteen rows of sixteen words, zeros for the rows from `rows` on.
+HWY_INLINE void Transpose16x16(const float* in, int64_t rows, int64_t row_stride, float* out,
+                               int64_t stride) {
+  __m512i r[16], t[16];
+#pragma GCC unroll 16
+  for (int64_t i = 0; i < 16; ++i) {
+    r[i] = i < rows ? _mm512_loadu_si512(in + i * row_stride) : _mm512_setzero_si512();
+  }
+  // Pairs of words, then of pairs, inside each quarter; then the quarters themselves.
+#pragma GCC unroll 8
+  for (int64_t i = 0; i < 16; i += 2) {
+    t[i] = _mm512_unpacklo_epi32(r[i], r[i + 1]);
+    t[i + 1] = _mm512_unpackhi_epi32(r[i], r[i + 1]);
+  }
+#pragma GCC unroll 4
+  for (int64_t i = 0; i < 16; i += 4) {
+    r[i] = _mm512_unpacklo_epi64(t[i], t[i + 2]);
+    r[i + 1] = _mm512_unpackhi_epi64(t[i], t[i + 2]);
+    r[i + 2] = _mm512_unpacklo_epi64(t[i + 1], t[i + 3]);
+    r[i + 3] = _mm512_unpackhi_epi64(t[i + 1], t[i + 3]);
+  }
+#pragma GCC unroll 4
+  for (int64_t i = 0; i < 4; ++i) {
+    t[i] = _mm512_shuffle_i32x4(r[i], r[i + 4], 0x88);
+    t[i + 4] = _mm512_shuffle_i32x4(r[i], r[i + 4], 0xdd);
+    t[i + 8] = _mm512_shuffle_i32x4(r[i + 8], r[i + 12], 0x88);
+    t[i + 12] = _mm512_shuffle_i32x4(r[i + 8], r[i + 12], 0xdd);
+  }
+#pragma GCC unroll 8
+  for (int64_t i = 0; i < 8; ++i) {
+    _mm512_storeu_si512(out + i * stride, _mm512_shuffle_i32x4(t[i], t[i + 8], 0x88));
+    _mm512_storeu_si512(out + (i + 8) * stride, _mm512_shuffle_i32x4(t[i], t[i + 8], 0xdd));
+  }
+}
+
+void TransposeWordRows(const float* in, int64_t rows, int64_t words, int64_t row_stride, float* panel,
+                       int64_t panel_cols) {
+  for (int64_t row = 0; row < panel_cols; row += 16) {
+    for (int64_t word = 0; word < words; word += 16) {
+      Transpose16x16(in + row * row_stride + word, rows - row, row_stride, panel + word * panel_cols + row,
+                     panel_cols);
+    }
+  }
+}
+
+#else
+
 // Four rows of four words, transposed: 128-bit registers exist everywhere and need no lane crossing.
 using Quad = hn::CappedTag<float, 4>;
 constexpr Quad kQuad;
@@ -115,6 +163,8 @@ void TransposeWordRows(const float* in, int64_t rows, int64_t words, int64_t row
     }
   }
 }
+
+#endif
 
 void InterleavePairRows(const Bf16* in, int64_t rows, int64_t cols, Bf16* out) {
   const hn::CappedTag<uint16_t, 8> halves;  // 128 bits: interleaving stays inside

@@ -10,6 +10,7 @@
 namespace headlight {
 namespace {
 
+constexpr int64_t kLineBytes = 64;
 constexpr float kLargestOperand = 127.0f;
 
 int8_t Quantize(float value, float scale) {
@@ -19,9 +20,25 @@ int8_t Quantize(float value, float scale) {
 
 }  // namespace
 
-PanelMatrix::PanelMatrix(Precision precision, MatrixView matrix, int64_t cols)
-    : precision_(precision), depth_(OperandCols(precision, matrix.rows)), cols_(cols) {
-  if (!data_.Reserve(depth_ * cols_ * OperandBytes(precision))) throw std::bad_alloc();
+PanelStorage::PanelStorage(int64_t size_bytes) : block_(Buffer::Allocate(size_bytes)) {
+  if (!block_.ok()) throw std::bad_alloc();
+}
+
+std::byte* PanelStorage::Take(int64_t size_bytes) {
+  std::byte* const taken = block_.bytes() + taken_bytes_;
+  taken_bytes_ += RoundUp(size_bytes, kLineBytes);
+  return taken;
+}
+
+int64_t PanelMatrix::StorageBytes(Precision precision, int64_t rows, int64_t cols) {
+  return RoundUp(OperandCols(precision, rows) * cols * OperandBytes(precision), kLineBytes);
+}
+
+PanelMatrix::PanelMatrix(Precision precision, MatrixView matrix, int64_t cols, PanelStorage& storage)
+    : precision_(precision),
+      depth_(OperandCols(precision, matrix.rows)),
+      cols_(cols),
+      panels_(storage.Take(StorageBytes(precision, matrix.rows, cols))) {
   if (precision_ == Precision::kInt8) ChooseScales(matrix);
   for (int64_t panel = 0; panel < num_panels(); ++panel) PackPanel(matrix, panel);
 }
@@ -47,7 +64,7 @@ void PanelMatrix::PackPanel(MatrixView matrix, int64_t panel) {
   const int64_t first_col = panel * kPanelCols;
   const int64_t width = PanelWidth(panel);
   const int64_t interleaved = InterleavedRows(precision_);
-  std::byte* out = data_.bytes() + first_col * depth_ * OperandBytes(precision_);
+  std::byte* out = panels_ + first_col * depth_ * OperandBytes(precision_);
   for (int64_t row = 0; row < depth_; ++row) {
     for (int64_t col = 0; col < width; ++col) {
       const bool inside = row < matrix.rows && first_col + col < matrix.cols;

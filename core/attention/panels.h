@@ -20,6 +20,20 @@ namespace headlight {
 // Columns of a panel: four AVX-512 registers of f32, the widest tile whose products stay in registers.
 constexpr int64_t kPanelCols = 64;
 
+// One block of memory for all panels of a layer: large blocks get huge pages.
+class PanelStorage {
+ public:
+  // Throws std::bad_alloc.
+  explicit PanelStorage(int64_t size_bytes);
+
+  // The next `size_bytes` of the block, rounded up to cache lines.
+  std::byte* Take(int64_t size_bytes);
+
+ private:
+  Buffer block_;
+  int64_t taken_bytes_ = 0;
+};
+
 // A matrix [rows, cols] as panels of kPanelCols columns, the last one narrower. Panel p is [depth,
 // PanelWidth(p)] in the layout that Gemm wants of B, contiguous; depth is `rows` with zeros added as
 // OperandCols says. For kInt8 each column is quantised with a scale of its own: weight = col_scale * operand,
@@ -27,13 +41,16 @@ constexpr int64_t kPanelCols = 64;
 class PanelMatrix {
  public:
   // Converts `matrix` and adds zero columns up to `cols`. Throws std::bad_alloc.
-  PanelMatrix(Precision precision, MatrixView matrix, int64_t cols);
+  PanelMatrix(Precision precision, MatrixView matrix, int64_t cols, PanelStorage& storage);
+
+  // What the panels of a matrix take of a PanelStorage.
+  static int64_t StorageBytes(Precision precision, int64_t rows, int64_t cols);
 
   Precision precision() const { return precision_; }
   int64_t num_panels() const { return (cols_ + kPanelCols - 1) / kPanelCols; }
   int64_t PanelWidth(int64_t panel) const { return std::min(kPanelCols, cols_ - panel * kPanelCols); }
   const std::byte* Panel(int64_t panel) const {
-    return data_.bytes() + panel * kPanelCols * depth_ * OperandBytes(precision_);
+    return panels_ + panel * kPanelCols * depth_ * OperandBytes(precision_);
   }
   // kInt8 only, one for each column: the scale, and the sum of the column's operands.
   const float* col_scale() const { return col_scale_.floats(); }
@@ -46,7 +63,7 @@ class PanelMatrix {
   Precision precision_;
   int64_t depth_;
   int64_t cols_;
-  Buffer data_;
+  std::byte* panels_;  // in the storage
   Buffer col_scale_;
   Buffer col_sum_;
 };

@@ -20,6 +20,7 @@ namespace headlight::HWY_NAMESPACE {
 
 constexpr Floats kFloats;
 constexpr int64_t kStep = hn::MaxLanes(kFloats);
+constexpr int64_t kAhead = 4;  // rows
 constexpr float kMinusInfinity = -std::numeric_limits<float>::infinity();
 
 HWY_INLINE void StoreAs(V value, float* out) { hn::StoreU(value, kFloats, out); }
@@ -179,6 +180,11 @@ HWY_INLINE void NormaliseAs(const SoftmaxState& state, BasicMatrixView<T> out) {
     const V f = hn::Set(kFloats, factor);
     const float* acc = state.acc.Row(row);
     T* to = out.Row(row);
+    // Rows of `out` lie too far apart for the hardware to fetch the next ones by itself.
+    if (row + kAhead < out.rows) {
+      for (int64_t col = 0; col < out.cols; col += kGranule<T>)
+        __builtin_prefetch(out.Row(row + kAhead) + col, 1);
+    }
     int64_t col = 0;
     for (; col + kStep <= out.cols; col += kStep)
       StoreAs(hn::Mul(hn::LoadU(kFloats, acc + col), f), to + col);

@@ -59,12 +59,13 @@ T* As(const Buffer& buffer) {
 }
 
 std::vector<PanelMatrix> PackHeads(Precision precision, const std::vector<float>& matrix, int64_t rows,
-                                   int64_t num_heads, int64_t head_dim, int64_t padded_head_dim) {
+                                   int64_t num_heads, int64_t head_dim, int64_t padded_head_dim,
+                                   PanelStorage& storage) {
   std::vector<PanelMatrix> heads;
   heads.reserve(num_heads);
   for (int64_t head = 0; head < num_heads; ++head) {
     const MatrixView columns = {matrix.data() + head * head_dim, rows, head_dim, num_heads * head_dim};
-    heads.emplace_back(precision, columns, padded_head_dim);
+    heads.emplace_back(precision, columns, padded_head_dim, storage);
   }
   return heads;
 }
@@ -78,6 +79,16 @@ std::vector<float> PadHeads(const std::vector<float>& rows, int64_t num_heads, i
     std::copy_n(rows.data() + head * head_dim, head_dim, out.data() + head * padded_head_dim);
   }
   return out;
+}
+
+// Of all panels of a layer.
+int64_t WeightBytes(const AttentionConfig& config, int64_t padded_head_dim) {
+  const auto bytes = [&](int64_t rows, int64_t cols) {
+    return PanelMatrix::StorageBytes(config.precision, rows, cols);
+  };
+  return config.num_heads * bytes(config.embed_dim, padded_head_dim) +
+         config.num_kv_heads * (bytes(config.kdim, padded_head_dim) + bytes(config.vdim, padded_head_dim)) +
+         bytes(config.q_width(), config.embed_dim);
 }
 
 bool IsCancelled(const SequenceOptions& sequence) {
@@ -116,14 +127,15 @@ TiledKernel<T>::TiledKernel(const TiledKernelKind& kind, const AttentionConfig& 
     : kind_(kind),
       config_(config),
       padded_head_dim_(RoundUp(config.head_dim, kGranule<T>)),
+      storage_(WeightBytes(config, padded_head_dim_)),
       wq_(PackHeads(config.precision, weights.wq, config.embed_dim, config.num_heads, config.head_dim,
-                    padded_head_dim_)),
+                    padded_head_dim_, storage_)),
       wk_(PackHeads(config.precision, weights.wk, config.kdim, config.num_kv_heads, config.head_dim,
-                    padded_head_dim_)),
+                    padded_head_dim_, storage_)),
       wv_(PackHeads(config.precision, weights.wv, config.vdim, config.num_kv_heads, config.head_dim,
-                    padded_head_dim_)),
+                    padded_head_dim_, storage_)),
       wo_(config.precision, {weights.wo.data(), config.q_width(), config.embed_dim, config.embed_dim},
-          config.embed_dim),
+          config.embed_dim, storage_),
       bq_(PadHeads(weights.bq, config.num_heads, config.head_dim, padded_head_dim_)),
       bk_(PadHeads(weights.bk, config.num_kv_heads, config.head_dim, padded_head_dim_)),
       bv_(PadHeads(weights.bv, config.num_kv_heads, config.head_dim, padded_head_dim_)),

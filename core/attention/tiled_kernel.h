@@ -89,6 +89,7 @@ class TiledKernel final : public AttentionKernel {
   const int64_t padded_head_dim_;
   float query_scale_ = 1.0f;
 
+  PanelStorage storage_;         // of the panels
   std::vector<PanelMatrix> wq_;  // one for each head, [embed_dim, padded head_dim]
   std::vector<PanelMatrix> wk_;  // one for each kv head
   std::vector<PanelMatrix> wv_;

@@ -16,8 +16,15 @@ namespace headlight {
 void ScaleTo(const float* in, int64_t n, float factor, float* out);
 void ScaleTo(const Bf16* in, int64_t n, float factor, float* out);
 
+// The same past the caches, for results that nobody reads soon. Other threads see them after FinishStreams on
+// this one.
+void StreamTo(const float* in, int64_t n, float factor, float* out);
+void StreamTo(const Bf16* in, int64_t n, float factor, float* out);
+void FinishStreams();
+
 // out += in * factor, over n elements.
 void ScaleAndAdd(const float* in, int64_t n, float factor, float* out);
+void ScaleAndAdd(const Bf16* in, int64_t n, float factor, float* out);
 
 // The k largest weights above 0 of a row of n, best first, equal ones in the order of their keys; the rest is
 // weight 0, key -1.

@@ -13,6 +13,9 @@ WeightsWriter<T>::WeightsWriter(const WeightsSink& sink, const WeightsHead& head
   if (sink.mode == WeightsSink::Mode::kNone) return;
   place_ = sink.HeadPlace(head.head);
   if (place_ < 0) return;
+  first_reported_head_ = sink.heads.empty()
+                             ? head.head == 0
+                             : head.head == *std::min_element(sink.heads.begin(), sink.heads.end());
   first_row_ = std::clamp<int64_t>(sink.QueryBegin(head.q_len) - block.first_query, 0, block.rows);
   end_row_ = std::clamp<int64_t>(sink.QueryEnd(head.q_len) - block.first_query, 0, block.rows);
 }
@@ -31,9 +34,9 @@ void WeightsWriter<T>::AddTile(int64_t keys, const SoftmaxState& state) {
 }
 
 template <typename T>
-void WeightsWriter<T>::AssembleRow(int64_t row, const SoftmaxState& state, const T* tiles,
-                                   int64_t tile_stride, float* out) const {
-  std::fill(out, out + first_key_, 0.0f);
+template <typename Use>
+void WeightsWriter<T>::ForEachTile(int64_t row, const SoftmaxState& state, const T* tiles,
+                                   int64_t tile_stride, const Use& use) const {
   const float sum = RowSum(state, row);
   for (int64_t tile = 0; tile < num_tiles_; ++tile) {
     const int64_t key = first_key_ + tile * kKeyTile;
@@ -42,33 +45,56 @@ void WeightsWriter<T>::AssembleRow(int64_t row, const SoftmaxState& state, const
     const bool empty = sum == 0.0f || reference == -INFINITY;
     const float rescaling =
         reference == state.reference[row] ? 1.0f : std::exp2(reference - state.reference[row]);
-    const float factor = empty ? 0.0f : rescaling / sum;
-    ScaleTo(tiles + tile * tile_stride, std::min(kKeyTile, end_key_ - key), factor, out + key);
+    use(tiles + tile * tile_stride, std::min(kKeyTile, end_key_ - key), empty ? 0.0f : rescaling / sum, key);
   }
-  std::fill(out + end_key_, out + head_.num_keys, 0.0f);
 }
 
 template <typename T>
-void WeightsWriter<T>::UseRow(int64_t query, int64_t sink_query, const float* weights) {
+void WeightsWriter<T>::WriteRow(int64_t row, const SoftmaxState& state, const T* tiles,
+                                int64_t tile_stride) const {
+  const int64_t query = block_.first_query + row;
+  const int64_t sink_query = query - sink_.QueryBegin(head_.q_len);
   const int64_t place = place_ * sink_.head_stride + sink_query * sink_.query_stride;
+  const auto fill_unseen = [&](float* out) {
+    std::fill(out, out + first_key_, 0.0f);
+    std::fill(out + end_key_, out + head_.num_keys, 0.0f);
+  };
   switch (sink_.mode) {
     case WeightsSink::Mode::kNone:
-    case WeightsSink::Mode::kFull:  // assembled in place
       return;
+    case WeightsSink::Mode::kFull: {
+      float* const out = sink_.data + place;
+      fill_unseen(out);
+      return ForEachTile(
+          row, state, tiles, tile_stride,
+          [&](const T* e, int64_t keys, float factor, int64_t key) { StreamTo(e, keys, factor, out + key); });
+    }
     case WeightsSink::Mode::kMean: {
-      float* mean = sink_.data + sink_query * sink_.query_stride;
-      const bool first_head = sink_.heads.empty()
-                                  ? head_.head == 0
-                                  : head_.head == *std::min_element(sink_.heads.begin(), sink_.heads.end());
-      if (first_head) std::fill(mean, mean + head_.num_keys, 0.0f);
-      const auto num_heads = static_cast<float>(sink_.NumHeads(head_.num_heads));
-      return ScaleAndAdd(weights, head_.num_keys, 1.0f / num_heads, mean);
+      float* const out = sink_.data + sink_query * sink_.query_stride;
+      const float share = 1.0f / static_cast<float>(sink_.NumHeads(head_.num_heads));
+      if (first_reported_head_) fill_unseen(out);
+      return ForEachTile(row, state, tiles, tile_stride,
+                         [&](const T* e, int64_t keys, float factor, int64_t key) {
+                           if (first_reported_head_) {
+                             ScaleTo(e, keys, factor * share, out + key);
+                           } else {
+                             ScaleAndAdd(e, keys, factor * share, out + key);
+                           }
+                         });
     }
     case WeightsSink::Mode::kTopK:
-      return SelectTopK(weights, head_.num_keys, sink_.top_k, sink_.data + place, sink_.keys + place);
     case WeightsSink::Mode::kSummary:
-      return AddToSummary(weights, head_.num_keys, head_.kv_len, query + head_.kv_len - head_.q_len,
-                          *summary_, sink_.received_mass + place_ * sink_.received_stride);
+      break;
+  }
+  fill_unseen(scratch_.row);
+  ForEachTile(row, state, tiles, tile_stride, [&](const T* e, int64_t keys, float factor, int64_t key) {
+    ScaleTo(e, keys, factor, scratch_.row + key);
+  });
+  if (sink_.mode == WeightsSink::Mode::kTopK) {
+    SelectTopK(scratch_.row, head_.num_keys, sink_.top_k, sink_.data + place, sink_.keys + place);
+  } else {
+    AddToSummary(scratch_.row, head_.num_keys, head_.kv_len, query + head_.kv_len - head_.q_len, *summary_,
+                 sink_.received_mass + place_ * sink_.received_stride);
   }
 }
 
@@ -76,14 +102,9 @@ template <typename T>
 void WeightsWriter<T>::Finish(const SoftmaxState& state, const T* tiles, int64_t tile_stride,
                               int64_t row_stride) {
   for (int64_t row = first_row_; row < end_row_; ++row) {
-    const int64_t query = block_.first_query + row;
-    const int64_t sink_query = query - sink_.QueryBegin(head_.q_len);
-    float* weights = sink_.mode == WeightsSink::Mode::kFull
-                         ? sink_.data + place_ * sink_.head_stride + sink_query * sink_.query_stride
-                         : scratch_.row;
-    AssembleRow(row, state, tiles + row * row_stride, tile_stride, weights);
-    UseRow(query, sink_query, weights);
+    WriteRow(row, state, tiles + row * row_stride, tile_stride);
   }
+  if (sink_.mode == WeightsSink::Mode::kFull) FinishStreams();
 }
 
 template class WeightsWriter<float>;

@@ -52,18 +52,20 @@ class WeightsWriter {
   void Finish(const SoftmaxState& state, const T* tiles, int64_t tile_stride, int64_t row_stride);
 
  private:
-  // Writes the weights of one row, all num_keys of them.
-  void AssembleRow(int64_t row, const SoftmaxState& state, const T* tiles, int64_t tile_stride,
-                   float* out) const;
-  void UseRow(int64_t query, int64_t sink_query, const float* weights);
+  // Calls use(exponentials, keys, factor, first key) for each tile of a row; weight = exponential * factor.
+  template <typename Use>
+  void ForEachTile(int64_t row, const SoftmaxState& state, const T* tiles, int64_t tile_stride,
+                   const Use& use) const;
+  void WriteRow(int64_t row, const SoftmaxState& state, const T* tiles, int64_t tile_stride) const;
 
   const WeightsSink& sink_;
   const WeightsHead head_;
   const QueryBlock& block_;
   const WeightsScratch scratch_;
   SummarySums* const summary_;
-  int64_t place_ = -1;     // of the head among the reported ones; -1 if it is not
-  int64_t first_row_ = 0;  // rows of the block that are asked for
+  bool first_reported_head_ = false;  // of those that are computed in order
+  int64_t place_ = -1;                // of the head among the reported ones; -1 if it is not
+  int64_t first_row_ = 0;             // rows of the block that are asked for
   int64_t end_row_ = 0;
   int64_t num_tiles_ = 0;
   int64_t first_key_ = 0;  // of the first tile

@@ -1,13 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // How fast the attention layer is, in process, as a fraction of what the chip's own GEMM reaches in the same
-// run. Each layer run is followed by a GEMM run, so that both meet the same neighbours on a shared machine;
+// run. Each layer run is followed by GEMM runs, so that both meet the same neighbours on a shared machine;
 // medians are compared.
+#include <unistd.h>
+
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
+#include <cstdlib>
 #include <fstream>
 #include <iostream>
+#include <map>
 #include <memory>
 #include <random>
 
@@ -15,6 +19,7 @@
 #include "core/attention/multi_head_attention.h"
 #include "core/base/status_macros.h"
 #include "core/runtime/cpu_topology.h"
+#include "core/tensor/buffer.h"
 #include "nlohmann/json.hpp"
 #include "tests/bench/bench_shapes.h"
 #include "tests/bench/gemm_peak.h"
@@ -22,160 +27,242 @@
 namespace headlight::bench {
 namespace {
 
+constexpr int64_t kTopK = 8;
+
 struct BenchOptions {
   int threads = DetectCpuTopology().ComputeThreads();
   int repetitions = 21;
+  std::vector<std::string> precisions = {"f32"};
   std::string kernel;
   std::string shapes = HEADLIGHT_DEFAULT_SHAPES;
   std::string weights = "none";
   std::string json;
 };
 
-struct BenchRow {
-  double layer_s = 0;  // medians
-  double gemm_s = 0;
-  std::string kernel;
-};
+const std::map<std::string, Precision> kPrecisions = {
+    {"f32", Precision::kF32}, {"bf16", Precision::kBf16}, {"int8", Precision::kInt8}};
+const std::map<std::string, WeightsSink::Mode> kModes = {{"none", WeightsSink::Mode::kNone},
+                                                         {"full", WeightsSink::Mode::kFull},
+                                                         {"mean", WeightsSink::Mode::kMean},
+                                                         {"top-k", WeightsSink::Mode::kTopK},
+                                                         {"summary", WeightsSink::Mode::kSummary}};
 
 double Median(std::vector<double> values) {
   std::nth_element(values.begin(), values.begin() + values.size() / 2, values.end());
   return values[values.size() / 2];
 }
 
-std::vector<float> RandomInput(int64_t size) {
+Buffer RandomInput(int64_t size) {
   std::mt19937 twister(1);
-  std::vector<float> values(size);
-  for (float& value : values) value = static_cast<float>(twister() >> 8) * 0x1p-22f - 2.0f;  // [-2, 2)
+  Buffer values = Buffer::Allocate(size * int64_t{sizeof(float)});
+  for (int64_t i = 0; i < size; ++i) {
+    values.floats()[i] = static_cast<float>(twister() >> 8) * 0x1p-22f - 2.0f;  // [-2, 2)
+  }
   return values;
 }
 
 // A self-attention batch of the shape, with room for the attention weights that are asked for.
 struct BenchBatch {
   BenchBatch(const BenchShape& shape, WeightsSink::Mode mode)
-      : input(RandomInput(shape.tokens() * shape.config.embed_dim)), output(input.size()), cu_lens{0} {
-    const int64_t maps = mode == WeightsSink::Mode::kNone   ? 0
-                         : mode == WeightsSink::Mode::kMean ? 1
-                                                            : shape.config.num_heads;
-    for (int64_t length : shape.lengths) cu_lens.push_back(cu_lens.back() + length);
+      : input(RandomInput(shape.tokens() * shape.config.embed_dim)),
+        output(Buffer::Allocate(input.size_bytes())),
+        cu_lens{0} {
     for (int64_t length : shape.lengths) {
-      sinks.emplace_back(maps * length * length);
+      cu_lens.push_back(cu_lens.back() + length);
       SequenceOptions options;
       options.visibility.causal = shape.causal;
-      options.weights = {mode, sinks.back().data(), length * length, length};
+      options.weights = MakeSink(mode, shape.config.num_heads, length);
       sequences.push_back(options);
     }
-    const MatrixView view{input.data(), shape.tokens(), shape.config.embed_dim, shape.config.embed_dim};
+    const MatrixView view{input.floats(), shape.tokens(), shape.config.embed_dim, shape.config.embed_dim};
     batch = {
-        view, view, view, cu_lens, cu_lens, sequences, {output.data(), view.rows, view.cols, view.stride}};
+        view, view, view, cu_lens, cu_lens, sequences, {output.floats(), view.rows, view.cols, view.stride}};
   }
 
-  std::vector<float> input;
-  std::vector<float> output;
+  WeightsSink MakeSink(WeightsSink::Mode mode, int64_t num_heads, int64_t length) {
+    using Mode = WeightsSink::Mode;
+    if (mode == Mode::kNone) return {};
+    const int64_t cols = mode == Mode::kTopK      ? kTopK
+                         : mode == Mode::kSummary ? int64_t{kNumHeadStatistics}
+                                                  : length;
+    const int64_t rows = mode == Mode::kSummary ? 1 : length;
+    const int64_t maps = mode == Mode::kMean ? 1 : num_heads;
+    WeightsSink sink{.mode = mode, .head_stride = rows * cols, .query_stride = cols};
+    sink.data = floats.emplace_back(maps * rows * cols).data();
+    if (mode == Mode::kTopK) {
+      sink.top_k = kTopK;
+      sink.keys = keys.emplace_back(maps * rows * cols).data();
+    }
+    if (mode == Mode::kSummary) {
+      sink.received_mass = floats.emplace_back(num_heads * length).data();
+      sink.received_stride = length;
+    }
+    return sink;
+  }
+
+  Buffer input;
+  Buffer output;
   std::vector<int64_t> cu_lens;
-  std::vector<std::vector<float>> sinks;
+  std::vector<std::vector<float>> floats;  // of the sinks
+  std::vector<std::vector<int32_t>> keys;
   std::vector<SequenceOptions> sequences;
   AttentionBatch batch;
 };
 
-absl::StatusOr<BenchRow> RunShape(const BenchShape& shape, const BenchOptions& options, ComputeArena& arena,
-                                  GemmPeak& gemm) {
+// What is measured once for all rows, and the peaks that rows have seen.
+class Bench {
+ public:
+  explicit Bench(const BenchOptions& options) : options_(options), arena_(options.threads) {
+    for (const auto& [name, precision] : kPrecisions) {
+      try {
+        peaks_.emplace(name, std::make_unique<GemmPeak>(precision, options.threads));
+      } catch (const std::exception&) {  // a type that this CPU has no product for
+      }
+    }
+  }
+
+  absl::Status Run() {
+    HEADLIGHT_ASSIGN_OR_RETURN(const std::vector<BenchShape> shapes, ReadShapes(options_.shapes));
+    const double stream_gbps = MeasureStreamBandwidth(arena_) / 1e9;
+    std::printf("%-5s %-6s %-10s %5s %5s %5s %5s %-7s %-12s %9s %8s %8s %8s\n", "prec", "mask", "lengths",
+                "embed", "heads", "kv", "dim", "weights", "kernel", "ms", "GFLOP/s", "peak", "fraction");
+    for (const std::string& precision : options_.precisions) {
+      for (BenchShape shape : shapes) {
+        shape.config.precision = kPrecisions.at(precision);
+        HEADLIGHT_RETURN_IF_ERROR(RunShape(precision, shape));
+      }
+    }
+    nlohmann::json peaks = nlohmann::json::object();
+    for (const auto& [name, gflops] : seen_gflops_) peaks[name] = Median(gflops);
+    std::printf("%d threads, streaming stores %.1f GB/s\n", options_.threads, stream_gbps);
+    if (options_.json.empty()) return absl::OkStatus();
+    std::ofstream file(options_.json);
+    file << nlohmann::json{{"threads", options_.threads},          {"cpu", CpuName()},
+                           {"isa", MultiHeadAttention::IsaName()}, {"peak_gflops", peaks},
+                           {"stream_gbps", stream_gbps},           {"rows", rows_}}
+                .dump(2)
+         << "\n";
+    if (!file) return absl::InvalidArgumentError(absl::StrCat("--json: cannot write ", options_.json));
+    return absl::OkStatus();
+  }
+
+ private:
   using Clock = std::chrono::steady_clock;
-  HEADLIGHT_ASSIGN_OR_RETURN(
-      const MultiHeadAttention layer,
-      MultiHeadAttention::Create(shape.config, RandomWeights(shape.config, 1), options.kernel));
-  const auto mode = options.weights == "full"   ? WeightsSink::Mode::kFull
-                    : options.weights == "mean" ? WeightsSink::Mode::kMean
-                                                : WeightsSink::Mode::kNone;
-  BenchBatch data(shape, mode);
-  const std::unique_ptr<Workspace> workspace = layer.NewWorkspace(arena);
-  std::vector<double> layer_s, gemm_s;
-  constexpr int kWarmUp = 2;
-  for (int i = 0; i < options.repetitions + kWarmUp; ++i) {
-    const Clock::time_point start = Clock::now();
-    HEADLIGHT_RETURN_IF_ERROR(layer.Forward(data.batch, arena, *workspace));
-    const double seconds = std::chrono::duration<double>(Clock::now() - start).count();
-    const double peak_seconds = gemm.MeasureSeconds();
-    if (i < kWarmUp) continue;
-    layer_s.push_back(seconds);
-    gemm_s.push_back(peak_seconds);
-  }
-  return BenchRow{Median(layer_s), Median(gemm_s), layer.kernel_name()};
-}
 
-std::string CpuName() {
-  std::ifstream file("/proc/cpuinfo");
-  for (std::string line; std::getline(file, line);) {
-    if (line.rfind("model name", 0) == 0) return line.substr(line.find(':') + 2);
+  static std::string CpuName() {
+    std::ifstream file("/proc/cpuinfo");
+    for (std::string line; std::getline(file, line);) {
+      if (line.rfind("model name", 0) == 0) return line.substr(line.find(':') + 2);
+    }
+    return "unknown";
   }
-  return "unknown";
-}
 
-absl::Status RunBench(const BenchOptions& options) {
-  HEADLIGHT_ASSIGN_OR_RETURN(const std::vector<BenchShape> shapes, ReadShapes(options.shapes));
-  ComputeArena arena(options.threads);
-  GemmPeak gemm(options.threads);
-  nlohmann::json rows = nlohmann::json::array();
-  std::vector<double> peaks;
-  std::printf("%-5s %-6s %-10s %5s %5s %5s %5s %-6s %-7s %9s %8s %8s %8s\n", "prec", "mask", "lengths",
-              "embed", "heads", "kv", "dim", "weights", "kernel", "ms", "GFLOP/s", "peak", "fraction");
-  for (const BenchShape& shape : shapes) {
-    HEADLIGHT_ASSIGN_OR_RETURN(const BenchRow row, RunShape(shape, options, arena, gemm));
+  // The peaks that a row is compared with: of its projections, and of attention itself.
+  absl::StatusOr<std::map<std::string, std::vector<double>>> PeaksOf(const std::string& precision) const {
+    std::map<std::string, std::vector<double>> seconds = {{precision, {}}};
+    if (precision == "int8") seconds["bf16"];
+    for (const auto& [name, measured] : seconds) {
+      if (!peaks_.contains(name)) return absl::UnimplementedError("this CPU has no matmul in " + name);
+    }
+    return seconds;
+  }
+
+  absl::Status RunShape(const std::string& precision, const BenchShape& shape) {
+    HEADLIGHT_ASSIGN_OR_RETURN(
+        const MultiHeadAttention layer,
+        MultiHeadAttention::Create(shape.config, RandomWeights(shape.config, 1), options_.kernel));
+    HEADLIGHT_ASSIGN_OR_RETURN(auto peak_s, PeaksOf(precision));
+    BenchBatch data(shape, kModes.at(options_.weights));
+    const std::unique_ptr<Workspace> workspace = layer.NewWorkspace(arena_);
+    std::vector<double> layer_s;
+    constexpr int kWarmUp = 2;
+    for (int i = 0; i < options_.repetitions + kWarmUp; ++i) {
+      const Clock::time_point start = Clock::now();
+      HEADLIGHT_RETURN_IF_ERROR(layer.Forward(data.batch, arena_, *workspace));
+      const double seconds = std::chrono::duration<double>(Clock::now() - start).count();
+      for (auto& [name, measured] : peak_s) {
+        const double peak_seconds = peaks_.at(name)->MeasureSeconds();
+        if (i >= kWarmUp) measured.push_back(peak_seconds);
+      }
+      if (i >= kWarmUp) layer_s.push_back(seconds);
+    }
+    std::map<std::string, double> peak_flops;  // per second
+    for (const auto& [name, measured] : peak_s) {
+      peak_flops[name] = GemmPeak::kFlops / Median(measured);
+      seen_gflops_[name].push_back(peak_flops[name] / 1e9);
+    }
+    Report(precision, shape, layer, Median(layer_s), peak_flops);
+    return absl::OkStatus();
+  }
+
+  void Report(const std::string& precision, const BenchShape& shape, const MultiHeadAttention& layer,
+              double seconds, const std::map<std::string, double>& peak_flops) {
     const AttentionConfig& config = shape.config;
-    const double flops = shape.ProjectionFlops() + shape.AttentionFlops();
-    const double gflops = flops / row.layer_s / 1e9;
-    const double peak_gflops = GemmPeak::kFlops / row.gemm_s / 1e9;
-    peaks.push_back(peak_gflops);
-    std::printf("%-5s %-6s %-10s %5ld %5ld %5ld %5ld %-7s %-7s %9.3f %8.1f %8.1f %8.3f\n", "f32",
+    const std::string attention_precision = precision == "int8" ? "bf16" : precision;
+    const double ideal_s = shape.ProjectionFlops() / peak_flops.at(precision) +
+                           shape.AttentionFlops() / peak_flops.at(attention_precision);
+    const double gflops = (shape.ProjectionFlops() + shape.AttentionFlops()) / seconds / 1e9;
+    const double fraction = ideal_s / seconds;
+    std::printf("%-5s %-6s %-10s %5ld %5ld %5ld %5ld %-7s %-12s %9.3f %8.1f %8.1f %8.3f\n", precision.c_str(),
                 shape.causal ? "causal" : "none", shape.lengths_text.c_str(), config.embed_dim,
-                config.num_heads, config.num_kv_heads, config.head_dim, options.weights.c_str(),
-                row.kernel.c_str(), row.layer_s * 1e3, gflops, peak_gflops, gflops / peak_gflops);
+                config.num_heads, config.num_kv_heads, config.head_dim, options_.weights.c_str(),
+                layer.kernel_name().c_str(), seconds * 1e3, gflops, peak_flops.at(precision) / 1e9, fraction);
+    if (!layer.precision_note().empty()) std::printf("      %s\n", layer.precision_note().c_str());
     std::fflush(stdout);
-    rows.push_back({{"precision", "f32"},
-                    {"batch", shape.lengths.size()},
-                    {"seq_len", *std::max_element(shape.lengths.begin(), shape.lengths.end())},
-                    {"lengths", shape.lengths_text},
-                    {"embed_dim", config.embed_dim},
-                    {"num_heads", config.num_heads},
-                    {"num_kv_heads", config.num_kv_heads},
-                    {"head_dim", config.head_dim},
-                    {"causal", shape.causal},
-                    {"weights", options.weights},
-                    {"kernel", row.kernel},
-                    {"ms", row.layer_s * 1e3},
-                    {"gflops", gflops},
-                    {"fraction", gflops / peak_gflops}});
+    rows_.push_back({{"precision", precision},
+                     {"batch", shape.lengths.size()},
+                     {"seq_len", *std::max_element(shape.lengths.begin(), shape.lengths.end())},
+                     {"lengths", shape.lengths_text},
+                     {"embed_dim", config.embed_dim},
+                     {"num_heads", config.num_heads},
+                     {"num_kv_heads", config.num_kv_heads},
+                     {"head_dim", config.head_dim},
+                     {"causal", shape.causal},
+                     {"weights", options_.weights},
+                     {"kernel", layer.kernel_name()},
+                     {"ms", seconds * 1e3},
+                     {"gflops", gflops},
+                     {"fraction", fraction}});
   }
-  if (options.json.empty()) return absl::OkStatus();
-  std::ofstream file(options.json);
-  file << nlohmann::json{{"threads", options.threads},
-                         {"cpu", CpuName()},
-                         {"isa", MultiHeadAttention::IsaName()},
-                         {"peak_gflops", {{"f32", Median(peaks)}}},
-                         {"rows", rows}}
-              .dump(2)
-       << "\n";
-  if (!file) return absl::InvalidArgumentError(absl::StrCat("--json: cannot write ", options.json));
-  return absl::OkStatus();
+
+  const BenchOptions& options_;
+  ComputeArena arena_;
+  std::map<std::string, std::unique_ptr<GemmPeak>> peaks_;
+  std::map<std::string, std::vector<double>> seen_gflops_;
+  nlohmann::json rows_ = nlohmann::json::array();
+};
+
+// The GEMM's OpenMP threads spin for a while after each product, by default, and would take the layer's
+// cores. OpenMP reads its settings before main.
+void MakeOpenMpPassive(char** argv) {
+  if (std::getenv("OMP_WAIT_POLICY") != nullptr) return;
+  setenv("OMP_WAIT_POLICY", "passive", 1);
+  execv("/proc/self/exe", argv);
 }
 
 }  // namespace
 }  // namespace headlight::bench
 
 int main(int argc, char** argv) {
+  headlight::bench::MakeOpenMpPassive(argv);
   headlight::bench::BenchOptions options;
   CLI::App app("Speed of the attention layer as a fraction of the GEMM peak of the same run");
   app.add_option("--threads", options.threads, "Compute threads (default: what this process may use)");
   app.add_option("--repetitions", options.repetitions, "Measured runs of each shape; the median counts")
       ->capture_default_str()
       ->check(CLI::PositiveNumber);
+  app.add_option("--precision", options.precisions, "Precisions, separated by commas")
+      ->delimiter(',')
+      ->capture_default_str()
+      ->check(CLI::IsMember(headlight::bench::kPrecisions));
   app.add_option("--kernel", options.kernel, "Kernel to force (default: the fastest that accepts the layer)");
   app.add_option("--shapes", options.shapes, "File of shapes")->capture_default_str();
   app.add_option("--weights", options.weights, "Attention weights to ask for")
       ->capture_default_str()
-      ->check(CLI::IsMember({"none", "full", "mean"}));
+      ->check(CLI::IsMember(headlight::bench::kModes));
   app.add_option("--json", options.json, "Also write the results to this file");
   CLI11_PARSE(app, argc, argv);
-  const absl::Status status = headlight::bench::RunBench(options);
+  const absl::Status status = headlight::bench::Bench(options).Run();
   if (!status.ok()) std::cerr << "attention_bench: " << status.ToString() << "\n";
   return status.ok() ? 0 : 1;
 }

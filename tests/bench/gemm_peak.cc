@@ -1,15 +1,28 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tests/bench/gemm_peak.h"
 
+#include <immintrin.h>
 #include <omp.h>
 
 #include <algorithm>
 #include <chrono>
+#include <cstring>
+#include <limits>
 #include <unordered_map>
 
+#include "core/tensor/buffer.h"
 #include "oneapi/dnnl/dnnl.hpp"
 
 namespace headlight::bench {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double SecondsSince(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+}  // namespace
 
 struct GemmPeak::Impl {
   dnnl::engine engine{dnnl::engine::kind::cpu, 0};
@@ -18,17 +31,22 @@ struct GemmPeak::Impl {
   std::unordered_map<int, dnnl::memory> arguments;
 };
 
-GemmPeak::GemmPeak(int num_threads) : impl_(std::make_unique<Impl>()) {
+GemmPeak::GemmPeak(Precision precision, int num_threads) : impl_(std::make_unique<Impl>()) {
   using dnnl::memory;
+  using Type = memory::data_type;
   constexpr memory::dim kSize = 1024;
+  Type a = Type::f32, b = Type::f32, c = Type::f32;
+  if (precision == Precision::kBf16) a = b = Type::bf16;
+  if (precision == Precision::kInt8) a = Type::u8, b = Type::s8, c = Type::s32;
   omp_set_num_threads(num_threads);
-  const memory::desc plain({kSize, kSize}, memory::data_type::f32, memory::format_tag::ab);
-  const memory::desc packed({kSize, kSize}, memory::data_type::f32, memory::format_tag::any);
-  const dnnl::matmul::primitive_desc description(impl_->engine, plain, packed, plain);
+  const auto plain = [&](Type type) { return memory::desc({kSize, kSize}, type, memory::format_tag::ab); };
+  const memory::desc packed({kSize, kSize}, b, memory::format_tag::any);
+  const dnnl::matmul::primitive_desc description(impl_->engine, plain(a), packed, plain(c));
   impl_->matmul = dnnl::matmul(description);
   const auto make = [&](const memory::desc& desc) {
     memory data(desc, impl_->engine);
-    std::fill_n(static_cast<float*>(data.get_data_handle()), desc.get_size() / sizeof(float), 0.5f);
+    // 0x3c3c...: an ordinary number in each of the types.
+    std::memset(data.get_data_handle(), 0x3c, desc.get_size());
     return data;
   };
   impl_->arguments = {{DNNL_ARG_SRC, make(description.src_desc())},
@@ -39,14 +57,33 @@ GemmPeak::GemmPeak(int num_threads) : impl_(std::make_unique<Impl>()) {
 GemmPeak::~GemmPeak() = default;
 
 double GemmPeak::MeasureSeconds() {
-  using Clock = std::chrono::steady_clock;
   Clock::time_point start;
-  for (int i = 0; i < 2; ++i) {
+  for (int i = 0; i < 3; ++i) {
     start = Clock::now();
     impl_->matmul.execute(impl_->stream, impl_->arguments);
     impl_->stream.wait();
   }
-  return std::chrono::duration<double>(Clock::now() - start).count();
+  return SecondsSince(start);
+}
+
+double MeasureStreamBandwidth(ComputeArena& arena) {
+  constexpr int64_t kBytes = int64_t{256} << 20;
+  constexpr int64_t kPieceBytes = int64_t{1} << 20;
+  const Buffer block = Buffer::Allocate(kBytes);
+  if (!block.ok()) return 0.0;
+  double best_s = std::numeric_limits<double>::infinity();
+  for (int repetition = 0; repetition < 5; ++repetition) {
+    const Clock::time_point start = Clock::now();
+    arena.ForEach(kBytes / kPieceBytes, [&](int64_t piece, int) {
+      float* out = block.floats() + piece * kPieceBytes / int64_t{sizeof(float)};
+      for (int64_t i = 0; i < kPieceBytes / int64_t{sizeof(float)}; i += 4) {
+        _mm_stream_ps(out + i, _mm_set1_ps(1.0f));
+      }
+      _mm_sfence();
+    });
+    best_s = std::min(best_s, SecondsSince(start));
+  }
+  return kBytes / best_s;
 }
 
 }  // namespace headlight::bench

@@ -1,20 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The yardstick of every "fraction of peak": oneDNN's own matmul of two 1024 x 1024 matrices, warm, on as
-// many threads as what it is compared with, measured in the same run.
+// The yardsticks: oneDNN's own matmul of two 1024 x 1024 matrices, warm, and streaming stores, on as many
+// threads as what they are compared with, measured in the same run.
 #ifndef HEADLIGHT_TESTS_BENCH_GEMM_PEAK_H_
 #define HEADLIGHT_TESTS_BENCH_GEMM_PEAK_H_
 
 #include <memory>
 
+#include "core/attention/config.h"
+#include "core/runtime/compute_arena.h"
+
 namespace headlight::bench {
 
+// f32 x f32, bf16 x bf16 to f32, u8 x s8 to s32.
 class GemmPeak {
  public:
-  explicit GemmPeak(int num_threads);
+  GemmPeak(Precision precision, int num_threads);
   ~GemmPeak();
 
-  // Seconds of one product, the second of two in a row so that the matrices are in cache.
+  // Seconds of one product, the last of three in a row so that matrices and threads are warm.
   double MeasureSeconds();
 
   static constexpr double kFlops = 2.0 * 1024 * 1024 * 1024;
@@ -23,6 +27,9 @@ class GemmPeak {
   struct Impl;
   std::unique_ptr<Impl> impl_;
 };
+
+// Bytes per second that streaming stores reach into a block far larger than the caches.
+double MeasureStreamBandwidth(ComputeArena& arena);
 
 }  // namespace headlight::bench
 

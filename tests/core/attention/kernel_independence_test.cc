@@ -6,7 +6,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <limits>
 #include <memory>
 #include <numeric>
@@ -27,27 +26,42 @@ namespace {
 
 using testing::Describe;
 using testing::IsOk;
+using testing::kSinkModes;
 using testing::MakeRng;
 using testing::OneIn;
 using testing::RandomInputs;
 using testing::RandomLayer;
 using testing::RandomMask;
+using testing::RandomSink;
 using testing::Repetitions;
 using testing::Rng;
+using testing::SameBits;
+using testing::SinkRequest;
 using testing::TestBatch;
 using testing::TestLayer;
+using testing::TestResults;
 using testing::TestSequence;
 using testing::UniformInt;
 
 class KernelIndependenceTest : public testing::KernelTest {
  protected:
-  // The layers to try: an ordinary one, one of odd widths, and two with products of 4096 terms, where
-  // oneDNN's own matmul gives a single row other bits than the same row among others.
+  // The layers to try: an ordinary one, one of odd widths, one with every semantic, and two with products of
+  // 4096 terms, where oneDNN's own matmul gives a single row other bits than the same row among others.
   static std::vector<TestLayer> Layers() {
     std::vector<TestLayer> layers;
     for (const AttentionConfig& config : {
              AttentionConfig{.embed_dim = 128, .num_heads = 2},
              AttentionConfig{.embed_dim = 75, .num_heads = 6, .num_kv_heads = 3, .head_dim = 17, .kdim = 33},
+             AttentionConfig{.embed_dim = 40,
+             .num_heads = 4,
+             .num_kv_heads = 2,
+             .head_dim = 24,
+             .add_zero_attn = true,
+             .add_bias_kv = true,
+             .rope = RopeConfig{.rotary_dim = 20},
+             .alibi = true,
+             .logit_softcap = 8.0,
+             .window_left = 100},
              AttentionConfig{.embed_dim = 4096, .num_heads = 1, .head_dim = 8},
              AttentionConfig{.embed_dim = 24, .num_heads = 16, .num_kv_heads = 1, .head_dim = 256},
          }) {
@@ -76,30 +90,24 @@ class KernelIndependenceTest : public testing::KernelTest {
   }
 
   // Results of one sequence computed alone on one thread: the bits that everything else must reproduce.
-  struct Bits {
-    std::vector<float> output;
-    std::vector<float> weights;
-  };
-  static Bits Alone(const MultiHeadAttention& attention, const TestSequence& sequence,
-                    WeightsSink::Mode mode) {
+  static TestResults Alone(const MultiHeadAttention& attention, const TestSequence& sequence,
+                           const SinkRequest& request) {
     ComputeArena arena(1);
-    TestBatch batch(attention.config(), {&sequence}, mode);
+    TestBatch batch(attention.config(), {&sequence}, std::vector{request});
     EXPECT_THAT(attention.Forward(batch.batch(), arena, *attention.NewWorkspace(arena)), IsOk());
-    return {batch.Output(0), batch.Weights(0)};
+    return batch.Results(0);
   }
-
-  // Bitwise, so that NaNs compare equal and -0 does not equal 0.
-  static bool SameBits(const std::vector<float>& a, const std::vector<float>& b) {
-    return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
+  static TestResults Alone(const MultiHeadAttention& attention, const TestSequence& sequence,
+                           WeightsSink::Mode mode) {
+    return Alone(attention, sequence, SinkRequest{mode});
   }
 
   // Each sequence of the batch must have the bits it has in `alone`, of which `order` names the entries.
   static void ExpectSameBits(const TestBatch& batch, const std::vector<size_t>& order,
-                             const std::vector<Bits>& alone) {
+                             const std::vector<TestResults>& alone) {
     EXPECT_TRUE(batch.MarksIntact());
     for (size_t i = 0; i < order.size(); ++i) {
-      EXPECT_TRUE(SameBits(batch.Output(i), alone[order[i]].output)) << "output of sequence " << order[i];
-      EXPECT_TRUE(SameBits(batch.Weights(i), alone[order[i]].weights)) << "weights of sequence " << order[i];
+      EXPECT_TRUE(SameBits(batch.Results(i), alone[order[i]])) << "sequence " << order[i];
     }
   }
 
@@ -108,6 +116,21 @@ class KernelIndependenceTest : public testing::KernelTest {
     std::vector<const TestSequence*> picked;
     for (size_t i : order) picked.push_back(&sequences[i]);
     return picked;
+  }
+  static std::vector<SinkRequest> Pick(const std::vector<SinkRequest>& requests,
+                                       const std::vector<size_t>& order) {
+    std::vector<SinkRequest> picked;
+    for (size_t i : order) picked.push_back(requests[i]);
+    return picked;
+  }
+
+  std::unique_ptr<TestBatch> MustRun(const MultiHeadAttention& attention,
+                                     const std::vector<const TestSequence*>& sequences,
+                                     const SinkRequest& request) {
+    auto batch = std::make_unique<TestBatch>(attention.config(), sequences,
+                                             std::vector<SinkRequest>(sequences.size(), request));
+    EXPECT_THAT(attention.Forward(batch->batch(), arena_, *attention.NewWorkspace(arena_)), IsOk());
+    return batch;
   }
 
   // A random selection of the sequences, in random order, some of them twice.
@@ -118,7 +141,7 @@ class KernelIndependenceTest : public testing::KernelTest {
   }
 };
 
-INSTANTIATE_TEST_SUITE_P(Kernels, KernelIndependenceTest, ::testing::ValuesIn(testing::KernelNames()),
+INSTANTIATE_TEST_SUITE_P(Kernels, KernelIndependenceTest, ::testing::ValuesIn(testing::KernelParams()),
                          testing::KernelTestName);
 
 TEST_P(KernelIndependenceTest, ASequenceHasTheSameBitsInAnyBatchOnAnyThreads) {
@@ -126,40 +149,75 @@ TEST_P(KernelIndependenceTest, ASequenceHasTheSameBitsInAnyBatchOnAnyThreads) {
   for (const TestLayer& layer : Layers()) {
     SCOPED_TRACE(Describe(layer.config));
     const MultiHeadAttention attention = MustCreate(layer);
-    for (const WeightsSink::Mode mode : {WeightsSink::Mode::kFull, WeightsSink::Mode::kMean}) {
-      HEADLIGHT_TRACE_REPETITION(repetition);
-      Rng rng = MakeRng(repetition++);
-      const std::vector<TestSequence> sequences = Sequences(rng, layer.config);
-      std::vector<Bits> alone;
-      for (const TestSequence& sequence : sequences) alone.push_back(Alone(attention, sequence, mode));
-      for (const int num_threads : {1, 2, 4}) {
-        SCOPED_TRACE(::testing::Message() << num_threads << " threads");
-        ComputeArena arena(num_threads);
-        // One workspace for all, so that each call finds what another one left.
-        const std::unique_ptr<Workspace> workspace = attention.NewWorkspace(arena);
-        for (int i = 0; i < Repetitions(2); ++i) {
-          const std::vector<size_t> order = RandomOrder(rng, sequences.size());
-          TestBatch batch(layer.config, Pick(sequences, order), mode);
-          ASSERT_THAT(attention.Forward(batch.batch(), arena, *workspace), IsOk());
-          ExpectSameBits(batch, order, alone);
+    HEADLIGHT_TRACE_REPETITION(repetition);
+    Rng rng = MakeRng(repetition++);
+    const std::vector<TestSequence> sequences = Sequences(rng, layer.config);
+    std::vector<SinkRequest> requests;
+    std::vector<TestResults> alone;
+    for (const TestSequence& sequence : sequences) {
+      requests.push_back(RandomSink(rng, layer.config, sequence));
+      alone.push_back(Alone(attention, sequence, requests.back()));
+    }
+    for (const int num_threads : {1, 2, 4}) {
+      SCOPED_TRACE(::testing::Message() << num_threads << " threads");
+      ComputeArena arena(num_threads);
+      // One workspace for all, so that each call finds what another one left.
+      const std::unique_ptr<Workspace> workspace = attention.NewWorkspace(arena);
+      for (int i = 0; i < Repetitions(2); ++i) {
+        const std::vector<size_t> order = RandomOrder(rng, sequences.size());
+        TestBatch batch(layer.config, Pick(sequences, order), Pick(requests, order));
+        ASSERT_THAT(attention.Forward(batch.batch(), arena, *workspace), IsOk());
+        ExpectSameBits(batch, order, alone);
+      }
+    }
+  }
+}
+
+TEST_P(KernelIndependenceTest, TheOutputHasTheSameBitsWhateverIsAsked) {
+  for (const TestLayer& layer : Layers()) {
+    SCOPED_TRACE(Describe(layer.config));
+    const MultiHeadAttention attention = MustCreate(layer);
+    Rng rng = MakeRng(0);
+    const std::vector<TestSequence> sequences = Sequences(rng, layer.config);
+    std::vector<size_t> order(sequences.size());
+    std::iota(order.begin(), order.end(), 0);
+    // All sequences in one batch; by the test above that is as good as each alone.
+    const auto plain = MustRun(attention, Pick(sequences, order), SinkRequest{});
+    for (const WeightsSink::Mode mode : kSinkModes) {
+      const SinkRequest some = {
+          .mode = mode, .heads = {layer.config.num_heads - 1}, .query_begin = 0, .query_end = 2};
+      for (const SinkRequest& request : {SinkRequest{mode}, some}) {
+        const auto asked = MustRun(attention, Pick(sequences, order), request);
+        for (size_t i = 0; i < order.size(); ++i) {
+          EXPECT_TRUE(SameBits(plain->Output(i), asked->Output(i)))
+              << Describe(request) << " of " << Describe(sequences[i]);
         }
       }
     }
   }
 }
 
-TEST_P(KernelIndependenceTest, TheOutputHasTheSameBitsWhateverWeightsAreAsked) {
-  for (const TestLayer& layer : Layers()) {
-    SCOPED_TRACE(Describe(layer.config));
-    const MultiHeadAttention attention = MustCreate(layer);
-    Rng rng = MakeRng(0);
-    for (const TestSequence& sequence : Sequences(rng, layer.config)) {
-      SCOPED_TRACE(Describe(sequence));
-      const Bits none = Alone(attention, sequence, WeightsSink::Mode::kNone);
-      EXPECT_TRUE(SameBits(none.output, Alone(attention, sequence, WeightsSink::Mode::kFull).output));
-      EXPECT_TRUE(SameBits(none.output, Alone(attention, sequence, WeightsSink::Mode::kMean).output));
-    }
+// What a sink reports of some heads and queries is what one of all reports of them.
+TEST_P(KernelIndependenceTest, SomeHeadsAndQueriesGetTheBitsTheyHaveAmongAll) {
+  const TestLayer layer = Layers()[1];  // six heads
+  const MultiHeadAttention attention = MustCreate(layer);
+  Rng rng = MakeRng(0);
+  constexpr int64_t kQueries = 150, kKeys = 90;
+  const TestSequence sequence = RandomInputs(rng, layer.config, kQueries, kKeys);
+  const std::vector<float> all = Alone(attention, sequence, WeightsSink::Mode::kFull).weights;
+  const std::vector<int64_t> heads = {4, 0, 5};
+  const TestResults some = Alone(attention, sequence,
+                                 SinkRequest{.mode = WeightsSink::Mode::kFull,
+                                             .heads = heads,
+                                             .query_begin = 60,
+                                             .query_end = 131,
+                                             .queries_outermost = true});
+  std::vector<float> expected;
+  for (const int64_t head : heads) {
+    const auto rows = all.begin() + head * kQueries * kKeys;
+    expected.insert(expected.end(), rows + 60 * kKeys, rows + 131 * kKeys);
   }
+  EXPECT_TRUE(SameBits(some.weights, expected));
 }
 
 TEST_P(KernelIndependenceTest, NonFiniteNumbersStayInTheirOwnSequence) {
@@ -168,7 +226,7 @@ TEST_P(KernelIndependenceTest, NonFiniteNumbersStayInTheirOwnSequence) {
     SCOPED_TRACE(Describe(layer.config));
     const MultiHeadAttention attention = MustCreate(layer);
     std::vector<TestSequence> sequences = Sequences(rng, layer.config);
-    std::vector<Bits> alone;
+    std::vector<TestResults> alone;
     for (const TestSequence& sequence : sequences) {
       alone.push_back(Alone(attention, sequence, WeightsSink::Mode::kFull));
     }
@@ -187,8 +245,7 @@ TEST_P(KernelIndependenceTest, NonFiniteNumbersStayInTheirOwnSequence) {
     ASSERT_THAT(attention.Forward(batch.batch(), arena_, *attention.NewWorkspace(arena_)), IsOk());
     for (size_t i = 0; i < sequences.size(); ++i) {
       SCOPED_TRACE(Describe(sequences[i]));
-      EXPECT_TRUE(SameBits(batch.Output(2 * i + 1), alone[i].output));
-      EXPECT_TRUE(SameBits(batch.Weights(2 * i + 1), alone[i].weights));
+      EXPECT_TRUE(SameBits(batch.Results(2 * i + 1), alone[i]));
     }
   }
 }
@@ -199,7 +256,7 @@ TEST_P(KernelIndependenceTest, CancelledNeighboursChangeNoBits) {
     SCOPED_TRACE(Describe(layer.config));
     const MultiHeadAttention attention = MustCreate(layer);
     const std::vector<TestSequence> sequences = Sequences(rng, layer.config);
-    std::vector<Bits> alone;
+    std::vector<TestResults> alone;
     for (const TestSequence& sequence : sequences) {
       alone.push_back(Alone(attention, sequence, WeightsSink::Mode::kFull));
     }
@@ -213,8 +270,7 @@ TEST_P(KernelIndependenceTest, CancelledNeighboursChangeNoBits) {
       ASSERT_THAT(attention.Forward(batch.batch(), arena_, *attention.NewWorkspace(arena_)), IsOk());
       EXPECT_TRUE(batch.MarksIntact());
       for (size_t i = 1 - parity; i < order.size(); i += 2) {
-        EXPECT_TRUE(SameBits(batch.Output(i), alone[i].output)) << Describe(sequences[i]);
-        EXPECT_TRUE(SameBits(batch.Weights(i), alone[i].weights)) << Describe(sequences[i]);
+        EXPECT_TRUE(SameBits(batch.Results(i), alone[i])) << Describe(sequences[i]);
       }
     }
   }
@@ -234,7 +290,7 @@ TEST_P(KernelIndependenceTest, CancellingWhileItComputesChangesNoNeighbour) {
     std::thread canceller([&token] { token.Cancel(); });
     EXPECT_THAT(attention.Forward(batch.batch(), arena_, *attention.NewWorkspace(arena_)), IsOk());
     canceller.join();
-    const Bits alone = Alone(attention, sequences[6], WeightsSink::Mode::kNone);
+    const TestResults alone = Alone(attention, sequences[6], WeightsSink::Mode::kNone);
     for (size_t s = 1; s < mixed.size(); s += 2) EXPECT_TRUE(SameBits(batch.Output(s), alone.output));
   }
 }
@@ -259,7 +315,7 @@ TEST_P(KernelIndependenceTest, CallsAtTheSameTimeDoNotDisturbEachOther) {
   const MultiHeadAttention attention = MustCreate(layer);
   Rng rng = MakeRng(0);
   const std::vector<TestSequence> sequences = Sequences(rng, layer.config);
-  std::vector<Bits> alone;
+  std::vector<TestResults> alone;
   for (const TestSequence& sequence : sequences) {
     alone.push_back(Alone(attention, sequence, WeightsSink::Mode::kFull));
   }

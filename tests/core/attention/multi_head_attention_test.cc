@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cstdlib>
 #include <memory>
 #include <string>
 
@@ -21,6 +22,7 @@ using testing::IsOk;
 using testing::MakeRng;
 using testing::RandomInputs;
 using testing::Rng;
+using ::testing::StartsWith;
 using testing::StatusIs;
 using testing::TestBatch;
 using testing::TestLayer;
@@ -44,7 +46,7 @@ TEST(MultiHeadAttentionTest, TakesTheFirstKernelThatAccepts) {
   const auto attention = MultiHeadAttention::Create(layer.config, layer.weights);
   ASSERT_THAT(attention, IsOk());
   for (const KernelEntry& entry : KernelTable()) {
-    if (!entry.Accepts(layer.config).ok()) continue;
+    if (!entry.Accepts(layer.config).ok() || !entry.Pays(layer.config).ok()) continue;
     EXPECT_EQ(attention->kernel_name(), entry.name);
     break;
   }
@@ -66,14 +68,75 @@ TEST(MultiHeadAttentionTest, ListsTheKernelsForAnUnknownName) {
   }
 }
 
-TEST(MultiHeadAttentionTest, JoinsTheRefusalsWhenNoKernelAccepts) {
-  TestLayer layer = SmallLayer();
-  layer.config.add_zero_attn = true;
-  const absl::Status status = MultiHeadAttention::Create(layer.config, layer.weights).status();
+// What no kernel refuses here some kernel may refuse elsewhere: each entry is taken at its word.
+TEST(MultiHeadAttentionTest, PassesOnTheRefusalOfTheKernelAskedFor) {
+  const TestLayer layer = SmallLayer();
   for (const KernelEntry& entry : KernelTable()) {
-    const std::string refusal(entry.Accepts(layer.config).message());
-    EXPECT_THAT(status,
-                StatusIs(absl::StatusCode::kUnimplemented, AllOf(HasSubstr(entry.name), HasSubstr(refusal))));
+    const absl::Status accepted = entry.Accepts(layer.config);
+    const auto attention = MultiHeadAttention::Create(layer.config, layer.weights, entry.name);
+    if (accepted.ok()) {
+      ASSERT_THAT(attention, IsOk());
+      EXPECT_EQ(attention->kernel_name(), entry.name);
+    } else {
+      EXPECT_THAT(attention.status(),
+                  StatusIs(absl::StatusCode::kUnimplemented,
+                           AllOf(HasSubstr(entry.name), HasSubstr(std::string(accepted.message())))));
+    }
+  }
+}
+
+TEST(MultiHeadAttentionTest, ComputesInF32WithoutANote) {
+  const TestLayer layer = SmallLayer();
+  const auto attention = MultiHeadAttention::Create(layer.config, layer.weights);
+  ASSERT_THAT(attention, IsOk());
+  EXPECT_EQ(attention->precision(), Precision::kF32);
+  EXPECT_EQ(attention->precision_note(), "");
+}
+
+// Where the CPU has no fast way to the precision asked for, f32 stands in and says so. With
+// ONEDNN_MAX_CPU_ISA=AVX2, as this test runs too, no CPU has.
+TEST(MultiHeadAttentionTest, ComputesInThePrecisionAskedForOrSaysWhyNot) {
+  for (const Precision precision : {Precision::kBf16, Precision::kInt8}) {
+    SCOPED_TRACE(Name(precision));
+    TestLayer layer = SmallLayer();
+    layer.config.precision = precision;
+    const auto attention = MultiHeadAttention::Create(layer.config, layer.weights);
+    ASSERT_THAT(attention, IsOk());
+    EXPECT_EQ(attention->config().precision, precision) << "what was asked for";
+    if (attention->precision() == precision) {
+      EXPECT_EQ(attention->precision_note(), "");
+    } else {
+      EXPECT_EQ(attention->precision(), Precision::kF32);
+      EXPECT_THAT(attention->precision_note(), StartsWith("computed in f32: "));
+      for (const KernelEntry& entry : KernelTable()) {
+        absl::Status refusal = entry.Accepts(layer.config);
+        if (refusal.ok()) refusal = entry.Pays(layer.config);
+        EXPECT_THAT(attention->precision_note(), HasSubstr(std::string(refusal.message()))) << entry.name;
+      }
+    }
+    const char* max_isa = std::getenv("ONEDNN_MAX_CPU_ISA");
+    const bool limited_to_avx2 = max_isa != nullptr && std::string(max_isa) == "AVX2";
+    EXPECT_FALSE(limited_to_avx2 && attention->precision() == precision);
+
+    Rng rng = MakeRng(0);
+    const TestSequence sequence = RandomInputs(rng, layer.config, 10, 20);
+    TestBatch batch(layer.config, {&sequence}, WeightsSink::Mode::kFull);
+    ComputeArena arena(1);
+    ASSERT_THAT(attention->Forward(batch.batch(), arena, *attention->NewWorkspace(arena)), IsOk());
+    ExpectNearReference(layer, batch, attention->precision());
+  }
+}
+
+// Naming a kernel overrules what pays, not what is possible.
+TEST(MultiHeadAttentionTest, AKernelAskedForComputesInAPrecisionThatDoesNotPay) {
+  TestLayer layer = SmallLayer();
+  layer.config.precision = Precision::kBf16;
+  for (const KernelEntry& entry : KernelTable()) {
+    if (!entry.Accepts(layer.config).ok()) continue;
+    const auto attention = MultiHeadAttention::Create(layer.config, layer.weights, entry.name);
+    ASSERT_THAT(attention, IsOk());
+    EXPECT_EQ(attention->precision(), Precision::kBf16) << entry.name;
+    EXPECT_EQ(attention->precision_note(), "") << entry.name;
   }
 }
 

@@ -6,6 +6,7 @@
 
 #include <vector>
 
+#include "core/attention/config.h"
 #include "tests/core/testing/test_problem.h"
 
 namespace headlight::testing {
@@ -15,11 +16,21 @@ namespace headlight::testing {
 double WorstErrorRatio(const std::vector<float>& values, const std::vector<double>& expected,
                        const std::vector<double>& bounds);
 
-// Expects the outputs and weights in `computed` within F32ErrorBound of the reference, rows of weights to sum
-// to 1 or, for queries without an allowed key, to be zero, and everything outside of the results untouched.
-// Reports the largest error of the process so far, as a fraction of its bound, in the test's properties
-// ("worst_error_ratio").
-void ExpectNearReference(const TestLayer& layer, const TestBatch& computed);
+// Expects the results in `computed` within BoundErrors of the reference, and everything outside of them
+// untouched:
+//   output, kFull, kMean  element by element; rows of kFull sum to 1, or are 0 for queries without an allowed
+//   key kTopK                 each weight near the reference's weight of its key, and between what the
+//   largest weights
+//                         can be at the ends of their bounds; no key twice; key -1 with weight 0, at the end
+//                         of a row, and only where so few weights need be above 0. Rows that are NaN are not
+//                         looked at.
+//   kSummary              statistic by statistic within BoundSummary
+// Reports the largest error of an output of the process so far, as a fraction of its bound, in the test's
+// properties ("worst_error_ratio").
+void ExpectNearReference(const TestLayer& layer, const TestBatch& computed, Precision precision);
+inline void ExpectNearReference(const TestLayer& layer, const TestBatch& computed) {
+  ExpectNearReference(layer, computed, layer.config.precision);
+}
 
 }  // namespace headlight::testing
 

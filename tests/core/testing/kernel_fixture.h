@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The fixture of tests that run once for each kernel of the table.
+// The fixture of tests that run once for each kernel of the table in each precision.
 #ifndef HEADLIGHT_TESTS_CORE_TESTING_KERNEL_FIXTURE_H_
 #define HEADLIGHT_TESTS_CORE_TESTING_KERNEL_FIXTURE_H_
 
@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <memory>
+#include <ostream>
 #include <string>
 #include <vector>
 
@@ -19,37 +20,58 @@
 
 namespace headlight::testing {
 
-inline std::vector<std::string> KernelNames() {
-  std::vector<std::string> names;
-  for (const KernelEntry& entry : KernelTable()) names.emplace_back(entry.name);
-  return names;
+struct KernelParam {
+  std::string kernel;
+  Precision precision = Precision::kF32;
+};
+
+inline std::vector<KernelParam> KernelParams() {
+  std::vector<KernelParam> params;
+  for (const KernelEntry& entry : KernelTable()) {
+    for (const Precision precision : {Precision::kF32, Precision::kBf16, Precision::kInt8}) {
+      params.push_back({entry.name, precision});
+    }
+  }
+  return params;
 }
 
-// For INSTANTIATE_TEST_SUITE_P: the kernel's name as an identifier.
-inline std::string KernelTestName(const ::testing::TestParamInfo<std::string>& info) {
-  std::string name = info.param;
+// For INSTANTIATE_TEST_SUITE_P: such as "avx512_fused_bf16".
+inline std::string KernelTestName(const ::testing::TestParamInfo<KernelParam>& info) {
+  std::string name = info.param.kernel + "_" + Name(info.param.precision);
   std::replace(name.begin(), name.end(), '-', '_');
   return name;
 }
 
-// The parameter is the kernel's name. Skipped, with the kernel's own words, where the CPU or the build lacks
-// it.
-class KernelTest : public ::testing::TestWithParam<std::string> {
+inline void PrintTo(const KernelParam& param, std::ostream* out) {
+  *out << param.kernel << " in " << Name(param.precision);
+}
+
+// Skipped, with the kernel's own words, where the CPU or the build lacks it or it does not compute in the
+// precision.
+class KernelTest : public ::testing::TestWithParam<KernelParam> {
  protected:
   void SetUp() override {
-    Rng rng = MakeRng(0);
-    const absl::Status plain_layer = Create(RandomLayer(rng, 16)).status();
-    if (absl::IsUnimplemented(plain_layer)) GTEST_SKIP() << plain_layer;
-    ASSERT_THAT(plain_layer, IsOk());
+    const AttentionConfig config = AttentionConfig{.embed_dim = 32, .num_heads = 2}.Resolved();
+    const absl::StatusOr<MultiHeadAttention> plain = Create({config, RandomWeights(config, 1)});
+    if (absl::IsUnimplemented(plain.status())) GTEST_SKIP() << plain.status();
+    ASSERT_THAT(plain, IsOk());
+    if (plain->precision() != precision()) GTEST_SKIP() << plain->precision_note();
   }
 
+  Precision precision() const { return GetParam().precision; }
+  bool is_f32() const { return precision() == Precision::kF32; }
+
+  // In the precision of the parameter.
   absl::StatusOr<MultiHeadAttention> Create(const TestLayer& layer) const {
-    return MultiHeadAttention::Create(layer.config, layer.weights, GetParam());
+    AttentionConfig config = layer.config;
+    config.precision = precision();
+    return MultiHeadAttention::Create(config, layer.weights, GetParam().kernel);
   }
 
   absl::Status TryRun(const TestLayer& layer, TestBatch& batch) {
     const absl::StatusOr<MultiHeadAttention> attention = Create(layer);
     if (!attention.ok()) return attention.status();
+    EXPECT_EQ(attention->precision(), precision()) << attention->precision_note();
     const std::unique_ptr<Workspace> workspace = attention->NewWorkspace(arena_);
     return attention->Forward(batch.batch(), arena_, *workspace);
   }

@@ -4,14 +4,17 @@
 #include <algorithm>
 #include <cstring>
 #include <limits>
+#include <numeric>
 #include <optional>
+#include <span>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 
 namespace headlight::testing {
 namespace {
 
-constexpr float kMark = -98765.0f;           // no result of a test comes out as exactly this
+constexpr int32_t kMark = -98765;            // no result of a test comes out as exactly this
 constexpr int64_t kTailElements = 1024;      // marks behind a tensor; beyond any register or tile row
 constexpr int64_t kSinkPaddingElements = 5;  // marks between rows of weights
 
@@ -26,7 +29,10 @@ void AppendTo(std::vector<float>& all, const std::vector<float>& part) {
   all.insert(all.end(), part.begin(), part.end());
 }
 
-bool IsMark(float value) { return value == kMark; }
+template <typename T>
+bool AllMarks(std::span<const T> values) {
+  return std::all_of(values.begin(), values.end(), [](T value) { return value == static_cast<T>(kMark); });
+}
 
 int64_t RandomLength(Rng& rng, int64_t max_len) {
   if (OneIn(rng, 6)) return 1;
@@ -49,9 +55,22 @@ std::string DescribeWindow(const std::string& name, std::optional<int64_t> windo
 }  // namespace
 
 std::string Describe(const AttentionConfig& config) {
-  return absl::StrCat("embed_dim ", config.embed_dim, ", ", config.num_heads, " heads (", config.num_kv_heads,
-                      " kv) of ", config.head_dim, ", kdim ", config.kdim, ", vdim ", config.vdim, ", scale ",
-                      config.scale.value_or(0));
+  std::string text =
+      absl::StrCat(Name(config.precision), ", embed_dim ", config.embed_dim, ", ", config.num_heads,
+                   " heads (", config.num_kv_heads, " kv) of ", config.head_dim, ", kdim ", config.kdim,
+                   ", vdim ", config.vdim, ", scale ", config.scale.value_or(0));
+  if (config.rope) {
+    absl::StrAppend(&text, ", RoPE of ", config.rope->rotary_dim,
+                    config.rope->interleaved ? " interleaved" : "", ", scaling ",
+                    static_cast<int>(config.rope->scaling), " by ", config.rope->factor);
+  }
+  if (config.alibi) absl::StrAppend(&text, ", ALiBi");
+  if (config.logit_softcap != 0) absl::StrAppend(&text, ", softcap ", config.logit_softcap);
+  absl::StrAppend(&text, DescribeWindow(", window_left ", config.window_left),
+                  DescribeWindow(", window_right ", config.window_right));
+  if (config.add_bias_kv) absl::StrAppend(&text, ", bias_kv");
+  if (config.add_zero_attn) absl::StrAppend(&text, ", zero_attn");
+  return text;
 }
 
 TestLayer RandomLayer(Rng& rng, int64_t head_dim) {
@@ -74,6 +93,38 @@ TestLayer RandomLayer(Rng& rng, int64_t head_dim) {
     if (OneIn(rng, 4)) bias->clear();
   }
   return layer;
+}
+
+namespace {
+
+RopeConfig RandomRope(Rng& rng, int64_t head_dim) {
+  RopeConfig rope;
+  rope.theta = OneIn(rng, 2) ? 10000.0 : 500.0;
+  rope.rotary_dim = OneIn(rng, 2) ? head_dim / 2 * 2 : UniformInt(rng, 1, head_dim / 2) * 2;
+  rope.interleaved = OneIn(rng, 2);
+  rope.scaling = static_cast<RopeConfig::Scaling>(UniformInt(rng, 0, 3));
+  if (rope.scaling == RopeConfig::Scaling::kNtk && rope.rotary_dim == 2) rope.scaling = {};
+  if (rope.scaling != RopeConfig::Scaling::kNone)
+    rope.factor = std::uniform_real_distribution<double>(1, 8)(rng);
+  rope.original_max_len = UniformInt(rng, 16, 200);
+  return rope;
+}
+
+}  // namespace
+
+void AddRandomSemantics(Rng& rng, TestLayer& layer) {
+  if (OneIn(rng, 2)) return;
+  AttentionConfig& config = layer.config;
+  if (OneIn(rng, 2) && config.head_dim > 1) config.rope = RandomRope(rng, config.head_dim);
+  config.alibi = OneIn(rng, 3);
+  if (OneIn(rng, 3)) config.logit_softcap = std::uniform_real_distribution<double>(0.5, 30)(rng);
+  if (OneIn(rng, 4)) config.window_left = UniformInt(rng, 0, 100);
+  if (OneIn(rng, 4)) config.window_right = UniformInt(rng, 0, 100);
+  config.add_bias_kv = OneIn(rng, 3);
+  config.add_zero_attn = OneIn(rng, 3);
+  if (!config.add_bias_kv) return;
+  layer.weights.bias_k = RandomFloats(rng, config.kv_width(), 1.0f);
+  layer.weights.bias_v = RandomFloats(rng, config.kv_width(), 1.0f);
 }
 
 TestMask::TestMask(DType dtype, int64_t num_heads, int64_t q_len, int64_t kv_len)
@@ -151,10 +202,52 @@ TestSequence RandomSequence(Rng& rng, const AttentionConfig& config, int64_t max
   return sequence;
 }
 
+std::string Describe(const SinkRequest& request) {
+  static constexpr const char* kNames[] = {"none", "full", "mean", "top-k", "summary"};
+  std::string text = kNames[static_cast<int>(request.mode)];
+  if (request.mode == WeightsSink::Mode::kTopK) absl::StrAppend(&text, " ", request.top_k);
+  if (!request.heads.empty()) absl::StrAppend(&text, " of heads ", absl::StrJoin(request.heads, " "));
+  if (request.query_end > 0) {
+    absl::StrAppend(&text, " of queries [", request.query_begin, ", ", request.query_end, ")");
+  }
+  return text;
+}
+
+SinkRequest RandomSink(Rng& rng, const AttentionConfig& config, const TestSequence& sequence) {
+  SinkRequest request;
+  request.mode = kSinkModes[UniformInt(rng, 0, std::size(kSinkModes) - 1)];
+  if (OneIn(rng, 2)) {
+    request.heads.resize(config.num_heads);
+    std::iota(request.heads.begin(), request.heads.end(), int64_t{0});
+    std::shuffle(request.heads.begin(), request.heads.end(), rng);
+    request.heads.resize(UniformInt(rng, 1, config.num_heads));
+  }
+  if (OneIn(rng, 2)) {
+    request.query_begin = UniformInt(rng, 0, sequence.q_len - 1);
+    request.query_end = UniformInt(rng, request.query_begin, sequence.q_len + 3);
+  }
+  const int64_t keys = sequence.kv_len + config.num_appended_keys();
+  request.top_k = OneIn(rng, 4) ? UniformInt(rng, 1, keys + 3) : UniformInt(rng, 1, 8);
+  request.queries_outermost = OneIn(rng, 2);
+  return request;
+}
+
+bool SameBits(const std::vector<float>& a, const std::vector<float>& b) {
+  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
+}
+
+bool SameBits(const TestResults& a, const TestResults& b) {
+  return SameBits(a.output, b.output) && SameBits(a.weights, b.weights) && a.keys == b.keys &&
+         SameBits(a.received_mass, b.received_mass);
+}
+
 TestBatch::TestBatch(const AttentionConfig& config, const std::vector<const TestSequence*>& sequences,
-                     WeightsSink::Mode weights_mode)
-    : cu_q_lens_{0}, cu_kv_lens_{0}, num_heads_(config.num_heads) {
-  for (const TestSequence* sequence : sequences) Append(config, *sequence, weights_mode);
+                     const std::vector<SinkRequest>& requests)
+    : cu_q_lens_{0},
+      cu_kv_lens_{0},
+      num_heads_(config.num_heads),
+      num_appended_keys_(config.num_appended_keys()) {
+  for (size_t i = 0; i < sequences.size(); ++i) Append(*sequences[i], requests[i]);
   const int64_t q_tokens = cu_q_lens_.back();
   const int64_t kv_tokens = cu_kv_lens_.back();
   output_.assign(q_tokens * config.embed_dim + kTailElements, kMark);
@@ -167,78 +260,118 @@ TestBatch::TestBatch(const AttentionConfig& config, const std::vector<const Test
   batch_.sequences = options_;
 }
 
-void TestBatch::Append(const AttentionConfig& config, const TestSequence& sequence,
-                       WeightsSink::Mode weights_mode) {
+void TestBatch::Append(const TestSequence& sequence, const SinkRequest& request) {
   AppendTo(query_, sequence.query);
   AppendTo(key_, sequence.key);
   AppendTo(value_, sequence.value);
   cu_q_lens_.push_back(cu_q_lens_.back() + sequence.q_len);
   cu_kv_lens_.push_back(cu_kv_lens_.back() + sequence.kv_len);
 
-  SequenceOptions options{.visibility = sequence.visibility, .mask = sequence.mask.View()};
-  options.weights.mode = weights_mode;
-  options.weights.query_stride = sequence.kv_len + kSinkPaddingElements;
-  options.weights.head_stride = sequence.q_len * options.weights.query_stride + kSinkPaddingElements;
-  const int64_t num_maps = weights_mode == WeightsSink::Mode::kFull   ? config.num_heads
-                           : weights_mode == WeightsSink::Mode::kMean ? 1
-                                                                      : 0;
-  sinks_.emplace_back(num_maps * options.weights.head_stride + kTailElements, kMark);
-  options.weights.data = sinks_.back().data();
-  options_.push_back(options);
+  const auto index = static_cast<int64_t>(options_.size());
+  options_.push_back({.visibility = sequence.visibility, .mask = sequence.mask.View()});
+  Sink& memory = sinks_.emplace_back(Sink{.heads = request.heads});
+  WeightsSink& sink = options_.back().weights;
+  sink.mode = request.mode;
+  sink.heads = memory.heads;  // moving the sink keeps the elements where they are
+  sink.query_begin = request.query_begin;
+  sink.query_end = request.query_end;
+  sink.top_k = request.top_k;
+  sink.received_stride = NumKeys(index) + kSinkPaddingElements;
+  const Rows rows = DataRows(index);
+  const int64_t inner = rows.length + kSinkPaddingElements;
+  const int64_t outer = (request.queries_outermost ? rows.maps : rows.rows) * inner + kSinkPaddingElements;
+  sink.head_stride = request.queries_outermost ? inner : outer;
+  sink.query_stride = request.queries_outermost ? outer : inner;
+
+  const int64_t outer_count = request.queries_outermost ? rows.rows : rows.maps;
+  memory.data.assign(outer_count * outer + kTailElements, kMark);
+  memory.keys.assign(memory.data.size(), kMark);
+  memory.received_mass.assign(rows.maps * sink.received_stride + kTailElements, kMark);
+  sink.data = memory.data.data();
+  sink.keys = memory.keys.data();
+  sink.received_mass = memory.received_mass.data();
 }
 
-int64_t TestBatch::NumMaps(int64_t sequence) const {
-  switch (options_[sequence].weights.mode) {
-    case WeightsSink::Mode::kFull:
-      return num_heads_;
-    case WeightsSink::Mode::kMean:
-      return 1;
-    case WeightsSink::Mode::kNone:
-    case WeightsSink::Mode::kTopK:
-    case WeightsSink::Mode::kSummary:
-      break;
-  }
-  return 0;
+int64_t TestBatch::NumKeys(int64_t sequence) const {
+  return cu_kv_lens_[sequence + 1] - cu_kv_lens_[sequence] + num_appended_keys_;
 }
 
-std::vector<float> TestBatch::Output(int64_t sequence) const {
-  return {batch_.output.Row(cu_q_lens_[sequence]), batch_.output.Row(cu_q_lens_[sequence + 1])};
-}
-
-std::vector<float> TestBatch::Weights(int64_t sequence) const {
+TestBatch::Rows TestBatch::DataRows(int64_t sequence) const {
   const WeightsSink& sink = options_[sequence].weights;
-  std::vector<float> weights;
-  for (int64_t map = 0; map < NumMaps(sequence); ++map) {
-    for (int64_t query = 0; query < batch_.q_len(sequence); ++query) {
-      const float* row = sink.data + map * sink.head_stride + query * sink.query_stride;
-      weights.insert(weights.end(), row, row + batch_.kv_len(sequence));
+  const int64_t q_len = cu_q_lens_[sequence + 1] - cu_q_lens_[sequence];
+  const int64_t queries = sink.QueryEnd(q_len) - sink.QueryBegin(q_len);
+  const int64_t heads = sink.NumHeads(num_heads_);
+  switch (sink.mode) {
+    case WeightsSink::Mode::kNone:
+      break;
+    case WeightsSink::Mode::kFull:
+      return {heads, queries, NumKeys(sequence), sink.head_stride, sink.query_stride};
+    case WeightsSink::Mode::kMean:
+      return {1, queries, NumKeys(sequence), sink.head_stride, sink.query_stride};
+    case WeightsSink::Mode::kTopK:
+      return {heads, queries, sink.top_k, sink.head_stride, sink.query_stride};
+    case WeightsSink::Mode::kSummary:
+      return {heads, 1, kNumHeadStatistics, sink.head_stride, 0};
+  }
+  return {};
+}
+
+TestBatch::Rows TestBatch::ReceivedMassRows(int64_t sequence) const {
+  const WeightsSink& sink = options_[sequence].weights;
+  if (sink.mode != WeightsSink::Mode::kSummary) return {};
+  return {sink.NumHeads(num_heads_), 1, NumKeys(sequence), sink.received_stride, 0};
+}
+
+namespace {
+
+// The elements of the rows, one row after the other; marked in `memory` when they are taken.
+template <typename T, typename Rows>
+std::vector<T> Take(std::vector<T>& memory, const Rows& rows) {
+  std::vector<T> taken;
+  for (int64_t map = 0; map < rows.maps; ++map) {
+    for (int64_t row = 0; row < rows.rows; ++row) {
+      const auto begin = memory.begin() + map * rows.map_stride + row * rows.row_stride;
+      taken.insert(taken.end(), begin, begin + rows.length);
+      std::fill_n(begin, rows.length, static_cast<T>(kMark));
     }
   }
-  return weights;
+  return taken;
+}
+
+}  // namespace
+
+TestResults TestBatch::Results(int64_t sequence) const {
+  Sink sink = sinks_[sequence];
+  TestResults results;
+  results.output = {batch_.output.Row(cu_q_lens_[sequence]), batch_.output.Row(cu_q_lens_[sequence + 1])};
+  results.weights = Take(sink.data, DataRows(sequence));
+  if (options_[sequence].weights.mode == WeightsSink::Mode::kTopK) {
+    results.keys = Take(sink.keys, DataRows(sequence));
+  }
+  results.received_mass = Take(sink.received_mass, ReceivedMassRows(sequence));
+  return results;
 }
 
 bool TestBatch::MarksIntact() const {
-  if (!std::all_of(output_.end() - kTailElements, output_.end(), IsMark)) return false;
+  if (!AllMarks(std::span(output_).last(kTailElements))) return false;
   for (size_t s = 0; s < sinks_.size(); ++s) {
-    // With the results blanked, all that is left must still be marks.
-    std::vector<float> sink = sinks_[s];
-    const int64_t head_stride = options_[s].weights.head_stride;
-    const int64_t query_stride = options_[s].weights.query_stride;
-    for (int64_t map = 0; map < NumMaps(s); ++map) {
-      for (int64_t query = 0; query < batch_.q_len(s); ++query) {
-        std::fill_n(sink.begin() + map * head_stride + query * query_stride, batch_.kv_len(s), kMark);
-      }
-    }
-    if (!std::all_of(sink.begin(), sink.end(), IsMark)) return false;
+    // Without the results, all that is left must still be marks.
+    Sink sink = sinks_[s];
+    Take(sink.data, DataRows(s));
+    if (options_[s].weights.mode == WeightsSink::Mode::kTopK) Take(sink.keys, DataRows(s));
+    Take(sink.received_mass, ReceivedMassRows(s));
+    if (!IsUntouched(sink)) return false;
   }
   return true;
 }
 
 bool TestBatch::Untouched() const {
-  return std::all_of(output_.begin(), output_.end(), IsMark) &&
-         std::all_of(sinks_.begin(), sinks_.end(), [](const std::vector<float>& sink) {
-           return std::all_of(sink.begin(), sink.end(), IsMark);
-         });
+  return AllMarks(std::span(output_)) && std::all_of(sinks_.begin(), sinks_.end(), IsUntouched);
+}
+
+bool TestBatch::IsUntouched(const Sink& sink) {
+  return AllMarks(std::span(sink.data)) && AllMarks(std::span(sink.keys)) &&
+         AllMarks(std::span(sink.received_mass));
 }
 
 }  // namespace headlight::testing
