@@ -11,26 +11,13 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "client/half.h"
 #include "client/npy_header.h"
 
 namespace headlight::client {
 namespace {
 
 static_assert(std::endian::native == std::endian::little, "arrays are little-endian and copied as they are");
-
-// IEEE 754 binary16 to binary32, exact for every value.
-float HalfToFloat(uint16_t half) {
-  const uint32_t sign = (half & 0x8000u) << 16;
-  const uint32_t exponent = (half >> 10) & 0x1fu;
-  const uint32_t mantissa = half & 0x3ffu;
-  if (exponent == 0) {  // zero or subnormal: mantissa * 2^-24
-    const float magnitude = static_cast<float>(mantissa) * 0x1p-24f;
-    return sign != 0 ? -magnitude : magnitude;
-  }
-  const uint32_t wide_exponent =
-      exponent == 0x1fu ? 0xffu : exponent + (127 - 15);  // infinity and NaN stay so
-  return std::bit_cast<float>(sign | wide_exponent << 23 | mantissa << 13);
-}
 
 // Checks that exactly the array that `header` describes is left in `in`, and gives its number of elements.
 absl::StatusOr<size_t> CheckSize(const NpyHeader& header, size_t element_bytes, std::istream& in) {
@@ -101,6 +88,22 @@ absl::StatusOr<Array> ReadFile(const std::string& path, absl::StatusOr<Array> (*
   return array;
 }
 
+template <typename T>
+void WriteArray(const char* dtype, const Shape& shape, const std::vector<T>& values, std::ostream& out) {
+  out << FormatNpyHeader(dtype, shape);
+  out.write(static_cast<const char*>(static_cast<const void*>(values.data())),
+            static_cast<std::streamsize>(values.size() * sizeof(T)));
+}
+
+template <typename Write>
+absl::Status WriteFile(const std::string& path, Write write) {
+  std::ofstream out(path, std::ios::binary);
+  if (out) write(out);
+  out.close();
+  if (!out) return absl::UnavailableError(absl::StrCat(path, ": cannot be written: ", std::strerror(errno)));
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 absl::StatusOr<Tensor> ReadNpyTensor(std::istream& in) {
@@ -130,18 +133,26 @@ absl::StatusOr<Mask> ReadNpyMask(std::istream& in) {
 absl::StatusOr<Tensor> ReadNpyTensorFile(const std::string& path) { return ReadFile(path, ReadNpyTensor); }
 absl::StatusOr<Mask> ReadNpyMaskFile(const std::string& path) { return ReadFile(path, ReadNpyMask); }
 
-void WriteNpy(const Tensor& tensor, std::ostream& out) {
-  out << FormatNpyHeader("<f4", tensor.shape);
-  out.write(static_cast<const char*>(static_cast<const void*>(tensor.values.data())),
-            static_cast<std::streamsize>(tensor.values.size() * sizeof(float)));
+void WriteNpy(const Tensor& tensor, std::ostream& out, NpyFloat dtype) {
+  if (dtype == NpyFloat::kF16) {
+    std::vector<uint16_t> halves(tensor.values.size());
+    std::transform(tensor.values.begin(), tensor.values.end(), halves.begin(), FloatToHalf);
+    WriteArray("<f2", tensor.shape, halves, out);
+  } else {
+    WriteArray("<f4", tensor.shape, tensor.values, out);
+  }
 }
 
-absl::Status WriteNpyFile(const Tensor& tensor, const std::string& path) {
-  std::ofstream out(path, std::ios::binary);
-  if (out) WriteNpy(tensor, out);
-  out.close();
-  if (!out) return absl::UnavailableError(absl::StrCat(path, ": cannot be written: ", std::strerror(errno)));
-  return absl::OkStatus();
+void WriteIntNpy(const IntTensor& tensor, std::ostream& out) {
+  WriteArray("<i4", tensor.shape, tensor.values, out);
+}
+
+absl::Status WriteNpyFile(const Tensor& tensor, const std::string& path, NpyFloat dtype) {
+  return WriteFile(path, [&](std::ostream& out) { WriteNpy(tensor, out, dtype); });
+}
+
+absl::Status WriteIntNpyFile(const IntTensor& tensor, const std::string& path) {
+  return WriteFile(path, [&](std::ostream& out) { WriteIntNpy(tensor, out); });
 }
 
 }  // namespace headlight::client

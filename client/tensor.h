@@ -36,6 +36,12 @@ struct Tensor {
   TensorView View() && = delete;  // the view would outlive its values
 };
 
+// Whole numbers, such as places of keys.
+struct IntTensor {
+  Shape shape;
+  std::vector<int32_t> values;
+};
+
 // An explicit mask, [batch or 1, num_heads or 1, q_len, kv_len], of one of two kinds:
 //   uint8_t  anything but 0 where a query may attend to a key
 //   float    added to the scaled scores before the softmax; -inf forbids

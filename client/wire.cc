@@ -5,12 +5,15 @@
 #include <grpcpp/support/proto_buffer_reader.h>
 
 #include <bit>
+#include <cstring>
 #include <limits>
 #include <string>
+#include <type_traits>
 #include <utility>
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "client/half.h"
 
 namespace headlight::client {
 namespace {
@@ -43,6 +46,10 @@ class RequestWriter {
     }
     spec->set_dtype(dtype);
     spec->mutable_shape()->Assign(shape.begin(), shape.end());
+    if constexpr (std::is_same_v<T, float>) {
+      if (dtype == v1::DTYPE_F16) return AddNarrow(values, FloatToHalf);
+      if (dtype == v1::DTYPE_BF16) return AddNarrow(values, FloatToBf16);
+    }
     AddPayload(values.data(), values.size_bytes());
     return absl::OkStatus();
   }
@@ -53,12 +60,29 @@ class RequestWriter {
   }
 
  private:
+  absl::Status AddNarrow(std::span<const float> values, uint16_t (*narrow)(float)) {
+    grpc::Slice slice(values.size() * sizeof(uint16_t));
+    uint8_t* to = const_cast<uint8_t*>(slice.begin());  // ours alone until it is sent
+    for (float value : values) {
+      const uint16_t half = narrow(value);
+      std::memcpy(to, &half, sizeof(half));
+      to += sizeof(half);
+    }
+    AddHeader(slice.size());
+    slices_.push_back(std::move(slice));
+    return absl::OkStatus();
+  }
+
   void AddPayload(const void* data, size_t size_bytes) {
+    AddHeader(size_bytes);
+    slices_.emplace_back(data, size_bytes);
+  }
+
+  void AddHeader(size_t size_bytes) {
     uint8_t header[16];
     uint8_t* end = CodedOutputStream::WriteVarint32ToArray(kPayloadTag, header);
     end = CodedOutputStream::WriteVarint64ToArray(size_bytes, end);
     slices_.emplace_back(header, static_cast<size_t>(end - header));
-    slices_.emplace_back(data, size_bytes);
   }
 
   std::vector<grpc::Slice> slices_ = std::vector<grpc::Slice>(1);  // [0] is the envelope's place
@@ -70,7 +94,8 @@ enum class Payloads { kKeep, kSkip };
 struct ReplyParts {
   v1::AttendResponse envelope;
   std::vector<int64_t> payload_bytes;
-  std::vector<std::vector<float>> payloads;  // empty with Payloads::kSkip
+  // Their bytes, in memory that f32 can stay in; empty with Payloads::kSkip.
+  std::vector<std::vector<float>> payloads;
 };
 
 absl::Status Malformed(const std::string& what) {
@@ -114,13 +139,9 @@ bool ReadPayload(CodedInputStream& input, Payloads payloads, ReplyParts& parts) 
   if (!input.ReadVarint32(&size_bytes) || size_bytes > static_cast<uint32_t>(input.BytesUntilLimit()))
     return false;
   parts.payload_bytes.push_back(size_bytes);
-  // Every payload of a reply is F32. One of another size is skipped here and refused when it meets its
-  // description.
-  if (payloads == Payloads::kSkip || size_bytes % sizeof(float) != 0) {
-    parts.payloads.emplace_back();
-    return input.Skip(static_cast<int>(size_bytes));
-  }
-  std::vector<float>& values = parts.payloads.emplace_back(size_bytes / sizeof(float));
+  std::vector<float>& values = parts.payloads.emplace_back();
+  if (payloads == Payloads::kSkip) return input.Skip(static_cast<int>(size_bytes));
+  values.resize((size_bytes + sizeof(float) - 1) / sizeof(float));
   return input.ReadRaw(values.data(), static_cast<int>(size_bytes));
 }
 
@@ -149,36 +170,92 @@ absl::StatusOr<ReplyParts> TakeApart(const grpc::ByteBuffer& bytes, Payloads pay
   return parts;
 }
 
+// The tensors that a reply has, in the order of their payloads.
+struct ReplyTensor {
+  const char* field;
+  const v1::TensorSpec& spec;
+
+  Shape shape() const { return Shape(spec.shape().begin(), spec.shape().end()); }
+};
+
+std::vector<ReplyTensor> TensorsOf(const v1::AttendResponse& envelope) {
+  std::vector<ReplyTensor> tensors = {{"output", envelope.output()}};
+  if (envelope.has_weights()) tensors.push_back({"weights", envelope.weights()});
+  if (envelope.has_weights_keys()) tensors.push_back({"weights_keys", envelope.weights_keys()});
+  if (envelope.has_received_mass()) tensors.push_back({"received_mass", envelope.received_mass()});
+  return tensors;
+}
+
+bool IsFloat(v1::DType dtype) {
+  return dtype == v1::DTYPE_F32 || dtype == v1::DTYPE_F16 || dtype == v1::DTYPE_BF16;
+}
+
 // Checks one payload against the description of the tensor it belongs to.
-absl::Status CheckPayload(const char* field, const v1::TensorSpec& spec, int64_t payload_bytes) {
-  if (spec.dtype() != v1::DTYPE_F32) {
-    return Malformed(absl::StrCat(field, " has dtype ", v1::DType_Name(spec.dtype()), ", wanted DTYPE_F32"));
+absl::Status CheckPayload(const ReplyTensor& tensor, int64_t payload_bytes) {
+  const v1::DType dtype = tensor.spec.dtype();
+  const bool wants_keys = tensor.field == std::string("weights_keys");
+  if (wants_keys ? dtype != v1::DTYPE_I32 : !IsFloat(dtype)) {
+    return Malformed(absl::StrCat(tensor.field, " has dtype ", v1::DType_Name(dtype), ", wanted ",
+                                  wants_keys ? "DTYPE_I32" : "DTYPE_F32, DTYPE_BF16 or DTYPE_F16"));
   }
-  const std::optional<int64_t> num_elements = NumElements({spec.shape().data(), size_t(spec.shape_size())});
-  if (!num_elements || payload_bytes % sizeof(float) != 0 ||
-      payload_bytes / int64_t{sizeof(float)} != *num_elements) {
-    return Malformed(absl::StrCat(field, " ", ToString({spec.shape().data(), size_t(spec.shape_size())}),
-                                  " came with ", payload_bytes, " bytes"));
+  const int64_t element_bytes = dtype == v1::DTYPE_F32 || dtype == v1::DTYPE_I32 ? 4 : 2;
+  const Shape shape = tensor.shape();
+  const std::optional<int64_t> num_elements = NumElements(shape);
+  if (!num_elements || payload_bytes % element_bytes != 0 || payload_bytes / element_bytes != *num_elements) {
+    return Malformed(
+        absl::StrCat(tensor.field, " ", ToString(shape), " came with ", payload_bytes, " bytes"));
   }
   return absl::OkStatus();
 }
 
 absl::Status CheckPayloads(const ReplyParts& parts) {
-  const v1::AttendResponse& envelope = parts.envelope;
-  if (!envelope.has_output()) return Malformed("it has no output");
-  const size_t wanted = envelope.has_weights() ? 2 : 1;
-  if (parts.payload_bytes.size() != wanted) {
-    return Malformed(absl::StrCat("it has ", parts.payload_bytes.size(), " payloads, wanted ", wanted));
+  if (!parts.envelope.has_output()) return Malformed("it has no output");
+  const std::vector<ReplyTensor> tensors = TensorsOf(parts.envelope);
+  if (parts.payload_bytes.size() != tensors.size()) {
+    return Malformed(
+        absl::StrCat("it has ", parts.payload_bytes.size(), " payloads, wanted ", tensors.size()));
   }
-  absl::Status status = CheckPayload("output", envelope.output(), parts.payload_bytes[0]);
-  if (status.ok() && envelope.has_weights()) {
-    status = CheckPayload("weights", envelope.weights(), parts.payload_bytes[1]);
+  for (size_t i = 0; i < tensors.size(); ++i) {
+    const absl::Status status = CheckPayload(tensors[i], parts.payload_bytes[i]);
+    if (!status.ok()) return status;
   }
-  return status;
+  return absl::OkStatus();
 }
 
-Tensor MakeTensor(const v1::TensorSpec& spec, std::vector<float> values) {
-  return {.shape = Shape(spec.shape().begin(), spec.shape().end()), .values = std::move(values)};
+// The tensor that `bytes` are; they fit by now.
+Tensor MakeTensor(const v1::TensorSpec& spec, std::vector<float> bytes) {
+  Tensor tensor{.shape = Shape(spec.shape().begin(), spec.shape().end()), .values = std::move(bytes)};
+  if (spec.dtype() == v1::DTYPE_F32) return tensor;
+  const std::vector<float> halves = std::exchange(tensor.values, {});
+  tensor.values.resize(static_cast<size_t>(*NumElements(tensor.shape)));
+  const char* from = static_cast<const char*>(static_cast<const void*>(halves.data()));
+  for (float& value : tensor.values) {
+    uint16_t half = 0;
+    std::memcpy(&half, from, sizeof(half));
+    from += sizeof(half);
+    value = spec.dtype() == v1::DTYPE_F16 ? HalfToFloat(half) : Bf16ToFloat(half);
+  }
+  return tensor;
+}
+
+IntTensor MakeIntTensor(const v1::TensorSpec& spec, const std::vector<float>& bytes) {
+  IntTensor tensor{.shape = Shape(spec.shape().begin(), spec.shape().end()),
+                   .values = std::vector<int32_t>(bytes.size())};
+  if (!bytes.empty()) std::memcpy(tensor.values.data(), bytes.data(), bytes.size() * sizeof(int32_t));
+  return tensor;
+}
+
+// What is asked of the weights; nothing if they are not asked for.
+void DescribeWeights(const AttendCall& call, v1::AttendRequest& envelope) {
+  const bool asked = call.weights != v1::WEIGHTS_MODE_NONE || call.top_k != 0 || !call.heads.empty() ||
+                     call.query_begin != 0 || call.query_end != 0;
+  if (!asked) return;
+  v1::WeightsOptions& options = *envelope.mutable_weights();
+  options.set_mode(call.weights);
+  options.set_top_k(call.top_k);
+  options.mutable_heads()->Assign(call.heads.begin(), call.heads.end());
+  options.set_query_begin(call.query_begin);
+  options.set_query_end(call.query_end);
 }
 
 }  // namespace
@@ -191,24 +268,30 @@ absl::StatusOr<grpc::ByteBuffer> EncodeRequest(const AttendCall& call) {
   envelope.mutable_seq_lens()->Assign(call.seq_lens.begin(), call.seq_lens.end());
   envelope.mutable_kv_seq_lens()->Assign(call.kv_seq_lens.begin(), call.kv_seq_lens.end());
   envelope.set_causal(call.causal);
-  if (call.weights != v1::WEIGHTS_MODE_NONE) envelope.mutable_weights()->set_mode(call.weights);
+  if (call.window_left) envelope.set_window_left(*call.window_left);
+  if (call.window_right) envelope.set_window_right(*call.window_right);
+  DescribeWeights(call, envelope);
+  if (call.output_dtype != v1::DTYPE_F32) envelope.set_output_dtype(call.output_dtype);
+  if (!IsFloat(call.dtype)) {
+    return absl::InvalidArgumentError(absl::StrCat("dtype: got ", static_cast<int>(call.dtype),
+                                                   ", wanted DTYPE_F32, DTYPE_BF16 or DTYPE_F16"));
+  }
 
   RequestWriter writer;
   absl::Status status =
-      writer.Add("query", v1::DTYPE_F32, call.query.shape, call.query.values, envelope.mutable_query());
+      writer.Add("query", call.dtype, call.query.shape, call.query.values, envelope.mutable_query());
   if (status.ok() && call.key) {
-    status = writer.Add("key", v1::DTYPE_F32, call.key->shape, call.key->values, envelope.mutable_key());
+    status = writer.Add("key", call.dtype, call.key->shape, call.key->values, envelope.mutable_key());
   }
   if (status.ok() && call.value) {
-    status =
-        writer.Add("value", v1::DTYPE_F32, call.value->shape, call.value->values, envelope.mutable_value());
+    status = writer.Add("value", call.dtype, call.value->shape, call.value->values, envelope.mutable_value());
   }
   if (status.ok() && call.mask) {
     const Shape& shape = call.mask->shape;
     if (const auto* allowed = std::get_if<std::span<const uint8_t>>(&call.mask->values)) {
       status = writer.Add("mask", v1::DTYPE_BOOL, shape, *allowed, envelope.mutable_mask());
     } else {
-      status = writer.Add("mask", v1::DTYPE_F32, shape, std::get<std::span<const float>>(call.mask->values),
+      status = writer.Add("mask", call.dtype, shape, std::get<std::span<const float>>(call.mask->values),
                           envelope.mutable_mask());
     }
   }
@@ -225,10 +308,20 @@ absl::StatusOr<AttendReply> DecodeReply(const grpc::ByteBuffer& bytes) {
       .model = std::move(*envelope.mutable_model()),
       .model_version = std::move(*envelope.mutable_model_version()),
       .request_id = std::move(*envelope.mutable_request_id()),
+      .output_dtype = envelope.output().dtype(),
       .output = MakeTensor(envelope.output(), std::move(parts->payloads[0])),
       .time_budget = envelope.time_budget(),
   };
-  if (envelope.has_weights()) reply.weights = MakeTensor(envelope.weights(), std::move(parts->payloads[1]));
+  size_t next = 1;
+  if (envelope.has_weights()) {
+    reply.weights = MakeTensor(envelope.weights(), std::move(parts->payloads[next++]));
+  }
+  if (envelope.has_weights_keys()) {
+    reply.weights_keys = MakeIntTensor(envelope.weights_keys(), parts->payloads[next++]);
+  }
+  if (envelope.has_received_mass()) {
+    reply.received_mass = MakeTensor(envelope.received_mass(), std::move(parts->payloads[next++]));
+  }
   return reply;
 }
 

@@ -35,24 +35,38 @@ struct AttendCall {
   std::vector<int64_t> seq_lens;
   std::vector<int64_t> kv_seq_lens;
   bool causal = false;
+  std::optional<int64_t> window_left;  // absent: no bound
+  std::optional<int64_t> window_right;
   v1::WeightsMode weights = v1::WEIGHTS_MODE_NONE;
+  int64_t top_k = 0;           // with TOP_K: how many
+  std::vector<int64_t> heads;  // of the weights; empty: all
+  int64_t query_begin = 0;     // of the weights: these rows of each sequence; both 0: all
+  int64_t query_end = 0;
+  // How numbers travel, F32, BF16 or F16; they are f32 here and rounded to nearest.
+  v1::DType dtype = v1::DTYPE_F32;         // of query, key, value and a mask that is added
+  v1::DType output_dtype = v1::DTYPE_F32;  // of what comes back
 };
 
 struct AttendReply {
   std::string model;
   std::string model_version;
   std::string request_id;
-  Tensor output;                  // of the query's shape
-  std::optional<Tensor> weights;  // when asked for
+  v1::DType output_dtype = v1::DTYPE_F32;  // how the output travelled; everything here is f32 again, exactly
+  Tensor output;                           // of the query's shape
+  // When asked for; attention.proto has their shapes.
+  std::optional<Tensor> weights;
+  std::optional<IntTensor> weights_keys;  // with TOP_K
+  std::optional<Tensor> received_mass;    // with SUMMARY
   v1::TimeBudget time_budget;
 };
 
 // The request in wire form. Tensors are copied once, into slices that belong to the result, because gRPC may
 // hold on to them after a call has timed out; copies of the result share these slices. INVALID_ARGUMENT if a
-// tensor's shape and its number of values disagree; the server judges everything else.
+// tensor's shape and its number of values disagree or `dtype` is none of the three; the server judges
+// everything else.
 absl::StatusOr<grpc::ByteBuffer> EncodeRequest(const AttendCall& call);
 
-// The reply in full: payload bytes are copied once, into its tensors.
+// The reply in full: payload bytes are copied once, into its tensors; other types than f32 once more.
 // INTERNAL if the bytes are not a reply or its payloads do not match their descriptions.
 absl::StatusOr<AttendReply> DecodeReply(const grpc::ByteBuffer& bytes);
 

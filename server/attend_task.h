@@ -28,36 +28,51 @@ enum class InputKind : uint8_t {
   kKeyAndValue,  // key and value
 };
 
-// Rows of f32 embeddings, those of each sequence together.
+// Rows of embeddings, those of each sequence together.
 struct InputRows {
   ByteSegments bytes;
+  DType dtype = DType::kF32;  // or kF16, kBf16
   // Rows between the starts of two sequences; 0 means that they follow each other without padding.
   int64_t padded_len = 0;
 };
 
 // An explicit mask [batch, num_heads, q_len, kv_len], row-major; a dimension of 1 is shared by all.
 struct ExplicitMask {
-  ByteSegments bytes;  // empty if there is none
-  DType dtype = DType::kBool;
+  ByteSegments bytes;          // empty if there is none
+  DType dtype = DType::kBool;  // or one that is added: kF32, kF16, kBf16
   int64_t batch = 1;
   int64_t num_heads = 1;
   int64_t q_len = 0;
   int64_t kv_len = 0;
 };
 
-// The attention weights that a task asks for: [batch, num_heads, q_len, kv_len], without num_heads for the
-// mean.
+// The attention weights that a task asks for. What the mode means and in which shapes it comes:
+// attention.proto.
 struct WeightsRequest {
   WeightsSink::Mode mode = WeightsSink::Mode::kNone;
-  int64_t q_len = 0;
-  int64_t kv_len = 0;
-  int64_t size_bytes = 0;
+  std::vector<int64_t> heads;  // as WeightsSink::heads, and so are the next three
+  int64_t query_begin = 0;
+  int64_t query_end = 0;
+  int64_t top_k = 0;
+
+  // Numbers to make room for; 0 where the mode has none of the kind.
+  int64_t num_weights = 0;
+  int64_t num_keys = 0;
+  int64_t num_received = 0;
+  // How they lie.
+  int64_t num_maps = 0;     // heads reported, 1 for the mean
+  int64_t num_queries = 0;  // reported of the longest sequence
+  int64_t kv_len = 0;       // of the longest sequence, with appended keys
 };
 
 // What the batch made of one task. The memory belongs to the batch and lives as long as these pointers do.
+// `output`, `weights` and `received_mass` are of the task's output_dtype; all but the output are null where
+// none were asked for.
 struct AttendResult {
-  std::shared_ptr<const float> output;   // [query tokens, embed_dim], without padding
-  std::shared_ptr<const float> weights;  // as WeightsRequest says; null if none were asked for
+  std::shared_ptr<const void> output;  // [query tokens, embed_dim], without padding
+  std::shared_ptr<const void> weights;
+  std::shared_ptr<const int32_t> weights_keys;
+  std::shared_ptr<const void> received_mass;
   // As in attention.proto's TimeBudget.
   int64_t queue_us = 0;
   int64_t compute_us = 0;
@@ -81,6 +96,7 @@ struct AttendTask {
   Visibility visibility;
   ExplicitMask mask;
   WeightsRequest weights;
+  DType output_dtype = DType::kF32;  // or kF16, kBf16
 
   int64_t size_bytes = 0;  // memory that the request holds while it waits
   TimePoint arrival;

@@ -25,6 +25,43 @@ TimePoint ToTimePoint(std::chrono::system_clock::time_point deadline, TimePoint 
   return left >= TimePoint::max() - now ? TimePoint::max() : now + left;
 }
 
+v1::Rope::Scaling ScalingOf(RopeConfig::Scaling scaling) {
+  switch (scaling) {
+    case RopeConfig::Scaling::kNone:
+      return v1::Rope::SCALING_NONE;
+    case RopeConfig::Scaling::kLinear:
+      return v1::Rope::SCALING_LINEAR;
+    case RopeConfig::Scaling::kNtk:
+      return v1::Rope::SCALING_NTK;
+    case RopeConfig::Scaling::kLlama3:
+      return v1::Rope::SCALING_LLAMA3;
+  }
+  return v1::Rope::SCALING_NONE;
+}
+
+void DescribeRope(const RopeConfig& rope, v1::Rope& out) {
+  out.set_theta(rope.theta);
+  out.set_rotary_dim(rope.rotary_dim);
+  out.set_interleaved(rope.interleaved);
+  out.set_scaling(ScalingOf(rope.scaling));
+  out.set_factor(rope.factor);
+  out.set_low_freq_factor(rope.low_freq_factor);
+  out.set_high_freq_factor(rope.high_freq_factor);
+  out.set_original_max_len(rope.original_max_len);
+}
+
+// What changes a model's scores beside its weights.
+void DescribeScores(const AttentionConfig& config, v1::Model& out) {
+  if (config.rope) DescribeRope(*config.rope, *out.mutable_rope());
+  out.set_alibi(config.alibi);
+  out.set_logit_softcap(config.logit_softcap);
+  if (config.window_left) out.set_window_left(*config.window_left);
+  if (config.window_right) out.set_window_right(*config.window_right);
+  out.set_add_bias_kv(config.add_bias_kv);
+  out.set_add_zero_attn(config.add_zero_attn);
+  out.set_num_appended_keys(config.num_appended_keys());
+}
+
 }  // namespace
 
 // One Attend RPC, from its arrival until gRPC is done with it: owns the request's bytes for as long as the
@@ -184,7 +221,13 @@ void AttentionService::Describe(const LoadedModel& model, v1::Model& out) const 
   out.set_vdim(config.vdim);
   out.set_scale(*config.scale);
   out.set_num_parameters(model.attention.num_parameters());
-  out.set_precision("f32");
+  out.set_precision(Name(model.attention.precision()));
+  out.set_precision_asked(Name(config.precision));
+  out.set_precision_note(model.attention.precision_note());
+  out.mutable_precision_error()->set_max_abs(model.precision_error.max_abs);
+  out.mutable_precision_error()->set_rms(model.precision_error.rms);
+  out.mutable_precision_error()->set_cosine(model.precision_error.cosine);
+  DescribeScores(config, out);
   out.set_kernel(model.attention.kernel_name());
   out.set_max_message_bytes(context_.max_message_bytes);
 }

@@ -3,38 +3,61 @@
 
 #include <algorithm>
 #include <cstddef>
-#include <cstring>
 #include <new>
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "core/attention/batch.h"
 #include "core/base/status_macros.h"
+#include "core/tensor/convert.h"
 
 namespace headlight {
 namespace {
 
-// Bytes that one thread copies before it takes the next piece: long enough to hide the hand-over, short
-// enough to spread a batch over all threads.
-constexpr int64_t kCopyPieceBytes = int64_t{1} << 20;
+// Elements that one thread copies or converts before it takes the next piece: long enough to hide the
+// hand-over, short enough to spread a batch over all threads.
+constexpr int64_t kPieceElements = int64_t{1} << 18;
+
+// What a narrow tensor passes through on its way to f32: small enough for the first cache. Elements that the
+// network has cut in two are whole in it.
+constexpr int64_t kStagingBytes = int64_t{8} << 10;
 
 absl::Status OutOfMemory(int64_t size_bytes) {
   return absl::ResourceExhaustedError(
       absl::StrCat("memory is short: no ", size_bytes, " bytes for the batch"));
 }
 
+// Bytes of an element where the kernels read it: numbers are f32 by then.
+int64_t PackedSizeOf(DType dtype) { return dtype == DType::kBool ? 1 : SizeOf(DType::kF32); }
+
+// Copies elements of a payload, as f32 if they are numbers.
+void Unpack(const ByteSegments& from, DType dtype, int64_t first, int64_t count, std::byte* to) {
+  const int64_t size = SizeOf(dtype);
+  if (size == PackedSizeOf(dtype)) return from.CopyTo(first * size, count * size, to);
+  alignas(64) std::byte staging[kStagingBytes];
+  float* out = static_cast<float*>(static_cast<void*>(to));
+  while (count > 0) {
+    const int64_t take = std::min(count, kStagingBytes / size);
+    from.CopyTo(first * size, take * size, staging);
+    ConvertToF32(dtype, staging, take, out);
+    first += take;
+    count -= take;
+    out += take;
+  }
+}
+
 // A list of copies, done together by all threads of the arena.
 class CopyList {
  public:
-  void Add(const ByteSegments& from, int64_t offset, int64_t num_bytes, std::byte* to) {
-    while (num_bytes > 0) {
-      if (piece_bytes_ == 0) pieces_.push_back(copies_.size());
-      const int64_t take = std::min(num_bytes, kCopyPieceBytes - piece_bytes_);
-      copies_.push_back({&from, offset, take, to});
-      piece_bytes_ = (piece_bytes_ + take) % kCopyPieceBytes;
-      offset += take;
-      to += take;
-      num_bytes -= take;
+  void Add(const ByteSegments& from, DType dtype, int64_t first, int64_t count, std::byte* to) {
+    while (count > 0) {
+      if (piece_elements_ == 0) pieces_.push_back(copies_.size());
+      const int64_t take = std::min(count, kPieceElements - piece_elements_);
+      copies_.push_back({&from, dtype, first, take, to});
+      piece_elements_ = (piece_elements_ + take) % kPieceElements;
+      first += take;
+      to += take * PackedSizeOf(dtype);
+      count -= take;
     }
   }
 
@@ -44,7 +67,7 @@ class CopyList {
       const size_t end = last ? copies_.size() : pieces_[piece + 1];
       for (size_t i = pieces_[piece]; i < end; ++i) {
         const Copy& copy = copies_[i];
-        copy.from->CopyTo(copy.offset, copy.num_bytes, copy.to);
+        Unpack(*copy.from, copy.dtype, copy.first, copy.count, copy.to);
       }
     });
   }
@@ -52,25 +75,56 @@ class CopyList {
  private:
   struct Copy {
     const ByteSegments* from;
-    int64_t offset;
-    int64_t num_bytes;
+    DType dtype;
+    int64_t first;
+    int64_t count;
     std::byte* to;
   };
   std::vector<Copy> copies_;
   std::vector<size_t> pieces_;  // first copy of each piece
-  int64_t piece_bytes_ = 0;     // of the last piece, so far
+  int64_t piece_elements_ = 0;  // of the last piece, so far
 };
 
-// Plans the copies of `rows`, whose sequences have the lengths `lens`, to packed rows at `to`. Returns the
-// end.
-std::byte* AddRows(const InputRows& rows, const std::vector<int64_t>& lens, int64_t row_bytes, std::byte* to,
-                   CopyList& copies) {
+// Results on their way from f32 to a narrower type, a piece for each thread at a time.
+class NarrowingList {
+ public:
+  void Add(const float* from, int64_t count, DType dtype, std::byte* to) {
+    for (int64_t first = 0; first < count; first += kPieceElements) {
+      pieces_.push_back(
+          {from + first, std::min(count - first, kPieceElements), dtype, to + first * SizeOf(dtype)});
+    }
+  }
+
+  void Run(ComputeArena& arena) const {
+    if (pieces_.empty()) return;
+    arena.ForEach(static_cast<int64_t>(pieces_.size()), [this](int64_t i, int) {
+      const Piece& piece = pieces_[i];
+      ConvertFromF32(piece.from, piece.count, piece.dtype, piece.to);
+    });
+  }
+
+ private:
+  struct Piece {
+    const float* from;
+    int64_t count;
+    DType dtype;
+    std::byte* to;
+  };
+  std::vector<Piece> pieces_;
+};
+
+// Plans the copies of `rows`, whose `tokens` rows in sequences of the lengths `lens` have `width` columns, to
+// packed f32 rows at `to`. Returns the end.
+std::byte* AddRows(const InputRows& rows, const std::vector<int64_t>& lens, int64_t tokens, int64_t width,
+                   std::byte* to, CopyList& copies) {
+  const int64_t row_bytes = width * SizeOf(DType::kF32);
   if (rows.padded_len == 0) {
-    copies.Add(rows.bytes, 0, rows.bytes.size_bytes(), to);
-    return to + rows.bytes.size_bytes();
+    copies.Add(rows.bytes, rows.dtype, 0, tokens * width, to);
+    return to + tokens * row_bytes;
   }
   for (size_t i = 0; i < lens.size(); ++i) {
-    copies.Add(rows.bytes, static_cast<int64_t>(i) * rows.padded_len * row_bytes, lens[i] * row_bytes, to);
+    const int64_t first_row = static_cast<int64_t>(i) * rows.padded_len;
+    copies.Add(rows.bytes, rows.dtype, first_row * width, lens[i] * width, to);
     to += lens[i] * row_bytes;
   }
   return to;
@@ -80,7 +134,10 @@ std::byte* AddRows(const InputRows& rows, const std::vector<int64_t>& lens, int6
 class PackedBatch {
  public:
   PackedBatch(std::span<const AttendTask> tasks, BufferPool& pool)
-      : tasks_(tasks), config_(tasks.front().model->attention.config()), pool_(pool) {}
+      : tasks_(tasks),
+        config_(tasks.front().model->attention.config()),
+        pool_(pool),
+        buffers_(tasks.size()) {}
   PackedBatch(const PackedBatch&) = delete;
   PackedBatch& operator=(const PackedBatch&) = delete;
 
@@ -111,22 +168,47 @@ class PackedBatch {
     return batch;
   }
 
-  std::vector<AttendResult> Results() const {
+  // What each task gets, in the type that it asks for. Once, after the computation.
+  absl::StatusOr<std::vector<AttendResult>> TakeResults(ComputeArena& arena) {
+    NarrowingList narrowing;
     std::vector<AttendResult> results(tasks_.size());
     int64_t first_row = 0;
     for (size_t i = 0; i < tasks_.size(); ++i) {
+      const AttendTask& task = tasks_[i];
+      TaskBuffers& buffers = buffers_[i];
       AttendResult& result = results[i];
-      result.output = {output_, output_->floats() + first_row * config_.embed_dim};
-      if (weights_[i] != nullptr) result.weights = {weights_[i], weights_[i]->floats()};
+      const auto take = [&](const std::shared_ptr<Buffer>& from, int64_t first, int64_t count,
+                            std::shared_ptr<const void>& to) {
+        return TakeNumbers(from, first, count, task.output_dtype, narrowing, to);
+      };
+      HEADLIGHT_RETURN_IF_ERROR(
+          take(output_, first_row * config_.embed_dim, task.q_tokens * config_.embed_dim, result.output));
+      HEADLIGHT_RETURN_IF_ERROR(take(buffers.weights, 0, task.weights.num_weights, result.weights));
+      HEADLIGHT_RETURN_IF_ERROR(
+          take(buffers.received_mass, 0, task.weights.num_received, result.received_mass));
+      if (buffers.keys != nullptr) result.weights_keys = {buffers.keys, KeysOf(*buffers.keys)};
       result.batch_requests = static_cast<int64_t>(tasks_.size());
       result.batch_sequences = num_sequences_;
       result.batch_tokens = q_tokens_;
-      first_row += tasks_[i].q_tokens;
+      first_row += task.q_tokens;
     }
+    narrowing.Run(arena);
     return results;
   }
 
  private:
+  // Of one task; null where it needs none.
+  struct TaskBuffers {
+    std::shared_ptr<Buffer> mask;  // unless it is read where it is
+    std::shared_ptr<Buffer> weights;
+    std::shared_ptr<Buffer> keys;
+    std::shared_ptr<Buffer> received_mass;
+  };
+
+  static int32_t* KeysOf(const Buffer& buffer) {
+    return static_cast<int32_t*>(static_cast<void*>(buffer.floats()));
+  }
+
   static MatrixView MatrixOf(const std::shared_ptr<Buffer>& buffer, int64_t rows, int64_t cols) {
     return {buffer->floats(), rows, cols, cols};
   }
@@ -136,55 +218,95 @@ class PackedBatch {
     return buffer == nullptr ? OutOfMemory(size_bytes) : absl::OkStatus();
   }
 
+  absl::Status AcquireNumbers(int64_t count, std::shared_ptr<Buffer>& buffer) {
+    static_assert(SizeOf(DType::kF32) == SizeOf(DType::kI32));
+    return count == 0 ? absl::OkStatus() : Acquire(count * SizeOf(DType::kF32), buffer);
+  }
+
+  // Hands out `count` numbers of `from` beginning with `first`: where they are if they stay f32, else
+  // narrowed in memory of their own.
+  absl::Status TakeNumbers(const std::shared_ptr<Buffer>& from, int64_t first, int64_t count, DType dtype,
+                           NarrowingList& narrowing, std::shared_ptr<const void>& to) {
+    if (count == 0) return absl::OkStatus();
+    if (dtype == DType::kF32) {
+      to = {from, from->floats() + first};
+      return absl::OkStatus();
+    }
+    std::shared_ptr<Buffer> narrowed;
+    HEADLIGHT_RETURN_IF_ERROR(Acquire(count * SizeOf(dtype), narrowed));
+    narrowing.Add(from->floats() + first, count, dtype, narrowed->bytes());
+    to = {narrowed, narrowed->bytes()};
+    return absl::OkStatus();
+  }
+
   absl::Status PlanInputs(CopyList& copies) {
-    const int64_t query_row_bytes = config_.embed_dim * SizeOf(DType::kF32);
-    const int64_t key_row_bytes = config_.kdim * SizeOf(DType::kF32);
-    const int64_t value_row_bytes = config_.vdim * SizeOf(DType::kF32);
     const InputKind kind = tasks_.front().kind;
-    HEADLIGHT_RETURN_IF_ERROR(Acquire(q_tokens_ * query_row_bytes, query_));
-    if (kind != InputKind::kSelf) HEADLIGHT_RETURN_IF_ERROR(Acquire(kv_tokens_ * key_row_bytes, key_));
+    HEADLIGHT_RETURN_IF_ERROR(AcquireNumbers(q_tokens_ * config_.embed_dim, query_));
+    if (kind != InputKind::kSelf) HEADLIGHT_RETURN_IF_ERROR(AcquireNumbers(kv_tokens_ * config_.kdim, key_));
     if (kind == InputKind::kKeyAndValue)
-      HEADLIGHT_RETURN_IF_ERROR(Acquire(kv_tokens_ * value_row_bytes, value_));
+      HEADLIGHT_RETURN_IF_ERROR(AcquireNumbers(kv_tokens_ * config_.vdim, value_));
     std::byte* to_query = query_->bytes();
     std::byte* to_key = key_ == nullptr ? nullptr : key_->bytes();
     std::byte* to_value = value_ == nullptr ? nullptr : value_->bytes();
     for (const AttendTask& task : tasks_) {
-      to_query = AddRows(task.query, task.q_lens, query_row_bytes, to_query, copies);
-      if (key_ != nullptr) to_key = AddRows(task.key, task.kv_lens, key_row_bytes, to_key, copies);
-      if (value_ != nullptr) to_value = AddRows(task.value, task.kv_lens, value_row_bytes, to_value, copies);
+      to_query = AddRows(task.query, task.q_lens, task.q_tokens, config_.embed_dim, to_query, copies);
+      if (key_ != nullptr) {
+        to_key = AddRows(task.key, task.kv_lens, task.kv_tokens, config_.kdim, to_key, copies);
+      }
+      if (value_ != nullptr) {
+        to_value = AddRows(task.value, task.kv_lens, task.kv_tokens, config_.vdim, to_value, copies);
+      }
     }
     return absl::OkStatus();
   }
 
-  // A mask in one piece is read where it is.
+  // A mask in one piece is read in place, unless its numbers must be widened.
   absl::Status PlanMasks(CopyList& copies) {
-    masks_.resize(tasks_.size());
     for (size_t i = 0; i < tasks_.size(); ++i) {
-      const ByteSegments& bytes = tasks_[i].mask.bytes;
-      if (bytes.contiguous()) continue;
-      HEADLIGHT_RETURN_IF_ERROR(Acquire(bytes.size_bytes(), masks_[i]));
-      copies.Add(bytes, 0, bytes.size_bytes(), masks_[i]->bytes());
+      const ExplicitMask& mask = tasks_[i].mask;
+      const int64_t size = SizeOf(mask.dtype);
+      if (mask.bytes.contiguous() && size == PackedSizeOf(mask.dtype)) continue;
+      const int64_t count = mask.bytes.size_bytes() / size;
+      HEADLIGHT_RETURN_IF_ERROR(Acquire(count * PackedSizeOf(mask.dtype), buffers_[i].mask));
+      copies.Add(mask.bytes, mask.dtype, 0, count, buffers_[i].mask->bytes());
     }
     return absl::OkStatus();
   }
 
-  // Whether some sequence is shorter than the weights have room for.
-  static bool IsPadded(const AttendTask& task) {
-    const int64_t sequences = task.num_sequences();
-    return task.q_tokens != sequences * task.weights.q_len ||
-           task.kv_tokens != sequences * task.weights.kv_len;
+  // Whether some sequence is shorter than the weights have room for. Kernels write what belongs to a
+  // sequence's own queries and keys, and nothing else.
+  bool IsPadded(const AttendTask& task) const {
+    const int64_t kv_len = task.weights.kv_len - config_.num_appended_keys();
+    for (int64_t i = 0; i < task.num_sequences(); ++i) {
+      if (NumQueries(task, i) != task.weights.num_queries || task.kv_lens[i] != kv_len) return true;
+    }
+    return false;
+  }
+
+  // Queries that `sequence` reports weights of.
+  static int64_t NumQueries(const AttendTask& task, int64_t sequence) {
+    WeightsSink range;
+    range.query_begin = task.weights.query_begin;
+    range.query_end = task.weights.query_end;
+    const int64_t q_len = task.q_lens[sequence];
+    return range.QueryEnd(q_len) - range.QueryBegin(q_len);
   }
 
   absl::Status AllocateResults() {
-    HEADLIGHT_RETURN_IF_ERROR(Acquire(q_tokens_ * config_.embed_dim * SizeOf(DType::kF32), output_));
-    weights_.resize(tasks_.size());
+    HEADLIGHT_RETURN_IF_ERROR(AcquireNumbers(q_tokens_ * config_.embed_dim, output_));
     for (size_t i = 0; i < tasks_.size(); ++i) {
       const WeightsRequest& request = tasks_[i].weights;
+      TaskBuffers& buffers = buffers_[i];
       if (request.mode == WeightsSink::Mode::kNone) continue;
-      HEADLIGHT_RETURN_IF_ERROR(Acquire(request.size_bytes, weights_[i]));
-      // Kernels write the weights of a sequence's own queries and keys; what lies outside is zero by
-      // contract.
-      if (IsPadded(tasks_[i])) std::memset(weights_[i]->bytes(), 0, request.size_bytes);
+      HEADLIGHT_RETURN_IF_ERROR(AcquireNumbers(request.num_weights, buffers.weights));
+      HEADLIGHT_RETURN_IF_ERROR(AcquireNumbers(request.num_keys, buffers.keys));
+      HEADLIGHT_RETURN_IF_ERROR(AcquireNumbers(request.num_received, buffers.received_mass));
+      if (!IsPadded(tasks_[i])) continue;
+      std::fill_n(buffers.weights->floats(), request.num_weights, 0.0f);
+      if (buffers.keys != nullptr) std::fill_n(KeysOf(*buffers.keys), request.num_keys, -1);
+      if (buffers.received_mass != nullptr) {
+        std::fill_n(buffers.received_mass->floats(), request.num_received, 0.0f);
+      }
     }
     return absl::OkStatus();
   }
@@ -212,27 +334,42 @@ class PackedBatch {
   MaskView MaskOf(size_t task_index, int64_t sequence) const {
     const ExplicitMask& mask = tasks_[task_index].mask;
     if (mask.bytes.empty()) return {};
-    const std::shared_ptr<Buffer>& copy = masks_[task_index];
+    const std::shared_ptr<Buffer>& copy = buffers_[task_index].mask;
     const std::byte* data = copy == nullptr ? mask.bytes.data() : copy->bytes();
     const int64_t head_elements = mask.q_len * mask.kv_len;
     const int64_t first = mask.batch == 1 ? 0 : sequence * mask.num_heads * head_elements;
     MaskView view;
-    view.data = data + first * SizeOf(mask.dtype);
-    view.dtype = mask.dtype;
+    view.data = data + first * PackedSizeOf(mask.dtype);
+    view.dtype = mask.dtype == DType::kBool ? DType::kBool : DType::kF32;
     view.head_stride = mask.num_heads == 1 ? 0 : head_elements;
     view.query_stride = mask.kv_len;
     return view;
   }
 
   WeightsSink SinkOf(size_t task_index, int64_t sequence) const {
-    const WeightsRequest& request = tasks_[task_index].weights;
+    const AttendTask& task = tasks_[task_index];
+    const WeightsRequest& request = task.weights;
     WeightsSink sink;
+    // A sequence that ends before the queries asked for has nothing to report.
+    if (request.mode == WeightsSink::Mode::kNone || NumQueries(task, sequence) == 0) return sink;
     sink.mode = request.mode;
-    if (sink.mode == WeightsSink::Mode::kNone) return sink;
-    const int64_t heads = sink.mode == WeightsSink::Mode::kFull ? config_.num_heads : 1;
-    sink.head_stride = request.q_len * request.kv_len;
-    sink.query_stride = request.kv_len;
-    sink.data = weights_[task_index]->floats() + sequence * heads * sink.head_stride;
+    sink.heads = request.heads;
+    sink.query_begin = request.query_begin;
+    sink.query_end = request.query_end;
+    sink.top_k = request.top_k;
+    const TaskBuffers& buffers = buffers_[task_index];
+    if (request.mode == WeightsSink::Mode::kSummary) {
+      sink.head_stride = kNumHeadStatistics;
+      sink.received_stride = request.kv_len;
+      sink.received_mass =
+          buffers.received_mass->floats() + sequence * request.num_maps * sink.received_stride;
+    } else {
+      sink.query_stride = request.mode == WeightsSink::Mode::kTopK ? request.top_k : request.kv_len;
+      sink.head_stride = request.num_queries * sink.query_stride;
+    }
+    const int64_t first = sequence * request.num_maps * sink.head_stride;
+    sink.data = buffers.weights->floats() + first;
+    if (buffers.keys != nullptr) sink.keys = KeysOf(*buffers.keys) + first;
     return sink;
   }
 
@@ -243,8 +380,7 @@ class PackedBatch {
   int64_t q_tokens_ = 0;
   int64_t kv_tokens_ = 0;
   std::shared_ptr<Buffer> query_, key_, value_, output_;  // key_ and value_ may be null
-  std::vector<std::shared_ptr<Buffer>> masks_;    // one for each task; null where the mask is read in place
-  std::vector<std::shared_ptr<Buffer>> weights_;  // one for each task; null where none are asked for
+  std::vector<TaskBuffers> buffers_;                      // one for each task
   std::vector<int64_t> cu_q_lens_, cu_kv_lens_;
   std::vector<SequenceOptions> sequences_;
 };
@@ -261,7 +397,7 @@ absl::StatusOr<std::vector<AttendResult>> AttentionExecutor::Execute(std::span<c
       return absl::InternalError(absl::StrCat("the batch is malformed: ", std::string(computed.message())));
     }
     HEADLIGHT_RETURN_IF_ERROR(computed);
-    return batch.Results();
+    return batch.TakeResults(arena_);
   } catch (const std::bad_alloc&) {
     return absl::ResourceExhaustedError("memory is short: the batch's lists do not fit");
   }

@@ -47,8 +47,11 @@ absl::StatusOr<ParsedAttend> ParseAttend(const ByteSegments& message);
 struct ReplyLayout {
   std::shared_ptr<const LoadedModel> model;
   std::string request_id;
+  DType dtype = DType::kF32;  // of output, weights and received_mass
   Shape output;
-  Shape weights;                // empty if none
+  Shape weights;  // empty if there are none, and so are the next two
+  Shape weights_keys;
+  Shape received_mass;
   int64_t padded_len = 0;       // 0: output rows follow each other; else rows of output between two sequences
   std::vector<int64_t> q_lens;  // real rows of each sequence; used with padded_len only
 };

@@ -3,7 +3,9 @@
 #include <cstddef>
 #include <optional>
 #include <span>
+#include <string>
 #include <utility>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
@@ -13,7 +15,7 @@
 #include "server/codec.h"
 #include "server/envelope.h"
 #include "server/tensor_spec.h"
-#include "server/text.h"
+#include "server/weights_request.h"
 
 namespace headlight {
 namespace {
@@ -25,10 +27,6 @@ constexpr int64_t kReplyEnvelopeBytes = 4096;  // more than the fields of a repl
 template <typename... Parts>
 absl::Status Invalid(const Parts&... parts) {
   return absl::InvalidArgumentError(absl::StrCat(parts...));
-}
-
-absl::Status NotServedYet(const std::string& what) {
-  return absl::UnimplementedError(what + " not served yet");
 }
 
 std::span<const int64_t> SpanOf(const google::protobuf::RepeatedField<int64_t>& numbers) {
@@ -85,7 +83,41 @@ int64_t Sum(const std::vector<int64_t>& lens) {
 
 // Rows of a tensor whose sequences have the lengths `lens`. Full ones lie packed in either form.
 InputRows RowsOf(WireTensor tensor, const SequenceLayout& layout, int64_t tokens) {
-  return {std::move(tensor.bytes), tokens == layout.rows ? 0 : layout.padded_len};
+  return {std::move(tensor.bytes), tensor.dtype, tokens == layout.rows ? 0 : layout.padded_len};
+}
+
+// A tensor of the reply.
+struct ReplyTensor {
+  const char* name;
+  const Shape& shape;  // empty if the reply has none
+  DType dtype;
+
+  // Nothing if they exceed int64.
+  std::optional<int64_t> SizeBytes() const {
+    if (shape.empty()) return 0;
+    const std::optional<int64_t> elements = NumElements(shape);
+    int64_t bytes = 0;
+    if (!elements || __builtin_mul_overflow(*elements, SizeOf(dtype), &bytes)) return std::nullopt;
+    return bytes;
+  }
+};
+
+// Whether `tensors` fit into a message. INVALID_ARGUMENT with the size of each otherwise.
+absl::Status CheckReplySize(std::span<const ReplyTensor> tensors, int64_t max_message_bytes) {
+  int64_t room = max_message_bytes - kReplyEnvelopeBytes;
+  bool fits = true;
+  std::vector<std::string> sizes;
+  for (const ReplyTensor& tensor : tensors) {
+    if (tensor.shape.empty()) continue;
+    const std::optional<int64_t> bytes = tensor.SizeBytes();
+    fits = fits && bytes && *bytes <= room;
+    if (fits) room -= *bytes;
+    sizes.push_back(absl::StrCat(tensor.name, " ", ToString(tensor.shape), " ",
+                                 bytes ? absl::StrCat(*bytes) : "more than 2^63", " bytes"));
+  }
+  if (fits) return absl::OkStatus();
+  return Invalid("the reply would be too large: ", absl::StrJoin(sizes, ", "), "; a message may have ",
+                 max_message_bytes, " (--max-message-bytes)");
 }
 
 class Decoder {
@@ -130,51 +162,27 @@ class Decoder {
     if (request_.has_window_right() && request_.window_right() < 0) {
       return Invalid("window_right: got ", request_.window_right(), ", wanted at least 0");
     }
-    if (request_.has_window_left() || request_.has_window_right()) {
-      return NotServedYet("window_left and window_right: sliding windows are");
-    }
     task().visibility.causal = request_.causal();
-    HEADLIGHT_RETURN_IF_ERROR(CheckWeightsOptions(request_.weights()));
-    const v1::DType output_dtype = request_.output_dtype();
-    switch (output_dtype) {
-      case v1::DTYPE_UNSPECIFIED:
-      case v1::DTYPE_F32:
-        return absl::OkStatus();
-      case v1::DTYPE_F16:
-      case v1::DTYPE_BF16:
-        return NotServedYet(absl::StrCat("output_dtype: ", DescribeDType(output_dtype), " is"));
-      default:
-        return Invalid("output_dtype: got ", DescribeDType(output_dtype), ", wanted DTYPE_F32");
-    }
+    if (request_.has_window_left()) task().visibility.window_left = request_.window_left();
+    if (request_.has_window_right()) task().visibility.window_right = request_.window_right();
+    HEADLIGHT_ASSIGN_OR_RETURN(task().weights, CheckWeightsOptions(request_.weights(), config()));
+    HEADLIGHT_ASSIGN_OR_RETURN(task().output_dtype, OutputDType());
+    return absl::OkStatus();
   }
 
-  absl::Status CheckWeightsOptions(const v1::WeightsOptions& weights) {
-    const int mode = weights.mode();
-    if (!v1::WeightsMode_IsValid(mode)) {
-      return Invalid("weights.mode: got ", mode, ", which is no WeightsMode; wanted NONE, FULL or MEAN");
-    }
-    if (mode == v1::WEIGHTS_MODE_TOP_K ? weights.top_k() < 1 : weights.top_k() != 0) {
-      return Invalid("weights.top_k: got ", weights.top_k(), ", wanted ",
-                     mode == v1::WEIGHTS_MODE_TOP_K ? "at least 1" : "0 without WEIGHTS_MODE_TOP_K");
-    }
-    if (weights.heads_size() > 0) return NotServedYet("weights.heads: a choice of heads is");
-    if (weights.query_begin() != 0 || weights.query_end() != 0) {
-      return NotServedYet("weights.query_begin and weights.query_end: a range of queries is");
-    }
-    switch (weights.mode()) {
-      case v1::WEIGHTS_MODE_FULL:
-        task().weights.mode = WeightsSink::Mode::kFull;
-        break;
-      case v1::WEIGHTS_MODE_MEAN:
-        task().weights.mode = WeightsSink::Mode::kMean;
-        break;
-      case v1::WEIGHTS_MODE_TOP_K:
-      case v1::WEIGHTS_MODE_SUMMARY:
-        return NotServedYet(absl::StrCat("weights.mode: ", v1::WeightsMode_Name(weights.mode()), " is"));
+  absl::StatusOr<DType> OutputDType() const {
+    switch (request_.output_dtype()) {
+      case v1::DTYPE_UNSPECIFIED:
+      case v1::DTYPE_F32:
+        return DType::kF32;
+      case v1::DTYPE_F16:
+        return DType::kF16;
+      case v1::DTYPE_BF16:
+        return DType::kBf16;
       default:
-        break;
+        return Invalid("output_dtype: got ", DescribeDType(request_.output_dtype()),
+                       ", wanted DTYPE_F32, DTYPE_BF16 or DTYPE_F16");
     }
-    return absl::OkStatus();
   }
 
   // Finds each tensor's payload: one for each TensorSpec that is present, in the order of their numbers.
@@ -200,7 +208,7 @@ class Decoder {
   }
 
   absl::Status DecodeQuery() {
-    const TensorRule rule = {"query", QueryShape(), {2, 3}, {DType::kF32}};
+    const TensorRule rule = {"query", QueryShape(), {2, 3}, FloatTypes()};
     HEADLIGHT_ASSIGN_OR_RETURN(WireTensor query, CheckTensor(rule, request_.query(), NextPayload()));
     query_shape_ = query.shape;
     if (query.shape.back() != config().embed_dim) {
@@ -260,7 +268,7 @@ class Decoder {
     const bool dense = query_shape_.size() == 3;
     const std::string wanted = dense ? absl::StrCat("[", query_shape_[0], ", kv_len, ", width, "]")
                                      : absl::StrCat("[kv_tokens, ", width, "]");
-    const TensorRule rule = {field, wanted, {query_shape_.size()}, {DType::kF32}};
+    const TensorRule rule = {field, wanted, {query_shape_.size()}, FloatTypes()};
     HEADLIGHT_ASSIGN_OR_RETURN(WireTensor tensor, CheckTensor(rule, spec, NextPayload()));
     if (tensor.shape.back() != width || (dense && tensor.shape[0] != query_shape_[0])) {
       return Invalid(field, ".shape: got ", ToString(tensor.shape), ", wanted ", wanted);
@@ -281,7 +289,7 @@ class Decoder {
     const int64_t heads = config().num_heads;
     const std::string wanted = absl::StrCat("[", batch, " or 1, ", heads, " or 1, ", MaxQueryLen(), ", ",
                                             MaxKvLen(), "] (batch, num_heads, q_len, kv_len)");
-    const TensorRule rule = {"mask", wanted, {4}, {DType::kBool, DType::kF32}};
+    const TensorRule rule = {"mask", wanted, {4}, {DType::kBool, DType::kF32, DType::kBf16, DType::kF16}};
     HEADLIGHT_ASSIGN_OR_RETURN(WireTensor mask, CheckTensor(rule, request_.mask(), NextPayload()));
     const Shape& shape = mask.shape;
     if ((shape[0] != 1 && shape[0] != batch) || (shape[1] != 1 && shape[1] != heads) ||
@@ -295,35 +303,25 @@ class Decoder {
   // What the reply will hold, and whether it may.
   absl::Status PlanReply() {
     ReplyLayout& reply = decoded_.reply;
+    reply.dtype = task().output_dtype;
     reply.output = query_shape_;
     reply.padded_len = task().query.padded_len;
     if (reply.padded_len != 0) reply.q_lens = task().q_lens;
     WeightsRequest& weights = task().weights;
-    if (weights.mode != WeightsSink::Mode::kNone) {
-      weights.q_len = MaxQueryLen();
-      weights.kv_len = MaxKvLen();
-      reply.weights = {query_layout_.num_sequences, weights.q_len, weights.kv_len};
-      if (weights.mode == WeightsSink::Mode::kFull)
-        reply.weights.insert(reply.weights.begin() + 1, config().num_heads);
-    }
-    const int64_t output_bytes = query_layout_.rows * config().embed_dim * SizeOf(DType::kF32);
-    const std::optional<int64_t> elements = reply.weights.empty() ? 0 : NumElements(reply.weights);
-    const int64_t room = context_.max_message_bytes - kReplyEnvelopeBytes - output_bytes;
-    if (!elements || *elements > room / SizeOf(DType::kF32)) {
-      return Invalid("the reply would be too large: output ", ToString(reply.output), " takes ", output_bytes,
-                     " bytes",
-                     reply.weights.empty() ? "" : " and weights " + ToString(reply.weights) + " take ",
-                     reply.weights.empty() ? "" : BytesOf(elements), "; a message may have ",
-                     context_.max_message_bytes, " (--max-message-bytes)");
-    }
-    weights.size_bytes = *elements * SizeOf(DType::kF32);
+    HEADLIGHT_ASSIGN_OR_RETURN(WeightsShapes shapes, PlanWeights(config(), query_layout_.num_sequences,
+                                                                 MaxQueryLen(), MaxKvLen(), weights));
+    reply.weights = std::move(shapes.weights);
+    reply.weights_keys = std::move(shapes.keys);
+    reply.received_mass = std::move(shapes.received_mass);
+    const std::vector<ReplyTensor> tensors = {{"output", reply.output, reply.dtype},
+                                              {"weights", reply.weights, reply.dtype},
+                                              {"weights_keys", reply.weights_keys, DType::kI32},
+                                              {"received_mass", reply.received_mass, reply.dtype}};
+    HEADLIGHT_RETURN_IF_ERROR(CheckReplySize(tensors, context_.max_message_bytes));
+    weights.num_weights = *tensors[1].SizeBytes() / SizeOf(reply.dtype);
+    weights.num_keys = *tensors[2].SizeBytes() / SizeOf(DType::kI32);
+    weights.num_received = *tensors[3].SizeBytes() / SizeOf(reply.dtype);
     return absl::OkStatus();
-  }
-
-  static std::string BytesOf(std::optional<int64_t> elements) {
-    int64_t bytes = 0;
-    const bool fits = elements && !__builtin_mul_overflow(*elements, SizeOf(DType::kF32), &bytes);
-    return fits ? absl::StrCat(bytes, " bytes") : "more than 2^63 bytes";
   }
 
   const v1::AttendRequest& request_;

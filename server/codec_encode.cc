@@ -8,6 +8,7 @@
 
 #include "core/tensor/dtype.h"
 #include "server/codec.h"
+#include "server/tensor_spec.h"
 
 namespace headlight {
 namespace {
@@ -20,21 +21,21 @@ constexpr int64_t kMinSliceBytes = int64_t{16} << 10;
 constexpr int64_t kZerosBytes = int64_t{256} << 10;
 alignas(64) char zeros[kZerosBytes];
 
-int64_t SizeBytes(const Shape& shape) {
-  int64_t bytes = SizeOf(DType::kF32);
+int64_t SizeBytes(const Shape& shape, DType dtype) {
+  int64_t bytes = SizeOf(dtype);
   for (int64_t dim : shape) bytes *= dim;  // PlanReply of the decoder bounds it
   return bytes;
 }
 
-void SetSpec(const Shape& shape, v1::TensorSpec& spec) {
-  spec.set_dtype(v1::DTYPE_F32);
+void SetSpec(const Shape& shape, DType dtype, v1::TensorSpec& spec) {
+  spec.set_dtype(ToProto(dtype));
   for (int64_t dim : shape) spec.add_shape(dim);
 }
 
 // A slice of memory that `owner` keeps alive.
-grpc::Slice SliceOf(std::shared_ptr<const float> owner, int64_t size_bytes) {
-  using Owner = std::shared_ptr<const float>;
-  void* const data = const_cast<float*>(owner.get());  // gRPC only reads, but asks for void*
+grpc::Slice SliceOf(std::shared_ptr<const void> owner, int64_t size_bytes) {
+  using Owner = std::shared_ptr<const void>;
+  void* const data = const_cast<void*>(owner.get());  // gRPC only reads, but asks for void*
   return grpc::Slice(
       data, size_bytes, [](void* held) { delete static_cast<Owner*>(held); }, new Owner(std::move(owner)));
 }
@@ -58,18 +59,17 @@ void AddPayloadHeader(int64_t size_bytes, std::vector<grpc::Slice>& slices) {
 // Puts the packed rows of `result` where the padded output has them, zeros between.
 void AddPaddedOutput(const ReplyLayout& layout, const AttendResult& result,
                      std::vector<grpc::Slice>& slices) {
-  const int64_t embed_dim = layout.output.back();
-  const int64_t row_bytes = embed_dim * SizeOf(DType::kF32);
+  const int64_t row_bytes = layout.output.back() * SizeOf(layout.dtype);
   const int64_t padded_bytes = layout.padded_len * row_bytes;
-  const float* rows = result.output.get();
+  const std::byte* rows = static_cast<const std::byte*>(result.output.get());
   if (padded_bytes < kMinSliceBytes) {
-    grpc::Slice copy(SizeBytes(layout.output));
+    grpc::Slice copy(SizeBytes(layout.output, layout.dtype));
     uint8_t* to = const_cast<uint8_t*>(copy.begin());  // ours alone until it is sent
     for (int64_t len : layout.q_lens) {
       std::memcpy(to, rows, len * row_bytes);
       std::memset(to + len * row_bytes, 0, padded_bytes - len * row_bytes);
       to += padded_bytes;
-      rows += len * embed_dim;
+      rows += len * row_bytes;
     }
     slices.push_back(std::move(copy));
     return;
@@ -77,8 +77,17 @@ void AddPaddedOutput(const ReplyLayout& layout, const AttendResult& result,
   for (int64_t len : layout.q_lens) {
     slices.push_back(SliceOf({result.output, rows}, len * row_bytes));
     AddZeros(padded_bytes - len * row_bytes, slices);
-    rows += len * embed_dim;
+    rows += len * row_bytes;
   }
+}
+
+// Adds one tensor in one piece, if the reply has it.
+void AddTensor(const Shape& shape, DType dtype, const std::shared_ptr<const void>& data,
+               std::vector<grpc::Slice>& slices) {
+  if (shape.empty()) return;
+  const int64_t size_bytes = SizeBytes(shape, dtype);
+  AddPayloadHeader(size_bytes, slices);
+  slices.push_back(SliceOf(data, size_bytes));
 }
 
 }  // namespace
@@ -89,23 +98,27 @@ grpc::ByteBuffer EncodeAttend(const ReplyLayout& layout, const AttendResult& res
   response.set_model(layout.model->name);
   response.set_model_version(layout.model->version);
   response.set_request_id(layout.request_id);
-  SetSpec(layout.output, *response.mutable_output());
-  if (!layout.weights.empty()) SetSpec(layout.weights, *response.mutable_weights());
+  SetSpec(layout.output, layout.dtype, *response.mutable_output());
+  if (!layout.weights.empty()) SetSpec(layout.weights, layout.dtype, *response.mutable_weights());
+  if (!layout.weights_keys.empty())
+    SetSpec(layout.weights_keys, DType::kI32, *response.mutable_weights_keys());
+  if (!layout.received_mass.empty()) {
+    SetSpec(layout.received_mass, layout.dtype, *response.mutable_received_mass());
+  }
   *response.mutable_time_budget() = budget;
 
   // Payloads have the highest field number, so what follows is the canonical form.
   std::vector<grpc::Slice> slices;
   slices.emplace_back(response.SerializeAsString());
-  AddPayloadHeader(SizeBytes(layout.output), slices);
   if (layout.padded_len == 0) {
-    slices.push_back(SliceOf(result.output, SizeBytes(layout.output)));
+    AddTensor(layout.output, layout.dtype, result.output, slices);
   } else {
+    AddPayloadHeader(SizeBytes(layout.output, layout.dtype), slices);
     AddPaddedOutput(layout, result, slices);
   }
-  if (!layout.weights.empty()) {
-    AddPayloadHeader(SizeBytes(layout.weights), slices);
-    slices.push_back(SliceOf(result.weights, SizeBytes(layout.weights)));
-  }
+  AddTensor(layout.weights, layout.dtype, result.weights, slices);
+  AddTensor(layout.weights_keys, DType::kI32, result.weights_keys, slices);
+  AddTensor(layout.received_mass, layout.dtype, result.received_mass, slices);
   return grpc::ByteBuffer(slices.data(), slices.size());
 }
 

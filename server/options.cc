@@ -14,7 +14,9 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
 #include "core/base/status_macros.h"
+#include "server/registry.h"
 #include "server/text.h"
 #include "server/version.h"
 
@@ -86,6 +88,28 @@ Option Choice(const std::string& name, const std::string& help,
           }};
 }
 
+// Names of `known`, none twice, separated by commas.
+Option Names(const std::string& name, const std::string& help, const std::vector<std::string>& known,
+             Member<std::vector<std::string>> member) {
+  const auto set = [member, known](const std::string& text, ServerOptions& options) -> absl::Status {
+    std::vector<std::string> names;
+    for (const std::string& part : std::vector<std::string>(absl::StrSplit(text, ','))) {
+      if (std::find(known.begin(), known.end(), part) == known.end()) {
+        return absl::InvalidArgumentError(absl::StrCat("got ", Quoted(part), ", wanted names out of ",
+                                                       absl::StrJoin(known, ", "), ", separated by commas"));
+      }
+      if (std::find(names.begin(), names.end(), part) != names.end()) {
+        return absl::InvalidArgumentError(absl::StrCat("got ", part, " twice, wanted each name once"));
+      }
+      names.push_back(part);
+    }
+    options.*member = std::move(names);
+    return absl::OkStatus();
+  };
+  return {name, "NAME,...", absl::StrCat(help, ": ", absl::StrJoin(known, ", ")), set,
+          [member](const ServerOptions& options) { return absl::StrJoin(options.*member, ","); }};
+}
+
 const std::vector<Option>& Options() {
   using O = ServerOptions;
   constexpr int64_t kMax = std::numeric_limits<int64_t>::max();
@@ -94,6 +118,10 @@ const std::vector<Option>& Options() {
       Text("listen", "HOST:PORT", "Address to serve gRPC on; port 0 picks a free one", &O::listen),
       Number("threads", "THREADS", "Compute threads; 0: as many as CPU affinity and cgroup quota allow",
              {0, 4096}, &O::threads),
+      Names("models", "Built-in models to serve", BuiltInModelNames(), &O::models),
+      Choice<Precision>(
+          "precision", "Arithmetic of their matrix products; f32 where the CPU is not faster in it",
+          {{"f32", Precision::kF32}, {"bf16", Precision::kBf16}, {"int8", Precision::kInt8}}, &O::precision),
       Text("kernel", "NAME", "Attention kernel; empty: the fastest that fits", &O::kernel),
       Number("max-message-bytes", "BYTES", "Largest request and largest reply", {1 << 16, kMaxMessageBytes},
              &O::max_message_bytes),

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "core/attention/config.h"
 
 namespace headlight {
 
@@ -20,8 +21,10 @@ enum class LogFormat : uint8_t { kText, kJson };
 
 struct ServerOptions {
   std::string listen = "127.0.0.1:8001";
-  int64_t threads = 0;  // 0: what CpuTopology finds
-  std::string kernel;   // empty: the fastest that fits
+  int64_t threads = 0;                         // 0: what CpuTopology finds
+  std::vector<std::string> models = {"demo"};  // built-in ones
+  Precision precision = Precision::kF32;       // of every built-in model
+  std::string kernel;                          // empty: the fastest that fits
   int64_t max_message_bytes = int64_t{256} << 20;
   int64_t max_batch_tokens = 8192;
   int64_t queue_max_requests = 1024;

@@ -15,7 +15,45 @@
 namespace headlight {
 namespace {
 
-constexpr uint64_t kDemoSeed = 20170612;  // the day "Attention Is All You Need" appeared
+constexpr uint64_t kBuiltInSeed = 20170612;  // the day "Attention Is All You Need" appeared
+
+AttentionConfig DemoConfig() {
+  AttentionConfig config;
+  config.embed_dim = 768;
+  config.num_heads = 12;
+  return config;
+}
+
+AttentionConfig DemoGqaConfig() {
+  AttentionConfig config = DemoConfig();
+  config.num_kv_heads = 4;
+  config.rope.emplace();
+  config.rope->theta = 500'000.0;  // this and the rest as Llama 3.1 has them
+  config.rope->scaling = RopeConfig::Scaling::kLlama3;
+  config.rope->factor = 8.0;
+  config.window_left = 255;
+  config.logit_softcap = 30.0;
+  return config;
+}
+
+AttentionConfig DemoAlibiConfig() {
+  AttentionConfig config = DemoConfig();
+  config.alibi = true;
+  config.add_bias_kv = true;
+  config.add_zero_attn = true;
+  return config;
+}
+
+struct BuiltInModel {
+  const char* name;
+  AttentionConfig (*config)();
+};
+
+constexpr BuiltInModel kBuiltInModels[] = {
+    {"demo", DemoConfig},
+    {"demo-gqa", DemoGqaConfig},
+    {"demo-alibi", DemoAlibiConfig},
+};
 
 // "a, b, c" of the keys of a map.
 template <typename Map>
@@ -76,15 +114,40 @@ std::vector<std::shared_ptr<const LoadedModel>> ModelRegistry::List() const {
   return models;
 }
 
-absl::StatusOr<std::shared_ptr<const LoadedModel>> MakeDemoModel(const std::string& kernel_name) {
-  AttentionConfig config;
-  config.embed_dim = 768;
-  config.num_heads = 12;
-  config = config.Resolved();
-  HEADLIGHT_ASSIGN_OR_RETURN(
-      MultiHeadAttention attention,
-      MultiHeadAttention::Create(config, RandomWeights(config, kDemoSeed), kernel_name));
-  return std::make_shared<const LoadedModel>(LoadedModel{"demo", "1", std::move(attention)});
+absl::StatusOr<std::shared_ptr<const LoadedModel>> LoadModel(const std::string& name,
+                                                             const std::string& version,
+                                                             const AttentionConfig& config,
+                                                             const AttentionWeights& weights,
+                                                             const std::string& kernel_name) {
+  const auto named = [&](const absl::Status& status) {
+    return absl::Status(status.code(), absl::StrCat("model ", name, ": ", std::string(status.message())));
+  };
+  absl::StatusOr<MultiHeadAttention> attention = MultiHeadAttention::Create(config, weights, kernel_name);
+  if (!attention.ok()) return named(attention.status());
+  const absl::StatusOr<PrecisionError> error = MeasurePrecisionError(*attention, weights);
+  if (!error.ok()) return named(error.status());
+  return std::make_shared<const LoadedModel>(LoadedModel{name, version, *std::move(attention), *error});
+}
+
+std::vector<std::string> BuiltInModelNames() {
+  std::vector<std::string> names;
+  for (const BuiltInModel& model : kBuiltInModels) names.emplace_back(model.name);
+  return names;
+}
+
+absl::StatusOr<std::shared_ptr<const LoadedModel>> MakeBuiltInModel(const std::string& name,
+                                                                    const std::string& kernel_name,
+                                                                    Precision precision) {
+  for (const BuiltInModel& model : kBuiltInModels) {
+    if (name != model.name) continue;
+    AttentionConfig config = model.config();
+    config.precision = precision;
+    config = config.Resolved();
+    return LoadModel(name, "1", config, RandomWeights(config, kBuiltInSeed), kernel_name);
+  }
+  return absl::InvalidArgumentError(absl::StrCat("there is no built-in model ", Quoted(name),
+                                                 ", wanted one of ",
+                                                 absl::StrJoin(BuiltInModelNames(), ", ")));
 }
 
 }  // namespace headlight

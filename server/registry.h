@@ -12,7 +12,10 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "core/attention/config.h"
 #include "core/attention/multi_head_attention.h"
+#include "core/attention/precision_error.h"
+#include "core/attention/weights.h"
 
 namespace headlight {
 
@@ -21,6 +24,7 @@ struct LoadedModel {
   std::string name;
   std::string version;
   MultiHeadAttention attention;
+  PrecisionError precision_error;  // of `attention` against f32
 };
 
 // Orders versions as people do: numbers by value and before all other texts, those by their letters.
@@ -49,9 +53,26 @@ class ModelRegistry {
   std::map<std::string, Versions> models_;  // guarded by mutex_; no entry is empty
 };
 
-// The built-in model "demo", version "1": embed_dim 768, 12 heads, random weights of a fixed seed, the same
-// everywhere. `kernel_name` and errors as in MultiHeadAttention::Create.
-absl::StatusOr<std::shared_ptr<const LoadedModel>> MakeDemoModel(const std::string& kernel_name);
+// Packs a model and measures its precision. `kernel_name` as in MultiHeadAttention::Create, and so are the
+// errors; their messages begin with the model's name.
+absl::StatusOr<std::shared_ptr<const LoadedModel>> LoadModel(const std::string& name,
+                                                             const std::string& version,
+                                                             const AttentionConfig& config,
+                                                             const AttentionWeights& weights,
+                                                             const std::string& kernel_name);
+
+// The models that need no file: version "1", random weights of a fixed seed, the same everywhere. All are 768
+// wide with 12 heads.
+//   demo        nothing else
+//   demo-gqa    4 key/value heads, RoPE with Llama 3's scaling, a window of 255 tokens before, softcap 30
+//   demo-alibi  ALiBi, and the two keys that torch.nn.MultiheadAttention's add_bias_kv and add_zero_attn
+//   append
+std::vector<std::string> BuiltInModelNames();
+
+// One of them in `precision`. INVALID_ARGUMENT if there is none of that name. Others as LoadModel.
+absl::StatusOr<std::shared_ptr<const LoadedModel>> MakeBuiltInModel(const std::string& name,
+                                                                    const std::string& kernel_name = "",
+                                                                    Precision precision = Precision::kF32);
 
 }  // namespace headlight
 

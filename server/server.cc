@@ -68,7 +68,8 @@ void EnablePlugins() {
   std::call_once(once, [] {
     grpc::EnableDefaultHealthCheckService(true);
     grpc::reflection::InitProtoReflectionServerBuilderPlugin();
-    // gRPC serves health without its description; with it, reflection can tell a caller what Check and Watch take.
+    // gRPC serves health without its description; with it, reflection can tell a caller what Check and Watch
+    // take.
     grpc::health::v1::HealthCheckRequest::descriptor();
   });
 }
@@ -79,8 +80,10 @@ absl::StatusOr<std::unique_ptr<HeadlightServer>> HeadlightServer::Start(
     const ServerOptions& options, std::shared_ptr<ModelRegistry> registry) {
   if (registry == nullptr) {
     registry = std::make_shared<ModelRegistry>();
-    HEADLIGHT_ASSIGN_OR_RETURN(auto demo, MakeDemoModel(options.kernel));
-    HEADLIGHT_RETURN_IF_ERROR(registry->Add(std::move(demo)));
+    for (const std::string& name : options.models) {
+      HEADLIGHT_ASSIGN_OR_RETURN(auto model, MakeBuiltInModel(name, options.kernel, options.precision));
+      HEADLIGHT_RETURN_IF_ERROR(registry->Add(std::move(model)));
+    }
   }
   const int threads =
       options.threads > 0 ? static_cast<int>(options.threads) : DetectCpuTopology().ComputeThreads();
@@ -118,9 +121,14 @@ absl::Status HeadlightServer::Listen() {
   grpc_server_->GetHealthCheckService()->SetServingStatus(kServiceName, true);
   std::set<std::string> kernels;
   for (const auto& model : registry_->List()) {
-    kernels.insert(model->attention.kernel_name());
-    spdlog::info("model {} version {}: {} parameters, kernel={}", model->name, model->version,
-                 model->attention.num_parameters(), model->attention.kernel_name());
+    const MultiHeadAttention& attention = model->attention;
+    kernels.insert(attention.kernel_name());
+    spdlog::info("model {} version {}: {} parameters, kernel={} precision={} rms_error={:.2g}", model->name,
+                 model->version, attention.num_parameters(), attention.kernel_name(),
+                 Name(attention.precision()), model->precision_error.rms);
+    if (!attention.precision_note().empty()) {
+      spdlog::warn("model {} version {}: {}", model->name, model->version, attention.precision_note());
+    }
   }
   spdlog::info("compute_threads={} kernel={} isa={}", arena_.num_threads(), absl::StrJoin(kernels, ","),
                MultiHeadAttention::IsaName());

@@ -25,8 +25,8 @@ namespace headlight {
 // Listening and serving from Start until Shutdown or destruction.
 class HeadlightServer {
  public:
-  // Serves the models of `registry`; without one, the demo model. Logs the address, the threads and each
-  // model. UNAVAILABLE: cannot listen there. Others as MakeDemoModel.
+  // Serves the models of `registry`; without one, the built-in ones that the options name. Logs the address,
+  // the threads and each model. UNAVAILABLE: cannot listen there. Others as MakeBuiltInModel.
   static absl::StatusOr<std::unique_ptr<HeadlightServer>> Start(
       const ServerOptions& options, std::shared_ptr<ModelRegistry> registry = nullptr);
 

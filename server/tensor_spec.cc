@@ -7,24 +7,19 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_join.h"
 #include "core/base/status_macros.h"
 
 namespace headlight {
 namespace {
 
-v1::DType ToProto(DType dtype) { return dtype == DType::kF32 ? v1::DTYPE_F32 : v1::DTYPE_BOOL; }
-
 absl::StatusOr<DType> CheckDType(const TensorRule& rule, v1::DType got) {
   for (DType wanted : rule.dtypes) {
     if (got == ToProto(wanted)) return wanted;
   }
-  const std::string wanted = absl::StrJoin(rule.dtypes, " or ", [](std::string* out, DType dtype) {
-    out->append(v1::DType_Name(ToProto(dtype)));
-  });
-  if (got == v1::DTYPE_F16 || got == v1::DTYPE_BF16) {
-    return absl::UnimplementedError(
-        absl::StrCat(rule.field, ".dtype: ", v1::DType_Name(got), " is not served yet; send ", wanted));
+  std::string wanted;
+  for (size_t i = 0; i < rule.dtypes.size(); ++i) {
+    const bool last = i + 1 == rule.dtypes.size();
+    absl::StrAppend(&wanted, i == 0 ? "" : last ? " or " : ", ", v1::DType_Name(ToProto(rule.dtypes[i])));
   }
   return absl::InvalidArgumentError(
       absl::StrCat(rule.field, ".dtype: got ", DescribeDType(got), ", wanted ", wanted));
@@ -43,6 +38,22 @@ absl::Status CheckShape(const TensorRule& rule, std::span<const int64_t> shape) 
 }
 
 }  // namespace
+
+v1::DType ToProto(DType dtype) {
+  switch (dtype) {
+    case DType::kF32:
+      return v1::DTYPE_F32;
+    case DType::kF16:
+      return v1::DTYPE_F16;
+    case DType::kBf16:
+      return v1::DTYPE_BF16;
+    case DType::kBool:
+      return v1::DTYPE_BOOL;
+    case DType::kI32:
+      return v1::DTYPE_I32;
+  }
+  return v1::DTYPE_UNSPECIFIED;
+}
 
 std::string DescribeDType(v1::DType dtype) {
   if (v1::DType_IsValid(dtype)) return v1::DType_Name(dtype);

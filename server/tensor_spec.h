@@ -32,8 +32,14 @@ struct TensorRule {
   std::vector<DType> dtypes;  // accepted element types
 };
 
+// The element types in which numbers travel.
+inline std::vector<DType> FloatTypes() { return {DType::kF32, DType::kBf16, DType::kF16}; }
+
+// The DTYPE_ of the wire.
+v1::DType ToProto(DType dtype);
+
 // INVALID_ARGUMENT: unknown or unwanted dtype, wrong rank, a dimension below 1, more elements than fit, wrong
-// number of bytes. UNIMPLEMENTED: a dtype of the contract that is not served yet.
+// number of bytes.
 absl::StatusOr<WireTensor> CheckTensor(const TensorRule& rule, const v1::TensorSpec& spec,
                                        const ByteSegments& payload);
 

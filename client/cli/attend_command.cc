@@ -5,6 +5,7 @@
 #include <chrono>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -15,6 +16,7 @@
 #include "client/cli/commands.h"
 #include "client/cli/flags.h"
 #include "client/cli/inputs.h"
+#include "client/cli/summary.h"
 #include "client/cli/text.h"
 #include "client/npy.h"
 
@@ -33,6 +35,8 @@ struct AttendFlags {
   std::string request_id;
   std::string output_path;
   std::string weights_output_path;
+  std::string keys_output_path;
+  std::string received_output_path;
   bool json = false;
 };
 
@@ -52,8 +56,14 @@ Json ToJson(const AttendCall& call, const AttendReply& reply, microseconds round
   if (call.key) json["key"] = {{"shape", call.key->shape}};
   if (call.value) json["value"] = {{"shape", call.value->shape}};
   if (call.mask) json["mask"] = {{"shape", call.mask->shape}};
+  json["output_dtype"] = DTypeName(reply.output_dtype);
   json["output"] = TensorJson(reply.output);
   if (reply.weights) json["weights"] = TensorJson(*reply.weights);
+  if (reply.weights_keys) json["weights_keys"] = {{"shape", reply.weights_keys->shape}};
+  if (reply.received_mass) {
+    json["received_mass"] = TensorJson(*reply.received_mass);
+    json["summary"] = SummaryJson(*reply.weights, call.heads);
+  }
   const v1::TimeBudget& budget = reply.time_budget;
   json["time_budget"] = {
       {"queue_us", budget.queue_us()},
@@ -82,6 +92,8 @@ std::string ToText(const AttendCall& call, const AttendReply& reply, microsecond
   if (call.mask) tensors.push_back({"mask", ToString(call.mask->shape)});
   tensors.push_back(TensorRow("output", reply.output));
   if (reply.weights) tensors.push_back(TensorRow("weights", *reply.weights));
+  if (reply.weights_keys) tensors.push_back({"weights_keys", ToString(reply.weights_keys->shape)});
+  if (reply.received_mass) tensors.push_back(TensorRow("received_mass", *reply.received_mass));
 
   const v1::TimeBudget& budget = reply.time_budget;
   const std::vector<std::vector<std::string>> times = {
@@ -95,25 +107,39 @@ std::string ToText(const AttendCall& call, const AttendReply& reply, microsecond
   };
   const std::string id = reply.request_id.empty() ? "" : absl::StrCat(", request ", reply.request_id);
   return absl::StrCat("model ", reply.model, ", version ", reply.model_version, id, "\n\n",
-                      FormatTable(tensors), "\n", FormatTable(times));
+                      FormatTable(tensors), "\n", FormatTable(times),
+                      reply.received_mass ? "\n" + SummaryTable(*reply.weights, call.heads) : "");
+}
+
+absl::Status Missing(const char* field) {
+  return absl::InternalError(
+      absl::StrCat("the server's reply holds no ", field, " though they were asked for"));
 }
 
 absl::Status WriteResults(const AttendFlags& flags, const AttendReply& reply) {
-  if (!flags.output_path.empty()) {
-    const absl::Status status = WriteNpyFile(reply.output, flags.output_path);
-    if (!status.ok()) return status;
-  }
-  if (!flags.weights_output_path.empty()) {
-    if (!reply.weights)
-      return absl::InternalError("the server's reply holds no weights though they were asked for");
-    return WriteNpyFile(*reply.weights, flags.weights_output_path);
-  }
-  return absl::OkStatus();
+  const NpyFloat dtype = reply.output_dtype == v1::DTYPE_F16 ? NpyFloat::kF16 : NpyFloat::kF32;
+  const auto write = [&](const std::string& path, const char* field, const std::optional<Tensor>& tensor) {
+    if (path.empty()) return absl::OkStatus();
+    return tensor ? WriteNpyFile(*tensor, path, dtype) : Missing(field);
+  };
+  absl::Status status = write(flags.output_path, "output", reply.output);
+  if (status.ok()) status = write(flags.weights_output_path, "weights", reply.weights);
+  if (status.ok()) status = write(flags.received_output_path, "received_mass", reply.received_mass);
+  if (!status.ok() || flags.keys_output_path.empty()) return status;
+  return reply.weights_keys ? WriteIntNpyFile(*reply.weights_keys, flags.keys_output_path)
+                            : Missing("weights_keys");
 }
 
 absl::Status CheckFlags(const AttendFlags& flags) {
-  if (!flags.weights_output_path.empty() && flags.request.weights == v1::WEIGHTS_MODE_NONE) {
-    return absl::InvalidArgumentError("--weights-output wants --weights full or mean");
+  const v1::WeightsMode weights = flags.request.weights;
+  if (!flags.weights_output_path.empty() && weights == v1::WEIGHTS_MODE_NONE) {
+    return absl::InvalidArgumentError("--weights-output wants --weights full, mean, top-k or summary");
+  }
+  if (!flags.keys_output_path.empty() && weights != v1::WEIGHTS_MODE_TOP_K) {
+    return absl::InvalidArgumentError("--weights-keys-output wants --weights top-k");
+  }
+  if (!flags.received_output_path.empty() && weights != v1::WEIGHTS_MODE_SUMMARY) {
+    return absl::InvalidArgumentError("--received-output wants --weights summary");
   }
   return CheckInputFlags(flags.request, flags.files);
 }
@@ -153,15 +179,19 @@ int RunAttend(const AttendFlags& flags, const Streams& streams) {
 }
 
 constexpr char kAttendFooter[] =
-    "Checksums: the sum of the values in double precision, and the CRC-32 of their little-endian bytes, "
+    "Checksums: the sum of the values in double precision, and the CRC-32 of their little-endian f32 bytes, "
     "which is\n"
-    "zlib.crc32(array.tobytes()) in Python.\n"
+    "zlib.crc32(array.astype('<f4').tobytes()) in Python.\n"
+    "Files: bf16 and f32 are written as '<f4', f16 as '<f2', keys as '<i4'.\n"
     "--json keys: model, model_version, request_id, query.shape [, key.shape, value.shape, mask.shape],\n"
-    "output.{shape, sum, crc32} [, weights.{shape, sum, crc32}], time_budget.{queue_us, compute_us, "
-    "total_us,\n"
+    "output_dtype, output.{shape, sum, crc32} [, weights.{shape, sum, crc32}, weights_keys.shape,\n"
+    "received_mass.{shape, sum, crc32}, summary[].{sequence, head, entropy_nats, distance_tokens, "
+    "max_weight,\n"
+    "self_mass, first_token_mass, effective_support}], time_budget.{queue_us, compute_us, total_us,\n"
     "batch_requests, batch_sequences, batch_tokens, kernel, compute_threads}, client_us.\n"
     "Examples: headlight attend --shape 2x16\n"
     "          headlight attend --seq-lens 5,16,9 --causal --weights mean --weights-output weights.npy\n"
+    "          headlight attend --shape 1x64 --weights summary --heads 0,3,5 --queries 0:16\n"
     "          headlight attend --input query.npy --key memory.npy --output out.npy";
 
 }  // namespace
@@ -181,6 +211,9 @@ void AddAttendCommand(CLI::App& app, Command& chosen) {
            "Mask [batch|1, heads|1, q_len, kv_len]: bool, or f32 added to the scores");
   add_file("--output", flags->output_path, "Where to write the output");
   add_file("--weights-output", flags->weights_output_path, "Where to write the attention weights");
+  add_file("--weights-keys-output", flags->keys_output_path, "Where to write the keys of --weights top-k");
+  add_file("--received-output", flags->received_output_path,
+           "Where to write what each key receives, of --weights summary");
   command->add_option("--request-id", flags->request_id,
                       "Returned in the reply and written to the server's log");
   command->add_flag("--json", flags->json, "Print one JSON object");

@@ -23,10 +23,10 @@ std::optional<int64_t> ParseWhole(const std::string& text, int64_t min, int64_t 
   return value;
 }
 
-std::optional<std::vector<int64_t>> ParseDims(const std::string& text, char separator) {
+std::optional<std::vector<int64_t>> ParseNumbers(const std::string& text, char separator, int64_t min) {
   std::vector<int64_t> dims;
   for (const std::string& part : std::vector<std::string>(absl::StrSplit(text, separator))) {
-    const std::optional<int64_t> dim = ParseWhole(part, 1, std::numeric_limits<int32_t>::max());
+    const std::optional<int64_t> dim = ParseWhole(part, min, std::numeric_limits<int32_t>::max());
     if (!dim) return std::nullopt;
     dims.push_back(*dim);
   }
@@ -37,16 +37,23 @@ absl::Status Wanted(const std::string& wanted, const std::string& got) {
   return absl::InvalidArgumentError(absl::StrCat("got '", got, "', wanted ", wanted));
 }
 
+void AddWindow(CLI::App& app, const char* name, const char* help, std::optional<int64_t>& window) {
+  app.add_option_function<int64_t>(
+         name, [&window](const int64_t& given) { window = given; }, help)
+      ->check(CLI::NonNegativeNumber)
+      ->type_name("N");
+}
+
 }  // namespace
 
 absl::StatusOr<Shape> ParseShape(const std::string& text) {
-  std::optional<std::vector<int64_t>> dims = ParseDims(text, 'x');
+  std::optional<std::vector<int64_t>> dims = ParseNumbers(text, 'x', 1);
   if (!dims || dims->size() != 2) return Wanted("two positive numbers, as in 2x16", text);
   return *std::move(dims);
 }
 
 absl::StatusOr<std::vector<int64_t>> ParseLengths(const std::string& text) {
-  std::optional<std::vector<int64_t>> lengths = ParseDims(text, ',');
+  std::optional<std::vector<int64_t>> lengths = ParseNumbers(text, ',', 1);
   if (!lengths) return Wanted("positive numbers, as in 5,16,9", text);
   return *std::move(lengths);
 }
@@ -63,11 +70,26 @@ absl::StatusOr<std::chrono::milliseconds> ParseDuration(const std::string& text)
   return std::chrono::milliseconds(*number * unit_ms);
 }
 
+absl::StatusOr<std::vector<int64_t>> ParseHeads(const std::string& text) {
+  std::optional<std::vector<int64_t>> heads = ParseNumbers(text, ',', 0);
+  if (!heads) return Wanted("heads counted from 0, as in 0,3,5", text);
+  return *std::move(heads);
+}
+
+absl::StatusOr<QueryRange> ParseQueryRange(const std::string& text) {
+  const std::optional<std::vector<int64_t>> ends = ParseNumbers(text, ':', 0);
+  if (!ends || ends->size() != 2 || ends->front() >= ends->back()) {
+    return Wanted("the first query and the one after the last, as in 0:16", text);
+  }
+  return QueryRange{ends->front(), ends->back()};
+}
+
 absl::StatusOr<v1::WeightsMode> ParseWeightsMode(const std::string& text) {
-  for (v1::WeightsMode mode : {v1::WEIGHTS_MODE_NONE, v1::WEIGHTS_MODE_FULL, v1::WEIGHTS_MODE_MEAN}) {
+  for (v1::WeightsMode mode : {v1::WEIGHTS_MODE_NONE, v1::WEIGHTS_MODE_FULL, v1::WEIGHTS_MODE_MEAN,
+                               v1::WEIGHTS_MODE_TOP_K, v1::WEIGHTS_MODE_SUMMARY}) {
     if (text == WeightsModeName(mode)) return mode;
   }
-  return Wanted("none, full or mean", text);
+  return Wanted("none, full, mean, top-k or summary", text);
 }
 
 std::string WeightsModeName(v1::WeightsMode mode) {
@@ -76,8 +98,30 @@ std::string WeightsModeName(v1::WeightsMode mode) {
       return "full";
     case v1::WEIGHTS_MODE_MEAN:
       return "mean";
+    case v1::WEIGHTS_MODE_TOP_K:
+      return "top-k";
+    case v1::WEIGHTS_MODE_SUMMARY:
+      return "summary";
     default:
       return "none";
+  }
+}
+
+absl::StatusOr<v1::DType> ParseDType(const std::string& text) {
+  for (v1::DType dtype : {v1::DTYPE_F32, v1::DTYPE_BF16, v1::DTYPE_F16}) {
+    if (text == DTypeName(dtype)) return dtype;
+  }
+  return Wanted("f32, bf16 or f16", text);
+}
+
+std::string DTypeName(v1::DType dtype) {
+  switch (dtype) {
+    case v1::DTYPE_BF16:
+      return "bf16";
+    case v1::DTYPE_F16:
+      return "f16";
+    default:
+      return "f32";
   }
 }
 
@@ -111,9 +155,24 @@ void AddRequestFlags(CLI::App& app, RequestFlags& flags) {
   AddParsed(app, {"--kv-seq-lens", "N,N,...", "Lengths of the keys; without --kv-shape ragged random keys"},
             ParseLengths, &flags.kv_seq_lens);
   app.add_flag("--causal", flags.causal, "A query sees no later key");
-  AddParsed(app, {"--weights", "none|full|mean", "Attention weights to return"}, ParseWeightsMode,
-            &flags.weights)
+  AddWindow(app, "--window-left", "A query sees no key more than N before it", flags.window_left);
+  AddWindow(app, "--window-right", "A query sees no key more than N after it", flags.window_right);
+  AddParsed(app, {"--weights", "none|full|mean|top-k|summary", "Attention weights to return"},
+            ParseWeightsMode, &flags.weights)
       ->default_str("none");
+  app.add_option("--top-k", flags.top_k, "With --weights top-k: how many of each query and head")
+      ->check(CLI::PositiveNumber)
+      ->type_name("K");
+  AddParsed(app, {"--heads", "N,N,...", "Weights of these heads only, in this order"}, ParseHeads,
+            &flags.heads);
+  AddParsed(app, {"--queries", "BEGIN:END", "Weights of these queries of each sequence only"},
+            ParseQueryRange, &flags.queries);
+  AddParsed(app, {"--dtype", "f32|bf16|f16", "How query, key, value and an added mask travel"}, ParseDType,
+            &flags.dtype)
+      ->default_str("f32");
+  AddParsed(app, {"--output-dtype", "f32|bf16|f16", "How the output and the weights travel"}, ParseDType,
+            &flags.output_dtype)
+      ->default_str("f32");
   app.add_option("--seed", flags.seed, "Seed of the random values; the same values on every machine")
       ->type_name("N")
       ->capture_default_str();

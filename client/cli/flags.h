@@ -7,6 +7,7 @@
 #include <CLI/CLI.hpp>
 #include <chrono>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -15,12 +16,22 @@
 
 namespace headlight::client {
 
-// All three: INVALID_ARGUMENT, saying what was got and what was wanted.
+// All Parse functions: INVALID_ARGUMENT, saying what was got and what was wanted.
 absl::StatusOr<Shape> ParseShape(const std::string& text);                         // "2x16" -> {2, 16}
 absl::StatusOr<std::vector<int64_t>> ParseLengths(const std::string& text);        // "5,16,9" -> {5, 16, 9}
 absl::StatusOr<std::chrono::milliseconds> ParseDuration(const std::string& text);  // "500ms", "10s", "2m"
-absl::StatusOr<v1::WeightsMode> ParseWeightsMode(const std::string& text);         // "none", "full", "mean"
+absl::StatusOr<std::vector<int64_t>> ParseHeads(const std::string& text);          // "0,3,5" -> {0, 3, 5}
+absl::StatusOr<v1::WeightsMode> ParseWeightsMode(const std::string& text);         // "none", "top-k", ...
+absl::StatusOr<v1::DType> ParseDType(const std::string& text);                     // "f32", "bf16", "f16"
 std::string WeightsModeName(v1::WeightsMode mode);                                 // the reverse
+std::string DTypeName(v1::DType dtype);                                            // the reverse
+
+// Query rows [begin, end).
+struct QueryRange {
+  int64_t begin = 0;
+  int64_t end = 0;
+};
+absl::StatusOr<QueryRange> ParseQueryRange(const std::string& text);  // "0:16" -> {0, 16}
 
 // An option's name, the form of its value, and what it does.
 struct OptionText {
@@ -63,11 +74,18 @@ struct RequestFlags {
   std::vector<int64_t> seq_lens;
   std::vector<int64_t> kv_seq_lens;
   bool causal = false;
+  std::optional<int64_t> window_left;
+  std::optional<int64_t> window_right;
   v1::WeightsMode weights = v1::WEIGHTS_MODE_NONE;
+  int64_t top_k = 0;
+  std::vector<int64_t> heads;
+  QueryRange queries;
+  v1::DType dtype = v1::DTYPE_F32;
+  v1::DType output_dtype = v1::DTYPE_F32;
   uint64_t seed = 0;
 };
 
-// Adds --model, --shape, --seq-lens, --causal, --weights and their kin.
+// Adds --model, --shape, --seq-lens, --causal, --weights, --dtype and their kin.
 void AddRequestFlags(CLI::App& app, RequestFlags& flags);
 
 }  // namespace headlight::client

@@ -52,7 +52,15 @@ AttendCall Inputs::Call(const RequestFlags& flags) const {
       .seq_lens = flags.seq_lens,
       .kv_seq_lens = flags.kv_seq_lens,
       .causal = flags.causal,
+      .window_left = flags.window_left,
+      .window_right = flags.window_right,
       .weights = flags.weights,
+      .top_k = flags.top_k,
+      .heads = flags.heads,
+      .query_begin = flags.queries.begin,
+      .query_end = flags.queries.end,
+      .dtype = flags.dtype,
+      .output_dtype = flags.output_dtype,
   };
   if (key) call.key = key->View();
   if (value) call.value = value->View();
@@ -71,6 +79,12 @@ absl::Status CheckInputFlags(const RequestFlags& flags, const InputFiles& files)
   }
   if (!files.value.empty() && files.key.empty()) {
     return absl::InvalidArgumentError("--value wants --key: values of their own belong to keys of their own");
+  }
+  if ((flags.weights == v1::WEIGHTS_MODE_TOP_K) != (flags.top_k > 0)) {
+    return absl::InvalidArgumentError("--weights top-k and --top-k want each other");
+  }
+  if (flags.weights == v1::WEIGHTS_MODE_NONE && (!flags.heads.empty() || flags.queries.end > 0)) {
+    return absl::InvalidArgumentError("--heads and --queries want --weights: they say which");
   }
   return absl::OkStatus();
 }

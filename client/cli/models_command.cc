@@ -7,6 +7,8 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
 #include "client/cli/commands.h"
 #include "client/cli/flags.h"
 #include "client/cli/text.h"
@@ -23,7 +25,20 @@ struct ModelsFlags {
   bool json = false;
 };
 
-// The fields of the Model message under their own names.
+Json RopeJson(const v1::Rope& rope) {
+  return {
+      {"theta", rope.theta()},
+      {"rotary_dim", rope.rotary_dim()},
+      {"interleaved", rope.interleaved()},
+      {"scaling", v1::Rope::Scaling_Name(rope.scaling())},
+      {"factor", rope.factor()},
+      {"low_freq_factor", rope.low_freq_factor()},
+      {"high_freq_factor", rope.high_freq_factor()},
+      {"original_max_len", rope.original_max_len()},
+  };
+}
+
+// The fields of the Model message under their own names; null what is absent.
 Json ToJson(const v1::Model& model) {
   return {
       {"name", model.name()},
@@ -39,18 +54,53 @@ Json ToJson(const v1::Model& model) {
       {"precision", model.precision()},
       {"kernel", model.kernel()},
       {"max_message_bytes", model.max_message_bytes()},
+      {"precision_asked", model.precision_asked()},
+      {"precision_note", model.precision_note()},
+      {"precision_error",
+       {{"max_abs", model.precision_error().max_abs()},
+        {"rms", model.precision_error().rms()},
+        {"cosine", model.precision_error().cosine()}}},
+      {"rope", model.has_rope() ? RopeJson(model.rope()) : Json()},
+      {"alibi", model.alibi()},
+      {"logit_softcap", model.logit_softcap()},
+      {"window_left", model.has_window_left() ? Json(model.window_left()) : Json()},
+      {"window_right", model.has_window_right() ? Json(model.window_right()) : Json()},
+      {"add_bias_kv", model.add_bias_kv()},
+      {"add_zero_attn", model.add_zero_attn()},
+      {"num_appended_keys", model.num_appended_keys()},
   };
+}
+
+// "bf16", or "f32 (asked: bf16)" where the server could not do so.
+std::string PrecisionText(const v1::Model& model) {
+  if (model.precision_asked().empty() || model.precision_asked() == model.precision())
+    return model.precision();
+  return absl::StrCat(model.precision(), " (asked: ", model.precision_asked(), ")");
+}
+
+// "rope, window 255 before", or "-" for a plain model.
+std::string ScoresText(const v1::Model& model) {
+  std::vector<std::string> parts;
+  if (model.has_rope()) parts.push_back("rope");
+  if (model.alibi()) parts.push_back("alibi");
+  if (model.logit_softcap() != 0) parts.push_back(absl::StrCat("softcap ", model.logit_softcap()));
+  if (model.has_window_left()) parts.push_back(absl::StrCat("window ", model.window_left(), " before"));
+  if (model.has_window_right()) parts.push_back(absl::StrCat("window ", model.window_right(), " after"));
+  if (model.num_appended_keys() > 0)
+    parts.push_back(absl::StrCat("appended keys ", model.num_appended_keys()));
+  return parts.empty() ? "-" : absl::StrJoin(parts, ", ");
 }
 
 std::string ToTable(const v1::ListModelsResponse& response) {
   std::vector<std::vector<std::string>> rows = {{"model", "version", "embed_dim", "heads", "kv_heads",
-                                                 "head_dim", "parameters", "precision", "kernel",
-                                                 "max_message"}};
+                                                 "head_dim", "parameters", "precision", "rms_error", "kernel",
+                                                 "max_message", "scores"}};
   for (const v1::Model& model : response.models()) {
     rows.push_back({model.name(), model.version(), absl::StrCat(model.embed_dim()),
                     absl::StrCat(model.num_heads()), absl::StrCat(model.num_kv_heads()),
-                    absl::StrCat(model.head_dim()), absl::StrCat(model.num_parameters()), model.precision(),
-                    model.kernel(), FormatBytes(model.max_message_bytes())});
+                    absl::StrCat(model.head_dim()), absl::StrCat(model.num_parameters()),
+                    PrecisionText(model), absl::StrFormat("%.2g", model.precision_error().rms()),
+                    model.kernel(), FormatBytes(model.max_message_bytes()), ScoresText(model)});
   }
   return FormatTable(rows);
 }
@@ -77,7 +127,11 @@ void AddModelsCommand(CLI::App& app, Command& chosen) {
   CLI::App* command = app.add_subcommand("models", "List the models that the server holds");
   AddServerFlags(*command, kModelsTimeoutMs, flags->server);
   command->add_flag("--json", flags->json, "Print one JSON object");
-  command->footer("Example: headlight models --server 127.0.0.1:8001");
+  command->footer(
+      "rms_error: of the model's outputs on a fixed probe against the same model in f32; scores: what "
+      "changes them\n"
+      "beside the weights. --json has every field of the Model message.\n"
+      "Example: headlight models --server 127.0.0.1:8001");
   command->callback(
       [flags, &chosen] { chosen = [flags](const Streams& streams) { return RunModels(*flags, streams); }; });
 }

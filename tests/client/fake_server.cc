@@ -25,10 +25,52 @@ v1::Model MakeModel(const std::string& name, int64_t kdim, int64_t vdim) {
   model.set_precision("f32");
   model.set_kernel("fake");
   model.set_max_message_bytes(256 << 20);
+  model.set_precision_asked("f32");
+  model.mutable_precision_error()->set_cosine(1);
   return model;
 }
 
-std::vector<v1::Model> Models() { return {MakeModel("demo", 4, 4), MakeModel("cross", 3, 2)}; }
+template <typename T>
+void AddTensor(v1::DType dtype, const std::vector<int64_t>& shape, const std::vector<T>& values,
+               v1::TensorSpec& spec, v1::AttendResponse& response) {
+  spec.set_dtype(dtype);
+  for (int64_t dim : shape) spec.add_shape(dim);
+  response.add_payloads(values.data(), values.size() * sizeof(T));
+}
+
+void AddWeights(const v1::WeightsOptions& options, v1::AttendResponse& response) {
+  switch (options.mode()) {
+    case v1::WEIGHTS_MODE_FULL:
+      return AddTensor<float>(v1::DTYPE_F32, {1, 1, 1, 2}, {0.25f, 0.75f}, *response.mutable_weights(),
+                              response);
+    case v1::WEIGHTS_MODE_TOP_K:
+      AddTensor<float>(v1::DTYPE_F32, {1, 1, 1, 2}, {0.75f, 0.0f}, *response.mutable_weights(), response);
+      return AddTensor<int32_t>(v1::DTYPE_I32, {1, 1, 1, 2}, {5, -1}, *response.mutable_weights_keys(),
+                                response);
+    case v1::WEIGHTS_MODE_SUMMARY:
+      AddTensor<float>(v1::DTYPE_F32, {1, 1, 6}, {0.5f, 1, 0.25f, 0.125f, 0, 2}, *response.mutable_weights(),
+                       response);
+      return AddTensor<float>(v1::DTYPE_F32, {1, 1, 2}, {1.5f, 0.5f}, *response.mutable_received_mass(),
+                              response);
+    default:
+      return;
+  }
+}
+
+std::vector<v1::Model> Models() {
+  v1::Model cross = MakeModel("cross", 3, 2);  // with everything that a model may say
+  cross.set_precision_asked("bf16");
+  cross.set_precision_note("computed in f32: because");
+  cross.mutable_precision_error()->set_rms(0.00123);
+  cross.mutable_rope()->set_theta(10000);
+  cross.mutable_rope()->set_scaling(v1::Rope::SCALING_LLAMA3);
+  cross.set_alibi(true);
+  cross.set_logit_softcap(30);
+  cross.set_window_left(255);
+  cross.set_window_right(0);
+  cross.set_num_appended_keys(2);
+  return {MakeModel("demo", 4, 4), cross};
+}
 
 }  // namespace
 
@@ -67,11 +109,7 @@ grpc::Status FakeServer::Echo(grpc::ServerContext&, const v1::AttendRequest& req
   response.set_request_id(request.request_id());
   *response.mutable_output() = request.query();
   response.add_payloads(request.payloads(0));
-  if (request.weights().mode() == v1::WEIGHTS_MODE_FULL) {
-    response.mutable_weights()->set_dtype(v1::DTYPE_F32);
-    for (int64_t dim : {1, 1, 1, 2}) response.mutable_weights()->add_shape(dim);
-    response.add_payloads(std::string("\x00\x00\x80\x3e\x00\x00\x40\x3f", 8));
-  }
+  AddWeights(request.weights(), response);
   v1::TimeBudget& budget = *response.mutable_time_budget();
   budget.set_queue_us(100);
   budget.set_compute_us(200);

@@ -61,6 +61,15 @@ TEST(NpyTest, WritesWhatNumpyWrites) {
   EXPECT_EQ(out.str(), header + Bytes<float>({0, 1, 2, 3, 4, 5}));
 }
 
+TEST(NpyTest, WritesHalvesAndWholeNumbers) {
+  std::ostringstream halves;
+  WriteNpy({.shape = {3}, .values = {1.0f, 65504.0f, 1e9f}}, halves, NpyFloat::kF16);
+  EXPECT_EQ(halves.str(), FormatNpyHeader("<f2", {3}) + Bytes<uint16_t>({0x3c00, 0x7bff, 0x7c00}));
+  std::ostringstream whole;
+  WriteIntNpy({.shape = {1, 2}, .values = {-1, 70'000}}, whole);
+  EXPECT_EQ(whole.str(), FormatNpyHeader("<i4", {1, 2}) + Bytes<int32_t>({-1, 70'000}));
+}
+
 TEST(NpyTest, HeaderIsAlignedForEveryRank) {
   Shape shape;
   for (int rank = 0; rank < 20; ++rank) {

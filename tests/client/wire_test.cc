@@ -6,6 +6,8 @@
 #include <gtest/gtest.h>
 
 #include <string>
+#include <tuple>
+#include <variant>
 #include <vector>
 
 #include "tests/testing/status_matchers.h"
@@ -62,6 +64,32 @@ v1::AttendResponse GoodReply() {
   return reply;
 }
 
+// An output and weights in 16 bits.
+v1::AttendResponse TopKReply() {
+  v1::AttendResponse reply;
+  Describe({1, 1}, reply.mutable_output());
+  Describe({3}, reply.mutable_weights());
+  Describe({3}, reply.mutable_weights_keys());
+  reply.mutable_output()->set_dtype(v1::DTYPE_F16);
+  reply.mutable_weights()->set_dtype(v1::DTYPE_BF16);
+  reply.mutable_weights_keys()->set_dtype(v1::DTYPE_I32);
+  reply.add_payloads(std::string("\x00\xc0", 2));
+  reply.add_payloads(std::string("\x80\x3f\x00\x3f\x00\x00", 6));
+  reply.add_payloads(std::string("\x07\x00\x00\x00\x00\x01\x00\x00\xff\xff\xff\xff", 12));
+  return reply;
+}
+
+v1::AttendResponse SummaryReply() {
+  v1::AttendResponse reply;
+  Describe({1}, reply.mutable_output());
+  Describe({2}, reply.mutable_weights());
+  Describe({1}, reply.mutable_received_mass());
+  reply.add_payloads(Bytes({1}));
+  reply.add_payloads(Bytes({2, 3}));
+  reply.add_payloads(Bytes({4}));
+  return reply;
+}
+
 TEST(EncodeRequestTest, ProtobufReadsEveryField) {
   const Tensor query{.shape = {1, 2, 2}, .values = {1, 2, 3, 4}};
   const Tensor key{.shape = {1, 1, 2}, .values = {5, 6}};
@@ -95,6 +123,65 @@ TEST(EncodeRequestTest, ProtobufReadsEveryField) {
   EXPECT_EQ(parsed.weights().mode(), v1::WEIGHTS_MODE_MEAN);
   EXPECT_THAT(parsed.payloads(),
               ElementsAre(Bytes({1, 2, 3, 4}), Bytes({5, 6}), Bytes({7}), std::string("\x01\x00", 2)));
+}
+
+TEST(EncodeRequestTest, WindowsAndWeightsOptionsAreFields) {
+  const Tensor query{.shape = {1, 1}, .values = {1}};
+  const auto request = EncodeRequest({.query = query.View(),
+                                      .window_left = 0,
+                                      .window_right = 5,
+                                      .weights = v1::WEIGHTS_MODE_TOP_K,
+                                      .top_k = 3,
+                                      .heads = {2, 0},
+                                      .query_begin = 1,
+                                      .query_end = 4,
+                                      .output_dtype = v1::DTYPE_BF16});
+  ASSERT_THAT(request, IsOk());
+  v1::AttendRequest parsed;
+  ASSERT_TRUE(parsed.ParseFromString(Flatten(*request)));
+  EXPECT_TRUE(parsed.has_window_left());
+  EXPECT_EQ(parsed.window_left(), 0);
+  EXPECT_EQ(parsed.window_right(), 5);
+  EXPECT_EQ(parsed.weights().mode(), v1::WEIGHTS_MODE_TOP_K);
+  EXPECT_EQ(parsed.weights().top_k(), 3);
+  EXPECT_THAT(parsed.weights().heads(), ElementsAre(2, 0));
+  EXPECT_EQ(parsed.weights().query_begin(), 1);
+  EXPECT_EQ(parsed.weights().query_end(), 4);
+  EXPECT_EQ(parsed.output_dtype(), v1::DTYPE_BF16);
+}
+
+TEST(EncodeRequestTest, NumbersTravelInTheTypeAskedForAndBoolsAsTheyAre) {
+  const Tensor tensor{.shape = {1, 2}, .values = {1.0f, -2.0f}};
+  const Mask allowed{.shape = {2}, .values = std::vector<uint8_t>{1, 0}};
+  const Mask added{.shape = {1}, .values = std::vector<float>{-1}};
+  for (const auto& [dtype, wanted, minus_one] :
+       {std::tuple(v1::DTYPE_F16, std::string("\x00\x3c\x00\xc0", 4), std::string("\x00\xbc", 2)),
+        std::tuple(v1::DTYPE_BF16, std::string("\x80\x3f\x00\xc0", 4), std::string("\x80\xbf", 2))}) {
+    for (const Mask& mask : {allowed, added}) {
+      const auto request = EncodeRequest({.query = tensor.View(),
+                                          .key = tensor.View(),
+                                          .value = tensor.View(),
+                                          .mask = mask.View(),
+                                          .dtype = dtype});
+      ASSERT_THAT(request, IsOk());
+      v1::AttendRequest parsed;
+      ASSERT_TRUE(parsed.ParseFromString(Flatten(*request)));
+      EXPECT_EQ(parsed.query().dtype(), dtype);
+      EXPECT_EQ(parsed.key().dtype(), dtype);
+      EXPECT_EQ(parsed.value().dtype(), dtype);
+      const bool is_added = std::holds_alternative<std::vector<float>>(mask.values);
+      EXPECT_EQ(parsed.mask().dtype(), is_added ? dtype : v1::DTYPE_BOOL);
+      EXPECT_THAT(parsed.payloads(),
+                  ElementsAre(wanted, wanted, wanted, is_added ? minus_one : std::string("\x01\x00", 2)));
+    }
+  }
+}
+
+TEST(EncodeRequestTest, RefusesATypeThatIsNoNumber) {
+  const Tensor query{.shape = {1, 1}, .values = {1}};
+  EXPECT_THAT(EncodeRequest({.query = query.View(), .dtype = v1::DTYPE_BOOL}),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       "dtype: got 4, wanted DTYPE_F32, DTYPE_BF16 or DTYPE_F16"));
 }
 
 TEST(EncodeRequestTest, AnAdditiveMaskIsF32) {
@@ -162,6 +249,31 @@ TEST(DecodeReplyTest, ReadsEveryFieldHoweverTheMessageIsSliced) {
     EXPECT_EQ(reply->time_budget.queue_us(), 17);
     EXPECT_EQ(reply->time_budget.kernel(), "brgemm");
   }
+}
+
+TEST(DecodeReplyTest, NarrowNumbersBecomeF32AndKeysStayWhole) {
+  const std::string bytes = TopKReply().SerializeAsString();
+  for (const grpc::ByteBuffer& buffer : {OneSlice(bytes), ManySlices(bytes)}) {
+    const auto reply = DecodeReply(buffer);
+    ASSERT_THAT(reply, IsOk());
+    EXPECT_EQ(reply->output_dtype, v1::DTYPE_F16);
+    EXPECT_THAT(reply->output.values, ElementsAre(-2.0f));
+    ASSERT_TRUE(reply->weights && reply->weights_keys);
+    EXPECT_THAT(reply->weights->values, ElementsAre(1.0f, 0.5f, 0.0f));
+    EXPECT_THAT(reply->weights_keys->shape, ElementsAre(3));
+    EXPECT_THAT(reply->weights_keys->values, ElementsAre(7, 256, -1));
+    EXPECT_FALSE(reply->received_mass);
+  }
+}
+
+TEST(DecodeReplyTest, ASummaryBringsWhatEachKeyReceives) {
+  const auto reply = DecodeReply(OneSlice(SummaryReply().SerializeAsString()));
+  ASSERT_THAT(reply, IsOk());
+  EXPECT_EQ(reply->output_dtype, v1::DTYPE_F32);
+  EXPECT_THAT(reply->weights->values, ElementsAre(2, 3));
+  ASSERT_TRUE(reply->received_mass);
+  EXPECT_THAT(reply->received_mass->values, ElementsAre(4));
+  EXPECT_FALSE(reply->weights_keys);
 }
 
 TEST(DecodeReplyTest, FieldsMayComeInAnyOrder) {
@@ -246,8 +358,28 @@ TEST(DecodeReplyTest, RefusesPayloadsThatDoNotMatchTheirDescription) {
   ExpectMalformed(reply, "output [-1, 2] came with 8 bytes");
 
   reply = GoodReply();
+  reply.mutable_output()->set_dtype(v1::DTYPE_BOOL);
+  ExpectMalformed(reply, "output has dtype DTYPE_BOOL, wanted DTYPE_F32, DTYPE_BF16 or DTYPE_F16");
+
+  reply = GoodReply();
   reply.mutable_output()->set_dtype(v1::DTYPE_BF16);
-  ExpectMalformed(reply, "output has dtype DTYPE_BF16, wanted DTYPE_F32");
+  ExpectMalformed(reply, "output [1, 2] came with 8 bytes");
+
+  reply = TopKReply();
+  reply.mutable_weights_keys()->set_dtype(v1::DTYPE_F32);
+  ExpectMalformed(reply, "weights_keys has dtype DTYPE_F32, wanted DTYPE_I32");
+
+  reply = TopKReply();
+  reply.mutable_payloads()->RemoveLast();
+  ExpectMalformed(reply, "it has 2 payloads, wanted 3");
+
+  reply = TopKReply();
+  reply.set_payloads(1, "123");
+  ExpectMalformed(reply, "weights [3] came with 3 bytes");
+
+  reply = SummaryReply();
+  reply.mutable_payloads(2)->pop_back();
+  ExpectMalformed(reply, "received_mass [1] came with 3 bytes");
 }
 
 TEST(DecodeReplyEnvelopeTest, KeepsTheFieldsAndDropsThePayloads) {

@@ -7,9 +7,11 @@
 
 #include <chrono>
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "core/attention/multi_head_attention.h"
+#include "core/tensor/dtype.h"
 #include "headlight/v1/attention.pb.h"
 
 namespace headlight::e2e {
@@ -23,11 +25,25 @@ struct Request {
   std::vector<int64_t> seq_lens;
   std::vector<float> query;  // [tokens, kEmbedDim]
   MaskKind mask = MaskKind::kNone;
+  std::optional<int64_t> window_left;
+  std::optional<int64_t> window_right;
 };
 
+// What is asked of the weights, as in WeightsSink.
+struct WeightsChoice {
+  WeightsSink::Mode mode = WeightsSink::Mode::kNone;
+  int64_t top_k = 0;
+  std::vector<int64_t> heads;
+  int64_t query_begin = 0;
+  int64_t query_end = 0;
+};
+
+// As attention.proto says; empty what was not asked for.
 struct Answer {
-  std::vector<float> output;   // [tokens, kEmbedDim]
-  std::vector<float> weights;  // as attention.proto says; empty for kNone
+  std::vector<float> output;  // [tokens, kEmbedDim]
+  std::vector<float> weights;
+  std::vector<int32_t> weights_keys;
+  std::vector<float> received_mass;
 };
 
 // Values of about unit variance; the same for the same seed.
@@ -36,23 +52,31 @@ Request RandomRequest(const std::vector<int64_t>& seq_lens, uint64_t seed, MaskK
 // The built-in model of the server, made anew. Fails the test if that is impossible.
 const MultiHeadAttention& DemoModel();
 
-Answer LoneRun(const MultiHeadAttention& model, const Request& request, WeightsSink::Mode mode);
+Answer LoneRun(const MultiHeadAttention& model, const Request& request, const WeightsChoice& choice);
 
 // A request, how it is asked for, and its answer computed alone.
 struct StressCase {
   Request request;
-  WeightsSink::Mode weights = WeightsSink::Mode::kNone;
+  WeightsChoice weights;
+  // Element types in which the query and the answer travel. `request` and `expected` hold the same numbers in
+  // f32: what is left of the query, and what arrives of the answer.
+  DType dtype = DType::kF32;
+  DType output_dtype = DType::kF32;
   Answer expected;
 };
 
-// Mixed lengths, masks and weights.
+// Mixed lengths, masks, windows, weights and element types.
 std::vector<StressCase> MakeStressCases();
 
 // What a request says to be answered so.
 v1::WeightsMode WireMode(WeightsSink::Mode mode);
+v1::DType WireDType(DType dtype);
 
 // How long stress tests run: HEADLIGHT_STRESS_SECONDS, or a few seconds.
 std::chrono::seconds StressTime();
+
+// Whether both hold the same numbers bit for bit.
+bool SameBits(const Answer& a, const Answer& b);
 
 // Whether both hold the same floats, NaN for NaN, zero sign for zero sign.
 bool SameBits(const std::vector<float>& a, const std::vector<float>& b);

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "core/runtime/compute_arena.h"
+#include "core/tensor/convert.h"
 #include "server/batch_executor.h"
 #include "server/codec.h"
 #include "server/scheduler.h"
@@ -30,19 +31,30 @@ constexpr int64_t kMaxMessageBytes = int64_t{256} << 20;
 std::string Serialize(const e2e::StressCase& c) {
   v1::AttendRequest request;
   request.set_model("demo");
-  request.mutable_query()->set_dtype(v1::DTYPE_F32);
+  request.mutable_query()->set_dtype(e2e::WireDType(c.dtype));
   request.mutable_query()->add_shape(static_cast<int64_t>(c.request.query.size()) / e2e::kEmbedDim);
   request.mutable_query()->add_shape(e2e::kEmbedDim);
   for (int64_t length : c.request.seq_lens) request.add_seq_lens(length);
   request.set_causal(c.request.mask == e2e::MaskKind::kCausal);
-  request.mutable_weights()->set_mode(e2e::WireMode(c.weights));
-  request.add_payloads(c.request.query.data(), c.request.query.size() * sizeof(float));
+  if (c.request.window_left) request.set_window_left(*c.request.window_left);
+  if (c.request.window_right) request.set_window_right(*c.request.window_right);
+  v1::WeightsOptions& weights = *request.mutable_weights();
+  weights.set_mode(e2e::WireMode(c.weights.mode));
+  weights.set_top_k(c.weights.top_k);
+  for (int64_t head : c.weights.heads) weights.add_heads(head);
+  weights.set_query_begin(c.weights.query_begin);
+  weights.set_query_end(c.weights.query_end);
+  request.set_output_dtype(e2e::WireDType(c.output_dtype));
+  std::string payload(c.request.query.size() * SizeOf(c.dtype), '\0');
+  ConvertFromF32(c.request.query.data(), static_cast<int64_t>(c.request.query.size()), c.dtype,
+                 payload.data());
+  request.add_payloads(std::move(payload));
   return request.SerializeAsString();
 }
 
 // As the network delivers it: in pieces.
 ByteSegments InPieces(const std::string& bytes) {
-  constexpr size_t kPieceBytes = 8192;
+  constexpr size_t kPieceBytes = 8191;  // cuts elements in two
   ByteSegments segments;
   const std::span<const std::byte> all = std::as_bytes(std::span(bytes));
   for (size_t begin = 0; begin < all.size(); begin += kPieceBytes) {
@@ -51,12 +63,20 @@ ByteSegments InPieces(const std::string& bytes) {
   return segments;
 }
 
-bool IsExpected(const AttendResult& result, const e2e::Answer& expected) {
-  const auto copy = [](const std::shared_ptr<const float>& data, size_t size) {
-    return data == nullptr ? std::vector<float>() : std::vector<float>(data.get(), data.get() + size);
+// The numbers of a result, of which `expected` says how many there are.
+e2e::Answer AnswerOf(const AttendResult& result, DType dtype, const e2e::Answer& expected) {
+  const auto floats = [dtype](const std::shared_ptr<const void>& data, size_t size) {
+    std::vector<float> values(data == nullptr ? 0 : size);
+    ConvertToF32(dtype, data.get(), static_cast<int64_t>(values.size()), values.data());
+    return values;
   };
-  return e2e::SameBits(copy(result.output, expected.output.size()), expected.output) &&
-         e2e::SameBits(copy(result.weights, expected.weights.size()), expected.weights);
+  e2e::Answer answer;
+  answer.output = floats(result.output, expected.output.size());
+  answer.weights = floats(result.weights, expected.weights.size());
+  answer.received_mass = floats(result.received_mass, expected.received_mass.size());
+  const int32_t* keys = result.weights_keys.get();
+  if (keys != nullptr) answer.weights_keys.assign(keys, keys + expected.weights_keys.size());
+  return answer;
 }
 
 // Sends random cases until `deadline`; now and then it cancels one at once. Returns the first failure.
@@ -85,7 +105,8 @@ std::string RunClient(const CodecContext& codec, Scheduler& scheduler,
     const absl::StatusOr<AttendResult> result = promise.get_future().get();
     if (cancels && absl::IsCancelled(result.status())) continue;
     if (!result.ok()) return result.status().ToString();
-    if (!IsExpected(*result, c.expected)) return "the answer differs from the lone run";
+    if (!e2e::SameBits(AnswerOf(*result, c.output_dtype, c.expected), c.expected))
+      return "the answer differs from the lone run";
   }
   return "";
 }
@@ -93,7 +114,7 @@ std::string RunClient(const CodecContext& codec, Scheduler& scheduler,
 TEST(PipelineStressTest, EightThreadsGetTheBitsOfLoneRuns) {
   const std::vector<e2e::StressCase> cases = e2e::MakeStressCases();
   ModelRegistry registry;
-  absl::StatusOr<std::shared_ptr<const LoadedModel>> demo = MakeDemoModel("");
+  absl::StatusOr<std::shared_ptr<const LoadedModel>> demo = MakeBuiltInModel("demo");
   ASSERT_THAT(demo, IsOk());
   ASSERT_THAT(registry.Add(*demo), IsOk());
   const SteadyClock clock;

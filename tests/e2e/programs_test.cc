@@ -70,13 +70,35 @@ TEST(ProgramsTest, AttendOverFilesGivesTheBitsOfALoneRun) {
                   TempFile("out.npy"), "--weights-output", TempFile("weights.npy")});
   ASSERT_EQ(run.exit_code, 0) << run.output;
 
-  const e2e::Answer lone = e2e::LoneRun(e2e::DemoModel(), request, WeightsSink::Mode::kFull);
+  const e2e::Answer lone = e2e::LoneRun(e2e::DemoModel(), request, {.mode = WeightsSink::Mode::kFull});
   const client::Tensor output = ReadTensor(TempFile("out.npy"));
   EXPECT_EQ(output.shape, (client::Shape{30, e2e::kEmbedDim}));
   EXPECT_TRUE(e2e::SameBits(output.values, lone.output));
   const client::Tensor weights = ReadTensor(TempFile("weights.npy"));
   EXPECT_EQ(weights.shape, (client::Shape{3, 12, 16, 16}));
   EXPECT_TRUE(e2e::SameBits(weights.values, lone.weights));
+}
+
+TEST(ProgramsTest, EveryBuiltInModelAnswersNarrowTensorsTopKAndSummaries) {
+  ServerProcess server({"--models", "demo,demo-gqa,demo-alibi", "--precision", "bf16"});
+  for (const std::string model : {"demo", "demo-gqa", "demo-alibi"}) {
+    const RunResult top_k =
+        RunProgram({kClient,          "attend", "--server",         server.address(),
+                    "--model",        model,    "--seq-lens",       "5,300",
+                    "--weights",      "top-k",  "--top-k",          "4",
+                    "--heads",        "0,11",   "--dtype",          "bf16",
+                    "--output-dtype", "f16",    "--weights-output", TempFile("top_k.npy")});
+    EXPECT_EQ(top_k.exit_code, 0) << top_k.output;
+    EXPECT_EQ(ReadTensor(TempFile("top_k.npy")).shape, (client::Shape{2, 2, 300, 4}));
+    const RunResult summary =
+        RunProgram({kClient, "attend", "--server", server.address(), "--model", model, "--shape", "1x40",
+                    "--weights", "summary", "--window-left", "8", "--queries", "0:16"});
+    EXPECT_EQ(summary.exit_code, 0) << summary.output;
+    EXPECT_THAT(summary.output, HasSubstr("effective_support"));
+  }
+  const RunResult models = RunProgram({kClient, "models", "--server", server.address()});
+  EXPECT_THAT(models.output, HasSubstr("rope, softcap 30, window 255 before"));
+  EXPECT_THAT(models.output, HasSubstr("alibi, appended keys 2"));
 }
 
 TEST(ProgramsTest, ModelsHealthAndLoadtestAnswer) {
@@ -111,6 +133,7 @@ TEST(ProgramsTest, WrongUsageIsExitCode2) {
   EXPECT_EQ(RunProgram({kClient, "no-such-command"}).exit_code, 2);
   EXPECT_EQ(RunProgram({kServer, "--no-such-flag"}).exit_code, 2);
   EXPECT_EQ(RunProgram({kServer, "--kernel", "no-such-kernel"}).exit_code, 2);
+  EXPECT_EQ(RunProgram({kServer, "--models", "no-such-model"}).exit_code, 2);
 }
 
 TEST(ProgramsTest, AnAddressInUseIsAnErrorNotAHang) {

@@ -40,18 +40,20 @@ std::string BytesOf(const std::vector<T>& values) {
   return std::string(static_cast<const char*>(static_cast<const void*>(values.data())),
                      values.size() * sizeof(T));
 }
-std::vector<float> FloatsOf(const std::string& bytes);
+std::vector<float> FloatsOf(const std::string& bytes, v1::DType dtype = v1::DTYPE_F32);
 
 // Fills `spec` and appends random numbers of that shape to the payloads of `request`.
-void AddFloats(const Shape& shape, uint64_t seed, v1::TensorSpec& spec, v1::AttendRequest& request);
+void AddFloats(const Shape& shape, uint64_t seed, v1::TensorSpec& spec, v1::AttendRequest& request,
+               v1::DType dtype = v1::DTYPE_F32);
 
 // A request for `model` whose query has this shape, filled from a seed.
-v1::AttendRequest MakeRequest(const std::string& model, const Shape& query_shape, uint64_t seed = 1);
+v1::AttendRequest MakeRequest(const std::string& model, const Shape& query_shape, uint64_t seed = 1,
+                              v1::DType dtype = v1::DTYPE_F32);
 
 // `bytes` in pieces of at most segment_bytes; `bytes` must live on.
 ByteSegments Segmented(const std::string& bytes, size_t segment_bytes);
 
-// Compares every number of `response`, zeros of the padding included, with core/attention/reference.h.
+// Compares every number of `response`, padding included, with core/attention/reference.h.
 void ExpectMatchesReference(const TestModel& model, const v1::AttendRequest& request,
                             const v1::AttendResponse& response);
 

@@ -203,8 +203,61 @@ TEST_F(AttentionServiceTest, ListsEveryModel) {
   EXPECT_DOUBLE_EQ(model.scale(), 1 / std::sqrt(8.0));
   EXPECT_EQ(model.num_parameters(), (16 + 12 + 8 + 16) * 16 + 4 * 16);
   EXPECT_EQ(model.precision(), "f32");
+  EXPECT_EQ(model.precision_asked(), "f32");
+  EXPECT_EQ(model.precision_note(), "");
+  EXPECT_EQ(model.precision_error().max_abs(), 0.0);
+  EXPECT_EQ(model.precision_error().rms(), 0.0);
+  EXPECT_EQ(model.precision_error().cosine(), 1.0);
+  EXPECT_FALSE(model.has_rope() || model.alibi() || model.has_window_left() || model.has_window_right());
+  EXPECT_EQ(model.logit_softcap(), 0.0);
+  EXPECT_EQ(model.num_appended_keys(), 0);
   EXPECT_FALSE(model.kernel().empty());
   EXPECT_EQ(model.max_message_bytes(), 1 << 20);
+}
+
+TEST_F(AttentionServiceTest, DescribesWhatChangesTheScoresOfAModel) {
+  AttentionConfig config = testing::SmallConfig();
+  config.rope.emplace();
+  config.rope->theta = 5e5;
+  config.rope->rotary_dim = 4;
+  config.rope->interleaved = true;
+  config.rope->scaling = RopeConfig::Scaling::kLlama3;
+  config.rope->factor = 8;
+  config.rope->high_freq_factor = 3;
+  config.rope->original_max_len = 77;
+  config.logit_softcap = 30;
+  config.window_left = 255;
+  config.window_right = 0;
+  config.precision = Precision::kBf16;
+  ASSERT_THAT(registry_.Add(testing::MakeTestModel("rope", config).loaded), IsOk());
+  config = testing::SmallConfig();
+  config.alibi = true;
+  config.add_bias_kv = true;
+  config.add_zero_attn = true;
+  ASSERT_THAT(registry_.Add(testing::MakeTestModel("alibi", config).loaded), IsOk());
+  grpc::ClientContext context;
+  v1::ListModelsResponse response;
+  ASSERT_TRUE(stub_->ListModels(&context, {}, &response).ok());
+  ASSERT_EQ(response.models_size(), 3);
+  const v1::Model& alibi = response.models(0);
+  EXPECT_TRUE(alibi.alibi());
+  EXPECT_TRUE(alibi.add_bias_kv());
+  EXPECT_TRUE(alibi.add_zero_attn());
+  EXPECT_EQ(alibi.num_appended_keys(), 2);
+  const v1::Model& rope = response.models(1);
+  EXPECT_EQ(rope.rope().theta(), 5e5);
+  EXPECT_EQ(rope.rope().rotary_dim(), 4);
+  EXPECT_TRUE(rope.rope().interleaved());
+  EXPECT_EQ(rope.rope().scaling(), v1::Rope::SCALING_LLAMA3);
+  EXPECT_EQ(rope.rope().factor(), 8);
+  EXPECT_EQ(rope.rope().low_freq_factor(), 1);
+  EXPECT_EQ(rope.rope().high_freq_factor(), 3);
+  EXPECT_EQ(rope.rope().original_max_len(), 77);
+  EXPECT_EQ(rope.logit_softcap(), 30);
+  EXPECT_EQ(rope.window_left(), 255);
+  EXPECT_TRUE(rope.has_window_right());
+  EXPECT_EQ(rope.precision_asked(), "bf16");
+  EXPECT_EQ(rope.precision() == "bf16", rope.precision_note().empty());
 }
 
 TEST_F(AttentionServiceTest, DescribesOneModel) {

@@ -11,6 +11,7 @@
 #include <utility>
 #include <vector>
 
+#include "core/tensor/convert.h"
 #include "server/codec.h"
 #include "tests/server/attend_fixtures.h"
 #include "tests/testing/status_matchers.h"
@@ -176,6 +177,115 @@ TEST_F(BatchExecutorTest, MasksAreReadInPlaceAndFromPieces) {
       for (size_t i = 0; i < requests.size(); ++i) ExpectMatchesReference(small_, requests[i], responses[i]);
     }
   }
+}
+
+TEST_F(BatchExecutorTest, WindowsNarrowWhatAQuerySees) {
+  std::vector<v1::AttendRequest> requests;
+  for (const bool causal : {false, true}) {
+    for (const int64_t left : {0, 2, 100}) {
+      v1::AttendRequest request = Padded(7, {7, 1, 4}, left + 1);
+      request.set_causal(causal);
+      request.set_window_left(left);
+      if (!causal) request.set_window_right(1);
+      request.mutable_weights()->set_mode(v1::WEIGHTS_MODE_FULL);
+      requests.push_back(request);
+    }
+  }
+  const std::vector<v1::AttendResponse> responses = Run(requests);
+  for (size_t i = 0; i < requests.size(); ++i) ExpectMatchesReference(small_, requests[i], responses[i]);
+}
+
+TEST_F(BatchExecutorTest, EveryModeOfWeightsTakesHeadsAndQueries) {
+  std::vector<v1::AttendRequest> requests;
+  for (const v1::WeightsMode mode :
+       {v1::WEIGHTS_MODE_FULL, v1::WEIGHTS_MODE_MEAN, v1::WEIGHTS_MODE_TOP_K, v1::WEIGHTS_MODE_SUMMARY}) {
+    for (const std::vector<int64_t>& heads : std::vector<std::vector<int64_t>>{{}, {1}, {1, 0}}) {
+      for (const auto& [begin, end] : std::vector<std::pair<int64_t, int64_t>>{{0, 0}, {0, 1}, {2, 5}}) {
+        for (v1::AttendRequest request : {Ragged({1, 5, 2}, 2), Padded(7, {7, 1, 4}, 3)}) {
+          v1::WeightsOptions& weights = *request.mutable_weights();
+          weights.set_mode(mode);
+          if (mode == v1::WEIGHTS_MODE_TOP_K) weights.set_top_k(3);
+          for (int64_t head : heads) weights.add_heads(head);
+          weights.set_query_begin(begin);
+          weights.set_query_end(end);
+          requests.push_back(request);
+        }
+      }
+    }
+  }
+  const std::vector<v1::AttendResponse> responses = Run(requests);
+  for (size_t i = 0; i < requests.size(); ++i) ExpectMatchesReference(small_, requests[i], responses[i]);
+}
+
+TEST_F(BatchExecutorTest, TopKBeyondTheKeysIsFilledUp) {
+  v1::AttendRequest request = Ragged({1, 5, 2}, 2);
+  request.set_causal(true);
+  request.mutable_weights()->set_mode(v1::WEIGHTS_MODE_TOP_K);
+  request.mutable_weights()->set_top_k(1024);
+  ExpectMatchesReference(small_, request, Run({request})[0]);
+}
+
+TEST_F(BatchExecutorTest, WeightsReachOverAppendedKeys) {
+  AttentionConfig config = testing::SmallConfig();
+  config.add_bias_kv = true;
+  config.add_zero_attn = true;
+  const TestModel appending = MakeTestModel("appending", config);
+  ASSERT_THAT(registry_.Add(appending.loaded), IsOk());
+  for (const v1::WeightsMode mode :
+       {v1::WEIGHTS_MODE_FULL, v1::WEIGHTS_MODE_MEAN, v1::WEIGHTS_MODE_TOP_K, v1::WEIGHTS_MODE_SUMMARY}) {
+    for (v1::AttendRequest request : {Ragged({1, 5, 2}, 2), Padded(7, {7, 1, 4}, 3)}) {
+      request.set_model("appending");
+      request.mutable_weights()->set_mode(mode);
+      if (mode == v1::WEIGHTS_MODE_TOP_K) request.mutable_weights()->set_top_k(4);
+      ExpectMatchesReference(appending, request, Run({request})[0]);
+    }
+  }
+}
+
+constexpr v1::DType kFloatTypes[] = {v1::DTYPE_F32, v1::DTYPE_BF16, v1::DTYPE_F16};
+
+// Pieces of 13 bytes cut every other element in two.
+TEST_F(BatchExecutorTest, EachTensorHasATypeOfItsOwnHoweverTheNetworkCutsIt) {
+  std::vector<v1::AttendRequest> requests;
+  for (const v1::DType query : kFloatTypes) {
+    for (const v1::DType key : kFloatTypes) {
+      v1::AttendRequest request = MakeRequest("cross", {2, 3, 16}, 1, query);
+      AddFloats({2, 5, 12}, 2, *request.mutable_key(), request, key);
+      AddFloats({2, 5, 8}, 3, *request.mutable_value(), request, query);
+      AddFloats({2, 1, 3, 5}, 4, *request.mutable_mask(), request, key);
+      for (int64_t len : {3, 1}) request.add_seq_lens(len);
+      for (int64_t len : {2, 5}) request.add_kv_seq_lens(len);
+      request.mutable_weights()->set_mode(v1::WEIGHTS_MODE_FULL);
+      request.set_output_dtype(key);
+      requests.push_back(request);
+    }
+  }
+  for (const size_t segment_bytes : {size_t{13}, size_t{1} << 20}) {
+    const std::vector<v1::AttendResponse> responses = Run(requests, segment_bytes);
+    for (size_t i = 0; i < requests.size(); ++i) ExpectMatchesReference(cross_, requests[i], responses[i]);
+  }
+}
+
+TEST_F(BatchExecutorTest, ANarrowOutputIsTheF32OneRounded) {
+  v1::AttendRequest request = Ragged({3, 300, 8}, 1);
+  const std::vector<float> exact = FloatsOf(Run({request})[0].payloads(0));
+  for (const auto& [dtype, wire] :
+       {std::pair(DType::kBf16, v1::DTYPE_BF16), std::pair(DType::kF16, v1::DTYPE_F16)}) {
+    request.set_output_dtype(wire);
+    const auto responses = Run({MakeRequest("small", {2, 3, 16}), request});  // beside one in f32
+    std::string wanted(exact.size() * 2, '\0');
+    ConvertFromF32(exact.data(), static_cast<int64_t>(exact.size()), dtype, wanted.data());
+    EXPECT_EQ(responses[1].output().dtype(), wire);
+    EXPECT_EQ(responses[1].payloads(0), wanted);
+  }
+}
+
+TEST_F(BatchExecutorTest, NarrowInputsGiveTheBitsOfTheSameNumbersInF32) {
+  const v1::AttendRequest narrow = MakeRequest("small", {40, 700, 16}, 1, v1::DTYPE_BF16);  // several pieces
+  v1::AttendRequest wide = narrow;
+  wide.mutable_query()->set_dtype(v1::DTYPE_F32);
+  wide.set_payloads(0, testing::BytesOf(FloatsOf(narrow.payloads(0), v1::DTYPE_BF16)));
+  EXPECT_EQ(Run({narrow}, 10'001)[0].payloads(0), Run({wide})[0].payloads(0));
 }
 
 TEST_F(BatchExecutorTest, InputsOfManyPiecesAreCopiedWhole) {

@@ -4,6 +4,7 @@
 
 #include <functional>
 #include <limits>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -48,9 +49,6 @@ class CodecDecodeTest : public ::testing::Test {
 
   void ExpectInvalid(const v1::AttendRequest& request, const std::string& message) {
     EXPECT_THAT(Decode(request), StatusIs(absl::StatusCode::kInvalidArgument, message));
-  }
-  void ExpectNotServedYet(const v1::AttendRequest& request, const std::string& message) {
-    EXPECT_THAT(Decode(request), StatusIs(absl::StatusCode::kUnimplemented, message));
   }
 
   static ModelRegistry* registry_;
@@ -172,13 +170,91 @@ TEST_F(CodecDecodeTest, WeightsHavePaddedLengthsWhenDenseAndLongestOnesWhenRagge
   auto decoded = Decode(request);
   ASSERT_THAT(decoded, IsOk());
   EXPECT_EQ(decoded->reply.weights, Shape({2, 2, 3, 5}));
-  EXPECT_EQ(decoded->task.weights.size_bytes, 2 * 2 * 3 * 5 * 4);
+  EXPECT_EQ(decoded->task.weights.num_weights, 2 * 2 * 3 * 5);
 
   request = Ragged();
   request.mutable_weights()->set_mode(v1::WEIGHTS_MODE_MEAN);
   decoded = Decode(request);
   ASSERT_THAT(decoded, IsOk());
   EXPECT_EQ(decoded->reply.weights, Shape({3, 3, 3}));
+}
+
+TEST_F(CodecDecodeTest, EachTensorHasATypeOfItsOwn) {
+  v1::AttendRequest request = MakeRequest("cross", {2, 3, 16}, 1, v1::DTYPE_BF16);
+  AddFloats({2, 5, 12}, 2, *request.mutable_key(), request, v1::DTYPE_F16);
+  AddFloats({2, 5, 8}, 3, *request.mutable_value(), request, v1::DTYPE_F32);
+  AddFloats({1, 1, 3, 5}, 4, *request.mutable_mask(), request, v1::DTYPE_F16);
+  request.set_output_dtype(v1::DTYPE_BF16);
+  const auto decoded = Decode(request);
+  ASSERT_THAT(decoded, IsOk());
+  EXPECT_EQ(decoded->task.query.dtype, DType::kBf16);
+  EXPECT_EQ(decoded->task.key.dtype, DType::kF16);
+  EXPECT_EQ(decoded->task.value.dtype, DType::kF32);
+  EXPECT_EQ(decoded->task.mask.dtype, DType::kF16);
+  EXPECT_EQ(decoded->task.output_dtype, DType::kBf16);
+  EXPECT_EQ(decoded->reply.dtype, DType::kBf16);
+}
+
+TEST_F(CodecDecodeTest, WindowsBecomeTheSequencesVisibility) {
+  v1::AttendRequest request = Dense();
+  request.set_window_left(0);
+  auto decoded = Decode(request);
+  ASSERT_THAT(decoded, IsOk());
+  EXPECT_EQ(decoded->task.visibility.window_left, 0);
+  EXPECT_EQ(decoded->task.visibility.window_right, std::nullopt);
+  request.clear_window_left();
+  request.set_window_right(std::numeric_limits<int64_t>::max());
+  decoded = Decode(request);
+  ASSERT_THAT(decoded, IsOk());
+  EXPECT_EQ(decoded->task.visibility.window_left, std::nullopt);
+  EXPECT_EQ(decoded->task.visibility.window_right, std::numeric_limits<int64_t>::max());
+}
+
+TEST_F(CodecDecodeTest, TopKHasWeightsAndKeysOfOneShape) {
+  v1::AttendRequest request = Ragged();
+  request.mutable_weights()->set_mode(v1::WEIGHTS_MODE_TOP_K);
+  request.mutable_weights()->set_top_k(1024);
+  request.mutable_weights()->add_heads(1);
+  request.mutable_weights()->set_query_begin(1);
+  request.mutable_weights()->set_query_end(3);
+  request.set_output_dtype(v1::DTYPE_F16);
+  const auto decoded = Decode(request);
+  ASSERT_THAT(decoded, IsOk());
+  EXPECT_EQ(decoded->reply.weights, Shape({3, 1, 2, 1024}));
+  EXPECT_EQ(decoded->reply.weights_keys, Shape({3, 1, 2, 1024}));
+  EXPECT_TRUE(decoded->reply.received_mass.empty());
+  const WeightsRequest& weights = decoded->task.weights;
+  EXPECT_EQ(weights.mode, WeightsSink::Mode::kTopK);
+  EXPECT_THAT(weights.heads, ElementsAre(1));
+  EXPECT_EQ(weights.query_begin, 1);
+  EXPECT_EQ(weights.query_end, 3);
+  EXPECT_EQ(weights.num_weights, 3 * 2 * 1024);
+  EXPECT_EQ(weights.num_keys, 3 * 2 * 1024);
+  EXPECT_EQ(weights.num_received, 0);
+}
+
+TEST_F(CodecDecodeTest, ASummaryHasSixStatisticsAndWhatEachKeyReceives) {
+  v1::AttendRequest request = Cross();
+  request.mutable_weights()->set_mode(v1::WEIGHTS_MODE_SUMMARY);
+  const auto decoded = Decode(request);
+  ASSERT_THAT(decoded, IsOk());
+  EXPECT_EQ(decoded->reply.weights, Shape({2, 2, 6}));
+  EXPECT_EQ(decoded->reply.received_mass, Shape({2, 2, 5}));
+  EXPECT_TRUE(decoded->reply.weights_keys.empty());
+  EXPECT_EQ(decoded->task.weights.num_weights, 24);
+  EXPECT_EQ(decoded->task.weights.num_received, 20);
+}
+
+TEST_F(CodecDecodeTest, HeadsAndQueriesNarrowEveryMode) {
+  v1::AttendRequest request = Dense();
+  request.mutable_weights()->add_heads(1);
+  request.mutable_weights()->set_query_end(2);
+  request.mutable_weights()->set_mode(v1::WEIGHTS_MODE_FULL);
+  EXPECT_EQ(Decode(request)->reply.weights, Shape({2, 1, 2, 3}));
+  request.mutable_weights()->set_mode(v1::WEIGHTS_MODE_MEAN);
+  EXPECT_EQ(Decode(request)->reply.weights, Shape({2, 2, 3}));
+  request.mutable_weights()->set_mode(v1::WEIGHTS_MODE_SUMMARY);
+  EXPECT_EQ(Decode(request)->reply.weights, Shape({2, 1, 6}));
 }
 
 TEST_F(CodecDecodeTest, MasksMayShareBatchAndHeads) {
@@ -286,11 +362,16 @@ TEST_F(CodecDecodeTest, RefusesAWrongRank) {
 TEST_F(CodecDecodeTest, RefusesAWrongDType) {
   v1::AttendRequest request = Dense();
   request.mutable_query()->set_dtype(v1::DTYPE_BOOL);
-  ExpectInvalid(request, "query.dtype: got DTYPE_BOOL, wanted DTYPE_F32");
+  const std::string wanted = "wanted DTYPE_F32, DTYPE_BF16 or DTYPE_F16";
+  ExpectInvalid(request, "query.dtype: got DTYPE_BOOL, " + wanted);
   request.mutable_query()->set_dtype(static_cast<v1::DType>(99));
-  ExpectInvalid(request, "query.dtype: got 99, which is no DType, wanted DTYPE_F32");
-  request.mutable_query()->set_dtype(v1::DTYPE_BF16);
-  ExpectNotServedYet(request, "query.dtype: DTYPE_BF16 is not served yet; send DTYPE_F32");
+  ExpectInvalid(request, "query.dtype: got 99, which is no DType, " + wanted);
+  request = Cross();
+  request.mutable_key()->set_dtype(v1::DTYPE_I32);
+  ExpectInvalid(request, "key.dtype: got DTYPE_I32, " + wanted);
+  request = Cross();
+  request.mutable_value()->clear_dtype();
+  ExpectInvalid(request, "value.dtype: got DTYPE_UNSPECIFIED, " + wanted);
 }
 
 TEST_F(CodecDecodeTest, RefusesNegativeAndZeroDimensions) {
@@ -313,6 +394,9 @@ TEST_F(CodecDecodeTest, RefusesAWrongByteCount) {
   ExpectInvalid(request, "payloads: got 383 bytes for query, wanted 384 for DTYPE_F32 [2, 3, 16]");
   request.set_payloads(0, "");
   ExpectInvalid(request, "payloads: got 0 bytes for query, wanted 384 for DTYPE_F32 [2, 3, 16]");
+  request = MakeRequest("small", {2, 3, 16}, 1, v1::DTYPE_BF16);
+  request.mutable_payloads(0)->pop_back();
+  ExpectInvalid(request, "payloads: got 191 bytes for query, wanted 192 for DTYPE_BF16 [2, 3, 16]");
 }
 
 TEST_F(CodecDecodeTest, RefusesAWrongEmbeddingWidth) {
@@ -414,60 +498,43 @@ TEST_F(CodecDecodeTest, RefusesAMaskOfTheWrongShape) {
 
 TEST_F(CodecDecodeTest, RefusesAMaskOfAnotherDType) {
   v1::AttendRequest request = WithMask(Dense(), {1, 1, 3, 3});
-  request.mutable_mask()->set_dtype(v1::DTYPE_F16);
-  ExpectNotServedYet(request, "mask.dtype: DTYPE_F16 is not served yet; send DTYPE_BOOL or DTYPE_F32");
+  request.mutable_mask()->set_dtype(v1::DTYPE_I32);
+  ExpectInvalid(request, "mask.dtype: got DTYPE_I32, wanted DTYPE_BOOL, DTYPE_F32, DTYPE_BF16 or DTYPE_F16");
 }
 
 // --- options ---
 
 struct OptionCase {
-  absl::StatusCode code;
   std::string message;
   std::function<void(v1::AttendRequest&)> change;
 };
 
-TEST_F(CodecDecodeTest, EveryOptionOutsideTheServedPartSaysSo) {
+TEST_F(CodecDecodeTest, EveryWrongOptionSaysSo) {
   using Request = v1::AttendRequest;
-  const auto kInvalid = absl::StatusCode::kInvalidArgument;
-  const auto kNotYet = absl::StatusCode::kUnimplemented;
   const std::vector<OptionCase> cases = {
-      {kInvalid, "window_left: got -1, wanted at least 0", [](Request& r) { r.set_window_left(-1); }},
-      {kInvalid, "window_right: got -2, wanted at least 0", [](Request& r) { r.set_window_right(-2); }},
-      {kNotYet, "window_left and window_right: sliding windows are not served yet",
-       [](Request& r) { r.set_window_left(0); }},
-      {kNotYet, "window_left and window_right: sliding windows are not served yet",
-       [](Request& r) { r.set_window_right(7); }},
-      {kInvalid, "weights.mode: got 42, which is no WeightsMode; wanted NONE, FULL or MEAN",
-       [](Request& r) { r.mutable_weights()->set_mode(static_cast<v1::WeightsMode>(42)); }},
-      {kInvalid, "weights.top_k: got 3, wanted 0 without WEIGHTS_MODE_TOP_K",
-       [](Request& r) { r.mutable_weights()->set_top_k(3); }},
-      {kInvalid, "weights.top_k: got 0, wanted at least 1",
-       [](Request& r) { r.mutable_weights()->set_mode(v1::WEIGHTS_MODE_TOP_K); }},
-      {kNotYet, "weights.mode: WEIGHTS_MODE_TOP_K is not served yet",
-       [](Request& r) {
-         r.mutable_weights()->set_mode(v1::WEIGHTS_MODE_TOP_K);
-         r.mutable_weights()->set_top_k(3);
-       }},
-      {kNotYet, "weights.mode: WEIGHTS_MODE_SUMMARY is not served yet",
-       [](Request& r) { r.mutable_weights()->set_mode(v1::WEIGHTS_MODE_SUMMARY); }},
-      {kNotYet, "weights.heads: a choice of heads is not served yet",
-       [](Request& r) { r.mutable_weights()->add_heads(0); }},
-      {kNotYet, "weights.query_begin and weights.query_end: a range of queries is not served yet",
-       [](Request& r) { r.mutable_weights()->set_query_end(1); }},
-      {kNotYet, "output_dtype: DTYPE_F16 is not served yet",
-       [](Request& r) { r.set_output_dtype(v1::DTYPE_F16); }},
-      {kNotYet, "output_dtype: DTYPE_BF16 is not served yet",
-       [](Request& r) { r.set_output_dtype(v1::DTYPE_BF16); }},
-      {kInvalid, "output_dtype: got DTYPE_BOOL, wanted DTYPE_F32",
+      {"window_left: got -1, wanted at least 0", [](Request& r) { r.set_window_left(-1); }},
+      {"window_right: got -2, wanted at least 0", [](Request& r) { r.set_window_right(-2); }},
+      {"output_dtype: got DTYPE_BOOL, wanted DTYPE_F32, DTYPE_BF16 or DTYPE_F16",
        [](Request& r) { r.set_output_dtype(v1::DTYPE_BOOL); }},
-      {kInvalid, "output_dtype: got 77, which is no DType, wanted DTYPE_F32",
+      {"output_dtype: got DTYPE_I32, wanted DTYPE_F32, DTYPE_BF16 or DTYPE_F16",
+       [](Request& r) { r.set_output_dtype(v1::DTYPE_I32); }},
+      {"output_dtype: got 77, which is no DType, wanted DTYPE_F32, DTYPE_BF16 or DTYPE_F16",
        [](Request& r) { r.set_output_dtype(static_cast<v1::DType>(77)); }},
+      {"weights.mode: got 42, which is no WeightsMode; wanted NONE, FULL, MEAN, TOP_K or SUMMARY",
+       [](Request& r) { r.mutable_weights()->set_mode(static_cast<v1::WeightsMode>(42)); }},
   };
   for (const OptionCase& option : cases) {
     v1::AttendRequest request = Dense();
     option.change(request);
-    EXPECT_THAT(Decode(request), StatusIs(option.code, option.message));
+    ExpectInvalid(request, option.message);
   }
+}
+
+TEST_F(CodecDecodeTest, TheQueriesEndWithinTheLongestSequence) {
+  v1::AttendRequest request = Ragged();
+  request.mutable_weights()->set_mode(v1::WEIGHTS_MODE_FULL);
+  request.mutable_weights()->set_query_end(4);
+  ExpectInvalid(request, "weights.query_end: got 4, wanted at most the q_len 3 of the longest sequence");
 }
 
 // --- the size of the reply ---
@@ -476,10 +543,32 @@ TEST_F(CodecDecodeTest, RefusesAReplyThatNoMessageCanHold) {
   v1::AttendRequest request = MakeRequest("small", {1, 400, 16});
   EXPECT_THAT(Decode(request), IsOk());
   request.mutable_weights()->set_mode(v1::WEIGHTS_MODE_FULL);  // 2 * 400 * 400 * 4 bytes
+  ExpectInvalid(request,
+                "the reply would be too large: output [1, 400, 16] 25600 bytes, weights [1, 2, 400, 400] "
+                "1280000 bytes; a "
+                "message may have 1048576 (--max-message-bytes)");
+  request.set_output_dtype(v1::DTYPE_BF16);  // 640000 bytes
+  EXPECT_THAT(Decode(request), IsOk());
+}
+
+TEST_F(CodecDecodeTest, KeysAndReceivedMassCountTowardsTheReply) {
+  v1::AttendRequest request = MakeRequest("small", {1, 400, 16});
+  request.mutable_weights()->set_mode(v1::WEIGHTS_MODE_TOP_K);
+  request.mutable_weights()->set_top_k(160);
   ExpectInvalid(
       request,
-      "the reply would be too large: output [1, 400, 16] takes 25600 bytes and weights [1, 2, 400, 400] "
-      "take 1280000 bytes; a message may have 1048576 (--max-message-bytes)");
+      "the reply would be too large: output [1, 400, 16] 25600 bytes, weights [1, 2, 400, 160] 512000 "
+      "bytes, weights_keys [1, 2, 400, 160] 512000 bytes; a message may have 1048576 "
+      "(--max-message-bytes)");
+  request.mutable_weights()->set_top_k(159);
+  EXPECT_THAT(Decode(request), IsOk());
+
+  request = MakeRequest("small", {10'000, 16});
+  request.add_seq_lens(9'000);
+  for (int i = 0; i < 1'000; ++i) request.add_seq_lens(1);
+  request.mutable_weights()->set_mode(v1::WEIGHTS_MODE_SUMMARY);
+  EXPECT_THAT(Decode(request), StatusIs(absl::StatusCode::kInvalidArgument,
+                                        HasSubstr("received_mass [1001, 2, 9000] 72072000 bytes")));
 }
 
 TEST_F(CodecDecodeTest, ManyShortSequencesAndALongOneCannotAskForAHugeReply) {
@@ -488,7 +577,7 @@ TEST_F(CodecDecodeTest, ManyShortSequencesAndALongOneCannotAskForAHugeReply) {
   for (int i = 0; i < 10000; ++i) request.add_seq_lens(1);
   request.mutable_weights()->set_mode(v1::WEIGHTS_MODE_FULL);
   EXPECT_THAT(Decode(request), StatusIs(absl::StatusCode::kInvalidArgument,
-                                        HasSubstr("weights [10001, 2, 2000, 2000] take 320032000000 bytes")));
+                                        HasSubstr("weights [10001, 2, 2000, 2000] 320032000000 bytes")));
 }
 
 }  // namespace

@@ -3,7 +3,6 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <cstring>
 #include <memory>
 #include <string>
 #include <utility>
@@ -20,9 +19,9 @@ using testing::MakeTestModel;
 using testing::RandomFloats;
 
 // Shares `values` as a result's memory, and tells through `owner` how many still hold it.
-std::shared_ptr<const float> Share(std::vector<float> values,
-                                   std::shared_ptr<std::vector<float>>* owner = nullptr) {
-  auto memory = std::make_shared<std::vector<float>>(std::move(values));
+template <typename T>
+std::shared_ptr<const T> Share(std::vector<T> values, std::shared_ptr<std::vector<T>>* owner = nullptr) {
+  auto memory = std::make_shared<std::vector<T>>(std::move(values));
   if (owner != nullptr) *owner = memory;
   return {memory, memory->data()};
 }
@@ -39,7 +38,11 @@ v1::AttendResponse ParseReply(const grpc::ByteBuffer& buffer) {
 
 ReplyLayout LayoutOf(const Shape& output) {
   static const auto& model = *new std::shared_ptr<const LoadedModel>(MakeTestModel("small").loaded);
-  return {model, "id-1", output};
+  ReplyLayout layout;
+  layout.model = model;
+  layout.request_id = "id-1";
+  layout.output = output;
+  return layout;
 }
 
 TEST(CodecEncodeTest, WritesEveryFieldOfTheReply) {
@@ -90,6 +93,66 @@ TEST(CodecEncodeTest, TheOutputIsReferencedNotCopiedAndReleasedAfterSending) {
     EXPECT_EQ(static_cast<const void*>(slices.back().begin()), owner->data());
   }
   EXPECT_EQ(owner.use_count(), 1);
+}
+
+TEST(CodecEncodeTest, TopKBringsItsKeys) {
+  ReplyLayout layout = LayoutOf({1, 16});
+  layout.weights = layout.weights_keys = {1, 1, 1, 3};
+  AttendResult result;
+  result.output = Share(RandomFloats(16, 1));
+  result.weights = Share(std::vector<float>{0.5f, 0.25f, 0.0f});
+  const std::vector<int32_t> keys = {7, 2, -1};
+  result.weights_keys = Share(keys);
+  const v1::AttendResponse response = ParseReply(EncodeAttend(layout, result, {}));
+  EXPECT_EQ(response.weights_keys().dtype(), v1::DTYPE_I32);
+  EXPECT_THAT(response.weights_keys().shape(), ::testing::ElementsAre(1, 1, 1, 3));
+  EXPECT_FALSE(response.has_received_mass());
+  ASSERT_EQ(response.payloads_size(), 3);
+  EXPECT_THAT(FloatsOf(response.payloads(1)), ::testing::ElementsAre(0.5f, 0.25f, 0.0f));
+  EXPECT_EQ(response.payloads(2), testing::BytesOf(keys));
+}
+
+TEST(CodecEncodeTest, ASummaryBringsWhatEachKeyReceives) {
+  ReplyLayout layout = LayoutOf({2, 16});
+  layout.weights = {1, 1, 6};
+  layout.received_mass = {1, 1, 2};
+  AttendResult result;
+  result.output = Share(RandomFloats(32, 1));
+  result.weights = Share(RandomFloats(6, 2));
+  result.received_mass = Share(std::vector<float>{1.5f, 0.5f});
+  const v1::AttendResponse response = ParseReply(EncodeAttend(layout, result, {}));
+  EXPECT_EQ(response.received_mass().dtype(), v1::DTYPE_F32);
+  EXPECT_THAT(response.received_mass().shape(), ::testing::ElementsAre(1, 1, 2));
+  EXPECT_FALSE(response.has_weights_keys());
+  ASSERT_EQ(response.payloads_size(), 3);
+  EXPECT_EQ(FloatsOf(response.payloads(1)), RandomFloats(6, 2));
+  EXPECT_THAT(FloatsOf(response.payloads(2)), ::testing::ElementsAre(1.5f, 0.5f));
+}
+
+TEST(CodecEncodeTest, NarrowTensorsKeepTheirBytesAndThePaddingIsZero) {
+  for (const DType dtype : {DType::kF16, DType::kBf16}) {
+    for (const int64_t seq_len : {int64_t{4}, int64_t{1000}}) {  // copied, referenced
+      ReplyLayout layout = LayoutOf({2, seq_len, 16});
+      layout.dtype = dtype;
+      layout.padded_len = seq_len;
+      layout.q_lens = {3, 1};
+      layout.weights = {1, 5};
+      AttendResult result;
+      std::vector<uint16_t> packed(4 * 16);
+      for (size_t i = 0; i < packed.size(); ++i) packed[i] = static_cast<uint16_t>(0x3c00 + i);
+      result.output = Share(packed);
+      const std::vector<uint16_t> weights = {1, 2, 3, 4, 5};
+      result.weights = Share(weights);
+      std::vector<uint16_t> wanted(2 * seq_len * 16, 0);
+      std::copy_n(packed.begin(), 3 * 16, wanted.begin());
+      std::copy_n(packed.begin() + 3 * 16, 16, wanted.begin() + seq_len * 16);
+      const v1::AttendResponse response = ParseReply(EncodeAttend(layout, result, {}));
+      EXPECT_EQ(response.output().dtype(), dtype == DType::kF16 ? v1::DTYPE_F16 : v1::DTYPE_BF16);
+      EXPECT_EQ(response.weights().dtype(), response.output().dtype());
+      EXPECT_EQ(response.payloads(0), testing::BytesOf(wanted));
+      EXPECT_EQ(response.payloads(1), testing::BytesOf(weights));
+    }
+  }
 }
 
 // Sequences of `seq_len` rows of which 3, 1 and all are real, for small (copied) and large (referenced) ones.

@@ -72,13 +72,19 @@ class FakeExecutor final : public BatchExecutor {
     std::shared_future<void> release;
   };
 
+  static std::shared_ptr<const void> ZeroBytes(int64_t size_bytes) {
+    auto bytes = std::make_shared<std::vector<char>>(size_bytes);
+    return bytes->empty() ? nullptr : std::shared_ptr<const void>(bytes, bytes->data());
+  }
+
   static AttendResult Zeros(const AttendTask& task) {
+    const int64_t size = SizeOf(task.output_dtype);
     AttendResult result;
-    auto output =
-        std::make_shared<std::vector<float>>(task.q_tokens * task.model->attention.config().embed_dim);
-    result.output = {output, output->data()};
-    auto weights = std::make_shared<std::vector<float>>(task.weights.size_bytes / sizeof(float));
-    if (!weights->empty()) result.weights = {weights, weights->data()};
+    result.output = ZeroBytes(task.q_tokens * task.model->attention.config().embed_dim * size);
+    result.weights = ZeroBytes(task.weights.num_weights * size);
+    auto keys = std::make_shared<std::vector<int32_t>>(task.weights.num_keys);
+    if (!keys->empty()) result.weights_keys = {keys, keys->data()};
+    result.received_mass = ZeroBytes(task.weights.num_received * size);
     return result;
   }
 

@@ -60,10 +60,12 @@ TEST(OptionsTest, DefaultsAreThoseOfTheStruct) {
 
 TEST(OptionsTest, EveryOptionHasAFlagAVariableAndAKey) {
   const std::vector<std::pair<std::string, std::string>> values = {
-      {"listen", "[::1]:9"},          {"threads", "3"},           {"kernel", "matmul"},
-      {"max-message-bytes", "70000"}, {"max-batch-tokens", "17"}, {"queue-max-requests", "5"},
-      {"queue-max-bytes", "80000"},   {"shutdown-grace-s", "2"},  {"log-level", "debug"},
-      {"log-format", "json"}};
+      {"listen", "[::1]:9"},         {"threads", "3"},
+      {"models", "demo-alibi,demo"}, {"precision", "bf16"},
+      {"kernel", "matmul"},          {"max-message-bytes", "70000"},
+      {"max-batch-tokens", "17"},    {"queue-max-requests", "5"},
+      {"queue-max-bytes", "80000"},  {"shutdown-grace-s", "2"},
+      {"log-level", "debug"},        {"log-format", "json"}};
   ASSERT_EQ(EffectiveValues(ServerOptions()).size(), values.size());
 
   std::vector<std::string> flags;
@@ -140,6 +142,19 @@ TEST(OptionsTest, NumbersOutsideTheirRangeAreRefused) {
 TEST(OptionsTest, AChoiceNamesWhatThereIs) {
   EXPECT_THAT(ParseFlags({"--log-level=loud"}), Refused("got \"loud\", wanted debug|info|warn|error"));
   EXPECT_THAT(ParseFlags({"--log-format=xml"}), Refused("got \"xml\", wanted text|json"));
+}
+
+TEST(OptionsTest, ModelsAreBuiltInOnesEachOnce) {
+  const auto line = ParseFlags({"--models=demo-gqa,demo", "--precision=int8"});
+  ASSERT_THAT(line, IsOk());
+  EXPECT_THAT(line->options.models, ::testing::ElementsAre("demo-gqa", "demo"));
+  EXPECT_EQ(line->options.precision, Precision::kInt8);
+  EXPECT_THAT(ParseFlags({"--models=demo,bert"}),
+              Refused("got \"bert\", wanted names out of demo, demo-gqa, demo-alibi, separated by commas"));
+  EXPECT_THAT(ParseFlags({"--models="}), Refused("--models"));
+  EXPECT_THAT(ParseFlags({"--models=demo,"}), Refused("got \"\", wanted names out of"));
+  EXPECT_THAT(ParseFlags({"--models=demo,demo"}), Refused("got demo twice, wanted each name once"));
+  EXPECT_THAT(ParseFlags({"--precision=f64"}), Refused("got \"f64\", wanted f32|bf16|int8"));
 }
 
 TEST(OptionsTest, TheQueueMustHoldTheLargestMessage) {

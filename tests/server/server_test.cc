@@ -130,11 +130,13 @@ v1::AttendRequest Cross(bool ragged) {
 
 TEST_F(ServerTest, ServesEveryFormOfRequest) {
   for (const v1::WeightsMode mode :
-       {v1::WEIGHTS_MODE_UNSPECIFIED, v1::WEIGHTS_MODE_NONE, v1::WEIGHTS_MODE_FULL, v1::WEIGHTS_MODE_MEAN}) {
+       {v1::WEIGHTS_MODE_UNSPECIFIED, v1::WEIGHTS_MODE_NONE, v1::WEIGHTS_MODE_FULL, v1::WEIGHTS_MODE_MEAN,
+        v1::WEIGHTS_MODE_TOP_K, v1::WEIGHTS_MODE_SUMMARY}) {
     for (const bool causal : {false, true}) {
       const auto serve = [&](const TestModel& model, v1::AttendRequest request) {
         request.set_causal(causal);
         request.mutable_weights()->set_mode(mode);
+        if (mode == v1::WEIGHTS_MODE_TOP_K) request.mutable_weights()->set_top_k(5);
         ExpectServes(model, request);
       };
       serve(small_, MakeRequest("small", {1, 1, 16}));
@@ -164,6 +166,47 @@ TEST_F(ServerTest, TheDemoModelIsServedByDefault) {
   const grpc::Status status = Attend(MakeRequest("demo", {2, 16, 768}), &response);
   ASSERT_TRUE(status.ok()) << status.error_message();
   EXPECT_EQ(response.payloads(0).size(), 2u * 16 * 768 * 4);
+}
+
+TEST_F(ServerTest, EveryModelThatTheOptionsNameIsServedInTheirPrecision) {
+  server_.reset();
+  ServerOptions options = TestOptions();
+  options.models = {"demo-gqa", "demo-alibi"};
+  options.precision = Precision::kBf16;
+  auto server = HeadlightServer::Start(options);
+  ASSERT_THAT(server, IsOk());
+  server_ = *std::move(server);
+  stub_ = v1::AttentionService::NewStub(grpc::CreateChannel(Address(), grpc::InsecureChannelCredentials()));
+  grpc::ClientContext context;
+  v1::ListModelsResponse models;
+  ASSERT_TRUE(stub_->ListModels(&context, {}, &models).ok());
+  ASSERT_EQ(models.models_size(), 2);
+  EXPECT_EQ(models.models(0).name(), "demo-alibi");
+  EXPECT_EQ(models.models(1).name(), "demo-gqa");
+  for (const v1::Model& model : models.models()) {
+    EXPECT_EQ(model.precision_asked(), "bf16");
+    v1::AttendResponse response;
+    const grpc::Status status = Attend(MakeRequest(model.name(), {2, 16, 768}), &response);
+    EXPECT_TRUE(status.ok()) << status.error_message();
+  }
+}
+
+TEST_F(ServerTest, ServesNarrowTensors) {
+  for (const v1::DType dtype : {v1::DTYPE_BF16, v1::DTYPE_F16}) {
+    v1::AttendRequest request = MakeRequest("small", {3, 70, 16}, 1, dtype);
+    for (int64_t len : {70, 1, 33}) request.add_seq_lens(len);
+    request.mutable_weights()->set_mode(v1::WEIGHTS_MODE_FULL);
+    request.set_output_dtype(dtype);
+    ExpectServes(small_, request);
+  }
+}
+
+TEST_F(ServerTest, AModelThatNoKernelTakesIsNamed) {
+  ServerOptions options = TestOptions();
+  options.kernel = "abacus";
+  EXPECT_THAT(HeadlightServer::Start(options),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       HasSubstr("model demo: kernel: got 'abacus', wanted one of: ")));
 }
 
 TEST_F(ServerTest, ManyTinySequencesWithWeights) {
@@ -221,8 +264,13 @@ TEST_F(ServerTest, EveryBadRequestGetsItsCodeAndTheNextOneSucceeds) {
        [](Request& r) {
          AddFloats({1, 1, 3, 2}, 4, *r.mutable_mask(), r);
        }},
-      {grpc::StatusCode::UNIMPLEMENTED, "weights.mode: WEIGHTS_MODE_SUMMARY is not served yet",
-       [](Request& r) { r.mutable_weights()->set_mode(v1::WEIGHTS_MODE_SUMMARY); }},
+      {kInvalid, "weights.top_k: got 1025, wanted 1 to 1024",
+       [](Request& r) {
+         r.mutable_weights()->set_mode(v1::WEIGHTS_MODE_TOP_K);
+         r.mutable_weights()->set_top_k(1025);
+       }},
+      {kInvalid, "payloads: got 384 bytes for query, wanted 192 for DTYPE_F16",
+       [](Request& r) { r.mutable_query()->set_dtype(v1::DTYPE_F16); }},
       {kInvalid, "the reply would be too large",
        [](Request& r) {
          r = MakeRequest("small", {900, 16});

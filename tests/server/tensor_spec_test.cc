@@ -5,6 +5,7 @@
 
 #include <limits>
 #include <string>
+#include <tuple>
 
 #include "tests/server/attend_fixtures.h"
 #include "tests/testing/status_matchers.h"
@@ -49,13 +50,34 @@ TEST(TensorSpecTest, RefusesADTypeThatIsMissingOrUnknown) {
               Invalid("mask.dtype: got -1, which is no DType, wanted DTYPE_BOOL or DTYPE_F32"));
 }
 
-TEST(TensorSpecTest, HalfPrecisionIsNotServedYet) {
+TEST(TensorSpecTest, RefusesADTypeThatTheRuleDoesNotName) {
   EXPECT_THAT(Check(v1::DTYPE_F16, {2, 3}, 12),
-              StatusIs(absl::StatusCode::kUnimplemented,
-                       "mask.dtype: DTYPE_F16 is not served yet; send DTYPE_BOOL or DTYPE_F32"));
-  EXPECT_THAT(Check(v1::DTYPE_BF16, {2, 3}, 12),
-              StatusIs(absl::StatusCode::kUnimplemented,
-                       "mask.dtype: DTYPE_BF16 is not served yet; send DTYPE_BOOL or DTYPE_F32"));
+              Invalid("mask.dtype: got DTYPE_F16, wanted DTYPE_BOOL or DTYPE_F32"));
+  EXPECT_THAT(Check(v1::DTYPE_I32, {2, 3}, 24),
+              Invalid("mask.dtype: got DTYPE_I32, wanted DTYPE_BOOL or DTYPE_F32"));
+}
+
+TEST(TensorSpecTest, NumbersTravelInThreeTypes) {
+  const TensorRule rule = {"query", "[rows]", {1}, FloatTypes()};
+  v1::TensorSpec spec;
+  spec.add_shape(3);
+  for (const auto& [dtype, wanted, bytes] :
+       {std::tuple(v1::DTYPE_F32, DType::kF32, 12), std::tuple(v1::DTYPE_BF16, DType::kBf16, 6),
+        std::tuple(v1::DTYPE_F16, DType::kF16, 6)}) {
+    spec.set_dtype(dtype);
+    const std::string payload(bytes, 'x');
+    const auto tensor = CheckTensor(rule, spec, Segmented(payload, 5));
+    ASSERT_THAT(tensor, IsOk());
+    EXPECT_EQ(tensor->dtype, wanted);
+    EXPECT_EQ(ToProto(wanted), dtype);
+    const std::string odd(bytes - 1, 'x');
+    EXPECT_THAT(CheckTensor(rule, spec, Segmented(odd, 5)),
+                Invalid("payloads: got " + std::to_string(bytes - 1) + " bytes for query, wanted " +
+                        std::to_string(bytes) + " for " + v1::DType_Name(dtype) + " [3]"));
+  }
+  spec.set_dtype(v1::DTYPE_BOOL);
+  EXPECT_THAT(CheckTensor(rule, spec, {}),
+              Invalid("query.dtype: got DTYPE_BOOL, wanted DTYPE_F32, DTYPE_BF16 or DTYPE_F16"));
 }
 
 TEST(TensorSpecTest, RefusesWrongRanks) {

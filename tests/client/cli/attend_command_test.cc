@@ -6,9 +6,11 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "client/npy.h"
+#include "client/npy_header.h"
 #include "tests/client/cli/run_cli.h"
 #include "tests/client/fake_server.h"
 #include "tests/testing/status_matchers.h"
@@ -75,7 +77,7 @@ TEST_F(AttendCommandTest, JsonIsOneObject) {
   EXPECT_EQ(json, nlohmann::json::parse(R"({
     "model": "cross", "model_version": "1", "request_id": "",
     "query": {"shape": [1, 2, 4]}, "key": {"shape": [1, 5, 3]}, "value": {"shape": [1, 5, 2]},
-    "output": {"shape": [1, 2, 4]}, "weights": {"shape": [1, 1, 1, 2], "sum": 1.0},
+    "output_dtype": "f32", "output": {"shape": [1, 2, 4]}, "weights": {"shape": [1, 1, 1, 2], "sum": 1.0},
     "time_budget": {"queue_us": 100, "compute_us": 200, "total_us": 400, "batch_requests": 2,
                     "batch_sequences": 3, "batch_tokens": 30, "kernel": "fake", "compute_threads": 7}})"));
 }
@@ -134,6 +136,77 @@ TEST_F(AttendCommandTest, ReadsInputFilesAndWritesResultFiles) {
   EXPECT_THAT(weights->values, ElementsAre(0.25f, 0.75f));
 }
 
+TEST_F(AttendCommandTest, FlagsOfWeightsWindowsAndTypesReachTheServer) {
+  const CliResult result =
+      Attend({"--shape", "1x3", "--window-left", "0", "--window-right", "7", "--weights", "top-k", "--top-k",
+              "2", "--heads", "1,0", "--queries", "1:3", "--dtype", "f16", "--output-dtype", "bf16"});
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  ASSERT_THAT(server_.requests(), SizeIs(1));
+  const v1::AttendRequest request = server_.requests()[0];
+  EXPECT_TRUE(request.has_window_left());
+  EXPECT_EQ(request.window_left(), 0);
+  EXPECT_EQ(request.window_right(), 7);
+  EXPECT_EQ(request.weights().mode(), v1::WEIGHTS_MODE_TOP_K);
+  EXPECT_EQ(request.weights().top_k(), 2);
+  EXPECT_THAT(request.weights().heads(), ElementsAre(1, 0));
+  EXPECT_EQ(request.weights().query_begin(), 1);
+  EXPECT_EQ(request.weights().query_end(), 3);
+  EXPECT_EQ(request.query().dtype(), v1::DTYPE_F16);
+  EXPECT_EQ(request.payloads(0).size(), 3u * 4 * 2);
+  EXPECT_EQ(request.output_dtype(), v1::DTYPE_BF16);
+}
+
+TEST_F(AttendCommandTest, TopKWritesWeightsAndKeys) {
+  const CliResult result = Attend({"--shape", "1x1", "--weights", "top-k", "--top-k", "2", "--weights-output",
+                                   Path("w.npy"), "--weights-keys-output", Path("k.npy")});
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_THAT(result.out, HasSubstr("weights_keys  [1, 1, 1, 2]\n"));
+  EXPECT_THAT(ReadNpyTensorFile(Path("w.npy"))->values, ElementsAre(0.75f, 0.0f));
+  std::ifstream file(Path("k.npy"), std::ios::binary);
+  const auto header = ReadNpyHeader(file);
+  ASSERT_THAT(header, IsOk());
+  EXPECT_EQ(header->dtype, "<i4");
+  EXPECT_THAT(header->shape, ElementsAre(1, 1, 1, 2));
+  int32_t keys[2] = {};
+  file.read(reinterpret_cast<char*>(keys), sizeof(keys));
+  EXPECT_THAT(keys, ElementsAre(5, -1));
+}
+
+TEST_F(AttendCommandTest, ASummaryIsATableAndAListOfObjects) {
+  const CliResult text = Attend({"--shape", "1x1", "--weights", "summary", "--heads", "1"});
+  EXPECT_EQ(text.exit_code, 0) << text.err;
+  EXPECT_THAT(text.out, HasSubstr("received_mass  [1, 1, 2]  sum 2, crc32 "));
+  EXPECT_THAT(text.out, HasSubstr("\n0         1     0.5           1                0.25        0.125"));
+  const CliResult result = Attend({"--shape", "1x1", "--weights", "summary", "--heads", "1", "--json",
+                                   "--received-output", Path("r.npy")});
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  const auto json = nlohmann::json::parse(result.out);
+  EXPECT_EQ(json["summary"], nlohmann::json::parse(R"([{"sequence": 0, "head": 1, "entropy_nats": 0.5,
+    "distance_tokens": 1.0, "max_weight": 0.25, "self_mass": 0.125, "first_token_mass": 0.0,
+    "effective_support": 2.0}])"));
+  EXPECT_EQ(json["received_mass"]["sum"], 2.0);
+  EXPECT_THAT(ReadNpyTensorFile(Path("r.npy"))->values, ElementsAre(1.5f, 0.5f));
+}
+
+// The fake server echoes the query as it came.
+TEST_F(AttendCommandTest, FilesOfNarrowRepliesAreOfATypeThatNumpyHas) {
+  for (const auto& [dtype, stored] :
+       std::vector<std::pair<std::string, std::string>>{{"f16", "<f2"}, {"bf16", "<f4"}, {"f32", "<f4"}}) {
+    const CliResult result = Attend(
+        {"--shape", "1x2", "--dtype", dtype, "--output-dtype", dtype, "--output", Path("out.npy"), "--json"});
+    EXPECT_EQ(result.exit_code, 0) << result.err;
+    EXPECT_EQ(nlohmann::json::parse(result.out)["output_dtype"], dtype);
+    std::ifstream file(Path("out.npy"), std::ios::binary);
+    const auto header = ReadNpyHeader(file);
+    ASSERT_THAT(header, IsOk());
+    EXPECT_EQ(header->dtype, stored);
+    const auto output = ReadNpyTensorFile(Path("out.npy"));
+    ASSERT_THAT(output, IsOk());
+    ASSERT_THAT(output->values, SizeIs(8));
+    EXPECT_NE(output->values[0], 0.0f);
+  }
+}
+
 TEST_F(AttendCommandTest, WrongUsageIsTwoAndSendsNothing) {
   std::ofstream(Path("damaged.npy")) << "hello";
   const struct {
@@ -142,7 +215,15 @@ TEST_F(AttendCommandTest, WrongUsageIsTwoAndSendsNothing) {
   } cases[] = {
       {{}, "headlight: INVALID_ARGUMENT: nothing says what the query is, wanted --shape or --seq-lens\n"},
       {{"--shape", "1x1", "--weights-output", "w.npy"},
-       "headlight: INVALID_ARGUMENT: --weights-output wants --weights full or mean\n"},
+       "headlight: INVALID_ARGUMENT: --weights-output wants --weights full, mean, top-k or summary\n"},
+      {{"--shape", "1x1", "--weights", "full", "--weights-keys-output", "k.npy"},
+       "headlight: INVALID_ARGUMENT: --weights-keys-output wants --weights top-k\n"},
+      {{"--shape", "1x1", "--weights", "full", "--received-output", "r.npy"},
+       "headlight: INVALID_ARGUMENT: --received-output wants --weights summary\n"},
+      {{"--shape", "1x1", "--weights", "top-k"},
+       "headlight: INVALID_ARGUMENT: --weights top-k and --top-k want each other\n"},
+      {{"--shape", "1x1", "--heads", "0"},
+       "headlight: INVALID_ARGUMENT: --heads and --queries want --weights: they say which\n"},
       {{"--shape", "1x1", "--input", Path("damaged.npy")},
        "headlight: INVALID_ARGUMENT: --input and --shape both say what the query is\n"},
       {{"--input", Path("missing.npy")},

@@ -63,7 +63,14 @@ TEST(CliTest, WrongUsageIsTwoWithAReason) {
       {{"models", "--max-message-bytes", "0"}, "--max-message-bytes"},
       {{"attend", "--shape", "2by16"}, "--shape: got '2by16', wanted two positive numbers, as in 2x16"},
       {{"attend", "--seq-lens", "5,,9"}, "--seq-lens: got '5,,9', wanted positive numbers, as in 5,16,9"},
-      {{"attend", "--weights", "all"}, "--weights: got 'all', wanted none, full or mean"},
+      {{"attend", "--weights", "all"}, "--weights: got 'all', wanted none, full, mean, top-k or summary"},
+      {{"attend", "--heads", "a"}, "--heads: got 'a', wanted heads counted from 0, as in 0,3,5"},
+      {{"attend", "--queries", "5"}, "--queries: got '5', wanted the first query and the one after the last"},
+      {{"attend", "--dtype", "f64"}, "--dtype: got 'f64', wanted f32, bf16 or f16"},
+      {{"loadtest", "--output-dtype", "i8"}, "--output-dtype: got 'i8', wanted f32, bf16 or f16"},
+      {{"attend", "--top-k", "0"}, "--top-k"},
+      {{"attend", "--window-left", "-1"}, "--window-left"},
+      {{"loadtest", "--window-right", "x"}, "--window-right"},
       {{"loadtest", "--duration", "10"}, "--duration: got '10', wanted a whole number and a unit"},
       {{"loadtest", "--duration", "0s"}, "--duration: got 0, wanted at least 1ms"},
       {{"loadtest", "--concurrency", "0"}, "--concurrency"},
@@ -128,7 +135,10 @@ TEST(ModelsCommandTest, PrintsALineForEachModel) {
   EXPECT_THAT(result.out, StartsWith("model  version  embed_dim  heads"));
   EXPECT_THAT(result.out, HasSubstr("\ndemo   1        4          2 "));
   EXPECT_THAT(result.out, HasSubstr("\ncross  1 "));
-  EXPECT_THAT(result.out, EndsWith("268.4 MB\n"));
+  EXPECT_THAT(result.out, HasSubstr(" f32                0          fake    268.4 MB     -\n"));
+  EXPECT_THAT(result.out,
+              EndsWith(" f32 (asked: bf16)  0.0012     fake    268.4 MB     rope, alibi, softcap 30, "
+                       "window 255 before, window 0 after, appended keys 2\n"));
 }
 
 TEST(ModelsCommandTest, JsonHasTheFieldsOfTheMessage) {
@@ -141,7 +151,18 @@ TEST(ModelsCommandTest, JsonHasTheFieldsOfTheMessage) {
             nlohmann::json::parse(R"({"name": "cross", "version": "1", "embed_dim": 4, "num_heads": 2,
                                       "num_kv_heads": 2, "head_dim": 2, "kdim": 3, "vdim": 2, "scale": 0.0,
                                       "num_parameters": 80, "precision": "f32", "kernel": "fake",
-                                      "max_message_bytes": 268435456})"));
+                                      "max_message_bytes": 268435456, "precision_asked": "bf16",
+                                      "precision_note": "computed in f32: because",
+                                      "precision_error": {"max_abs": 0.0, "rms": 0.00123, "cosine": 1.0},
+                                      "rope": {"theta": 10000.0, "rotary_dim": 0, "interleaved": false,
+                                               "scaling": "SCALING_LLAMA3", "factor": 0.0,
+                                               "low_freq_factor": 0.0, "high_freq_factor": 0.0,
+                                               "original_max_len": 0},
+                                      "alibi": true, "logit_softcap": 30.0, "window_left": 255,
+                                      "window_right": 0, "add_bias_kv": false, "add_zero_attn": false,
+                                      "num_appended_keys": 2})"));
+  EXPECT_TRUE(json["models"][0]["rope"].is_null());
+  EXPECT_TRUE(json["models"][0]["window_left"].is_null());
 }
 
 }  // namespace

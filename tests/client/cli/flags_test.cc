@@ -56,7 +56,39 @@ TEST(FlagsTest, WeightsModesHaveNames) {
   EXPECT_EQ(*ParseWeightsMode("none"), v1::WEIGHTS_MODE_NONE);
   EXPECT_EQ(*ParseWeightsMode("full"), v1::WEIGHTS_MODE_FULL);
   EXPECT_EQ(*ParseWeightsMode("mean"), v1::WEIGHTS_MODE_MEAN);
-  EXPECT_THAT(ParseWeightsMode("Full"), StatusIs(kBadFlag, "got 'Full', wanted none, full or mean"));
+  EXPECT_EQ(*ParseWeightsMode("top-k"), v1::WEIGHTS_MODE_TOP_K);
+  EXPECT_EQ(*ParseWeightsMode("summary"), v1::WEIGHTS_MODE_SUMMARY);
+  EXPECT_THAT(ParseWeightsMode("Full"),
+              StatusIs(kBadFlag, "got 'Full', wanted none, full, mean, top-k or summary"));
+}
+
+TEST(FlagsTest, HeadsAreCountedFromZero) {
+  EXPECT_THAT(*ParseHeads("0,3,5"), ElementsAre(0, 3, 5));
+  for (const std::string wrong : {"", ",", "0,", "0, 1", "-1", "0-3"}) {
+    EXPECT_THAT(ParseHeads(wrong),
+                StatusIs(kBadFlag, "got '" + wrong + "', wanted heads counted from 0, as in 0,3,5"));
+  }
+}
+
+TEST(FlagsTest, QueryRangesAreNotEmpty) {
+  const auto range = ParseQueryRange("3:16");
+  ASSERT_THAT(range, IsOk());
+  EXPECT_EQ(range->begin, 3);
+  EXPECT_EQ(range->end, 16);
+  for (const std::string wrong : {"", ":", "3", "3:", ":3", "3:3", "4:3", "-1:3", "1:2:3"}) {
+    EXPECT_THAT(ParseQueryRange(wrong),
+                StatusIs(kBadFlag, "got '" + wrong +
+                                       "', wanted the first query and the one after the last, as in 0:16"));
+  }
+}
+
+TEST(FlagsTest, ElementTypesHaveNames) {
+  EXPECT_EQ(*ParseDType("f32"), v1::DTYPE_F32);
+  EXPECT_EQ(*ParseDType("bf16"), v1::DTYPE_BF16);
+  EXPECT_EQ(*ParseDType("f16"), v1::DTYPE_F16);
+  for (const std::string wrong : {"", "F32", "i32", "bool"}) {
+    EXPECT_THAT(ParseDType(wrong), StatusIs(kBadFlag, "got '" + wrong + "', wanted f32, bf16 or f16"));
+  }
 }
 
 }  // namespace

@@ -95,6 +95,13 @@ TEST(InputsTest, ContradictionsAreRefused) {
               StatusIs(kBadInput, "--key and --kv-shape both say what the key is"));
   EXPECT_THAT(CheckInputFlags({.shape = {1, 1}}, {.value = "v.npy"}),
               StatusIs(kBadInput, "--value wants --key: values of their own belong to keys of their own"));
+  const auto want_each_other = StatusIs(kBadInput, "--weights top-k and --top-k want each other");
+  EXPECT_THAT(CheckInputFlags({.shape = {1, 1}, .weights = v1::WEIGHTS_MODE_TOP_K}, {}), want_each_other);
+  EXPECT_THAT(CheckInputFlags({.shape = {1, 1}, .weights = v1::WEIGHTS_MODE_FULL, .top_k = 3}, {}),
+              want_each_other);
+  const auto want_weights = StatusIs(kBadInput, "--heads and --queries want --weights: they say which");
+  EXPECT_THAT(CheckInputFlags({.shape = {1, 1}, .heads = {0}}, {}), want_weights);
+  EXPECT_THAT(CheckInputFlags({.shape = {1, 1}, .queries = {0, 1}}, {}), want_weights);
   EXPECT_THAT(CheckInputFlags({.seq_lens = {1}}, {.query = "q.npy", .key = "k.npy"}), IsOk());
 }
 

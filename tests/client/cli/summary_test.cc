@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "client/cli/summary.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <string>
+
+namespace headlight::client {
+namespace {
+
+using ::testing::HasSubstr;
+using ::testing::Not;
+
+// 2 sequences and 2 heads; the statistics are 0.5, 1.5, ... in order.
+Tensor Statistics() {
+  Tensor tensor{.shape = {2, 2, 6}};
+  for (int i = 0; i < 24; ++i) tensor.values.push_back(static_cast<float>(i) + 0.5f);
+  return tensor;
+}
+
+TEST(SummaryTest, JsonNamesEveryStatistic) {
+  const auto json = SummaryJson(Statistics(), {7, 3});
+  ASSERT_EQ(json.size(), 4u);
+  EXPECT_EQ(json[1].dump(),
+            R"({"sequence":0,"head":3,"entropy_nats":6.5,"distance_tokens":7.5,"max_weight":8.5,)"
+            R"("self_mass":9.5,"first_token_mass":10.5,"effective_support":11.5})");
+  EXPECT_EQ(json[2]["sequence"], 1);
+  EXPECT_EQ(json[2]["head"], 7);
+}
+
+TEST(SummaryTest, WithoutAChoiceHeadsAreCounted) {
+  const auto json = SummaryJson(Statistics(), {});
+  EXPECT_EQ(json[0]["head"], 0);
+  EXPECT_EQ(json[3]["head"], 1);
+}
+
+TEST(SummaryTest, TheTableHasARowForEachSequenceAndHead) {
+  EXPECT_EQ(SummaryTable(Statistics(), {}),
+            "sequence  head  entropy_nats  distance_tokens  max_weight  self_mass  first_token_mass  "
+            "effective_support\n"
+            "0         0     0.5           1.5              2.5         3.5        4.5               5.5\n"
+            "0         1     6.5           7.5              8.5         9.5        10.5              11.5\n"
+            "1         0     12.5          13.5             14.5        15.5       16.5              17.5\n"
+            "1         1     18.5          19.5             20.5        21.5       22.5              23.5\n");
+}
+
+TEST(SummaryTest, ALongTableIsCut) {
+  Tensor tensor{.shape = {5, 10, 6}, .values = std::vector<float>(300, 1.0f)};
+  EXPECT_THAT(SummaryTable(tensor, {}), HasSubstr("\n... and 2 more: --json has all of them\n"));
+  EXPECT_EQ(SummaryJson(tensor, {}).size(), 50u);
+}
+
+TEST(SummaryTest, AnotherShapeHasNoRows) {
+  const Tensor odd{.shape = {2, 2, 5}, .values = std::vector<float>(20)};
+  EXPECT_TRUE(SummaryJson(odd, {}).empty());
+  EXPECT_TRUE(SummaryJson(Statistics(), {1}).empty());
+  EXPECT_THAT(SummaryTable(odd, {}), Not(HasSubstr("\n0")));
+}
+
+}  // namespace
+}  // namespace headlight::client
