@@ -4,14 +4,15 @@
 #include <string>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
 #include "core/base/status_macros.h"
 
 namespace headlight {
 namespace {
 
 template <typename T>
-absl::Status CheckMatrix(const std::string& name, const BasicMatrixView<T>& view,
-                         const std::string& cols_name, int64_t cols) {
+absl::Status CheckMatrix(absl::string_view name, const BasicMatrixView<T>& view, absl::string_view cols_name,
+                         int64_t cols) {
   if (view.empty()) return absl::InvalidArgumentError(absl::StrCat(name, ": got no data"));
   if (view.cols != cols) {
     return absl::InvalidArgumentError(
@@ -24,15 +25,15 @@ absl::Status CheckMatrix(const std::string& name, const BasicMatrixView<T>& view
   return absl::OkStatus();
 }
 
-absl::Status CheckRows(const std::string& name, int64_t got, const std::string& like, int64_t wanted) {
+absl::Status CheckRows(absl::string_view name, int64_t got, absl::string_view like, int64_t wanted) {
   if (got == wanted) return absl::OkStatus();
   return absl::InvalidArgumentError(
       absl::StrCat(name, ": got ", got, " rows, wanted ", wanted, " as in ", like));
 }
 
 // A list of cumulated lengths: 0 first, growing by at least 1, `rows` last.
-absl::Status CheckCumulated(const std::string& name, std::span<const int64_t> cumulated,
-                            int64_t num_sequences, int64_t rows) {
+absl::Status CheckCumulated(absl::string_view name, std::span<const int64_t> cumulated, int64_t num_sequences,
+                            int64_t rows) {
   if (static_cast<int64_t>(cumulated.size()) != num_sequences + 1) {
     return absl::InvalidArgumentError(absl::StrCat(name, ": got ", cumulated.size(), " entries, wanted ",
                                                    num_sequences + 1, ", one more than sequences"));
@@ -53,12 +54,12 @@ absl::Status CheckCumulated(const std::string& name, std::span<const int64_t> cu
   return absl::OkStatus();
 }
 
-absl::Status CheckWindow(const std::string& name, std::optional<int64_t> window) {
+absl::Status CheckWindow(absl::string_view name, std::optional<int64_t> window) {
   if (!window || *window >= 0) return absl::OkStatus();
   return absl::InvalidArgumentError(absl::StrCat(name, ": got ", *window, ", wanted at least 0"));
 }
 
-absl::Status CheckMask(const std::string& name, const MaskView& mask) {
+absl::Status CheckMask(absl::string_view name, const MaskView& mask) {
   if (mask.empty() || (mask.head_stride >= 0 && mask.query_stride >= 0)) return absl::OkStatus();
   return absl::InvalidArgumentError(absl::StrCat(name, ": got strides of ", mask.head_stride, " and ",
                                                  mask.query_stride, ", wanted none below 0"));
@@ -71,7 +72,7 @@ bool RowsStayApart(int64_t length, int64_t inner, int64_t inner_count, int64_t o
   return (inner_count == 1 || inner >= length) && (outer_count == 1 || outer >= group_length);
 }
 
-absl::Status CheckHeads(const std::string& name, std::span<const int64_t> heads, int64_t num_heads) {
+absl::Status CheckHeads(absl::string_view name, std::span<const int64_t> heads, int64_t num_heads) {
   for (size_t i = 0; i < heads.size(); ++i) {
     if (heads[i] < 0 || heads[i] >= num_heads) {
       return absl::InvalidArgumentError(
@@ -86,7 +87,7 @@ absl::Status CheckHeads(const std::string& name, std::span<const int64_t> heads,
 }
 
 // What one sink writes: `maps` x `rows` rows of `length` elements.
-absl::Status CheckRowsApart(const std::string& name, int64_t length, int64_t rows, int64_t query_stride,
+absl::Status CheckRowsApart(absl::string_view name, int64_t length, int64_t rows, int64_t query_stride,
                             int64_t maps, int64_t head_stride) {
   if (RowsStayApart(length, query_stride, rows, head_stride, maps) ||
       RowsStayApart(length, head_stride, maps, query_stride, rows)) {
@@ -97,20 +98,21 @@ absl::Status CheckRowsApart(const std::string& name, int64_t length, int64_t row
                    ", wanted strides that keep ", maps, " x ", rows, " rows of ", length, " elements apart"));
 }
 
-absl::Status CheckSink(const std::string& name, const WeightsSink& sink, const AttentionConfig& config,
-                       int64_t q_len, int64_t kv_len) {
+absl::Status CheckSink(const WeightsSink& sink, const AttentionConfig& config, int64_t q_len,
+                       int64_t kv_len) {
   using Mode = WeightsSink::Mode;
+  constexpr absl::string_view kName = ".weights";
   if (sink.mode == Mode::kNone) return absl::OkStatus();
-  if (sink.data == nullptr) return absl::InvalidArgumentError(absl::StrCat(name, ": got no data"));
-  HEADLIGHT_RETURN_IF_ERROR(CheckHeads(absl::StrCat(name, ".heads"), sink.heads, config.num_heads));
+  if (sink.data == nullptr) return absl::InvalidArgumentError(absl::StrCat(kName, ": got no data"));
+  HEADLIGHT_RETURN_IF_ERROR(CheckHeads(".weights.heads", sink.heads, config.num_heads));
   if (sink.query_begin < 0 || sink.query_end < sink.query_begin) {
-    return absl::InvalidArgumentError(absl::StrCat(name, ": got queries [", sink.query_begin, ", ",
+    return absl::InvalidArgumentError(absl::StrCat(kName, ": got queries [", sink.query_begin, ", ",
                                                    sink.query_end,
                                                    "), wanted a range that begins at 0 or "
                                                    "later and does not end before it begins"));
   }
   if (sink.mode == Mode::kTopK && (sink.top_k < 1 || sink.keys == nullptr)) {
-    return absl::InvalidArgumentError(absl::StrCat(name, ": got top_k ", sink.top_k,
+    return absl::InvalidArgumentError(absl::StrCat(kName, ": got top_k ", sink.top_k,
                                                    sink.keys == nullptr ? " and no keys" : "",
                                                    ", wanted at least 1 and a place for the keys"));
   }
@@ -118,25 +120,24 @@ absl::Status CheckSink(const std::string& name, const WeightsSink& sink, const A
   const int64_t keys = kv_len + config.num_appended_keys();
   if (sink.mode == Mode::kSummary) {
     if (sink.received_mass == nullptr) {
-      return absl::InvalidArgumentError(absl::StrCat(name, ".received_mass: got no data"));
+      return absl::InvalidArgumentError(".weights.received_mass: got no data");
     }
-    HEADLIGHT_RETURN_IF_ERROR(CheckRowsApart(name, kNumHeadStatistics, 1, 0, num_heads, sink.head_stride));
-    return CheckRowsApart(absl::StrCat(name, ".received_mass"), keys, 1, 0, num_heads, sink.received_stride);
+    HEADLIGHT_RETURN_IF_ERROR(CheckRowsApart(kName, kNumHeadStatistics, 1, 0, num_heads, sink.head_stride));
+    return CheckRowsApart(".weights.received_mass", keys, 1, 0, num_heads, sink.received_stride);
   }
   const int64_t queries = sink.QueryEnd(q_len) - sink.QueryBegin(q_len);
   if (queries <= 0) return absl::OkStatus();  // nothing is written
-  return CheckRowsApart(name, sink.mode == Mode::kTopK ? sink.top_k : keys, queries, sink.query_stride,
+  return CheckRowsApart(kName, sink.mode == Mode::kTopK ? sink.top_k : keys, queries, sink.query_stride,
                         sink.mode == Mode::kMean ? 1 : num_heads, sink.head_stride);
 }
 
-absl::Status CheckSequence(const std::string& name, const SequenceOptions& options,
-                           const AttentionConfig& config, int64_t q_len, int64_t kv_len) {
-  HEADLIGHT_RETURN_IF_ERROR(
-      CheckWindow(absl::StrCat(name, ".visibility.window_left"), options.visibility.window_left));
-  HEADLIGHT_RETURN_IF_ERROR(
-      CheckWindow(absl::StrCat(name, ".visibility.window_right"), options.visibility.window_right));
-  HEADLIGHT_RETURN_IF_ERROR(CheckMask(absl::StrCat(name, ".mask"), options.mask));
-  return CheckSink(absl::StrCat(name, ".weights"), options.weights, config, q_len, kv_len);
+// Messages begin inside the sequence, as ".mask: ..."
+absl::Status CheckSequence(const SequenceOptions& options, const AttentionConfig& config, int64_t q_len,
+                           int64_t kv_len) {
+  HEADLIGHT_RETURN_IF_ERROR(CheckWindow(".visibility.window_left", options.visibility.window_left));
+  HEADLIGHT_RETURN_IF_ERROR(CheckWindow(".visibility.window_right", options.visibility.window_right));
+  HEADLIGHT_RETURN_IF_ERROR(CheckMask(".mask", options.mask));
+  return CheckSink(options.weights, config, q_len, kv_len);
 }
 
 }  // namespace
@@ -161,8 +162,10 @@ absl::Status AttentionBatch::Validate(const AttentionConfig& config) const {
   HEADLIGHT_RETURN_IF_ERROR(CheckCumulated("cu_q_lens", cu_q_lens, num_sequences(), query.rows));
   HEADLIGHT_RETURN_IF_ERROR(CheckCumulated("cu_kv_lens", cu_kv_lens, num_sequences(), key.rows));
   for (int64_t i = 0; i < num_sequences(); ++i) {
-    HEADLIGHT_RETURN_IF_ERROR(
-        CheckSequence(absl::StrCat("sequences[", i, "]"), sequences[i], config, q_len(i), kv_len(i)));
+    const absl::Status status = CheckSequence(sequences[i], config, q_len(i), kv_len(i));
+    if (!status.ok()) {
+      return absl::InvalidArgumentError(absl::StrCat("sequences[", i, "]", std::string(status.message())));
+    }
   }
   return absl::OkStatus();
 }

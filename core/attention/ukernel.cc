@@ -10,6 +10,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "core/attention/gemm.h"
+#include "oneapi/dnnl/dnnl.hpp"
 #include "oneapi/dnnl/dnnl_config.h"
 #ifdef DNNL_EXPERIMENTAL_UKERNEL
 #include "oneapi/dnnl/dnnl_ukernel.hpp"
@@ -88,7 +89,19 @@ class BrgemmGemm final : public Gemm {
   int64_t scratch_bytes_ = 0;
 };
 
+// Without VNNI the products of bytes are summed in 16 bits, which saturate.
+bool HasVnni() {
+  const auto has = static_cast<unsigned>(dnnl::get_effective_cpu_isa());
+  const auto covers = [&](dnnl::cpu_isa isa) {
+    return (has & static_cast<unsigned>(isa)) == static_cast<unsigned>(isa);
+  };
+  return covers(dnnl::cpu_isa::avx512_core_vnni) || covers(dnnl::cpu_isa::avx2_vnni);
+}
+
 absl::Status Available(Precision operands) {
+  if (operands == Precision::kInt8 && !HasVnni()) {
+    return absl::UnimplementedError("this CPU has no VNNI, without which int8 products saturate");
+  }
   try {
     Compile(1, {.operands = operands, .n = 16, .k = 64, .lda = 64, .ldb = 16, .ldc = 16});
   } catch (const dnnl::error& error) {

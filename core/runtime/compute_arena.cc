@@ -67,7 +67,7 @@ struct BodyScope {
 // How many bodies, one inside the other, this thread is in.
 thread_local int body_depth = 0;
 
-void RunBody(const std::function<void(int64_t, int)>& body, int64_t item, int worker) {
+void RunBody(absl::FunctionRef<void(int64_t, int)> body, int64_t item, int worker) {
   const BodyScope scope;
   struct Depth {
     Depth() { ++body_depth; }
@@ -108,7 +108,7 @@ class ComputeArena::Impl {
         arena_(num_threads, kCallerSlots),
         slots_(num_threads) {}
 
-  void ForEach(int64_t num_items, const std::function<void(int64_t, int)>& body) {
+  void ForEach(int64_t num_items, absl::FunctionRef<void(int64_t, int)> body) {
     Order start, end;
     const auto loop = [&] {
       tbb::parallel_for(
@@ -150,7 +150,7 @@ ComputeArena::ComputeArena(int num_threads)
 
 ComputeArena::~ComputeArena() = default;
 
-void ComputeArena::ForEach(int64_t num_items, const std::function<void(int64_t, int)>& body) {
+void ComputeArena::ForEach(int64_t num_items, absl::FunctionRef<void(int64_t, int)> body) {
   if (num_items <= 0) return;
   if (num_threads_ > 1) return impl_->ForEach(num_items, body);
   // oneTBB gives even an arena of one thread two slots, so that it would number a second caller 1.

@@ -5,8 +5,9 @@
 #define HEADLIGHT_CORE_RUNTIME_COMPUTE_ARENA_H_
 
 #include <cstdint>
-#include <functional>
 #include <memory>
+
+#include "absl/functional/function_ref.h"
 
 namespace headlight {
 
@@ -29,7 +30,7 @@ class ComputeArena {
   // May be called from within a body of an outer ForEach: the waiting thread then takes only items of the
   // inner one, so whatever belongs to its outer item is safe. The inner body sees the same worker numbers. An
   // exception thrown by a body leaves ForEach after the other bodies have ended.
-  void ForEach(int64_t num_items, const std::function<void(int64_t item, int worker)>& body);
+  void ForEach(int64_t num_items, absl::FunctionRef<void(int64_t item, int worker)> body);
 
  private:
   class Impl;
