@@ -27,6 +27,7 @@ struct WorkerScratch {
   Buffer tile_reference;  // f32 [tiles, kQueryBlockRows]
   Buffer weights_row;     // f32 [keys of a sequence]
   Buffer gemm;
+  Buffer all_queries;  // T [heads of a kv head, queries of the group, padded head_dim]; see queries_with_keys
   Buffer packed_keys;  // T [keys of the group, padded head_dim]; belongs to the item the thread has begun
   Buffer packed_values;
   Buffer summaries;  // SummarySums [heads of a kv head, sequences of the group]; likewise
@@ -36,6 +37,8 @@ struct TiledWorkspace final : Workspace {
   explicit TiledWorkspace(int num_threads) : workers(num_threads) {}
 
   WorkPlan plan;
+  // Self attention projects queries together with keys and values, while their common input is in cache.
+  bool queries_with_keys = false;
   RopeTable rope;
   ActivationBuffer query_operands, key_operands, value_operands;
   Activations query, key, value;     // the inputs as operands; the same where they are the same
@@ -49,6 +52,8 @@ namespace {
 constexpr double kLog2E = 1.4426950408889634;
 // A panel more than a tile: rows a power of two apart would share cache sets.
 constexpr int64_t kScoreStride = kKeyTile + 32;
+// Projected queries of a group that may lie about until they attend.
+constexpr int64_t kMaxQueryBytes = int64_t{8} << 20;
 constexpr int64_t kTileElements = kQueryBlockRows * kScoreStride;
 
 template <typename T>
@@ -94,6 +99,23 @@ int64_t WeightBytes(const AttentionConfig& config, int64_t padded_head_dim) {
 
 bool IsCancelled(const SequenceOptions& sequence) {
   return sequence.cancelled != nullptr && sequence.cancelled->IsCancelled();
+}
+
+// Calls body(first of the rows, rows, sequence, first row inside the sequence) for each sequence's part of
+// the rows [first_row, first_row + rows) of a batch.
+template <typename Body>
+void ForEachPart(std::span<const int64_t> cu_lens, int64_t first_row, int64_t rows, const Body& body) {
+  int64_t sequence = std::upper_bound(cu_lens.begin(), cu_lens.end(), first_row) - cu_lens.begin() - 1;
+  for (int64_t row = first_row; row < first_row + rows; ++sequence) {
+    const int64_t end = std::min(first_row + rows, cu_lens[sequence + 1]);
+    body(row - first_row, end - row, sequence, row - cu_lens[sequence]);
+    row = end;
+  }
+}
+
+bool IsSelfAttention(const AttentionBatch& batch) {
+  return batch.query.data == batch.key.data &&
+         std::equal(batch.cu_q_lens.begin(), batch.cu_q_lens.end(), batch.cu_kv_lens.begin());
 }
 
 // Whether somebody still waits for one of the rows [first_row, first_row + rows).
@@ -228,6 +250,9 @@ absl::Status TiledKernel<T>::Reserve(const AttentionBatch& batch, TiledWorkspace
   ok = ok && ws.query_operands.Reserve(config_.precision, batch.query) &&
        (batch.key.data == batch.query.data || ws.key_operands.Reserve(config_.precision, batch.key)) &&
        (batch.value.data == batch.key.data || ws.value_operands.Reserve(config_.precision, batch.value));
+  const int64_t all_queries =
+      (config_.heads_per_kv_head() * plan.max_group_queries + kFusedRows) * padded_head_dim_;
+  ws.queries_with_keys = IsSelfAttention(batch) && all_queries * int64_t{sizeof(T)} <= kMaxQueryBytes;
   if (config_.rope) {
     for (int64_t s = 0; s < batch.num_sequences() && ok; ++s) {
       const int64_t first = std::min<int64_t>(0, batch.kv_len(s) - batch.q_len(s));
@@ -244,6 +269,7 @@ absl::Status TiledKernel<T>::Reserve(const AttentionBatch& batch, TiledWorkspace
          floats(w.sum, kQueryBlockRows * kLanes) && floats(w.tile_reference, tiles * kQueryBlockRows) &&
          floats(w.weights_row, plan.wants_weights ? plan.max_num_keys : 1) &&
          w.gemm.Reserve(gemm_scratch_bytes_) &&
+         operands(w.all_queries, ws.queries_with_keys ? all_queries : 1) &&
          operands(w.packed_keys, plan.max_packed_keys * padded_head_dim_) &&
          operands(w.packed_values, plan.max_packed_keys * padded_head_dim_) &&
          w.summaries.Reserve(config_.heads_per_kv_head() * plan.max_group_sequences *
@@ -314,17 +340,32 @@ void TiledKernel<T>::RunItem(const AttentionBatch& batch, const WorkItem& item, 
       std::fill_n(sink.received_mass + place * sink.received_stride,
                   batch.kv_len(s) + config_.num_appended_keys(), 0.0f);
     });
-    for_each_chunk(group.first_key_chunk, group.end_key_chunk, [&](int64_t chunk, WorkerScratch& scratch) {
-      ProjectKeys(batch, ws.plan.key_chunks[chunk], kv_head, ws, scratch, packed);
+    const int64_t first_query = batch.cu_q_lens[group.first_sequence];
+    const int64_t num_queries = batch.cu_q_lens[group.end_sequence] - first_query;
+    const auto queries_at = [&](int64_t h, int64_t row) {
+      return As<T>(own.all_queries) + (h * num_queries + row - first_query) * padded_head_dim_;
+    };
+    for_each_chunk(group.first_key_chunk, group.end_key_chunk, [&](int64_t i, WorkerScratch& scratch) {
+      const KeyChunk& chunk = ws.plan.key_chunks[i];
+      if (!AnyoneWaits(batch, batch.cu_kv_lens, chunk.first_row, chunk.rows)) return;
+      ProjectKeys(batch, chunk, kv_head, ws, scratch, packed);
+      for (int64_t h = 0; h < group_heads && ws.queries_with_keys; ++h) {
+        ProjectQueries(batch, chunk.first_row, chunk.rows, first_head + h, ws, scratch,
+                       queries_at(h, chunk.first_row));
+      }
     });
     for_each_chunk(group.first_query_chunk, group.end_query_chunk, [&](int64_t i, WorkerScratch& scratch) {
       const QueryChunk& chunk = ws.plan.query_chunks[i];
       for (int64_t h = 0; h < group_heads; ++h) {
         if (!AnyoneWaits(batch, batch.cu_q_lens, chunk.first_row, chunk.rows)) return;
-        ProjectQueries(batch, chunk, first_head + h, ws, scratch);
+        T* queries = queries_at(h, chunk.first_row);
+        if (!ws.queries_with_keys) {
+          queries = As<T>(scratch.queries);
+          ProjectQueries(batch, chunk.first_row, chunk.rows, first_head + h, ws, scratch, queries);
+        }
         // Indexed by the sequence of the batch.
         SummarySums* const of_head = summaries + h * num_sequences - group.first_sequence;
-        AttendChunk(batch, chunk, first_head + h, ws, scratch, of_head, packed);
+        AttendChunk(batch, chunk, first_head + h, queries, ws, scratch, of_head, packed);
       }
     });
     for_each_summary(first_head, [&](const WeightsSink& sink, int64_t place, int64_t, SummarySums& sums) {
@@ -337,35 +378,29 @@ template <typename T>
 void TiledKernel<T>::ProjectKeys(const AttentionBatch& batch, const KeyChunk& chunk, int64_t kv_head,
                                  const TiledWorkspace& ws, WorkerScratch& scratch,
                                  const PackedKeys& packed) const {
-  if (!AnyoneWaits(batch, batch.cu_kv_lens, chunk.first_row, chunk.rows)) return;
   float* projected = scratch.projected.floats();
-  // Calls pack(rows of `projected`, sequence, its first key) for each sequence's part of the chunk.
-  const auto for_each_part = [&](const auto& pack) {
-    const int64_t end_row = chunk.first_row + chunk.rows;
-    int64_t sequence = chunk.first_sequence;
-    for (int64_t row = chunk.first_row; row < end_row; ++sequence) {
-      const int64_t end = std::min(end_row, batch.cu_kv_lens[sequence + 1]);
-      pack(MutableMatrixView{projected + (row - chunk.first_row) * padded_head_dim_, end - row,
-                             padded_head_dim_, padded_head_dim_},
-           sequence, row - batch.cu_kv_lens[sequence]);
-      row = end;
-    }
+  const auto rows_at = [&](int64_t row, int64_t rows) {
+    return MutableMatrixView{projected + row * padded_head_dim_, rows, padded_head_dim_, padded_head_dim_};
   };
 
   project_k_.Run(chunk.rows, ws.key.From(chunk.first_row), wk_[kv_head], projected, scratch.gemm.bytes());
-  for_each_part([&](MutableMatrixView rows, int64_t sequence, int64_t first_key) {
-    const BasicMatrixView<T> finished = {As<T>(scratch.finished), rows.rows, rows.cols, rows.stride};
-    FinishRows(rows, bk_.data() + kv_head * padded_head_dim_,
-               config_.rope ? ws.rope.From(first_key) : Rotation{}, 1.0f, finished);
-    PackKeys(kv_head, first_key, rows.rows, batch.kv_len(sequence), finished.data,
-             packed.keys + ws.plan.packed_key_row[sequence] * padded_head_dim_);
-  });
+  ForEachPart(batch.cu_kv_lens, chunk.first_row, chunk.rows,
+              [&](int64_t row, int64_t rows, int64_t sequence, int64_t first_key) {
+                // Not always in place: T may be narrower.
+                const BasicMatrixView<T> finished = {As<T>(scratch.finished), rows, padded_head_dim_,
+                                                     padded_head_dim_};
+                FinishRows(rows_at(row, rows), bk_.data() + kv_head * padded_head_dim_,
+                           config_.rope ? ws.rope.From(first_key) : Rotation{}, 1.0f, finished);
+                PackKeys(kv_head, first_key, rows, batch.kv_len(sequence), finished.data,
+                         packed.keys + ws.plan.packed_key_row[sequence] * padded_head_dim_);
+              });
 
   project_v_.Run(chunk.rows, ws.value.From(chunk.first_row), wv_[kv_head], projected, scratch.gemm.bytes());
-  for_each_part([&](MutableMatrixView rows, int64_t sequence, int64_t first_key) {
-    PackValues(kv_head, first_key, rows.rows, batch.kv_len(sequence), rows, scratch,
-               packed.values + ws.plan.packed_key_row[sequence] * padded_head_dim_);
-  });
+  ForEachPart(batch.cu_kv_lens, chunk.first_row, chunk.rows,
+              [&](int64_t row, int64_t rows, int64_t sequence, int64_t first_key) {
+                PackValues(kv_head, first_key, rows, batch.kv_len(sequence), rows_at(row, rows), scratch,
+                           packed.values + ws.plan.packed_key_row[sequence] * padded_head_dim_);
+              });
 }
 
 // Keys [first_key, first_key + num_keys) of a sequence into its panels, and behind the last one the appended
@@ -416,38 +451,36 @@ void TiledKernel<T>::PackValues(int64_t kv_head, int64_t first_key, int64_t num_
 }
 
 template <typename T>
-void TiledKernel<T>::ProjectQueries(const AttentionBatch& batch, const QueryChunk& chunk, int64_t head,
-                                    const TiledWorkspace& ws, WorkerScratch& scratch) const {
-  project_q_.Run(chunk.rows, ws.query.From(chunk.first_row), wq_[head], scratch.projected.floats(),
-                 scratch.gemm.bytes());
+void TiledKernel<T>::ProjectQueries(const AttentionBatch& batch, int64_t first_row, int64_t num_rows,
+                                    int64_t head, const TiledWorkspace& ws, WorkerScratch& scratch,
+                                    T* queries) const {
+  float* projected = scratch.projected.floats();
+  project_q_.Run(num_rows, ws.query.From(first_row), wq_[head], projected, scratch.gemm.bytes());
   const float* bias = bq_.data() + head * padded_head_dim_;
   const auto finish = [&](int64_t row, int64_t rows, const Rotation& rotation) {
     const int64_t first = row * padded_head_dim_;
-    FinishRows({scratch.projected.floats() + first, rows, padded_head_dim_, padded_head_dim_}, bias, rotation,
-               query_scale_,
-               BasicMatrixView<T>{As<T>(scratch.queries) + first, rows, padded_head_dim_, padded_head_dim_});
+    FinishRows({projected + first, rows, padded_head_dim_, padded_head_dim_}, bias, rotation, query_scale_,
+               BasicMatrixView<T>{queries + first, rows, padded_head_dim_, padded_head_dim_});
   };
-  if (!config_.rope) return finish(0, chunk.rows, {});
-  int64_t row = 0;
-  for (int64_t i = chunk.first_block; i < chunk.end_block; ++i) {
-    const QueryBlock& block = ws.plan.query_blocks[i];
-    const int64_t position = block.first_query + batch.kv_len(block.sequence) - batch.q_len(block.sequence);
-    finish(row, block.rows, ws.rope.From(position));
-    row += block.rows;
-  }
+  if (!config_.rope) return finish(0, num_rows, {});
+  ForEachPart(batch.cu_q_lens, first_row, num_rows,
+              [&](int64_t row, int64_t rows, int64_t sequence, int64_t first_query) {
+                const int64_t position = first_query + batch.kv_len(sequence) - batch.q_len(sequence);
+                finish(row, rows, ws.rope.From(position));
+              });
 }
 
 template <typename T>
 void TiledKernel<T>::AttendChunk(const AttentionBatch& batch, const QueryChunk& chunk, int64_t head,
-                                 TiledWorkspace& ws, WorkerScratch& scratch, SummarySums* summaries,
-                                 const PackedKeys& packed) const {
+                                 const T* queries, TiledWorkspace& ws, WorkerScratch& scratch,
+                                 SummarySums* summaries, const PackedKeys& packed) const {
   const int64_t element_bytes = config_.precision == Precision::kBf16 ? 2 : 4;
   int64_t row = chunk.first_row;
   for (int64_t i = chunk.first_block; i < chunk.end_block; ++i) {
     const QueryBlock& block = ws.plan.query_blocks[i];
     if (!IsCancelled(batch.sequences[block.sequence])) {
       const int64_t first_packed = ws.plan.packed_key_row[block.sequence] * padded_head_dim_;
-      AttendBlock(batch, block, head, As<T>(scratch.queries) + (row - chunk.first_row) * padded_head_dim_,
+      AttendBlock(batch, block, head, queries + (row - chunk.first_row) * padded_head_dim_,
                   {packed.keys + first_packed, packed.values + first_packed}, scratch,
                   summaries + block.sequence,
                   ws.concat.bytes() + row * ConcatRowBytes() + head * config_.head_dim * element_bytes);

@@ -63,9 +63,9 @@ class TiledKernel final : public AttentionKernel {
                 T* keys) const;
   void PackValues(int64_t kv_head, int64_t first_key, int64_t num_keys, int64_t kv_len,
                   MutableMatrixView rows, WorkerScratch& scratch, T* values) const;
-  void ProjectQueries(const AttentionBatch& batch, const QueryChunk& chunk, int64_t head,
-                      const TiledWorkspace& workspace, WorkerScratch& scratch) const;
-  void AttendChunk(const AttentionBatch& batch, const QueryChunk& chunk, int64_t head,
+  void ProjectQueries(const AttentionBatch& batch, int64_t first_row, int64_t num_rows, int64_t head,
+                      const TiledWorkspace& workspace, WorkerScratch& scratch, T* queries) const;
+  void AttendChunk(const AttentionBatch& batch, const QueryChunk& chunk, int64_t head, const T* queries,
                    TiledWorkspace& workspace, WorkerScratch& scratch, SummarySums* summaries,
                    const PackedKeys& packed) const;
   void AttendBlock(const AttentionBatch& batch, const QueryBlock& block, int64_t head, const T* queries,

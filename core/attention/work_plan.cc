@@ -30,6 +30,7 @@ void WorkPlan::Build(const AttentionBatch& batch, const AttentionConfig& config,
   max_packed_keys = 0;
   max_num_keys = 0;
   max_group_sequences = 0;
+  max_group_queries = 0;
   wants_weights = false;
 
   for (int64_t first = 0; first < batch.num_sequences();) {
@@ -75,6 +76,8 @@ void WorkPlan::AddGroup(const AttentionBatch& batch, const AttentionConfig& conf
     max_num_keys = std::max(max_num_keys, num_keys);
   }
   max_packed_keys = std::max(max_packed_keys, packed_keys);
+  max_group_queries =
+      std::max(max_group_queries, batch.cu_q_lens[end_sequence] - batch.cu_q_lens[first_sequence]);
   max_group_sequences = std::max(max_group_sequences, end_sequence - first_sequence);
 
   const auto first_block = static_cast<int64_t>(query_blocks.size());
@@ -116,13 +119,13 @@ void WorkPlan::AddKeyChunks(const AttentionBatch& batch, SequenceGroup& group) {
   const int64_t end_row = batch.cu_kv_lens[group.end_sequence];
   int64_t sequence = group.first_sequence;
   for (int64_t row = batch.cu_kv_lens[sequence]; row < end_row;) {
-    const KeyChunk chunk{row, std::min(kProjectionRows, end_row - row), sequence};
+    const KeyChunk chunk{row, std::min(kProjectionRows, end_row - row)};
     row += chunk.rows;
     while (row < end_row && batch.cu_kv_lens[sequence + 1] <= row) ++sequence;
     // Where the cut falls inside a sequence, move it back to the last whole panel: packing goes by panels.
     const int64_t overhang = row < end_row ? (row - batch.cu_kv_lens[sequence]) % kPanelCols : 0;
     row -= overhang;
-    key_chunks.push_back({chunk.first_row, chunk.rows - overhang, chunk.first_sequence});
+    key_chunks.push_back({chunk.first_row, chunk.rows - overhang});
   }
   group.end_key_chunk = static_cast<int64_t>(key_chunks.size());
 }

@@ -40,12 +40,11 @@ struct QueryChunk {
   int64_t end_block = 0;
 };
 
-// Consecutive rows of the batch's keys and values, projected together. Begins in `first_sequence` at a key
-// that is a multiple of kPanelCols.
+// Consecutive rows of the batch's keys and values, projected together. Begins at a key of its sequence that
+// is a multiple of kPanelCols.
 struct KeyChunk {
   int64_t first_row = 0;  // of the batch
   int64_t rows = 0;
-  int64_t first_sequence = 0;
 };
 
 // Sequences whose keys and values of one head are projected, packed and attended to as a unit.
@@ -84,6 +83,7 @@ class WorkPlan {
   int64_t max_packed_keys = 0;      // rows of the largest group
   int64_t max_num_keys = 0;         // of a sequence, appended ones included
   int64_t max_group_sequences = 0;  // of a group
+  int64_t max_group_queries = 0;    // of a group
   bool wants_weights = false;       // some sequence asks for weights
 
  private:
