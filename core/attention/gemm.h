@@ -55,6 +55,9 @@ struct GemmProvider {
   // OK, or UNIMPLEMENTED with the sentence why this build or CPU has no such product.
   absl::Status (*Available)(Precision operands);
   std::unique_ptr<const Gemm> (*Make)(const GemmShape& shape);
+  // To be called on a thread before its first Run of a piece of work: something else may have used the CPU's
+  // matrix tiles in between.
+  void (*BeginWork)();
 };
 
 extern const GemmProvider kBrgemmProvider;  // ukernel.cc: oneDNN's BRGeMM ukernels

@@ -131,6 +131,6 @@ std::unique_ptr<const Gemm> Make(const GemmShape& shape) { return std::make_uniq
 
 }  // namespace
 
-const GemmProvider kMatmulProvider = {"matmul", Available, Make};
+const GemmProvider kMatmulProvider = {"matmul", Available, Make, [] {}};
 
 }  // namespace headlight

@@ -308,6 +308,7 @@ void TiledKernel<T>::ConvertInputs(const AttentionBatch& batch, ComputeArena& ar
 template <typename T>
 void TiledKernel<T>::RunItem(const AttentionBatch& batch, const WorkItem& item, ComputeArena& arena,
                              TiledWorkspace& ws, int worker) const {
+  kind_.provider.BeginWork();
   const SequenceGroup& group = ws.plan.groups[item.group];
   WorkerScratch& own = ws.workers[worker];
   const PackedKeys packed{As<T>(own.packed_keys), As<T>(own.packed_values)};
@@ -317,7 +318,10 @@ void TiledKernel<T>::RunItem(const AttentionBatch& batch, const WorkItem& item, 
   // The chunks of an item go to one thread, or to all of them when there are too few items.
   const auto for_each_chunk = [&](int64_t first, int64_t end, const auto& body) {
     if (item.split && end - first > 1) {
-      arena.ForEach(end - first, [&](int64_t i, int w) { body(first + i, ws.workers[w]); });
+      arena.ForEach(end - first, [&](int64_t i, int w) {
+        kind_.provider.BeginWork();
+        body(first + i, ws.workers[w]);
+      });
     } else {
       for (int64_t i = first; i < end; ++i) body(i, own);
     }
@@ -642,6 +646,7 @@ void TiledKernel<T>::ProjectOutput(const AttentionBatch& batch, ComputeArena& ar
     const int64_t first_row = item / splits * kProjectionRows;
     const int64_t rows = rows_of(item / splits);
     if (!AnyoneWaits(batch, batch.cu_q_lens, first_row, rows)) return;
+    kind_.provider.BeginWork();
     const int64_t first_panel = item % splits * wo_.num_panels() / splits;
     const int64_t end_panel = (item % splits + 1) * wo_.num_panels() / splits;
     project_out_.Run(rows, concat.From(first_row), wo_, first_panel, end_panel, batch.output.Row(first_row),

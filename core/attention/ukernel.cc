@@ -5,6 +5,7 @@
 // releases.
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <utility>
 #include <vector>
 
@@ -51,6 +52,24 @@ brgemm Compile(int64_t rows, const GemmShape& shape) {
   return kernel;
 }
 
+// The ukernel that this thread's AMX tiles are configured for, 0 if that is not known. Configuring them anew
+// costs as much as a small product.
+thread_local uint64_t configured_id = 0;
+
+void Configure(const brgemm& kernel, uint64_t id) {
+  if (configured_id == id) return;
+  kernel.set_hw_context();  // where there are no tiles this does nothing
+  configured_id = id;
+}
+
+// Ids of ukernels, never used twice.
+uint64_t TakeIds(uint64_t count) {
+  static std::atomic<uint64_t> next = 1;
+  return next.fetch_add(count, std::memory_order_relaxed);
+}
+
+void BeginWork() { configured_id = 0; }
+
 // A ukernel has a fixed number of rows, so a call is cut into the largest ones that fit. All row counts up to
 // 16 exist because a short call costs one pass over B whatever its rows: 15 rows in one call beat 8 + 4 + 2 +
 // 1 nearly fourfold.
@@ -70,7 +89,7 @@ class BrgemmGemm final : public Gemm {
     auto* c_row = static_cast<std::byte*>(c);
     for (size_t i = 0; rows > 0; ++i) {
       if (rows < kRows[i]) continue;
-      kernels_[i].set_hw_context();  // AMX tiles are configured for a shape; elsewhere this does nothing
+      Configure(kernels_[i], first_id_ + i);
       for (; rows >= kRows[i]; rows -= kRows[i]) {
         kernels_[i].execute(a_row, b, kOneBlock, c_row, scratch);
         a_row += kRows[i] * shape_.lda * OperandBytes(shape_.operands);
@@ -85,6 +104,7 @@ class BrgemmGemm final : public Gemm {
   static constexpr std::array<int64_t, 20> kRows = {256, 128, 64, 32, 16, 15, 14, 13, 12, 11,
                                                     10,  9,   8,  7,  6,  5,  4,  3,  2,  1};
   GemmShape shape_;
+  const uint64_t first_id_ = TakeIds(kRows.size());
   std::vector<brgemm> kernels_;  // one for each entry of kRows
   int64_t scratch_bytes_ = 0;
 };
@@ -120,11 +140,12 @@ absl::Status Available(Precision) {
   return absl::UnimplementedError("this oneDNN was built without the ukernel API");
 }
 std::unique_ptr<const Gemm> Make(const GemmShape&) { return nullptr; }
+void BeginWork() {}
 
 #endif
 
 }  // namespace
 
-const GemmProvider kBrgemmProvider = {"brgemm", Available, Make};
+const GemmProvider kBrgemmProvider = {"brgemm", Available, Make, BeginWork};
 
 }  // namespace headlight
