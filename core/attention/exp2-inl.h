@@ -8,30 +8,25 @@
 #define HEADLIGHT_CORE_ATTENTION_EXP2_INL_H_
 #endif
 
-#include "core/attention/simd.h"
+#include "core/attention/lanes-inl.h"
 #include "core/tensor/bf16.h"
 #include "hwy/highway.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace headlight::HWY_NAMESPACE {
 
-namespace hn = hwy::HWY_NAMESPACE;
-using Floats = hn::CappedTag<float, kLanes>;
-using V = hn::Vec<Floats>;
-
 // 2^f for f in [0, 1): minimax polynomials, relative error 7.5e-8, or 7.5e-5 where the result becomes bf16.
 template <typename T>
 HWY_INLINE V Exp2Fraction(V f) {
-  const Floats floats;
   const auto horner = [&](V power, float coefficient)
-                          HWY_ATTR { return hn::MulAdd(power, f, hn::Set(floats, coefficient)); };
+                          HWY_ATTR { return hn::MulAdd(power, f, hn::Set(kFloats, coefficient)); };
   if constexpr (sizeof(T) == 2) {
-    V power = hn::Set(floats, 0.0780245227f);
+    V power = hn::Set(kFloats, 0.0780245227f);
     power = horner(power, 0.226067155f);
     power = horner(power, 0.695833541f);
     return horner(power, 0.999925219f);
   } else {
-    V power = hn::Set(floats, 0.00187757667f);
+    V power = hn::Set(kFloats, 0.00187757667f);
     power = horner(power, 0.00898934009f);
     power = horner(power, 0.0558263181f);
     power = horner(power, 0.240153617f);
@@ -50,15 +45,14 @@ HWY_INLINE V Exp2(V x) {
   const V fraction{_mm512_reduce_ps(x.raw, 0x09)};
   return V{_mm512_scalef_ps(Exp2Fraction<T>(fraction).raw, x.raw)};
 #else
-  const Floats floats;
   const hn::RebindToSigned<Floats> integers;
-  const auto underflows = hn::Lt(x, hn::Set(floats, -126.0f));
-  x = hn::IfThenElse(underflows, hn::Zero(floats), x);
-  x = hn::IfThenElse(hn::Gt(x, hn::Set(floats, 127.5f)), hn::Set(floats, 127.5f), x);
+  const auto underflows = hn::Lt(x, hn::Set(kFloats, -126.0f));
+  x = hn::IfThenElse(underflows, hn::Zero(kFloats), x);
+  x = hn::IfThenElse(hn::Gt(x, hn::Set(kFloats, 127.5f)), hn::Set(kFloats, 127.5f), x);
   const V whole = hn::Floor(x);
   const V power = Exp2Fraction<T>(hn::Sub(x, whole));
   const auto exponent = hn::ShiftLeft<23>(hn::Add(hn::ConvertTo(integers, whole), hn::Set(integers, 127)));
-  return hn::IfThenZeroElse(underflows, hn::Mul(power, hn::BitCast(floats, exponent)));
+  return hn::IfThenZeroElse(underflows, hn::Mul(power, hn::BitCast(kFloats, exponent)));
 #endif
 }
 

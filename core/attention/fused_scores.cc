@@ -20,7 +20,6 @@ namespace headlight::HWY_NAMESPACE {
 
 #if HWY_TARGET <= HWY_AVX3
 
-constexpr Floats kFloats;
 constexpr int64_t kTileKeys = 64;
 constexpr int64_t kVectors = kTileKeys / kLanes;  // of a tile's row
 

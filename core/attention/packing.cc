@@ -10,23 +10,11 @@
 #define HWY_TARGET_INCLUDE "core/attention/packing.cc"
 #include "hwy/foreach_target.h"
 // Must come after foreach_target.h.
+#include "core/attention/lanes-inl.h"
 #include "hwy/highway.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace headlight::HWY_NAMESPACE {
-
-namespace hn = hwy::HWY_NAMESPACE;
-using Floats = hn::CappedTag<float, kLanes>;
-using V = hn::Vec<Floats>;
-constexpr Floats kFloats;
-constexpr int64_t kStep = hn::MaxLanes(kFloats);
-
-HWY_INLINE void StoreAs(V value, float* out) { hn::StoreU(value, kFloats, out); }
-
-HWY_INLINE void StoreAs(V value, Bf16* out) {
-  const hn::Rebind<hwy::bfloat16_t, Floats> halves;
-  hn::StoreU(hn::DemoteTo(halves, value), halves, reinterpret_cast<hwy::bfloat16_t*>(out));
-}
 
 // Turns the leading dimensions of one row.
 HWY_INLINE void RotateRow(const Rotation& rotation, const float* cos, const float* sin, float* row) {

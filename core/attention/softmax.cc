@@ -18,17 +18,8 @@
 HWY_BEFORE_NAMESPACE();
 namespace headlight::HWY_NAMESPACE {
 
-constexpr Floats kFloats;
-constexpr int64_t kStep = hn::MaxLanes(kFloats);
 constexpr int64_t kAhead = 4;  // rows
 constexpr float kMinusInfinity = -std::numeric_limits<float>::infinity();
-
-HWY_INLINE void StoreAs(V value, float* out) { hn::StoreU(value, kFloats, out); }
-
-HWY_INLINE void StoreAs(V value, Bf16* out) {
-  const hn::Rebind<hwy::bfloat16_t, Floats> halves;
-  hn::StoreU(hn::DemoteTo(halves, value), halves, reinterpret_cast<hwy::bfloat16_t*>(out));
-}
 
 // Whole registers: what lies beyond `keys` is padding that the mask overwrites.
 HWY_INLINE void SoftcapRow(float* scores, int64_t keys, float softcap) {

@@ -15,25 +15,14 @@
 #define HWY_TARGET_INCLUDE "core/attention/weight_rows.cc"
 #include "hwy/foreach_target.h"
 // Must come after foreach_target.h.
+#include "core/attention/lanes-inl.h"
 #include "hwy/cache_control.h"
 #include "hwy/highway.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace headlight::HWY_NAMESPACE {
 
-namespace hn = hwy::HWY_NAMESPACE;
-using Floats = hn::CappedTag<float, kLanes>;
-using V = hn::Vec<Floats>;
-constexpr Floats kFloats;
-constexpr int64_t kStep = hn::MaxLanes(kFloats);
 constexpr double kLn2 = 0.69314718055994531;
-
-HWY_INLINE V LoadAs(const float* in) { return hn::LoadU(kFloats, in); }
-
-HWY_INLINE V LoadAs(const Bf16* in) {
-  const hn::Rebind<hwy::bfloat16_t, Floats> halves;
-  return hn::PromoteTo(kFloats, hn::LoadU(halves, reinterpret_cast<const hwy::bfloat16_t*>(in)));
-}
 
 HWY_INLINE float AsFloat(float value) { return value; }
 HWY_INLINE float AsFloat(Bf16 value) { return ToFloat(value); }

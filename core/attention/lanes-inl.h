@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The registers that all row operations work in, and how operands get in and out of them. Included once per
+// instruction set, as Highway's own *-inl.h files are.
+#if defined(HEADLIGHT_CORE_ATTENTION_LANES_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef HEADLIGHT_CORE_ATTENTION_LANES_INL_H_
+#undef HEADLIGHT_CORE_ATTENTION_LANES_INL_H_
+#else
+#define HEADLIGHT_CORE_ATTENTION_LANES_INL_H_
+#endif
+
+#include "core/attention/simd.h"
+#include "core/tensor/bf16.h"
+#include "hwy/highway.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace headlight::HWY_NAMESPACE {
+
+namespace hn = hwy::HWY_NAMESPACE;
+using Floats = hn::CappedTag<float, kLanes>;
+using V = hn::Vec<Floats>;
+constexpr Floats kFloats;
+constexpr int64_t kStep = hn::MaxLanes(kFloats);  // f32 numbers in a register
+
+HWY_INLINE V LoadAs(const float* in) { return hn::LoadU(kFloats, in); }
+
+HWY_INLINE V LoadAs(const Bf16* in) {
+  const hn::Rebind<hwy::bfloat16_t, Floats> halves;
+  return hn::PromoteTo(kFloats, hn::LoadU(halves, reinterpret_cast<const hwy::bfloat16_t*>(in)));
+}
+
+HWY_INLINE void StoreAs(V value, float* out) { hn::StoreU(value, kFloats, out); }
+
+// Rounds to nearest, ties to even.
+HWY_INLINE void StoreAs(V value, Bf16* out) {
+  const hn::Rebind<hwy::bfloat16_t, Floats> halves;
+  hn::StoreU(hn::DemoteTo(halves, value), halves, reinterpret_cast<hwy::bfloat16_t*>(out));
+}
+
+}  // namespace headlight::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#endif  // per-target include guard
