@@ -144,15 +144,19 @@ class AttentionService::AttendCall final : public grpc::ServerUnaryReactor {
   }
 
   void FinishWith(absl::Status status) {
-    const std::string code = absl::StatusCodeToString(status.code());
-    const std::string message(status.message());
-    if (absl::IsInternal(status)) {
-      spdlog::error("attend id={} verdict={} message={}", LogId(), code, Quoted(message));
-      status = absl::InternalError(absl::StrCat(message, " (request id ", LogId(), ")"));
-    } else if (spdlog::should_log(spdlog::level::debug)) {
-      spdlog::debug("attend id={} verdict={} message={}", LogId(), code, Quoted(message));
+    const bool internal = absl::IsInternal(status);
+    LogVerdict(internal ? spdlog::level::err : spdlog::level::debug, status);
+    if (internal) {
+      status = absl::InternalError(absl::StrCat(status.message(), " (request id ", LogId(), ")"));
     }
     Finish(ToGrpcStatus(status));
+  }
+
+  // Builds nothing when the line would not be written: refusals are what an overloaded server has most of.
+  void LogVerdict(spdlog::level::level_enum level, const absl::Status& status) {
+    if (!spdlog::should_log(level)) return;
+    spdlog::log(level, "attend id={} verdict={} message={}", LogId(), absl::StatusCodeToString(status.code()),
+                Quoted(std::string(status.message())));
   }
 
   // The caller's id, or one of ours. Safe to print.

@@ -47,14 +47,15 @@ spdlog::level::level_enum ToSpdlog(LogLevel level) {
 
 void LogForGrpc(gpr_log_func_args* args) {
   const bool error = args->severity == GPR_LOG_SEVERITY_ERROR;
-  spdlog::log(error ? spdlog::level::warn : spdlog::level::debug, "grpc: {}",
-              absl::CHexEscape(args->message));
+  const auto ours = error ? spdlog::level::warn : spdlog::level::debug;
+  if (spdlog::should_log(ours)) spdlog::log(ours, "grpc: {}", absl::CHexEscape(args->message));
 }
 
 // Protobuf complains of what callers send; they get an error for it, the operator need not read it.
 void LogForProtobuf(google::protobuf::LogLevel level, const char*, int, const std::string& message) {
-  const bool fatal = level == google::protobuf::LOGLEVEL_FATAL;
-  spdlog::log(fatal ? spdlog::level::critical : spdlog::level::debug, "protobuf: {}", Quoted(message));
+  const auto ours =
+      level == google::protobuf::LOGLEVEL_FATAL ? spdlog::level::critical : spdlog::level::debug;
+  if (spdlog::should_log(ours)) spdlog::log(ours, "protobuf: {}", Quoted(message));
 }
 
 }  // namespace

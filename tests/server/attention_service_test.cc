@@ -5,6 +5,7 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <spdlog/spdlog.h>
 
 #include <chrono>
 #include <cmath>
@@ -15,6 +16,7 @@
 #include <utility>
 #include <vector>
 
+#include "server/logging.h"
 #include "tests/server/attend_fixtures.h"
 #include "tests/server/fake_executor.h"
 #include "tests/testing/status_matchers.h"
@@ -143,6 +145,28 @@ TEST_F(AttentionServiceTest, AnInternalErrorNamesTheRequest) {
   ExpectStatus(Begin(Request())->status.get(), grpc::StatusCode::INTERNAL, "(request id #");
   executor_.set_error(absl::OkStatus());
   ExpectServes();
+}
+
+TEST_F(AttentionServiceTest, TheLogNamesBrokenInvariantsAlwaysAndRefusalsWhenDebugging) {
+  const auto log_of_a_call_that_fails = [this](LogLevel level, absl::Status error) {
+    ::testing::internal::CaptureStderr();
+    ConfigureLogging(level, LogFormat::kText);
+    executor_.set_error(std::move(error));
+    v1::AttendRequest request = Request();
+    request.set_request_id("mine");
+    Begin(request)->status.get();
+    spdlog::default_logger()->flush();
+    const std::string log = ::testing::internal::GetCapturedStderr();
+    ConfigureLogging(LogLevel::kInfo, LogFormat::kText);
+    return log;
+  };
+  const absl::Status broken = absl::InternalError("a broken invariant");
+  EXPECT_THAT(log_of_a_call_that_fails(LogLevel::kError, broken),
+              HasSubstr("attend id=\"mine\" verdict=INTERNAL message=\"a broken invariant\""));
+  const absl::Status refused = absl::ResourceExhaustedError("memory is short");
+  EXPECT_THAT(log_of_a_call_that_fails(LogLevel::kDebug, refused),
+              HasSubstr("attend id=\"mine\" verdict=RESOURCE_EXHAUSTED message=\"memory is short\""));
+  EXPECT_EQ(log_of_a_call_that_fails(LogLevel::kInfo, refused), "");
 }
 
 TEST_F(AttentionServiceTest, ShortMemoryIsResourceExhaustedAndPasses) {
