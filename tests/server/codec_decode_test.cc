@@ -364,8 +364,6 @@ TEST_F(CodecDecodeTest, RefusesAWrongDType) {
   request.mutable_query()->set_dtype(v1::DTYPE_BOOL);
   const std::string wanted = "wanted DTYPE_F32, DTYPE_BF16 or DTYPE_F16";
   ExpectInvalid(request, "query.dtype: got DTYPE_BOOL, " + wanted);
-  request.mutable_query()->set_dtype(static_cast<v1::DType>(99));
-  ExpectInvalid(request, "query.dtype: got 99, which is no DType, " + wanted);
   request = Cross();
   request.mutable_key()->set_dtype(v1::DTYPE_I32);
   ExpectInvalid(request, "key.dtype: got DTYPE_I32, " + wanted);
@@ -518,13 +516,33 @@ TEST_F(CodecDecodeTest, EveryWrongOptionSaysSo) {
        [](Request& r) { r.set_output_dtype(v1::DTYPE_BOOL); }},
       {"output_dtype: got DTYPE_I32, wanted DTYPE_F32, DTYPE_BF16 or DTYPE_F16",
        [](Request& r) { r.set_output_dtype(v1::DTYPE_I32); }},
-      {"output_dtype: got 77, which is no DType, wanted DTYPE_F32, DTYPE_BF16 or DTYPE_F16",
-       [](Request& r) { r.set_output_dtype(static_cast<v1::DType>(77)); }},
+  };
+  for (const OptionCase& option : cases) {
+    v1::AttendRequest request = Dense();
+    option.change(request);
+    ExpectInvalid(request, option.message);
+  }
+}
+
+TEST_F(CodecDecodeTest, RefusesNumbersThatAreNoValueOfAnEnum) {
+  using Request = v1::AttendRequest;
+  const auto no_dtype = static_cast<v1::DType>(99);
+  const std::vector<OptionCase> cases = {
+      {"query.dtype: got 99, which is no DType, wanted DTYPE_F32, DTYPE_BF16 or DTYPE_F16",
+       [&](Request& r) { r.mutable_query()->set_dtype(no_dtype); }},
+      {"key.dtype: got 99, which is no DType, wanted DTYPE_F32, DTYPE_BF16 or DTYPE_F16",
+       [&](Request& r) { r.mutable_key()->set_dtype(no_dtype); }},
+      {"mask.dtype: got 99, which is no DType, wanted DTYPE_BOOL, DTYPE_F32, DTYPE_BF16 or DTYPE_F16",
+       [&](Request& r) { r.mutable_mask()->set_dtype(no_dtype); }},
+      {"output_dtype: got 99, which is no DType, wanted DTYPE_F32, DTYPE_BF16 or DTYPE_F16",
+       [&](Request& r) { r.set_output_dtype(no_dtype); }},
+      {"output_dtype: got -1, which is no DType, wanted DTYPE_F32, DTYPE_BF16 or DTYPE_F16",
+       [](Request& r) { r.set_output_dtype(static_cast<v1::DType>(-1)); }},
       {"weights.mode: got 42, which is no WeightsMode; wanted NONE, FULL, MEAN, TOP_K or SUMMARY",
        [](Request& r) { r.mutable_weights()->set_mode(static_cast<v1::WeightsMode>(42)); }},
   };
   for (const OptionCase& option : cases) {
-    v1::AttendRequest request = Dense();
+    v1::AttendRequest request = WithMask(Cross(), {1, 1, 3, 5});
     option.change(request);
     ExpectInvalid(request, option.message);
   }
