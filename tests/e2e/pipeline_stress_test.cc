@@ -79,10 +79,20 @@ e2e::Answer AnswerOf(const AttendResult& result, DType dtype, const e2e::Answer&
   return answer;
 }
 
-// Sends random cases until `deadline`; now and then it cancels one at once. Returns the first failure.
-std::string RunClient(const CodecContext& codec, Scheduler& scheduler,
-                      const std::vector<e2e::StressCase>& cases, int seed,
-                      std::chrono::steady_clock::time_point deadline) {
+// What one client saw.
+struct Tally {
+  int64_t answered = 0;
+  std::string first_failure;
+};
+
+// Sends random cases until `deadline`; now and then it cancels one at once.
+Tally RunClient(const CodecContext& codec, Scheduler& scheduler, const std::vector<e2e::StressCase>& cases,
+                int seed, std::chrono::steady_clock::time_point deadline) {
+  Tally tally;
+  const auto failure = [&tally](std::string what) {
+    tally.first_failure = std::move(what);
+    return tally;
+  };
   std::mt19937 twister(seed);
   while (std::chrono::steady_clock::now() < deadline) {
     const e2e::StressCase& c = cases[twister() % cases.size()];
@@ -90,9 +100,9 @@ std::string RunClient(const CodecContext& codec, Scheduler& scheduler,
     const std::string bytes = Serialize(c);
     const ByteSegments message = InPieces(bytes);
     const absl::StatusOr<ParsedAttend> parsed = ParseAttend(message);
-    if (!parsed.ok()) return parsed.status().ToString();
+    if (!parsed.ok()) return failure(parsed.status().ToString());
     absl::StatusOr<DecodedAttend> decoded = DecodeAttend(*parsed, codec);
-    if (!decoded.ok()) return decoded.status().ToString();
+    if (!decoded.ok()) return failure(decoded.status().ToString());
 
     const auto token = std::make_shared<CancellationToken>();
     std::promise<absl::StatusOr<AttendResult>> promise;
@@ -104,11 +114,12 @@ std::string RunClient(const CodecContext& codec, Scheduler& scheduler,
     if (cancels) token->Cancel();
     const absl::StatusOr<AttendResult> result = promise.get_future().get();
     if (cancels && absl::IsCancelled(result.status())) continue;
-    if (!result.ok()) return result.status().ToString();
+    if (!result.ok()) return failure(result.status().ToString());
     if (!e2e::SameBits(AnswerOf(*result, c.output_dtype, c.expected), c.expected))
-      return "the answer differs from the lone run";
+      return failure("the answer differs from the lone run");
+    ++tally.answered;
   }
-  return "";
+  return tally;
 }
 
 TEST(PipelineStressTest, EightThreadsGetTheBitsOfLoneRuns) {
@@ -126,13 +137,19 @@ TEST(PipelineStressTest, EightThreadsGetTheBitsOfLoneRuns) {
   const CodecContext codec{registry, kMaxMessageBytes};
 
   const auto deadline = std::chrono::steady_clock::now() + e2e::StressTime();
-  std::vector<std::string> failures(kNumClients);
+  std::vector<Tally> tallies(kNumClients);
   std::vector<std::thread> threads;
   for (int i = 0; i < kNumClients; ++i) {
-    threads.emplace_back([&, i] { failures[i] = RunClient(codec, scheduler, cases, /*seed=*/i, deadline); });
+    threads.emplace_back([&, i] { tallies[i] = RunClient(codec, scheduler, cases, /*seed=*/i, deadline); });
   }
   for (std::thread& thread : threads) thread.join();
-  for (const std::string& failure : failures) EXPECT_EQ(failure, "");
+  int64_t answered = 0;
+  for (const Tally& tally : tallies) {
+    EXPECT_EQ(tally.first_failure, "");
+    answered += tally.answered;
+  }
+  EXPECT_GE(answered, kNumClients);
+  RecordProperty("answered", std::to_string(answered));
   scheduler.Drain();
 }
 
