@@ -16,7 +16,7 @@ enum class Precision : uint8_t {
   kF32,
   kBf16,  // operands rounded to bf16
   kInt8,  // projections: u8 activations with a scale per token, s8 weights with a scale per column; the rest
-          // as kBf16
+          // as kBf16, or as kF32 on CPUs that are faster in it
 };
 
 // "f32", "bf16", "int8".

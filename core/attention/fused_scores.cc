@@ -53,87 +53,121 @@ HWY_INLINE float MaxOfRow(const float* scores) {
   return hn::ReduceMax(kFloats, max);
 }
 
-// The scores of a tile, and where its exponentials go.
+// A tile whose scores are known and whose exponentials are due.
 template <typename T>
 struct Pending {
   const float* scores = nullptr;  // [kFusedRows, kTileKeys]
-  T* out = nullptr;
+  T* out = nullptr;               // rows out_stride apart
+  int64_t out_stride = 0;
   float* reference = nullptr;
   float* sum = nullptr;
 };
 
-// kSteps: products per vector of exponentials, head_dim in 4-byte words / 16; 0 takes it from the argument.
-template <typename T, int kSteps>
-HWY_INLINE void ScoreAndExpTiles(const FusedScores<T>& block, int64_t any_steps) {
+// The rows whose first visible panel this is take their reference from it.
+template <typename T>
+HWY_INLINE void SettleReferences(const Pending<T>& tile) {
+  for (int64_t r = 0; r < kFusedRows; ++r) {
+    if (tile.reference[r] != -std::numeric_limits<float>::infinity()) continue;
+    tile.reference[r] = MaxOfRow(tile.scores + r * kTileKeys);
+  }
+}
+
+template <typename T>
+HWY_INLINE V ExpAt(const Pending<T>& tile, int64_t row, int64_t v, V reference) {
+  return Exp2<T>(hn::Sub(hn::Load(kFloats, tile.scores + row * kTileKeys + v * kLanes), reference));
+}
+
+template <typename T>
+HWY_INLINE void FinishRow(const Pending<T>& tile, int64_t row, const V* e) {
+  float* const sum = tile.sum + row * kLanes;
+  const V added = hn::Add(hn::Add(e[0], e[1]), hn::Add(e[2], e[3]));
+  hn::StoreU(hn::Add(hn::LoadU(kFloats, sum), added), kFloats, sum);
+  StoreRow(e, tile.out + row * tile.out_stride);
+}
+
+// One word of the heads into the products of all rows and keys of a tile.
+template <typename T>
+HWY_INLINE void Multiply(const float* queries, int64_t words, const float* keys, int64_t word,
+                         __m512 (&acc)[kFusedRows][kVectors]) {
+  __m512 b[kVectors];
+#pragma GCC unroll 4
+  for (int64_t v = 0; v < kVectors; ++v) {
+    b[v] = _mm512_loadu_ps(keys + word * kTileKeys + v * kLanes);
+    asm("" : "+v"(b[v]));  // loaded once: folded into each product it would be loaded four times
+  }
+#pragma GCC unroll 4
+  for (int64_t r = 0; r < kFusedRows; ++r) {
+    const __m512 a = _mm512_set1_ps(queries[r * words + word]);
+#pragma GCC unroll 4
+    for (int64_t v = 0; v < kVectors; ++v) acc[r][v] = MultiplyAdd<T>(acc[r][v], a, b[v]);
+  }
+}
+
+// The scores of one tile; in between, with kFinish, the exponentials of the tile before. No branch depends on
+// anything but the number of steps. kSteps: products per vector of exponentials, head_dim in 4-byte words /
+// 16; 0 takes it from the argument.
+template <typename T, int kSteps, bool kFinish>
+HWY_INLINE void ScoreTile(const float* queries, const float* keys, int64_t any_steps, float* scores,
+                          const Pending<T>& before) {
   const int64_t steps = kSteps == 0 ? any_steps : kSteps;
   const int64_t words = steps * kFusedRows * kVectors;  // of a row of queries
+  __m512 acc[kFusedRows][kVectors];
+#pragma GCC unroll 4
+  for (auto& acc_row : acc) {
+#pragma GCC unroll 4
+    for (__m512& a : acc_row) a = _mm512_setzero_ps();
+  }
+  const auto row_of_before = [&](int64_t r) HWY_ATTR __attribute__((always_inline)) {
+    V e[kVectors];
+    V reference = hn::Zero(kFloats);
+    if constexpr (kFinish) reference = hn::Set(kFloats, before.reference[r]);
+#pragma GCC unroll 4
+    for (int64_t v = 0; v < kVectors; ++v) {
+      const int64_t first = (r * kVectors + v) * steps;
+#pragma GCC unroll 8
+      for (int64_t step = 0; step < steps; ++step) Multiply<T>(queries, words, keys, first + step, acc);
+      if constexpr (kFinish) e[v] = ExpAt(before, r, v, reference);
+    }
+    if constexpr (kFinish) FinishRow(before, r, e);
+  };
+  if constexpr (kSteps == 0) {  // too long to be written out: it would not fit the CPU's cache of operations
+    for (int64_t r = 0; r < kFusedRows; ++r) row_of_before(r);
+  } else {
+#pragma GCC unroll 4
+    for (int64_t r = 0; r < kFusedRows; ++r) row_of_before(r);
+  }
+#pragma GCC unroll 4
+  for (int64_t r = 0; r < kFusedRows; ++r) {
+#pragma GCC unroll 4
+    for (int64_t v = 0; v < kVectors; ++v) _mm512_store_ps(scores + r * kTileKeys + v * kLanes, acc[r][v]);
+  }
+}
+
+template <typename T, int kSteps>
+HWY_INLINE void ScoreAndExpTiles(const FusedScores<T>& block, int64_t steps) {
   HWY_ALIGN float ring[2][kFusedRows * kTileKeys];
   Pending<T> before;
-  const auto reference_of = [&](int64_t row) HWY_ATTR {
-    if (before.reference[row] == -std::numeric_limits<float>::infinity()) {
-      before.reference[row] = MaxOfRow(before.scores + row * kTileKeys);
-    }
-    return hn::Set(kFloats, before.reference[row]);
-  };
-  const auto finish_row = [&](int64_t row, const V* e) HWY_ATTR {
-    float* sum = before.sum + row * kLanes;
-    const V added = hn::Add(hn::Add(e[0], e[1]), hn::Add(e[2], e[3]));
-    hn::StoreU(hn::Add(hn::LoadU(kFloats, sum), added), kFloats, sum);
-    StoreRow(e, before.out + row * block.probability_stride);
-  };
-  const auto exp_at = [&](int64_t row, int64_t v, V reference) HWY_ATTR {
-    return Exp2<T>(hn::Sub(hn::Load(kFloats, before.scores + row * kTileKeys + v * kLanes), reference));
-  };
   int turn = 0;
   for (int64_t panel = 0; panel < block.num_panels; ++panel) {
     const auto* keys = reinterpret_cast<const float*>(block.keys + panel * kTileKeys * block.head_dim);
     for (int64_t row = 0; row < block.rows; row += kFusedRows, turn ^= 1) {
       const auto* queries = reinterpret_cast<const float*>(block.queries + row * block.head_dim);
-      __m512 acc[kFusedRows][kVectors];
-      for (auto& acc_row : acc) {
-        for (__m512& a : acc_row) a = _mm512_setzero_ps();
-      }
-      // One step of the product: all rows and keys of the tile, one word of their heads.
-      const auto multiply = [&](int64_t word) HWY_ATTR {
-        __m512 b[kVectors];
-#pragma GCC unroll 4
-        for (int64_t v = 0; v < kVectors; ++v) {
-          b[v] = _mm512_loadu_ps(keys + word * kTileKeys + v * kLanes);
-          asm("" : "+v"(b[v]));  // loaded once: folded into each product it would be loaded four times
-        }
-#pragma GCC unroll 4
-        for (int64_t r = 0; r < kFusedRows; ++r) {
-          const __m512 a = _mm512_set1_ps(queries[r * words + word]);
-#pragma GCC unroll 4
-          for (int64_t v = 0; v < kVectors; ++v) acc[r][v] = MultiplyAdd<T>(acc[r][v], a, b[v]);
-        }
-      };
-      for (int64_t r = 0; r < kFusedRows; ++r) {
-        V e[kVectors];
-        const V reference = before.scores == nullptr ? hn::Zero(kFloats) : reference_of(r);
-#pragma GCC unroll 4
-        for (int64_t v = 0; v < kVectors; ++v) {
-          const int64_t first = (r * kVectors + v) * steps;
-#pragma GCC unroll 8
-          for (int64_t step = 0; step < steps; ++step) multiply(first + step);
-          if (before.scores != nullptr) e[v] = exp_at(r, v, reference);
-        }
-        if (before.scores != nullptr) finish_row(r, e);
-      }
-      for (int64_t r = 0; r < kFusedRows; ++r) {
-        for (int64_t v = 0; v < kVectors; ++v) {
-          _mm512_store_ps(ring[turn] + r * kTileKeys + v * kLanes, acc[r][v]);
-        }
+      if (before.scores == nullptr) {
+        ScoreTile<T, kSteps, false>(queries, keys, steps, ring[turn], before);
+      } else {
+        SettleReferences(before);
+        ScoreTile<T, kSteps, true>(queries, keys, steps, ring[turn], before);
       }
       before = {ring[turn], block.probabilities + row * block.probability_stride + panel * kTileKeys,
-                block.reference + row, block.sum + row * kLanes};
+                block.probability_stride, block.reference + row, block.sum + row * kLanes};
     }
   }
+  SettleReferences(before);
   for (int64_t r = 0; r < kFusedRows; ++r) {
-    const V reference = reference_of(r);
-    const V e[kVectors] = {exp_at(r, 0, reference), exp_at(r, 1, reference), exp_at(r, 2, reference),
-                           exp_at(r, 3, reference)};
-    finish_row(r, e);
+    const V reference = hn::Set(kFloats, before.reference[r]);
+    const V e[kVectors] = {ExpAt(before, r, 0, reference), ExpAt(before, r, 1, reference),
+                           ExpAt(before, r, 2, reference), ExpAt(before, r, 3, reference)};
+    FinishRow(before, r, e);
   }
 }
 
@@ -141,10 +175,18 @@ template <typename T>
 HWY_INLINE void ScoreAndExpAs(const FusedScores<T>& block) {
   const int64_t steps = block.head_dim / kGranule<T>;
   switch (steps) {
+    case 1:
+      return ScoreAndExpTiles<T, 1>(block, steps);
     case 2:
       return ScoreAndExpTiles<T, 2>(block, steps);
+    case 3:
+      return ScoreAndExpTiles<T, 3>(block, steps);
     case 4:
       return ScoreAndExpTiles<T, 4>(block, steps);
+    case 5:
+      return ScoreAndExpTiles<T, 5>(block, steps);
+    case 6:
+      return ScoreAndExpTiles<T, 6>(block, steps);
     case 8:
       return ScoreAndExpTiles<T, 8>(block, steps);
     default:

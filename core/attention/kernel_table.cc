@@ -15,46 +15,47 @@ constexpr TiledKernelKind kFused = {"avx512-fused", kBrgemmProvider, /*fused_sco
 constexpr TiledKernelKind kBrgemm = {"brgemm", kBrgemmProvider, /*fused_scores=*/false};
 constexpr TiledKernelKind kMatmul = {"matmul", kMatmulProvider, /*fused_scores=*/false};
 
-// The products that a precision needs: those of the projections, and those of attention itself.
-absl::Status ProductsAvailable(const GemmProvider& provider, Precision precision) {
-  HEADLIGHT_RETURN_IF_ERROR(provider.Available(precision));
-  return provider.Available(precision == Precision::kF32 ? Precision::kF32 : Precision::kBf16);
-}
-
-template <const TiledKernelKind& kind>
-absl::Status Accepts(const AttentionConfig& config) {
-  if (kind.fused_scores) HEADLIGHT_RETURN_IF_ERROR(FusedScoresAvailable(config.precision));
-  return ProductsAvailable(kind.provider, config.precision);
-}
-
-// Whether bf16 products on vectors are twice as fast as f32 ones, as AMD builds them, rather than half as
-// fast, as Intel does.
-bool Bf16VectorsAreFast() {
-  __builtin_cpu_init();
-  return __builtin_cpu_is("amd") != 0;
-}
-
 bool HasTiles() {
   const auto has = static_cast<unsigned>(dnnl::get_effective_cpu_isa());
   const auto tiles = static_cast<unsigned>(dnnl::cpu_isa::avx512_core_amx);
   return (has & tiles) == tiles;
 }
 
+// Whether bf16 products are faster than f32 ones: on AMX tiles, and on vectors as AMD builds them (twice as
+// fast) rather than Intel (half as fast).
+bool Bf16IsFast() {
+  __builtin_cpu_init();
+  return HasTiles() || (__builtin_cpu_is("amd") != 0 && kBrgemmProvider.Available(Precision::kBf16).ok());
+}
+
+// The operands of attention itself, between the projections: int8 leaves it in the faster of the wider types.
+Precision AttentionOperands(Precision precision) {
+  if (precision != Precision::kInt8) return precision;
+  return Bf16IsFast() ? Precision::kBf16 : Precision::kF32;
+}
+
+template <const TiledKernelKind& kind>
+absl::Status Accepts(const AttentionConfig& config) {
+  const Precision operands = AttentionOperands(config.precision);
+  if (kind.fused_scores) HEADLIGHT_RETURN_IF_ERROR(FusedScoresAvailable(operands));
+  HEADLIGHT_RETURN_IF_ERROR(kind.provider.Available(config.precision));
+  return kind.provider.Available(operands);
+}
+
 template <const TiledKernelKind& kind>
 absl::Status Pays(const AttentionConfig& config) {
   if (config.precision == Precision::kF32) return absl::OkStatus();
-  if (HasTiles()) {
-    if (!kind.fused_scores) return absl::OkStatus();
+  if (HasTiles() && kind.fused_scores) {
     return absl::UnimplementedError("AMX tiles make its products faster than vectors do");
   }
-  if (Bf16VectorsAreFast()) return absl::OkStatus();
+  if (config.precision == Precision::kInt8 || Bf16IsFast()) return absl::OkStatus();
   return absl::UnimplementedError("this CPU's bf16 vector products are slower than its f32 ones");
 }
 
 template <const TiledKernelKind& kind>
 std::unique_ptr<const AttentionKernel> Create(const AttentionConfig& config,
                                               const AttentionWeights& weights) {
-  if (config.precision == Precision::kF32) {
+  if (AttentionOperands(config.precision) == Precision::kF32) {
     return std::make_unique<TiledKernel<float>>(kind, config, weights);
   }
   return std::make_unique<TiledKernel<Bf16>>(kind, config, weights);

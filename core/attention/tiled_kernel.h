@@ -32,7 +32,8 @@ struct TiledKernelKind {
   bool fused_scores;  // whole visible panels of keys go through ScoreAndExp
 };
 
-// T, the operands of attention itself: float for Precision::kF32, else Bf16.
+// T, the operands of attention itself: float for Precision::kF32, Bf16 for kBf16; for kInt8, whose projections
+// alone are of 8 bits, either.
 template <typename T>
 class TiledKernel final : public AttentionKernel {
  public:
