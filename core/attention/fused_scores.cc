@@ -60,10 +60,11 @@ struct Pending {
   T* out = nullptr;
   float* reference = nullptr;
   float* sum = nullptr;
+  float* exponent_sum = nullptr;
 };
 
 // kSteps: products per vector of exponentials, head_dim in 4-byte words / 16; 0 takes it from the argument.
-template <typename T, int kSteps>
+template <typename T, int kSteps, bool kWithExponents>
 HWY_INLINE void ScoreAndExpTiles(const FusedScores<T>& block, int64_t any_steps) {
   const int64_t steps = kSteps == 0 ? any_steps : kSteps;
   const int64_t words = steps * kFusedRows * kVectors;  // of a row of queries
@@ -75,14 +76,21 @@ HWY_INLINE void ScoreAndExpTiles(const FusedScores<T>& block, int64_t any_steps)
     }
     return hn::Set(kFloats, before.reference[row]);
   };
-  const auto finish_row = [&](int64_t row, const V* e) HWY_ATTR {
+  const auto finish_row = [&](int64_t row, const V* e, V exponents) HWY_ATTR {
+    if constexpr (kWithExponents) {
+      float* exponent_sum = before.exponent_sum + row * kLanes;
+      hn::StoreU(hn::Add(hn::LoadU(kFloats, exponent_sum), exponents), kFloats, exponent_sum);
+    }
     float* sum = before.sum + row * kLanes;
     const V added = hn::Add(hn::Add(e[0], e[1]), hn::Add(e[2], e[3]));
     hn::StoreU(hn::Add(hn::LoadU(kFloats, sum), added), kFloats, sum);
     StoreRow(e, before.out + row * block.probability_stride);
   };
-  const auto exp_at = [&](int64_t row, int64_t v, V reference) HWY_ATTR {
-    return Exp2<T>(hn::Sub(hn::Load(kFloats, before.scores + row * kTileKeys + v * kLanes), reference));
+  const auto exp_at = [&](int64_t row, int64_t v, V reference, V& exponents) HWY_ATTR {
+    const V x = hn::Sub(hn::Load(kFloats, before.scores + row * kTileKeys + v * kLanes), reference);
+    const V e = Exp2<T>(x);
+    if constexpr (kWithExponents) exponents = AddExponent(e, x, exponents);
+    return e;
   };
   int turn = 0;
   for (int64_t panel = 0; panel < block.num_panels; ++panel) {
@@ -110,15 +118,16 @@ HWY_INLINE void ScoreAndExpTiles(const FusedScores<T>& block, int64_t any_steps)
       };
       for (int64_t r = 0; r < kFusedRows; ++r) {
         V e[kVectors];
+        V exponents = hn::Zero(kFloats);
         const V reference = before.scores == nullptr ? hn::Zero(kFloats) : reference_of(r);
 #pragma GCC unroll 4
         for (int64_t v = 0; v < kVectors; ++v) {
           const int64_t first = (r * kVectors + v) * steps;
 #pragma GCC unroll 8
           for (int64_t step = 0; step < steps; ++step) multiply(first + step);
-          if (before.scores != nullptr) e[v] = exp_at(r, v, reference);
+          if (before.scores != nullptr) e[v] = exp_at(r, v, reference, exponents);
         }
-        if (before.scores != nullptr) finish_row(r, e);
+        if (before.scores != nullptr) finish_row(r, e, exponents);
       }
       for (int64_t r = 0; r < kFusedRows; ++r) {
         for (int64_t v = 0; v < kVectors; ++v) {
@@ -126,37 +135,49 @@ HWY_INLINE void ScoreAndExpTiles(const FusedScores<T>& block, int64_t any_steps)
         }
       }
       before = {ring[turn], block.probabilities + row * block.probability_stride + panel * kTileKeys,
-                block.reference + row, block.sum + row * kLanes};
+                block.reference + row, block.sum + row * kLanes,
+                kWithExponents ? block.exponent_sum + row * kLanes : nullptr};
     }
   }
   for (int64_t r = 0; r < kFusedRows; ++r) {
     const V reference = reference_of(r);
-    const V e[kVectors] = {exp_at(r, 0, reference), exp_at(r, 1, reference), exp_at(r, 2, reference),
-                           exp_at(r, 3, reference)};
-    finish_row(r, e);
+    V exponents = hn::Zero(kFloats);
+    V e[kVectors];
+    for (int64_t v = 0; v < kVectors; ++v) e[v] = exp_at(r, v, reference, exponents);
+    finish_row(r, e, exponents);
   }
 }
 
-template <typename T>
+template <bool kWithExponents, typename T>
 HWY_INLINE void ScoreAndExpAs(const FusedScores<T>& block) {
   const int64_t steps = block.head_dim / kGranule<T>;
   switch (steps) {
     case 2:
-      return ScoreAndExpTiles<T, 2>(block, steps);
+      return ScoreAndExpTiles<T, 2, kWithExponents>(block, steps);
     case 4:
-      return ScoreAndExpTiles<T, 4>(block, steps);
+      return ScoreAndExpTiles<T, 4, kWithExponents>(block, steps);
     case 8:
-      return ScoreAndExpTiles<T, 8>(block, steps);
+      return ScoreAndExpTiles<T, 8, kWithExponents>(block, steps);
     default:
-      return ScoreAndExpTiles<T, 0>(block, steps);
+      return ScoreAndExpTiles<T, 0, kWithExponents>(block, steps);
   }
 }
 
-void ScoreAndExpF32(const FusedScores<float>& block) { ScoreAndExpAs(block); }
+// Apart from each other, so that the loop pays for exponents only where they are wanted.
+template <typename T>
+HWY_INLINE void ScoreAndExpEither(const FusedScores<T>& block) {
+  if (block.exponent_sum == nullptr) {
+    ScoreAndExpAs<false>(block);
+  } else {
+    ScoreAndExpAs<true>(block);
+  }
+}
+
+void ScoreAndExpF32(const FusedScores<float>& block) { ScoreAndExpEither(block); }
 constexpr bool kHasF32 = true;
 
 #if HWY_TARGET <= HWY_AVX3_ZEN4
-void ScoreAndExpBf16(const FusedScores<Bf16>& block) { ScoreAndExpAs(block); }
+void ScoreAndExpBf16(const FusedScores<Bf16>& block) { ScoreAndExpEither(block); }
 constexpr bool kHasBf16 = true;
 #else
 void ScoreAndExpBf16(const FusedScores<Bf16>&) {}
