@@ -56,6 +56,12 @@ HWY_INLINE V Exp2(V x) {
 #endif
 }
 
+// sum + e x, where e = 2^x: 0 * -inf, a forbidden score, adds nothing.
+HWY_INLINE V AddExponent(V e, V x, V sum) {
+  constexpr float kLeastExponent = -1024.0f;  // its power is 0 already
+  return hn::MulAdd(e, hn::Max(x, hn::Set(kFloats, kLeastExponent)), sum);
+}
+
 }  // namespace headlight::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
 

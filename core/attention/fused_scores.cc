@@ -61,6 +61,7 @@ struct Pending {
   int64_t out_stride = 0;
   float* reference = nullptr;
   float* sum = nullptr;
+  float* exponent_sum = nullptr;  // where they are wanted
 };
 
 // The rows whose first visible panel this is take their reference from it.
@@ -72,13 +73,21 @@ HWY_INLINE void SettleReferences(const Pending<T>& tile) {
   }
 }
 
-template <typename T>
-HWY_INLINE V ExpAt(const Pending<T>& tile, int64_t row, int64_t v, V reference) {
-  return Exp2<T>(hn::Sub(hn::Load(kFloats, tile.scores + row * kTileKeys + v * kLanes), reference));
+// One vector of exponentials; with kWithExponents, their weighted exponents are added to `exponents`.
+template <bool kWithExponents, typename T>
+HWY_INLINE V ExpAt(const Pending<T>& tile, int64_t row, int64_t v, V reference, V& exponents) {
+  const V x = hn::Sub(hn::Load(kFloats, tile.scores + row * kTileKeys + v * kLanes), reference);
+  const V e = Exp2<T>(x);
+  if constexpr (kWithExponents) exponents = AddExponent(e, x, exponents);
+  return e;
 }
 
-template <typename T>
-HWY_INLINE void FinishRow(const Pending<T>& tile, int64_t row, const V* e) {
+template <bool kWithExponents, typename T>
+HWY_INLINE void FinishRow(const Pending<T>& tile, int64_t row, const V* e, V exponents) {
+  if constexpr (kWithExponents) {
+    float* const exponent_sum = tile.exponent_sum + row * kLanes;
+    hn::StoreU(hn::Add(hn::LoadU(kFloats, exponent_sum), exponents), kFloats, exponent_sum);
+  }
   float* const sum = tile.sum + row * kLanes;
   const V added = hn::Add(hn::Add(e[0], e[1]), hn::Add(e[2], e[3]));
   hn::StoreU(hn::Add(hn::LoadU(kFloats, sum), added), kFloats, sum);
@@ -106,7 +115,7 @@ HWY_INLINE void Multiply(const float* queries, int64_t words, const float* keys,
 // The scores of one tile; in between, with kFinish, the exponentials of the tile before. No branch depends on
 // anything but the number of steps. kSteps: products per vector of exponentials, head_dim in 4-byte words /
 // 16; 0 takes it from the argument.
-template <typename T, int kSteps, bool kFinish>
+template <typename T, int kSteps, bool kFinish, bool kWithExponents>
 HWY_INLINE void ScoreTile(const float* queries, const float* keys, int64_t any_steps, float* scores,
                           const Pending<T>& before) {
   const int64_t steps = kSteps == 0 ? any_steps : kSteps;
@@ -119,16 +128,16 @@ HWY_INLINE void ScoreTile(const float* queries, const float* keys, int64_t any_s
   }
   const auto row_of_before = [&](int64_t r) HWY_ATTR __attribute__((always_inline)) {
     V e[kVectors];
-    V reference = hn::Zero(kFloats);
+    V reference = hn::Zero(kFloats), exponents = hn::Zero(kFloats);
     if constexpr (kFinish) reference = hn::Set(kFloats, before.reference[r]);
 #pragma GCC unroll 4
     for (int64_t v = 0; v < kVectors; ++v) {
       const int64_t first = (r * kVectors + v) * steps;
 #pragma GCC unroll 8
       for (int64_t step = 0; step < steps; ++step) Multiply<T>(queries, words, keys, first + step, acc);
-      if constexpr (kFinish) e[v] = ExpAt(before, r, v, reference);
+      if constexpr (kFinish) e[v] = ExpAt<kWithExponents>(before, r, v, reference, exponents);
     }
-    if constexpr (kFinish) FinishRow(before, r, e);
+    if constexpr (kFinish) FinishRow<kWithExponents>(before, r, e, exponents);
   };
   if constexpr (kSteps == 0) {  // too long to be written out: it would not fit the CPU's cache of operations
     for (int64_t r = 0; r < kFusedRows; ++r) row_of_before(r);
@@ -143,7 +152,7 @@ HWY_INLINE void ScoreTile(const float* queries, const float* keys, int64_t any_s
   }
 }
 
-template <typename T, int kSteps>
+template <typename T, int kSteps, bool kWithExponents>
 HWY_INLINE void ScoreAndExpTiles(const FusedScores<T>& block, int64_t steps) {
   HWY_ALIGN float ring[2][kFusedRows * kTileKeys];
   Pending<T> before;
@@ -153,52 +162,67 @@ HWY_INLINE void ScoreAndExpTiles(const FusedScores<T>& block, int64_t steps) {
     for (int64_t row = 0; row < block.rows; row += kFusedRows, turn ^= 1) {
       const auto* queries = reinterpret_cast<const float*>(block.queries + row * block.head_dim);
       if (before.scores == nullptr) {
-        ScoreTile<T, kSteps, false>(queries, keys, steps, ring[turn], before);
+        ScoreTile<T, kSteps, false, kWithExponents>(queries, keys, steps, ring[turn], before);
       } else {
         SettleReferences(before);
-        ScoreTile<T, kSteps, true>(queries, keys, steps, ring[turn], before);
+        ScoreTile<T, kSteps, true, kWithExponents>(queries, keys, steps, ring[turn], before);
       }
-      before = {ring[turn], block.probabilities + row * block.probability_stride + panel * kTileKeys,
-                block.probability_stride, block.reference + row, block.sum + row * kLanes};
+      before = {ring[turn],
+                block.probabilities + row * block.probability_stride + panel * kTileKeys,
+                block.probability_stride,
+                block.reference + row,
+                block.sum + row * kLanes,
+                kWithExponents ? block.exponent_sum + row * kLanes : nullptr};
     }
   }
   SettleReferences(before);
   for (int64_t r = 0; r < kFusedRows; ++r) {
     const V reference = hn::Set(kFloats, before.reference[r]);
-    const V e[kVectors] = {ExpAt(before, r, 0, reference), ExpAt(before, r, 1, reference),
-                           ExpAt(before, r, 2, reference), ExpAt(before, r, 3, reference)};
-    FinishRow(before, r, e);
+    V exponents = hn::Zero(kFloats);
+    V e[kVectors];
+    for (int64_t v = 0; v < kVectors; ++v) e[v] = ExpAt<kWithExponents>(before, r, v, reference, exponents);
+    FinishRow<kWithExponents>(before, r, e, exponents);
   }
 }
 
-template <typename T>
+template <bool kWithExponents, typename T>
 HWY_INLINE void ScoreAndExpAs(const FusedScores<T>& block) {
   const int64_t steps = block.head_dim / kGranule<T>;
   switch (steps) {
     case 1:
-      return ScoreAndExpTiles<T, 1>(block, steps);
+      return ScoreAndExpTiles<T, 1, kWithExponents>(block, steps);
     case 2:
-      return ScoreAndExpTiles<T, 2>(block, steps);
+      return ScoreAndExpTiles<T, 2, kWithExponents>(block, steps);
     case 3:
-      return ScoreAndExpTiles<T, 3>(block, steps);
+      return ScoreAndExpTiles<T, 3, kWithExponents>(block, steps);
     case 4:
-      return ScoreAndExpTiles<T, 4>(block, steps);
+      return ScoreAndExpTiles<T, 4, kWithExponents>(block, steps);
     case 5:
-      return ScoreAndExpTiles<T, 5>(block, steps);
+      return ScoreAndExpTiles<T, 5, kWithExponents>(block, steps);
     case 6:
-      return ScoreAndExpTiles<T, 6>(block, steps);
+      return ScoreAndExpTiles<T, 6, kWithExponents>(block, steps);
     case 8:
-      return ScoreAndExpTiles<T, 8>(block, steps);
+      return ScoreAndExpTiles<T, 8, kWithExponents>(block, steps);
     default:
-      return ScoreAndExpTiles<T, 0>(block, steps);
+      return ScoreAndExpTiles<T, 0, kWithExponents>(block, steps);
   }
 }
 
-void ScoreAndExpF32(const FusedScores<float>& block) { ScoreAndExpAs(block); }
+// Apart from each other, so that the loop pays for exponents only where they are wanted.
+template <typename T>
+HWY_INLINE void ScoreAndExpEither(const FusedScores<T>& block) {
+  if (block.exponent_sum == nullptr) {
+    ScoreAndExpAs<false>(block);
+  } else {
+    ScoreAndExpAs<true>(block);
+  }
+}
+
+void ScoreAndExpF32(const FusedScores<float>& block) { ScoreAndExpEither(block); }
 constexpr bool kHasF32 = true;
 
 #if HWY_TARGET <= HWY_AVX3_ZEN4
-void ScoreAndExpBf16(const FusedScores<Bf16>& block) { ScoreAndExpAs(block); }
+void ScoreAndExpBf16(const FusedScores<Bf16>& block) { ScoreAndExpEither(block); }
 constexpr bool kHasBf16 = true;
 #else
 void ScoreAndExpBf16(const FusedScores<Bf16>&) {}

@@ -31,6 +31,7 @@ struct FusedScores {
   float* reference =
       nullptr;           // [rows rounded up]; where it is -inf, it becomes the maximum of the first panel
   float* sum = nullptr;  // [rows rounded up, kLanes], added to
+  float* exponent_sum = nullptr;  // likewise, or null if it is not wanted; as in SoftmaxState
 };
 
 // OK, or UNIMPLEMENTED with the sentence why this CPU has no such loop for the operands.

@@ -37,6 +37,38 @@ HWY_INLINE void StoreAs(V value, Bf16* out) {
   hn::StoreU(hn::DemoteTo(halves, value), halves, reinterpret_cast<hwy::bfloat16_t*>(out));
 }
 
+using FourFloats = hn::FixedTag<float, 4>;
+using V4 = hn::Vec<FourFloats>;
+constexpr FourFloats kFourFloats;
+
+template <class D, class Op>
+HWY_INLINE V4 FoldToFour(D d, hn::Vec<D> v, const Op& op) {
+  if constexpr (hn::MaxLanes(d) == 4) {
+    return v;
+  } else {
+    const hn::Half<D> half;
+    return FoldToFour(half, op(hn::LowerHalf(half, v), hn::UpperHalf(half, v)), op);
+  }
+}
+
+// Lane i is `op` over all lanes of rows[i]: four reductions for little more than the price of one. The order
+// in a row does not depend on its place.
+template <class Op>
+HWY_INLINE V4 ReduceFour(const V (&rows)[4], const Op& op) {
+  const auto fold = [&](V a, V b) HWY_ATTR {
+    return op(hn::InterleaveLower(kFloats, a, b), hn::InterleaveUpper(kFloats, a, b));
+  };
+  return FoldToFour(kFloats, fold(fold(rows[0], rows[2]), fold(rows[1], rows[3])), op);
+}
+
+HWY_INLINE V4 SumFour(const V (&rows)[4]) {
+  return ReduceFour(rows, [](auto a, auto b) HWY_ATTR { return hn::Add(a, b); });
+}
+
+HWY_INLINE V4 MaxFour(const V (&rows)[4]) {
+  return ReduceFour(rows, [](auto a, auto b) HWY_ATTR { return hn::Max(a, b); });
+}
+
 }  // namespace headlight::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
 

@@ -105,26 +105,48 @@ HWY_INLINE void RaiseReference(const SoftmaxState& state, int64_t row, float max
   state.reference[row] = max;
   if (old == kMinusInfinity) return;  // nothing was summed yet
   const float factor = std::exp2(old - max);
-  ScaleInPlace(state.sum + row * kLanes, kLanes, factor);
+  float* const sum = state.sum + row * kLanes;
+  if (state.exponent_sum != nullptr) {
+    // Each exponent falls by max - old. Far below, factor is 0, and the product with it had better be finite.
+    const V fall = hn::Set(kFloats, std::max(old - max, -1024.0f));
+    float* const exponents = state.exponent_sum + row * kLanes;
+    for (int64_t i = 0; i < kLanes; i += kStep) {
+      const V moved = hn::MulAdd(fall, hn::LoadU(kFloats, sum + i), hn::LoadU(kFloats, exponents + i));
+      hn::StoreU(moved, kFloats, exponents + i);
+    }
+    ScaleInPlace(exponents, kLanes, factor);
+  }
+  ScaleInPlace(sum, kLanes, factor);
   ScaleInPlace(state.acc.Row(row), state.acc.cols, factor);
 }
 
-// out = 2^(scores - reference); adds element i to sum[i % kLanes].
-template <typename T>
-HWY_INLINE void ExpRow(const float* scores, int64_t keys, float reference, T* out, float* sum) {
+// out = 2^(scores - reference); adds element i to sum[i % kLanes], and, if it is wanted, the element times
+// its exponent to exponent_sum[i % kLanes].
+template <bool kWithExponents, typename T>
+HWY_INLINE void ExpRow(const float* scores, int64_t keys, float reference, T* out, float* sum,
+                       float* exponent_sum) {
   const V r = hn::Set(kFloats, reference);
   constexpr int64_t kParts = kLanes / kStep;
   V sums[kParts];
-  for (int64_t part = 0; part < kParts; ++part) sums[part] = hn::LoadU(kFloats, sum + part * kStep);
+  V exponents[kParts];
+  for (int64_t part = 0; part < kParts; ++part) {
+    sums[part] = hn::LoadU(kFloats, sum + part * kStep);
+    if constexpr (kWithExponents) exponents[part] = hn::LoadU(kFloats, exponent_sum + part * kStep);
+  }
   for (int64_t key = 0; key < keys; key += kLanes) {
     for (int64_t part = 0; part < kParts; ++part) {
       const int64_t i = key + part * kStep;
-      const V e = Exp2<T>(hn::Sub(hn::LoadU(kFloats, scores + i), r));
+      const V x = hn::Sub(hn::LoadU(kFloats, scores + i), r);
+      const V e = Exp2<T>(x);
       StoreAs(e, out + i);
       sums[part] = hn::Add(sums[part], e);
+      if constexpr (kWithExponents) exponents[part] = AddExponent(e, x, exponents[part]);
     }
   }
-  for (int64_t part = 0; part < kParts; ++part) hn::StoreU(sums[part], kFloats, sum + part * kStep);
+  for (int64_t part = 0; part < kParts; ++part) {
+    hn::StoreU(sums[part], kFloats, sum + part * kStep);
+    if constexpr (kWithExponents) hn::StoreU(exponents[part], kFloats, exponent_sum + part * kStep);
+  }
 }
 
 template <typename T>
@@ -142,8 +164,13 @@ HWY_INLINE void SoftmaxTileAs(const ScoreTile<T>& tile, const ScoreRules& rules,
     }
     // With every key forbidden so far any finite reference does: 2^-inf is 0.
     const float reference = state.reference[row] == kMinusInfinity ? 0.0f : state.reference[row];
-    ExpRow(scores, padded_keys, reference, tile.probabilities + row * tile.probability_stride,
-           state.sum + row * kLanes);
+    T* const out = tile.probabilities + row * tile.probability_stride;
+    float* const sum = state.sum + row * kLanes;
+    if (state.exponent_sum == nullptr) {
+      ExpRow<false>(scores, padded_keys, reference, out, sum, nullptr);
+    } else {
+      ExpRow<true>(scores, padded_keys, reference, out, sum, state.exponent_sum + row * kLanes);
+    }
   }
 }
 
@@ -161,12 +188,35 @@ HWY_INLINE float SumOfLanes(const float* sums) {
   return hn::ReduceSum(kFloats, sum);
 }
 
-float SumOfRow(const SoftmaxState& state, int64_t row) { return SumOfLanes(state.sum + row * kLanes); }
+void SumOfRows(const float* partial_sums, int64_t rows, float* out) {
+  for (int64_t row = 0; row < rows; row += 4) {
+    V sums[4];
+    for (int64_t r = 0; r < 4; ++r) {
+      const float* lanes = partial_sums + std::min(row + r, rows - 1) * kLanes;
+      sums[r] = hn::LoadU(kFloats, lanes);
+      for (int64_t i = kStep; i < kLanes; i += kStep)
+        sums[r] = hn::Add(sums[r], hn::LoadU(kFloats, lanes + i));
+    }
+    const V4 totals = SumFour(sums);
+    if (row + 4 <= rows) {
+      hn::StoreU(totals, kFourFloats, out + row);
+    } else {
+      hn::StoreN(totals, kFourFloats, out + row, static_cast<size_t>(rows - row));
+    }
+  }
+}
+
+bool AreSafe(const SoftmaxState& state, int64_t rows) {
+  for (int64_t row = 0; row < rows; ++row) {
+    if (!(SumOfLanes(state.sum + row * kLanes) < 0x1p60f)) return false;  // NaN is not safe either
+  }
+  return true;
+}
 
 template <typename T>
 HWY_INLINE void NormaliseAs(const SoftmaxState& state, BasicMatrixView<T> out) {
   for (int64_t row = 0; row < out.rows; ++row) {
-    const float sum = SumOfRow(state, row);
+    const float sum = SumOfLanes(state.sum + row * kLanes);
     const float factor = sum == 0.0f ? 0.0f : 1.0f / sum;
     const V f = hn::Set(kFloats, factor);
     const float* acc = state.acc.Row(row);
@@ -200,7 +250,8 @@ namespace headlight {
 
 HWY_EXPORT(SoftmaxTileF32);
 HWY_EXPORT(SoftmaxTileBf16);
-HWY_EXPORT(SumOfRow);
+HWY_EXPORT(SumOfRows);
+HWY_EXPORT(AreSafe);
 HWY_EXPORT(NormaliseF32);
 HWY_EXPORT(NormaliseBf16);
 
@@ -212,13 +263,12 @@ void SoftmaxTile(const ScoreTile<Bf16>& tile, const ScoreRules& rules, const Sof
   HWY_DYNAMIC_DISPATCH(SoftmaxTileBf16)(tile, rules, state);
 }
 
-float RowSum(const SoftmaxState& state, int64_t row) { return HWY_DYNAMIC_DISPATCH(SumOfRow)(state, row); }
+void SumRows(const float* partial_sums, int64_t rows, float* out) {
+  HWY_DYNAMIC_DISPATCH(SumOfRows)(partial_sums, rows, out);
+}
 
 bool SumsAreSafe(const SoftmaxState& state, int64_t rows) {
-  for (int64_t row = 0; row < rows; ++row) {
-    if (!(RowSum(state, row) < 0x1p60f)) return false;  // NaN is not safe either
-  }
-  return true;
+  return HWY_DYNAMIC_DISPATCH(AreSafe)(state, rows);
 }
 
 void Normalise(const SoftmaxState& state, BasicMatrixView<float> out) {

@@ -27,6 +27,9 @@ struct SoftmaxState {
   float* reference;       // [rows], -inf while no allowed key was seen
   float* sum;             // [rows, kLanes], partial sums of 2^(score - reference)
   MutableMatrixView acc;  // [rows, padded head_dim], sum of 2^(score - reference) * value
+  // [rows, kLanes], partial sums of 2^(score - reference) * (score - reference), for an entropy without
+  // logarithms of weights; null if nobody wants it. Changes nothing else.
+  float* exponent_sum = nullptr;
   bool exact = false;
 };
 
@@ -65,8 +68,8 @@ bool SumsAreSafe(const SoftmaxState& state, int64_t rows);
 void Normalise(const SoftmaxState& state, BasicMatrixView<float> out);
 void Normalise(const SoftmaxState& state, BasicMatrixView<Bf16> out);
 
-// The sum of a row's kLanes partial sums.
-float RowSum(const SoftmaxState& state, int64_t row);
+// out[r] = the sum of the kLanes partial sums of row r.
+void SumRows(const float* partial_sums, int64_t rows, float* out);
 
 }  // namespace headlight
 

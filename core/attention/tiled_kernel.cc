@@ -20,12 +20,12 @@ struct WorkerScratch {
   Buffer finished;   // T [kProjectionRows + kPanelCols, padded head_dim], the same with bias and rotation
   Buffer queries;    // T [kProjectionRows + kFusedRows, padded head_dim], scaled
   Buffer scores;     // f32 [kQueryBlockRows, kScoreStride]; for T = float the probabilities take its place
-  Buffer probabilities;   // T [tiles, kQueryBlockRows, kScoreStride]; one tile unless weights are asked for
-  Buffer acc;             // f32 [kQueryBlockRows, padded head_dim]
-  Buffer reference;       // f32 [kQueryBlockRows]
-  Buffer sum;             // f32 [kQueryBlockRows, kLanes]
-  Buffer tile_reference;  // f32 [tiles, kQueryBlockRows]
-  Buffer weights_row;     // f32 [keys of a sequence]
+  Buffer probabilities;  // T [tiles, kQueryBlockRows, kScoreStride]; one tile unless weights are asked for
+  Buffer acc;            // f32 [kQueryBlockRows, padded head_dim]
+  Buffer reference;      // f32 [kQueryBlockRows]
+  Buffer sum;            // f32 [kQueryBlockRows, kLanes]
+  Buffer exponent_sum;   // likewise, for summaries
+  Buffer tile_factors;   // f32 [tiles, kQueryBlockRows]
   Buffer gemm;
   Buffer all_queries;  // T [heads of a kv head, queries of the group, padded head_dim]; see queries_with_keys
   Buffer packed_keys;  // T [keys of the group, padded head_dim]; belongs to the item the thread has begun
@@ -273,9 +273,8 @@ absl::Status TiledKernel<T>::Reserve(const AttentionBatch& batch, TiledWorkspace
          (sizeof(T) == sizeof(float) || floats(w.scores, kTileElements)) &&
          operands(w.probabilities, tiles * kTileElements) &&
          floats(w.acc, kQueryBlockRows * padded_head_dim_) && floats(w.reference, kQueryBlockRows) &&
-         floats(w.sum, kQueryBlockRows * kLanes) && floats(w.tile_reference, tiles * kQueryBlockRows) &&
-         floats(w.weights_row, plan.wants_weights ? plan.max_num_keys : 1) &&
-         w.gemm.Reserve(gemm_scratch_bytes_) &&
+         floats(w.sum, kQueryBlockRows * kLanes) && floats(w.exponent_sum, kQueryBlockRows * kLanes) &&
+         floats(w.tile_factors, tiles * kQueryBlockRows) && w.gemm.Reserve(gemm_scratch_bytes_) &&
          operands(w.all_queries, ws.queries_with_keys ? all_queries : 1) &&
          operands(w.packed_keys, plan.max_packed_keys * padded_head_dim_) &&
          operands(w.packed_values, plan.max_packed_keys * padded_head_dim_) &&
@@ -527,7 +526,9 @@ void TiledKernel<T>::AttendBlock(const AttentionBatch& batch, const QueryBlock& 
                      {scratch.acc.floats(), block.rows, padded_head_dim_, padded_head_dim_}};
   WeightsWriter<T> writer(batch.sequences[block.sequence].weights,
                           {head, config_.num_heads, rules.q_len, rules.kv_len, rules.num_keys}, block,
-                          {scratch.tile_reference.floats(), scratch.weights_row.floats()}, summary);
+                          scratch.tile_factors.floats(), summary);
+
+  if (writer.wants_exponents()) state.exponent_sum = scratch.exponent_sum.floats();
 
   // The bounds of what a query sees grow with the query, so the first and the last one bound the block.
   const KeyRange first = VisibleKeys(rules.visibility, block.first_query, rules.q_len, rules.kv_len);
@@ -538,8 +539,11 @@ void TiledKernel<T>::AttendBlock(const AttentionBatch& batch, const QueryBlock& 
 
   // Returns whether the result stands.
   const auto attend = [&] {
-    std::fill_n(state.reference, kQueryBlockRows, -std::numeric_limits<float>::infinity());
-    std::fill_n(state.sum, kQueryBlockRows * kLanes, 0.0f);
+    const int64_t rows = RoundUp(block.rows, kFusedRows);
+    std::fill_n(state.reference, rows, -std::numeric_limits<float>::infinity());
+    for (float* sum : {state.sum, state.exponent_sum}) {
+      if (sum != nullptr) std::fill_n(sum, rows * kLanes, 0.0f);
+    }
     std::fill_n(state.acc.data, block.rows * padded_head_dim_, 0.0f);
     if (writer.wanted()) writer.Begin(begin);
     T* probabilities = As<T>(scratch.probabilities);
@@ -606,7 +610,8 @@ void TiledKernel<T>::ScoreTileOfKeys(const QueryBlock& block, const ScoreRules& 
                                .probabilities = probabilities + (whole_begin - first_key),
                                .probability_stride = kScoreStride,
                                .reference = state.reference,
-                               .sum = state.sum});
+                               .sum = state.sum,
+                               .exponent_sum = state.exponent_sum});
   }
   by_rules(whole_end, end_key);
 }

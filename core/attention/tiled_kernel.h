@@ -17,7 +17,7 @@
 #include "core/attention/packing.h"
 #include "core/attention/panels.h"
 #include "core/attention/softmax.h"
-#include "core/attention/weight_rows.h"
+#include "core/attention/weight_summary.h"
 #include "core/attention/work_plan.h"
 
 namespace headlight {

@@ -1,16 +1,38 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What is made of rows of attention weights: scaled copies, sums, largest entries, statistics. Each row is
-// worked on by itself. T is float or Bf16.
+// The exponentials that attention weights are made of, and scaled copies and sums of their rows. T is float
+// or Bf16.
 #ifndef HEADLIGHT_CORE_ATTENTION_WEIGHT_ROWS_H_
 #define HEADLIGHT_CORE_ATTENTION_WEIGHT_ROWS_H_
 
+#include <algorithm>
 #include <cstdint>
 
-#include "core/attention/batch.h"
+#include "core/attention/work_plan.h"
 #include "core/tensor/bf16.h"
 
 namespace headlight {
+
+// The exponentials of a block of queries and one head, as the softmax leaves them behind, and what makes
+// weights of them. Tiles begin kKeyTile keys apart. Behind a tile's keys there are zeros up to a multiple of
+// kLanes.
+template <typename T>
+struct WeightTiles {
+  const T* exponentials = nullptr;  // tile t of row r at t * tile_stride + r * row_stride
+  int64_t tile_stride = 0;
+  int64_t row_stride = 0;
+  const float* factors = nullptr;  // [tiles, kQueryBlockRows]: weight = exponential * factor
+  int64_t first_key = 0;           // of the sequence; all others' weights are 0
+  int64_t end_key = 0;
+
+  int64_t num_tiles() const { return (end_key - first_key + kKeyTile - 1) / kKeyTile; }
+  int64_t FirstKey(int64_t tile) const { return first_key + tile * kKeyTile; }
+  int64_t NumKeys(int64_t tile) const { return std::min(kKeyTile, end_key - FirstKey(tile)); }
+  const T* Row(int64_t tile, int64_t row) const {
+    return exponentials + tile * tile_stride + row * row_stride;
+  }
+  float Factor(int64_t tile, int64_t row) const { return factors[tile * kQueryBlockRows + row]; }
+};
 
 // out = in * factor, over n elements. No alignment needed.
 void ScaleTo(const float* in, int64_t n, float factor, float* out);
@@ -25,21 +47,6 @@ void FinishStreams();
 // out += in * factor, over n elements.
 void ScaleAndAdd(const float* in, int64_t n, float factor, float* out);
 void ScaleAndAdd(const Bf16* in, int64_t n, float factor, float* out);
-
-// The k largest weights above 0 of a row of n, best first, equal ones in the order of their keys; the rest is
-// weight 0, key -1.
-void SelectTopK(const float* row, int64_t n, int64_t k, float* weights, int32_t* keys);
-
-// Sums over queries; see HeadStatistic.
-struct SummarySums {
-  double statistics[kNumHeadStatistics] = {};
-  int64_t num_queries = 0;  // those that had an allowed key
-};
-
-// Adds one query's weights: `num_keys` of them, the first kv_len those of the sequence's own keys; `position`
-// is the query's among them and may lie outside. Also adds the weights to received_mass [num_keys].
-void AddToSummary(const float* row, int64_t num_keys, int64_t kv_len, int64_t position, SummarySums& sums,
-                  float* received_mass);
 
 }  // namespace headlight
 

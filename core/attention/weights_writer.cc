@@ -4,12 +4,13 @@
 #include <algorithm>
 #include <cmath>
 
-namespace headlight {
+#include "core/attention/weight_top_k.h"
 
+namespace headlight {
 template <typename T>
 WeightsWriter<T>::WeightsWriter(const WeightsSink& sink, const WeightsHead& head, const QueryBlock& block,
-                                const WeightsScratch& scratch, SummarySums* summary)
-    : sink_(sink), head_(head), block_(block), scratch_(scratch), summary_(summary) {
+                                float* tile_factors, SummarySums* summary)
+    : sink_(sink), head_(head), block_(block), tile_factors_(tile_factors), summary_(summary) {
   if (sink.mode == WeightsSink::Mode::kNone) return;
   place_ = sink.HeadPlace(head.head);
   if (place_ < 0) return;
@@ -26,32 +27,42 @@ void WeightsWriter<T>::Begin(int64_t first_key) {
   first_key_ = end_key_ = first_key;
 }
 
+// Notes the references that the tile's exponentials are relative to; MakeFactors takes it from there.
 template <typename T>
 void WeightsWriter<T>::AddTile(int64_t keys, const SoftmaxState& state) {
-  std::copy_n(state.reference, block_.rows, scratch_.tile_reference + num_tiles_ * kQueryBlockRows);
+  std::copy_n(state.reference, block_.rows, tile_factors_ + num_tiles_ * kQueryBlockRows);
   ++num_tiles_;
   end_key_ += keys;
 }
 
+// Turns the tiles' references into factors.
 template <typename T>
-template <typename Use>
-void WeightsWriter<T>::ForEachTile(int64_t row, const SoftmaxState& state, const T* tiles,
-                                   int64_t tile_stride, const Use& use) const {
-  const float sum = RowSum(state, row);
+void WeightsWriter<T>::MakeFactors(const SoftmaxState& state, const float* sums) const {
   for (int64_t tile = 0; tile < num_tiles_; ++tile) {
-    const int64_t key = first_key_ + tile * kKeyTile;
-    const float reference = scratch_.tile_reference[tile * kQueryBlockRows + row];
-    // No allowed key in the row, or up to this tile: all of its exponentials are 0.
-    const bool empty = sum == 0.0f || reference == -INFINITY;
-    const float rescaling =
-        reference == state.reference[row] ? 1.0f : std::exp2(reference - state.reference[row]);
-    use(tiles + tile * tile_stride, std::min(kKeyTile, end_key_ - key), empty ? 0.0f : rescaling / sum, key);
+    float* const factors = tile_factors_ + tile * kQueryBlockRows;
+    for (int64_t row = first_row_; row < end_row_; ++row) {
+      const float reference = factors[row];
+      if (sums[row] == 0.0f || reference == -INFINITY) {
+        factors[row] = 0.0f;  // no allowed key in the row, or up to this tile: all of its exponentials are 0
+      } else if (reference == state.reference[row]) {
+        factors[row] = 1.0f / sums[row];
+      } else {
+        factors[row] = std::exp2(reference - state.reference[row]) / sums[row];
+      }
+    }
   }
 }
 
 template <typename T>
-void WeightsWriter<T>::WriteRow(int64_t row, const SoftmaxState& state, const T* tiles,
-                                int64_t tile_stride) const {
+template <typename Use>
+void WeightsWriter<T>::ForEachTile(const WeightTiles<T>& tiles, int64_t row, const Use& use) const {
+  for (int64_t tile = 0; tile < num_tiles_; ++tile) {
+    use(tiles.Row(tile, row), tiles.NumKeys(tile), tiles.Factor(tile, row), tiles.FirstKey(tile));
+  }
+}
+
+template <typename T>
+void WeightsWriter<T>::WriteRow(const WeightTiles<T>& tiles, int64_t row) const {
   const int64_t query = block_.first_query + row;
   const int64_t sink_query = query - sink_.QueryBegin(head_.q_len);
   const int64_t place = place_ * sink_.head_stride + sink_query * sink_.query_stride;
@@ -65,45 +76,54 @@ void WeightsWriter<T>::WriteRow(int64_t row, const SoftmaxState& state, const T*
     case WeightsSink::Mode::kFull: {
       float* const out = sink_.data + place;
       fill_unseen(out);
-      return ForEachTile(
-          row, state, tiles, tile_stride,
-          [&](const T* e, int64_t keys, float factor, int64_t key) { StreamTo(e, keys, factor, out + key); });
+      return ForEachTile(tiles, row, [&](const T* e, int64_t keys, float factor, int64_t key) {
+        StreamTo(e, keys, factor, out + key);
+      });
     }
     case WeightsSink::Mode::kMean: {
       float* const out = sink_.data + sink_query * sink_.query_stride;
       const float share = 1.0f / static_cast<float>(sink_.NumHeads(head_.num_heads));
       if (first_reported_head_) fill_unseen(out);
-      return ForEachTile(row, state, tiles, tile_stride,
-                         [&](const T* e, int64_t keys, float factor, int64_t key) {
-                           if (first_reported_head_) {
-                             ScaleTo(e, keys, factor * share, out + key);
-                           } else {
-                             ScaleAndAdd(e, keys, factor * share, out + key);
-                           }
-                         });
+      return ForEachTile(tiles, row, [&](const T* e, int64_t keys, float factor, int64_t key) {
+        if (first_reported_head_) {
+          ScaleTo(e, keys, factor * share, out + key);
+        } else {
+          ScaleAndAdd(e, keys, factor * share, out + key);
+        }
+      });
     }
     case WeightsSink::Mode::kTopK:
     case WeightsSink::Mode::kSummary:
-      break;
-  }
-  fill_unseen(scratch_.row);
-  ForEachTile(row, state, tiles, tile_stride, [&](const T* e, int64_t keys, float factor, int64_t key) {
-    ScaleTo(e, keys, factor, scratch_.row + key);
-  });
-  if (sink_.mode == WeightsSink::Mode::kTopK) {
-    SelectTopK(scratch_.row, head_.num_keys, sink_.top_k, sink_.data + place, sink_.keys + place);
-  } else {
-    AddToSummary(scratch_.row, head_.num_keys, head_.kv_len, query + head_.kv_len - head_.q_len, *summary_,
-                 sink_.received_mass + place_ * sink_.received_stride);
+      return;  // all rows at once
   }
 }
 
 template <typename T>
-void WeightsWriter<T>::Finish(const SoftmaxState& state, const T* tiles, int64_t tile_stride,
+void WeightsWriter<T>::Finish(const SoftmaxState& state, const T* exponentials, int64_t tile_stride,
                               int64_t row_stride) {
-  for (int64_t row = first_row_; row < end_row_; ++row) {
-    WriteRow(row, state, tiles + row * row_stride, tile_stride);
+  float sums[kQueryBlockRows];
+  SumRows(state.sum, block_.rows, sums);
+  MakeFactors(state, sums);
+  const WeightTiles<T> tiles{exponentials, tile_stride, row_stride, tile_factors_, first_key_, end_key_};
+  if (sink_.mode == WeightsSink::Mode::kSummary) {
+    float exponent_sums[kQueryBlockRows];
+    SumRows(state.exponent_sum, block_.rows, exponent_sums);
+    const SummaryRows rows{.first_row = first_row_,
+                           .end_row = end_row_,
+                           .first_position = block_.first_query + head_.kv_len - head_.q_len,
+                           .kv_len = head_.kv_len,
+                           .sums = sums,
+                           .exponent_sums = exponent_sums};
+    return AddToSummary(tiles, rows, *summary_, sink_.received_mass + place_ * sink_.received_stride);
   }
+  if (sink_.mode == WeightsSink::Mode::kTopK) {
+    const int64_t place =
+        place_ * sink_.head_stride +
+        (block_.first_query + first_row_ - sink_.QueryBegin(head_.q_len)) * sink_.query_stride;
+    const TopKLists lists{sink_.top_k, sink_.data + place, sink_.keys + place, sink_.query_stride};
+    return SelectTopK(tiles, first_row_, end_row_, lists);
+  }
+  for (int64_t row = first_row_; row < end_row_; ++row) WriteRow(tiles, row);
   if (sink_.mode == WeightsSink::Mode::kFull) FinishStreams();
 }
 

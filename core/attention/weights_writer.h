@@ -10,15 +10,10 @@
 #include "core/attention/batch.h"
 #include "core/attention/softmax.h"
 #include "core/attention/weight_rows.h"
+#include "core/attention/weight_summary.h"
 #include "core/attention/work_plan.h"
 
 namespace headlight {
-
-// Memory of a writer.
-struct WeightsScratch {
-  float* tile_reference = nullptr;  // [tiles of a row, kQueryBlockRows]
-  float* row = nullptr;             // [keys of a row]
-};
 
 // One head of one sequence, as a writer needs to know it.
 struct WeightsHead {
@@ -34,12 +29,16 @@ template <typename T>
 class WeightsWriter {
  public:
   // For Mode::kMean the heads of a block come in order: the mean is summed up in the sink. For kSummary the
-  // blocks of a sequence come in order; `summary` belongs to this sequence and head.
+  // blocks of a sequence come in order; `summary` belongs to this sequence and head. `tile_factors` is memory
+  // for the writer, [tiles of a row, kQueryBlockRows].
   WeightsWriter(const WeightsSink& sink, const WeightsHead& head, const QueryBlock& block,
-                const WeightsScratch& scratch, SummarySums* summary);
+                float* tile_factors, SummarySums* summary);
 
   // Whether anything of this block and head is asked for; if not, nothing else may be called.
   bool wanted() const { return first_row_ < end_row_; }
+
+  // Whether the softmax is to sum up exponents too; see SoftmaxState::exponent_sum.
+  bool wants_exponents() const { return wanted() && sink_.mode == WeightsSink::Mode::kSummary; }
 
   // Begins anew, with the tile of keys that begins at first_key.
   void Begin(int64_t first_key);
@@ -47,21 +46,21 @@ class WeightsWriter {
   // A tile of `keys` keys was added to the state; its exponentials stay where they are until Finish.
   void AddTile(int64_t keys, const SoftmaxState& state);
 
-  // Writes the block's rows of the sink. Tile t's exponentials of row r are at tiles + t * tile_stride + r *
-  // row_stride.
-  void Finish(const SoftmaxState& state, const T* tiles, int64_t tile_stride, int64_t row_stride);
+  // Writes the block's rows of the sink. Tile t's exponentials of row r are at exponentials + t * tile_stride
+  // + r * row_stride.
+  void Finish(const SoftmaxState& state, const T* exponentials, int64_t tile_stride, int64_t row_stride);
 
  private:
+  void MakeFactors(const SoftmaxState& state, const float* sums) const;
   // Calls use(exponentials, keys, factor, first key) for each tile of a row; weight = exponential * factor.
   template <typename Use>
-  void ForEachTile(int64_t row, const SoftmaxState& state, const T* tiles, int64_t tile_stride,
-                   const Use& use) const;
-  void WriteRow(int64_t row, const SoftmaxState& state, const T* tiles, int64_t tile_stride) const;
+  void ForEachTile(const WeightTiles<T>& tiles, int64_t row, const Use& use) const;
+  void WriteRow(const WeightTiles<T>& tiles, int64_t row) const;
 
   const WeightsSink& sink_;
   const WeightsHead head_;
   const QueryBlock& block_;
-  const WeightsScratch scratch_;
+  float* const tile_factors_;
   SummarySums* const summary_;
   bool first_reported_head_ = false;  // of those that are computed in order
   int64_t place_ = -1;                // of the head among the reported ones; -1 if it is not
