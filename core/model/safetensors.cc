@@ -7,6 +7,7 @@
 #include <cerrno>
 #include <cstring>
 #include <new>
+#include <optional>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -24,6 +25,13 @@ namespace {
 static_assert(std::endian::native == std::endian::little, "the format's numbers are read where they lie");
 
 constexpr int64_t kLengthBytes = 8;  // of the number before the header
+
+std::optional<DType> ConvertibleDType(absl::string_view name) {
+  if (name == "F32") return DType::kF32;
+  if (name == "F16") return DType::kF16;
+  if (name == "BF16") return DType::kBf16;
+  return std::nullopt;
+}
 
 }  // namespace
 
@@ -95,6 +103,11 @@ absl::Status SafetensorsFile::Parse(std::span<const std::byte> bytes, const std:
 }
 
 absl::StatusOr<std::vector<float>> ReadF32(const SafetensorsEntry& entry, const std::string& where) {
+  const std::optional<DType> dtype = ConvertibleDType(entry.dtype);
+  if (!dtype && entry.dtype != "F64") {
+    return absl::InvalidArgumentError(
+        absl::StrCat(where, ": dtype: got ", Quoted(entry.dtype), ", wanted F32, F16, BF16 or F64"));
+  }
   const int64_t elements = *NumElements(entry.shape);
   std::vector<float> values;
   if (elements == 0) return values;
@@ -103,21 +116,14 @@ absl::StatusOr<std::vector<float>> ReadF32(const SafetensorsEntry& entry, const 
   } catch (const std::bad_alloc&) {
     return absl::ResourceExhaustedError(absl::StrCat(where, ": no memory for ", elements, " f32 elements"));
   }
-  if (entry.dtype == "F32") {
-    ConvertToF32(DType::kF32, entry.bytes.data(), elements, values.data());
-  } else if (entry.dtype == "F16") {
-    ConvertToF32(DType::kF16, entry.bytes.data(), elements, values.data());
-  } else if (entry.dtype == "BF16") {
-    ConvertToF32(DType::kBf16, entry.bytes.data(), elements, values.data());
-  } else if (entry.dtype == "F64") {
-    for (int64_t i = 0; i < elements; ++i) {
-      double value = 0;
-      std::memcpy(&value, entry.bytes.data() + i * sizeof(value), sizeof(value));
-      values[i] = static_cast<float>(value);
-    }
-  } else {
-    return absl::InvalidArgumentError(
-        absl::StrCat(where, ": dtype: got ", Quoted(entry.dtype), ", wanted F32, F16, BF16 or F64"));
+  if (dtype) {
+    ConvertToF32(*dtype, entry.bytes.data(), elements, values.data());
+    return values;
+  }
+  for (int64_t i = 0; i < elements; ++i) {
+    double value = 0;
+    std::memcpy(&value, entry.bytes.data() + i * sizeof(value), sizeof(value));
+    values[i] = static_cast<float>(value);
   }
   return values;
 }
