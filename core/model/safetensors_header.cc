@@ -316,6 +316,8 @@ absl::StatusOr<SafetensorsHeader> ParseSafetensorsHeader(absl::string_view json,
     return absl::InvalidArgumentError(absl::StrCat(name, ": header: got ", Quoted(json.substr(0, 16)),
                                                    ", wanted a JSON object, which begins with {"));
   }
+  // Writers pad with spaces. The JSON library would collect them as a token.
+  json = json.substr(0, json.find_last_not_of(' ') + 1);
   SafetensorsHeader header;
   HeaderHandler handler(name, header);
   HEADLIGHT_RETURN_IF_ERROR(ScanJson(json, handler, absl::StrCat(name, ": header")));
