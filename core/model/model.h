@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A model ready to run: its weights packed for one kernel, from token ids or embeddings to hidden states.
+// model_reference.h states what it computes.
+#ifndef HEADLIGHT_CORE_MODEL_MODEL_H_
+#define HEADLIGHT_CORE_MODEL_MODEL_H_
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "core/attention/batch.h"
+#include "core/attention/multi_head_attention.h"
+#include "core/attention/precision_error.h"
+#include "core/model/model_config.h"
+#include "core/model/model_weights.h"
+#include "core/runtime/compute_arena.h"
+
+namespace headlight {
+
+// What one call works on.
+struct ModelBatch {
+  // Sequences, their options and the output [q_tokens, embed_dim]. Without an embedding, `query` is the
+  // input; `key` and `value` may differ from it for a single bare attention layer only. With one, these three
+  // views are empty and both lists of lengths are the same. Masks, windows and cancellation hold in every
+  // layer.
+  AttentionBatch attention;
+  std::span<const int32_t> token_ids;    // [q_tokens], each in [0, vocab_size); empty without an embedding
+  std::span<const int32_t> token_types;  // [q_tokens], each in [0, num_token_types); empty: all 0
+  // One for each sequence: the layer whose attention weights its sink takes. Empty: the last layer for all.
+  std::span<const int64_t> weights_layer;
+};
+
+// Memory of Forward beside its inputs and outputs; keep it between calls: it grows to the largest batch.
+class ModelWorkspace {
+ public:
+  virtual ~ModelWorkspace() = default;
+};
+
+// Immutable after Create. Forward may be called from many threads at once if each call has a workspace of its
+// own.
+class Model {
+ public:
+  // Packs `weights`. kernel_name and errors as in MultiHeadAttention::Create.
+  static absl::StatusOr<Model> Create(const ModelConfig& config, const ModelWeights& weights,
+                                      const std::string& kernel_name = "");
+  Model(Model&&) noexcept;
+  Model& operator=(Model&&) noexcept;
+  ~Model();
+
+  const ModelConfig& config() const;  // resolved
+  // Of the layers, which are alike: kernel_name(), precision(), precision_note().
+  const MultiHeadAttention& attention(int64_t layer = 0) const;
+  int64_t num_parameters() const;
+  int64_t packed_bytes() const;  // memory that it holds
+
+  std::unique_ptr<ModelWorkspace> NewWorkspace(const ComputeArena& arena) const;
+
+  // Computes batch.attention.output and the weights that sequences ask for. Blocks until done. The bits of a
+  // sequence's results depend on that sequence alone, as in MultiHeadAttention::Forward, and so are the
+  // errors; INVALID_ARGUMENT also for ids outside of their tables and sequences longer than the position
+  // table.
+  absl::Status Forward(const ModelBatch& batch, ComputeArena& arena, ModelWorkspace& workspace) const;
+
+ private:
+  class Impl;
+  explicit Model(std::unique_ptr<const Impl> impl);
+  std::unique_ptr<const Impl> impl_;
+};
+
+// How far `model` in its precision is from f32, as precision_error.h measures a layer: on fixed sequences of
+// 1, 17 and 64 tokens (shorter where the position table ends), random ids where it begins at ids.
+absl::StatusOr<PrecisionError> MeasurePrecisionError(const Model& model, const ModelWeights& weights);
+
+}  // namespace headlight
+
+#endif  // HEADLIGHT_CORE_MODEL_MODEL_H_
