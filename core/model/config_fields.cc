@@ -8,11 +8,16 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "core/base/status_macros.h"
+#include "core/model/bounded_json.h"
 
 namespace headlight {
 namespace {
 
 using nlohmann::json;
+
+// Configs of classifiers name their classes, of which there may be thousands.
+constexpr int64_t kMaxConfigBytes = int64_t{16} << 20;
 
 // A value for an error message: short, whatever it is.
 std::string Shown(const json& value) {
@@ -42,11 +47,12 @@ ConfigFields::ConfigFields(std::shared_ptr<const Value> value, std::shared_ptr<S
       known_(std::make_shared<std::vector<std::string>>()),
       path_(std::move(path)) {}
 
-absl::StatusOr<ConfigFields> ConfigFields::Parse(const std::string& text) {
-  auto value = std::make_shared<Value>(
-      Value{json::parse(text, /*cb=*/nullptr, /*allow_exceptions=*/false, /*ignore_comments=*/false)});
-  if (value->json_value.is_discarded()) return absl::InvalidArgumentError("it is not JSON");
-  if (!value->json_value.is_object()) return absl::InvalidArgumentError("wanted a JSON object");
+absl::StatusOr<ConfigFields> ConfigFields::Read(const std::string& path) {
+  auto value = std::make_shared<Value>();
+  HEADLIGHT_ASSIGN_OR_RETURN(value->json_value, ReadJsonFile(path, {.max_bytes = kMaxConfigBytes}));
+  if (!value->json_value.is_object()) {
+    return absl::InvalidArgumentError(absl::StrCat(path, ": wanted a JSON object"));
+  }
   return ConfigFields(std::move(value), std::make_shared<Shared>(), "");
 }
 

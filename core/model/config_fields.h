@@ -20,8 +20,9 @@ namespace headlight {
 // null counts as absent. After a problem the getters return their fallback, or the smallest value allowed.
 class ConfigFields {
  public:
-  // INVALID_ARGUMENT: the text is no JSON object.
-  static absl::StatusOr<ConfigFields> Parse(const std::string& text);
+  // The object in a file. NOT_FOUND: there is no such file. INVALID_ARGUMENT: it is not JSON, not an object,
+  // or more than a config has. Messages begin with the path.
+  static absl::StatusOr<ConfigFields> Read(const std::string& path);
 
   bool Has(const std::string& key);
   bool empty() const;  // no keys at all

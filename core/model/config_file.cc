@@ -5,19 +5,14 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <cstdint>
 #include <cstdio>
 #include <cstring>
-#include <filesystem>
-#include <fstream>
-#include <system_error>
+#include <string>
 
 #include "absl/strings/str_cat.h"
 
 namespace headlight {
 namespace {
-
-constexpr uint64_t kMaxConfigBytes = uint64_t{16} << 20;
 
 absl::Status SystemError(const std::string& path, const char* what) {
   return absl::InternalError(absl::StrCat(path, ": cannot ", what, ": ", std::strerror(errno)));
@@ -34,28 +29,6 @@ absl::Status WriteAll(int file, const std::string& path, const std::string& text
 }
 
 }  // namespace
-
-absl::StatusOr<std::string> ReadConfigFile(const std::string& path) {
-  std::error_code error;
-  const std::filesystem::file_status status = std::filesystem::status(path, error);
-  if (status.type() == std::filesystem::file_type::not_found) {
-    return absl::NotFoundError(absl::StrCat(path, ": there is no such file"));
-  }
-  if (status.type() != std::filesystem::file_type::regular) {
-    return absl::InvalidArgumentError(absl::StrCat(path, ": not a regular file"));
-  }
-  const std::uintmax_t size = std::filesystem::file_size(path, error);
-  if (error || size > kMaxConfigBytes) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        path, ": ",
-        error ? error.message() : absl::StrCat("got ", size, " bytes, wanted at most ", kMaxConfigBytes)));
-  }
-  std::ifstream file(path, std::ios::binary);
-  std::string text(size, '\0');
-  file.read(text.data(), static_cast<std::streamsize>(size));
-  if (!file) return absl::InvalidArgumentError(absl::StrCat(path, ": cannot be read"));
-  return text;
-}
 
 absl::Status WriteConfigFile(const std::string& path, const std::string& text) {
   const std::string temporary = absl::StrCat(path, ".tmp.", getpid());

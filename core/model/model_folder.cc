@@ -39,9 +39,7 @@ struct OpenFolder {
   TensorPlan plan;
 };
 
-absl::StatusOr<Layout> ReadConfig(const std::string& folder, const Checkpoint& checkpoint) {
-  HEADLIGHT_ASSIGN_OR_RETURN(const std::string text, ReadConfigFile(folder + "/config.json"));
-  HEADLIGHT_ASSIGN_OR_RETURN(ConfigFields fields, ConfigFields::Parse(text));
+absl::StatusOr<Layout> MakeLayout(ConfigFields fields, const Checkpoint& checkpoint) {
   HEADLIGHT_ASSIGN_OR_RETURN(Layout layout, ReadLayout(fields, checkpoint));
   if (layout.precision) layout.config.block.attention.precision = *layout.precision;
   HEADLIGHT_RETURN_IF_ERROR(layout.config.Validate());
@@ -51,10 +49,10 @@ absl::StatusOr<Layout> ReadConfig(const std::string& folder, const Checkpoint& c
 
 absl::StatusOr<OpenFolder> Open(const std::string& folder) {
   // The config first: without it the folder is no model, whatever else lies in it.
-  if (absl::Status status = ReadConfigFile(folder + "/config.json").status(); !status.ok()) return status;
+  HEADLIGHT_ASSIGN_OR_RETURN(ConfigFields fields, ConfigFields::Read(folder + "/config.json"));
   absl::StatusOr<Checkpoint> checkpoint = Checkpoint::Open(folder);
   if (!checkpoint.ok()) return InFolder(folder, "", checkpoint.status());
-  absl::StatusOr<Layout> layout = ReadConfig(folder, *checkpoint);
+  absl::StatusOr<Layout> layout = MakeLayout(std::move(fields), *checkpoint);
   if (!layout.ok()) return InFolder(folder, "config.json", layout.status());
   const bool own = layout->name == "native" || absl::StartsWith(layout->name, "torch.");
   if (!own) HEADLIGHT_RETURN_IF_ERROR(InFolder(folder, "", ReadSentenceTransformers(folder, layout->config)));

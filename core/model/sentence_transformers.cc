@@ -3,12 +3,15 @@
 // Folders of sentence-transformers: modules.json lists what comes after the encoder.
 #include <nlohmann/json.hpp>
 #include <string>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "core/base/status_macros.h"
-#include "core/model/config_file.h"
+#include "core/model/bounded_json.h"
+#include "core/model/config_fields.h"
 #include "core/model/huggingface.h"
 
 namespace headlight {
@@ -18,31 +21,25 @@ using nlohmann::json;
 
 absl::Status ApplyPooling(const std::string& folder, const std::string& path, ModelConfig& config) {
   const std::string file = path.empty() ? "config.json" : absl::StrCat(path, "/config.json");
-  HEADLIGHT_ASSIGN_OR_RETURN(const std::string text, ReadConfigFile(absl::StrCat(folder, "/", file)));
-  absl::StatusOr<ConfigFields> fields = ConfigFields::Parse(text);
-  if (!fields.ok()) return absl::InvalidArgumentError(absl::StrCat(file, ": ", fields.status().message()));
+  HEADLIGHT_ASSIGN_OR_RETURN(ConfigFields fields, ConfigFields::Read(absl::StrCat(folder, "/", file)));
   // Newer versions name the mode, older ones have a switch for each.
-  std::string mode = fields->String("pooling_mode", "");
-  int modes = mode.empty() ? 0 : 1;
-  for (const char* name : {"cls_token", "mean_tokens", "max_tokens", "mean_sqrt_len_tokens",
+  std::vector<std::string> modes;
+  if (fields.Has("pooling_mode")) modes.push_back(fields.String("pooling_mode"));
+  for (const char* mode : {"cls_token", "mean_tokens", "max_tokens", "mean_sqrt_len_tokens",
                            "weightedmean_tokens", "lasttoken"}) {
-    if (modes > 0 && fields->Has("pooling_mode") && !mode.empty()) break;
-    if (!fields->Bool(absl::StrCat("pooling_mode_", name), false)) continue;
-    mode = name;
-    ++modes;
+    if (fields.Bool(absl::StrCat("pooling_mode_", mode), false)) modes.emplace_back(mode);
   }
-  if (absl::Status status = fields->status(); !status.ok()) {
+  if (absl::Status status = fields.status(); !status.ok()) {
     return absl::InvalidArgumentError(absl::StrCat(file, ": ", status.message()));
   }
-  if (modes == 1 && (mode == "cls_token" || mode == "cls")) {
+  const std::string mode = absl::StrJoin(modes, " and ");
+  if (mode == "cls" || mode == "cls_token") {
     config.pooling = Pooling::kCls;
-  } else if (modes == 1 && (mode == "mean_tokens" || mode == "mean")) {
+  } else if (mode == "mean" || mode == "mean_tokens") {
     config.pooling = Pooling::kMean;
   } else {
-    return absl::UnimplementedError(absl::StrCat(
-        file, ": got ",
-        modes == 1 ? absl::StrCat("pooling \"", mode, "\"") : absl::StrCat(modes, " pooling modes"),
-        ", served is one of cls, mean"));
+    return absl::UnimplementedError(
+        absl::StrCat(file, ": got pooling \"", mode, "\", served are cls and mean"));
   }
   return absl::OkStatus();
 }
@@ -50,16 +47,15 @@ absl::Status ApplyPooling(const std::string& folder, const std::string& path, Mo
 }  // namespace
 
 absl::Status ReadSentenceTransformers(const std::string& folder, ModelConfig& config) {
-  absl::StatusOr<std::string> text = ReadConfigFile(absl::StrCat(folder, "/modules.json"));
-  if (absl::IsNotFound(text.status())) {
+  const absl::StatusOr<json> modules = ReadJsonFile(absl::StrCat(folder, "/modules.json"), {});
+  if (absl::IsNotFound(modules.status())) {
     // Without the list, a pooling module in its usual place.
     const absl::Status status = ApplyPooling(folder, "1_Pooling", config);
     return absl::IsNotFound(status) ? absl::OkStatus() : status;
   }
-  HEADLIGHT_RETURN_IF_ERROR(text.status());
-  const json modules = json::parse(*text, /*cb=*/nullptr, /*allow_exceptions=*/false);
-  if (!modules.is_array()) return absl::InvalidArgumentError("modules.json: wanted a JSON array of modules");
-  for (const json& module : modules) {
+  HEADLIGHT_RETURN_IF_ERROR(modules.status());
+  if (!modules->is_array()) return absl::InvalidArgumentError("modules.json: wanted a JSON array of modules");
+  for (const json& module : *modules) {
     const auto member = [&](const char* key) {
       const auto found = module.is_object() ? module.find(key) : module.end();
       return found != module.end() && found->is_string() ? found->get<std::string>() : std::string();
