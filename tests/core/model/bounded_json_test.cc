@@ -79,8 +79,9 @@ TEST(BoundedJson, KeepsItsLimits) {
   EXPECT_THAT(ParseJson("[1, 2, 3]", {.max_values = 3}, "f"),
               StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("more than 3 values")));
   EXPECT_THAT(ParseJson("[12]", {.max_bytes = 4}, "f"), IsOk());
-  EXPECT_THAT(ParseJson("[123]", {.max_bytes = 4}, "f"),
-              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("5 bytes of JSON; at most 4")));
+  EXPECT_THAT(
+      ParseJson("[123]", {.max_bytes = 4}, "f"),
+      StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("got 5 bytes of JSON, wanted at most 4")));
 }
 
 TEST(BoundedJson, ReadsFiles) {
@@ -93,16 +94,16 @@ TEST(BoundedJson, ReadsFiles) {
   ASSERT_THAT(parsed, IsOk());
   EXPECT_EQ(*parsed, json({{"a", 1}}));
 
-  EXPECT_THAT(
-      ReadJsonFile(path, {.max_bytes = 7}),
-      StatusIs(absl::StatusCode::kInvalidArgument, AllOf(StartsWith(path), HasSubstr("8 bytes; at most 7"))));
+  EXPECT_THAT(ReadJsonFile(path, {.max_bytes = 7}),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       AllOf(StartsWith(path), HasSubstr("got 8 bytes, wanted at most 7"))));
   EXPECT_THAT(ReadJsonFile(folder / "none.json", {}),
               StatusIs(absl::StatusCode::kNotFound, HasSubstr("none.json")));
   EXPECT_THAT(ReadJsonFile(folder, {}),
-              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("not a regular file")));
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("wanted a regular file")));
   ASSERT_EQ(mkfifo((folder / "fifo.json").c_str(), 0600), 0);
   EXPECT_THAT(ReadJsonFile(folder / "fifo.json", {}),
-              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("not a regular file")));
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("wanted a regular file")));
   std::filesystem::remove_all(folder);
 }
 
