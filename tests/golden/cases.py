@@ -34,14 +34,14 @@ def save_case(folder, tensors):
 
 
 @torch.no_grad()
-def save_transformers(folder, model, lens, seed, ids=None, save=None):
+def save_transformers(folder, model, lens, seed, ids=None, save=None, dtype=torch.float32):
     """Saves a transformers model and what its encoder says about random ids."""
     randomize(model, seed)
-    model.save_pretrained(folder, **(save or {}))
+    model.to(dtype).save_pretrained(folder, **(save or {}))
     if os.path.exists(folder + '/generation_config.json'):
         os.remove(folder + '/generation_config.json')
+    model = type(model).from_pretrained(folder, dtype=torch.float32, attn_implementation='eager').double().eval()
     encoder = getattr(model, model.base_model_prefix, model)
-    encoder = encoder.double()
     generator = torch.Generator().manual_seed(seed + 1)
     config = model.config
     if ids is None:
