@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "core/model/model.h"
 #include "core/model/safetensors_writer.h"
 #include "tests/testing/status_matchers.h"
 
@@ -352,6 +353,25 @@ TEST_F(ModelFolderTest, SavedModelsComeBackBitForBit) {
   EXPECT_EQ(attention.rope->scaling, RopeConfig::Scaling::kLlama3);
   EXPECT_EQ(attention.window_right, 0);
   EXPECT_EQ(loaded->summary.config.embedding->padding_id, 1);
+}
+
+TEST(EstimateMemoryTest, IsWhatAModelTakesOrALittleMore) {
+  ModelConfig config;
+  config.block.attention = {.embed_dim = 384, .num_heads = 12};
+  config.block.norm_placement = NormPlacement::kPost;
+  config.block.feed_forward.hidden_dim = 1536;
+  config.num_layers = 2;
+  config.embedding = {.vocab_size = 500, .num_positions = 128, .norm = true};
+  const ModelWeights weights = RandomModelWeights(config.Resolved(), 1);
+  for (const Precision precision : {Precision::kF32, Precision::kBf16, Precision::kInt8}) {
+    config.block.attention.precision = precision;
+    const auto model = Model::Create(config, weights);
+    ASSERT_THAT(model, IsOk());
+    const MemoryEstimate estimate = EstimateMemory(config);
+    EXPECT_GE(estimate.packed_bytes, model->packed_bytes()) << Name(precision);
+    EXPECT_LE(estimate.packed_bytes, model->packed_bytes() * 5 / 4) << Name(precision);
+    EXPECT_GE(estimate.peak_bytes, model->packed_bytes() + 4 * weights.NumParameters()) << Name(precision);
+  }
 }
 
 TEST_F(ModelFolderTest, AModelIsNotOverwritten) {
