@@ -236,6 +236,32 @@ TEST_F(ModelFolderTest, AllTensorsThatDoNotFitStandInOneError) {
               HasSubstr("surplus: encoder.layer.1.output.dense.bias, found [8] F32"))));
 }
 
+TEST_F(ModelFolderTest, UnderAPrefixOnlyWhatIsWrongIsListed) {
+  ASSERT_THAT(InspectBert({}), IsOk());
+  std::map<std::string, Shape> tensors = {{"classifier.weight", {3, 8}}};
+  for (const auto& [name, shape] : BertTensors()) tensors["bert." + name] = shape;
+  WriteTensors(tensors);
+  const auto summary = InspectModelFolder(folder_);
+  ASSERT_THAT(summary, IsOk());
+  EXPECT_EQ(summary->ignored_tensors, std::vector<std::string>{"classifier.weight"});
+  tensors.erase("bert.embeddings.word_embeddings.weight");
+  WriteTensors(tensors);
+  EXPECT_THAT(InspectModelFolder(folder_),
+              StatusIs(kInvalid, HasSubstr("1 tensor does not fit:\n  missing: "
+                                           "bert.embeddings.word_embeddings.weight, expected [20, 8]")));
+}
+
+TEST_F(ModelFolderTest, ATokenTypeTableWithoutRowsIsNone) {
+  EXPECT_THAT(InspectBert({{"type_vocab_size", "0"}}),
+              StatusIs(kInvalid, HasSubstr("token_type_embeddings.weight, expected [0, 8], found [2, 8]")));
+  std::map<std::string, Shape> tensors = BertTensors();
+  tensors["embeddings.token_type_embeddings.weight"] = {0, 8};
+  WriteTensors(tensors);
+  const auto summary = InspectModelFolder(folder_);
+  ASSERT_THAT(summary, IsOk());
+  EXPECT_EQ(summary->config.embedding->num_token_types, 0);
+}
+
 TEST_F(ModelFolderTest, ATensorThatHoldsNoWeightsIsRefused) {
   WriteFile("config.json",
             R"({"format": "headlight", "layout": "torch.nn.MultiheadAttention", "num_heads": 1})");
