@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// How fast the attention layer is, in process, as a fraction of what the chip's own GEMM reaches in the same
-// run. Each layer run is followed by GEMM runs, so that both meet the same neighbours on a shared machine;
-// medians are compared.
+// How fast the attention layer, or a whole model, is, in process, as a fraction of what the chip's own GEMM
+// reaches in the same run. Each layer run is followed by GEMM runs, so that both meet the same neighbours on
+// a shared machine; medians are compared.
 #include <unistd.h>
 
 #include <algorithm>
@@ -19,6 +19,8 @@
 #include "absl/strings/str_cat.h"
 #include "core/attention/multi_head_attention.h"
 #include "core/base/status_macros.h"
+#include "core/model/model.h"
+#include "core/model/pooling.h"
 #include "core/runtime/cpu_topology.h"
 #include "core/tensor/buffer.h"
 #include "nlohmann/json.hpp"
@@ -38,6 +40,7 @@ struct BenchOptions {
   std::string shapes = HEADLIGHT_DEFAULT_SHAPES;
   std::string weights = "none";
   std::string json;
+  bool encoder = false;
 };
 
 const std::map<std::string, Precision> kPrecisions = {
@@ -110,6 +113,54 @@ struct BenchBatch {
   AttentionBatch batch;
 };
 
+// MiniLM's dimensions: a BERT-type encoder, 6 layers, 384 wide.
+ModelConfig EncoderConfig() {
+  ModelConfig config;
+  config.embedding =
+      EmbeddingConfig{.vocab_size = 30522, .num_positions = 512, .num_token_types = 2, .norm = true};
+  config.block.attention = {.embed_dim = 384, .num_heads = 12};
+  config.block.norm_placement = NormPlacement::kPost;
+  config.block.norm_eps = 1e-12;
+  config.block.feed_forward = {.hidden_dim = 1536, .activation = Activation::kGeluErf};
+  config.num_layers = 6;
+  return config.Resolved();
+}
+
+// Random sequences for a model, and room for its hidden states and pooled vectors.
+struct ModelBenchBatch {
+  ModelBenchBatch(const ModelConfig& config, int64_t num_sequences, int64_t seq_len)
+      : width(config.block.attention.embed_dim),
+        input(RandomInput(config.embedding ? 0 : num_sequences * seq_len * width)),
+        output(Buffer::Allocate(num_sequences * seq_len * width * int64_t{sizeof(float)})),
+        pooled(num_sequences * width),
+        sequences(num_sequences) {
+    for (int64_t i = 0; i <= num_sequences; ++i) cu_lens.push_back(i * seq_len);
+    const int64_t tokens = cu_lens.back();
+    if (config.embedding) {
+      std::mt19937 twister(1);
+      for (int64_t i = 0; i < tokens; ++i) {
+        token_ids.push_back(static_cast<int32_t>(twister() % config.embedding->vocab_size));
+      }
+    } else {
+      batch.attention.query = {input.floats(), tokens, width, width};
+      batch.attention.key = batch.attention.value = batch.attention.query;
+    }
+    batch.token_ids = token_ids;
+    batch.attention.cu_q_lens = batch.attention.cu_kv_lens = cu_lens;
+    batch.attention.sequences = sequences;
+    batch.attention.output = {output.floats(), tokens, width, width};
+  }
+
+  int64_t width;
+  Buffer input;
+  Buffer output;
+  std::vector<float> pooled;
+  std::vector<int64_t> cu_lens;
+  std::vector<int32_t> token_ids;
+  std::vector<SequenceOptions> sequences;
+  ModelBatch batch;
+};
+
 // What is measured once for all rows, and the peaks that rows have seen.
 class Bench {
  public:
@@ -123,15 +174,20 @@ class Bench {
   }
 
   absl::Status Run() {
-    HEADLIGHT_ASSIGN_OR_RETURN(const std::vector<BenchShape> shapes, ReadShapes(options_.shapes));
+    std::vector<BenchShape> shapes;
+    if (!options_.encoder) {
+      HEADLIGHT_ASSIGN_OR_RETURN(shapes, ReadShapes(options_.shapes));
+    }
     const double stream_gbps = MeasureStreamBandwidth(arena_) / 1e9;
-    std::printf("%-5s %-6s %-10s %5s %5s %5s %5s %-7s %-12s %9s %8s %8s %8s\n", "prec", "mask", "lengths",
-                "embed", "heads", "kv", "dim", "weights", "kernel", "ms", "GFLOP/s", "peak", "fraction");
+    if (!shapes.empty())
+      std::printf("%-5s %-6s %-10s %5s %5s %5s %5s %-7s %-12s %9s %8s %8s %8s\n", "prec", "mask", "lengths",
+                  "embed", "heads", "kv", "dim", "weights", "kernel", "ms", "GFLOP/s", "peak", "fraction");
     for (const std::string& precision : options_.precisions) {
       for (BenchShape shape : shapes) {
         shape.config.precision = kPrecisions.at(precision);
         HEADLIGHT_RETURN_IF_ERROR(RunShape(precision, shape));
       }
+      if (options_.encoder) HEADLIGHT_RETURN_IF_ERROR(RunEncoder(precision));
     }
     nlohmann::json peaks = nlohmann::json::object();
     for (const auto& [name, gflops] : seen_gflops_) peaks[name] = Median(gflops);
@@ -172,27 +228,104 @@ class Bench {
     HEADLIGHT_ASSIGN_OR_RETURN(
         const MultiHeadAttention layer,
         MultiHeadAttention::Create(shape.config, RandomWeights(shape.config, 1), options_.kernel));
-    HEADLIGHT_ASSIGN_OR_RETURN(auto peak_s, PeaksOf(precision));
     BenchBatch data(shape, kModes.at(options_.weights));
     const std::unique_ptr<Workspace> workspace = layer.NewWorkspace(arena_);
-    std::vector<double> layer_s;
+    HEADLIGHT_ASSIGN_OR_RETURN(const Measured measured, Measure(precision, [&] {
+                                 return layer.Forward(data.batch, arena_, *workspace);
+                               }));
+    Report(precision, shape, layer, measured.seconds, measured.peak_flops);
+    return absl::OkStatus();
+  }
+
+  // Medians.
+  struct Measured {
+    double seconds;
+    std::map<std::string, double> peak_flops;  // per second, by precision
+  };
+
+  template <typename Body>
+  absl::StatusOr<Measured> Measure(const std::string& precision, const Body& body) {
+    HEADLIGHT_ASSIGN_OR_RETURN(auto peak_s, PeaksOf(precision));
+    std::vector<double> body_s;
     constexpr int kWarmUp = 2;
     for (int i = 0; i < options_.repetitions + kWarmUp; ++i) {
       const Clock::time_point start = Clock::now();
-      HEADLIGHT_RETURN_IF_ERROR(layer.Forward(data.batch, arena_, *workspace));
+      HEADLIGHT_RETURN_IF_ERROR(body());
       const double seconds = std::chrono::duration<double>(Clock::now() - start).count();
       for (auto& [name, measured] : peak_s) {
         const double peak_seconds = peaks_.at(name)->MeasureSeconds();
         if (i >= kWarmUp) measured.push_back(peak_seconds);
       }
-      if (i >= kWarmUp) layer_s.push_back(seconds);
+      if (i >= kWarmUp) body_s.push_back(seconds);
     }
-    std::map<std::string, double> peak_flops;  // per second
+    Measured result{.seconds = Median(body_s), .peak_flops = {}};
     for (const auto& [name, measured] : peak_s) {
-      peak_flops[name] = GemmPeak::kFlops / Median(measured);
-      seen_gflops_[name].push_back(peak_flops[name] / 1e9);
+      result.peak_flops[name] = GemmPeak::kFlops / Median(measured);
+      seen_gflops_[name].push_back(result.peak_flops[name] / 1e9);
     }
-    Report(precision, shape, layer, Median(layer_s), peak_flops);
+    return result;
+  }
+
+  absl::Status RunEncoder(const std::string& precision) {
+    ModelConfig config = EncoderConfig();
+    config.block.attention.precision = kPrecisions.at(precision);
+    HEADLIGHT_ASSIGN_OR_RETURN(const Model model,
+                               Model::Create(config, RandomModelWeights(config, 1), options_.kernel));
+    return RunModel("encoder", model);
+  }
+
+  // From ids (or embeddings) to pooled vectors; 32 x 128 tokens, or as many as the position table has.
+  absl::Status RunModel(const std::string& name, const Model& model) {
+    constexpr int64_t kSequences = 32;
+    constexpr int64_t kSeqLen = 128;
+    const ModelConfig& config = model.config();
+    const int64_t seq_len = config.embedding ? std::min(kSeqLen, config.embedding->max_seq_len()) : kSeqLen;
+    ModelBenchBatch data(config, kSequences, seq_len);
+    const std::string precision = Name(model.attention().precision());
+    const std::unique_ptr<ModelWorkspace> workspace = model.NewWorkspace(arena_);
+    const MutableMatrixView& hidden = data.batch.attention.output;
+    HEADLIGHT_ASSIGN_OR_RETURN(const Measured measured, Measure(precision, [&] {
+                                 const absl::Status status = model.Forward(data.batch, arena_, *workspace);
+                                 PoolSequences({hidden.data, hidden.rows, hidden.cols, hidden.stride},
+                                               data.cu_lens, Pooling::kMean, config.normalize_pooled,
+                                               {data.pooled.data(), kSequences, data.width, data.width});
+                                 return status;
+                               }));
+    const AttentionConfig& attention = config.block.attention;
+    const double tokens = static_cast<double>(kSequences * seq_len);
+    const double pairs =
+        config.causal ? 0.5 * static_cast<double>(seq_len + 1) : static_cast<double>(seq_len);
+    const double projection_flops = static_cast<double>(ProjectionFlopsPerToken(config)) * tokens;
+    const double attention_flops =
+        4.0 * static_cast<double>(attention.q_width() * config.num_layers) * tokens * pairs;
+    const std::string attention_precision = precision == "int8" ? "bf16" : precision;
+    const double ideal_s = projection_flops / measured.peak_flops.at(precision) +
+                           attention_flops / measured.peak_flops.at(attention_precision);
+    const double gflops = (projection_flops + attention_flops) / measured.seconds / 1e9;
+    const double peak = (projection_flops + attention_flops) / ideal_s / 1e9;
+    const double fraction = ideal_s / measured.seconds;
+    std::printf(
+        "%-5s %s, %ldx%ld tokens, %ld layers, embed %ld, heads %ld, hidden %ld, kernel %s: %.3f ms, "
+        "%.1f GFLOP/s of %.1f, fraction %.3f\n",
+        precision.c_str(), name.c_str(), kSequences, seq_len, config.num_layers, attention.embed_dim,
+        attention.num_heads, config.block.feed_forward.hidden_dim, model.attention().kernel_name().c_str(),
+        measured.seconds * 1e3, gflops, peak, fraction);
+    if (const std::string& note = model.attention().precision_note(); !note.empty()) {
+      std::printf("      %s\n", note.c_str());
+    }
+    std::fflush(stdout);
+    rows_.push_back({{"model", name},
+                     {"precision", precision},
+                     {"batch", kSequences},
+                     {"seq_len", seq_len},
+                     {"embed_dim", attention.embed_dim},
+                     {"num_heads", attention.num_heads},
+                     {"num_layers", config.num_layers},
+                     {"kernel", model.attention().kernel_name()},
+                     {"ms", measured.seconds * 1e3},
+                     {"gflops", gflops},
+                     {"peak_gflops", peak},
+                     {"fraction", fraction}});
     return absl::OkStatus();
   }
 
@@ -261,6 +394,8 @@ int main(int argc, char** argv) {
   app.add_option("--weights", options.weights, "Attention weights to ask for")
       ->capture_default_str()
       ->check(CLI::IsMember(headlight::bench::kModes));
+  app.add_flag("--encoder", options.encoder,
+               "Instead of shapes: a random 6-layer encoder, 384 wide, from ids to pooled vectors");
   app.add_option("--json", options.json, "Also write the results to this file");
   CLI11_PARSE(app, argc, argv);
   const absl::Status status = headlight::bench::Bench(options).Run();
