@@ -129,7 +129,7 @@ class AttentionService::AttendCall final : public grpc::ServerUnaryReactor {
     budget.set_batch_requests(result.batch_requests);
     budget.set_batch_sequences(result.batch_sequences);
     budget.set_batch_tokens(result.batch_tokens);
-    budget.set_kernel(layout_.model->attention.kernel_name());
+    budget.set_kernel(layout_.model->model.attention().kernel_name());
     budget.set_compute_threads(service_.context_.compute_threads);
     response_ = EncodeAttend(layout_, result, budget);
     result_ = absl::UnknownError("sent");  // from here on the reply alone holds the memory
@@ -214,7 +214,8 @@ grpc::ServerUnaryReactor* AttentionService::GetModel(grpc::CallbackServerContext
 }
 
 void AttentionService::Describe(const LoadedModel& model, v1::Model& out) const {
-  const AttentionConfig& config = model.attention.config();
+  const AttentionConfig& config = model.model.config().block.attention;
+  const MultiHeadAttention& attention = model.model.attention();
   out.set_name(model.name);
   out.set_version(model.version);
   out.set_embed_dim(config.embed_dim);
@@ -224,15 +225,15 @@ void AttentionService::Describe(const LoadedModel& model, v1::Model& out) const 
   out.set_kdim(config.kdim);
   out.set_vdim(config.vdim);
   out.set_scale(*config.scale);
-  out.set_num_parameters(model.attention.num_parameters());
-  out.set_precision(Name(model.attention.precision()));
+  out.set_num_parameters(model.model.num_parameters());
+  out.set_precision(Name(attention.precision()));
   out.set_precision_asked(Name(config.precision));
-  out.set_precision_note(model.attention.precision_note());
+  out.set_precision_note(attention.precision_note());
   out.mutable_precision_error()->set_max_abs(model.precision_error.max_abs);
   out.mutable_precision_error()->set_rms(model.precision_error.rms);
   out.mutable_precision_error()->set_cosine(model.precision_error.cosine);
   DescribeScores(config, out);
-  out.set_kernel(model.attention.kernel_name());
+  out.set_kernel(attention.kernel_name());
   out.set_max_message_bytes(context_.max_message_bytes);
 }
 

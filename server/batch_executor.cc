@@ -135,7 +135,7 @@ class PackedBatch {
  public:
   PackedBatch(std::span<const AttendTask> tasks, BufferPool& pool)
       : tasks_(tasks),
-        config_(tasks.front().model->attention.config()),
+        config_(tasks.front().model->model.config().block.attention),
         pool_(pool),
         buffers_(tasks.size()) {}
   PackedBatch(const PackedBatch&) = delete;
@@ -156,8 +156,9 @@ class PackedBatch {
     return absl::OkStatus();
   }
 
-  AttentionBatch View() const {
-    AttentionBatch batch;
+  ModelBatch View() const {
+    ModelBatch model_batch;
+    AttentionBatch& batch = model_batch.attention;
     batch.query = MatrixOf(query_, q_tokens_, config_.embed_dim);
     batch.key = key_ == nullptr ? batch.query : MatrixOf(key_, kv_tokens_, config_.kdim);
     batch.value = value_ == nullptr ? batch.key : MatrixOf(value_, kv_tokens_, config_.vdim);
@@ -165,7 +166,7 @@ class PackedBatch {
     batch.cu_kv_lens = cu_kv_lens_;
     batch.sequences = sequences_;
     batch.output = {output_->floats(), q_tokens_, config_.embed_dim, config_.embed_dim};
-    return batch;
+    return model_batch;
   }
 
   // What each task gets, in the type that it asks for. Once, after the computation.
@@ -389,10 +390,10 @@ class PackedBatch {
 
 absl::StatusOr<std::vector<AttendResult>> AttentionExecutor::Execute(std::span<const AttendTask> tasks) {
   try {
-    const MultiHeadAttention& attention = tasks.front().model->attention;
+    const Model& model = tasks.front().model->model;
     PackedBatch batch(tasks, pool_);
     HEADLIGHT_RETURN_IF_ERROR(batch.Pack(arena_));
-    const absl::Status computed = attention.Forward(batch.View(), arena_, WorkspaceOf(tasks.front().model));
+    const absl::Status computed = model.Forward(batch.View(), arena_, WorkspaceOf(tasks.front().model));
     if (absl::IsInvalidArgument(computed)) {  // tasks are valid by construction, so this is no caller's fault
       return absl::InternalError(absl::StrCat("the batch is malformed: ", std::string(computed.message())));
     }
@@ -403,12 +404,12 @@ absl::StatusOr<std::vector<AttendResult>> AttentionExecutor::Execute(std::span<c
   }
 }
 
-Workspace& AttentionExecutor::WorkspaceOf(const std::shared_ptr<const LoadedModel>& model) {
+ModelWorkspace& AttentionExecutor::WorkspaceOf(const std::shared_ptr<const LoadedModel>& model) {
   std::erase_if(workspaces_, [](const auto& entry) { return entry.first.expired(); });
   for (const auto& [owner, workspace] : workspaces_) {
     if (owner.lock() == model) return *workspace;
   }
-  return *workspaces_.emplace_back(model, model->attention.NewWorkspace(arena_)).second;
+  return *workspaces_.emplace_back(model, model->model.NewWorkspace(arena_)).second;
 }
 
 }  // namespace headlight

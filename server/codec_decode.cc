@@ -139,7 +139,7 @@ class Decoder {
 
  private:
   AttendTask& task() { return decoded_.task; }
-  const AttentionConfig& config() const { return decoded_.task.model->attention.config(); }
+  const AttentionConfig& config() const { return decoded_.task.model->model.config().block.attention; }
 
   absl::Status CheckNames() {
     if (static_cast<int64_t>(request_.request_id().size()) > kMaxRequestIdBytes) {

@@ -8,7 +8,6 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "core/attention/config.h"
-#include "core/attention/weights.h"
 #include "core/base/status_macros.h"
 #include "server/text.h"
 
@@ -114,19 +113,17 @@ std::vector<std::shared_ptr<const LoadedModel>> ModelRegistry::List() const {
   return models;
 }
 
-absl::StatusOr<std::shared_ptr<const LoadedModel>> LoadModel(const std::string& name,
-                                                             const std::string& version,
-                                                             const AttentionConfig& config,
-                                                             const AttentionWeights& weights,
-                                                             const std::string& kernel_name) {
+absl::StatusOr<std::shared_ptr<const LoadedModel>> LoadModel(
+    const std::string& name, const std::string& version, const std::string& layout, const ModelConfig& config,
+    const ModelWeights& weights, const std::string& kernel_name) {
   const auto named = [&](const absl::Status& status) {
     return absl::Status(status.code(), absl::StrCat("model ", name, ": ", std::string(status.message())));
   };
-  absl::StatusOr<MultiHeadAttention> attention = MultiHeadAttention::Create(config, weights, kernel_name);
-  if (!attention.ok()) return named(attention.status());
-  const absl::StatusOr<PrecisionError> error = MeasurePrecisionError(*attention, weights);
+  absl::StatusOr<Model> model = Model::Create(config, weights, kernel_name);
+  if (!model.ok()) return named(model.status());
+  const absl::StatusOr<PrecisionError> error = MeasurePrecisionError(*model, weights);
   if (!error.ok()) return named(error.status());
-  return std::make_shared<const LoadedModel>(LoadedModel{name, version, *std::move(attention), *error});
+  return std::make_shared<const LoadedModel>(LoadedModel{name, version, layout, *std::move(model), *error});
 }
 
 std::vector<std::string> BuiltInModelNames() {
@@ -140,10 +137,11 @@ absl::StatusOr<std::shared_ptr<const LoadedModel>> MakeBuiltInModel(const std::s
                                                                     Precision precision) {
   for (const BuiltInModel& model : kBuiltInModels) {
     if (name != model.name) continue;
-    AttentionConfig config = model.config();
-    config.precision = precision;
+    ModelConfig config;
+    config.block.attention = model.config();
+    config.block.attention.precision = precision;
     config = config.Resolved();
-    return LoadModel(name, "1", config, RandomWeights(config, kBuiltInSeed), kernel_name);
+    return LoadModel(name, "1", "built-in", config, RandomModelWeights(config, kBuiltInSeed), kernel_name);
   }
   return absl::InvalidArgumentError(absl::StrCat("there is no built-in model ", Quoted(name),
                                                  ", wanted one of ",

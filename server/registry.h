@@ -13,9 +13,10 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "core/attention/config.h"
-#include "core/attention/multi_head_attention.h"
 #include "core/attention/precision_error.h"
-#include "core/attention/weights.h"
+#include "core/model/model.h"
+#include "core/model/model_config.h"
+#include "core/model/model_weights.h"
 
 namespace headlight {
 
@@ -23,8 +24,9 @@ namespace headlight {
 struct LoadedModel {
   std::string name;
   std::string version;
-  MultiHeadAttention attention;
-  PrecisionError precision_error;  // of `attention` against f32
+  std::string layout;  // what the weights were stored as: "bert", ... (ModelSummary::layout), or "built-in"
+  Model model;
+  PrecisionError precision_error;  // of `model` against f32
 };
 
 // Orders versions as people do: numbers by value and before all other texts, those by their letters.
@@ -53,13 +55,11 @@ class ModelRegistry {
   std::map<std::string, Versions> models_;  // guarded by mutex_; no entry is empty
 };
 
-// Packs a model and measures its precision. `kernel_name` as in MultiHeadAttention::Create, and so are the
-// errors; their messages begin with the model's name.
-absl::StatusOr<std::shared_ptr<const LoadedModel>> LoadModel(const std::string& name,
-                                                             const std::string& version,
-                                                             const AttentionConfig& config,
-                                                             const AttentionWeights& weights,
-                                                             const std::string& kernel_name);
+// Packs a model and measures its precision. `kernel_name` as in Model::Create, and so are the errors; their
+// messages begin with the model's name.
+absl::StatusOr<std::shared_ptr<const LoadedModel>> LoadModel(
+    const std::string& name, const std::string& version, const std::string& layout, const ModelConfig& config,
+    const ModelWeights& weights, const std::string& kernel_name);
 
 // The models that need no file: version "1", random weights of a fixed seed, the same everywhere. All are 768
 // wide with 12 heads.

@@ -121,10 +121,10 @@ absl::Status HeadlightServer::Listen() {
   grpc_server_->GetHealthCheckService()->SetServingStatus(kServiceName, true);
   std::set<std::string> kernels;
   for (const auto& model : registry_->List()) {
-    const MultiHeadAttention& attention = model->attention;
+    const MultiHeadAttention& attention = model->model.attention();
     kernels.insert(attention.kernel_name());
     spdlog::info("model {} version {}: {} parameters, kernel={} precision={} rms_error={:.2g}", model->name,
-                 model->version, attention.num_parameters(), attention.kernel_name(),
+                 model->version, model->model.num_parameters(), attention.kernel_name(),
                  Name(attention.precision()), model->precision_error.rms);
     if (!attention.precision_note().empty()) {
       spdlog::warn("model {} version {}: {}", model->name, model->version, attention.precision_note());

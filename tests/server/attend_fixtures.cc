@@ -251,11 +251,13 @@ AttentionConfig CrossConfig() {
 }
 
 TestModel MakeTestModel(const std::string& name, AttentionConfig config, const std::string& version) {
-  config = config.Resolved();
-  AttentionWeights weights = RandomWeights(config, /*seed=*/7);
-  auto loaded = LoadModel(name, version, config, weights, /*kernel_name=*/"");
+  ModelConfig model;
+  model.block.attention = std::move(config);
+  model = model.Resolved();
+  ModelWeights weights = RandomModelWeights(model, /*seed=*/7);
+  auto loaded = LoadModel(name, version, "native", model, weights, /*kernel_name=*/"");
   if (!loaded.ok()) throw std::runtime_error(loaded.status().ToString());
-  return {config, std::move(weights), *std::move(loaded)};
+  return {model.block.attention, std::move(weights.layers.front().attention), *std::move(loaded)};
 }
 
 std::vector<float> RandomFloats(int64_t count, uint64_t seed) {

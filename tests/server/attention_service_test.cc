@@ -105,7 +105,7 @@ TEST_F(AttentionServiceTest, RepliesWithTheCallersIdAndTheTimeBudget) {
   EXPECT_EQ(call->response.model_version(), "1");
   const v1::TimeBudget& budget = call->response.time_budget();
   EXPECT_EQ(budget.compute_threads(), 3);
-  EXPECT_EQ(budget.kernel(), (*registry_.Find("small", ""))->attention.kernel_name());
+  EXPECT_EQ(budget.kernel(), (*registry_.Find("small", ""))->model.attention().kernel_name());
   EXPECT_GE(budget.queue_us(), 0);
   EXPECT_GE(budget.total_us(), budget.queue_us() + budget.compute_us());
 }

@@ -91,21 +91,21 @@ TEST(RegistryTest, TheDemoModelIsTheDocumentedOne) {
   ASSERT_THAT(demo, IsOk());
   EXPECT_EQ((*demo)->name, "demo");
   EXPECT_EQ((*demo)->version, "1");
-  const AttentionConfig& config = (*demo)->attention.config();
+  const AttentionConfig& config = (*demo)->model.config().block.attention;
   EXPECT_EQ(config.embed_dim, 768);
   EXPECT_EQ(config.num_heads, 12);
   EXPECT_EQ(config.num_kv_heads, 12);
   EXPECT_EQ(config.num_appended_keys(), 0);
   EXPECT_FALSE(config.rope || config.alibi || config.window_left || config.window_right);
   EXPECT_EQ(config.logit_softcap, 0.0);
-  EXPECT_EQ((*demo)->attention.precision(), Precision::kF32);
+  EXPECT_EQ((*demo)->model.attention().precision(), Precision::kF32);
   EXPECT_EQ((*demo)->precision_error.max_abs, 0.0);
 }
 
 TEST(RegistryTest, TheGqaModelIsTheDocumentedOne) {
   const auto demo = MakeBuiltInModel("demo-gqa");
   ASSERT_THAT(demo, IsOk());
-  const AttentionConfig& config = (*demo)->attention.config();
+  const AttentionConfig& config = (*demo)->model.config().block.attention;
   EXPECT_EQ(config.embed_dim, 768);
   EXPECT_EQ(config.num_heads, 12);
   EXPECT_EQ(config.num_kv_heads, 4);
@@ -119,7 +119,7 @@ TEST(RegistryTest, TheGqaModelIsTheDocumentedOne) {
 TEST(RegistryTest, TheAlibiModelIsTheDocumentedOne) {
   const auto demo = MakeBuiltInModel("demo-alibi");
   ASSERT_THAT(demo, IsOk());
-  const AttentionConfig& config = (*demo)->attention.config();
+  const AttentionConfig& config = (*demo)->model.config().block.attention;
   EXPECT_EQ(config.embed_dim, 768);
   EXPECT_EQ(config.num_heads, 12);
   EXPECT_TRUE(config.alibi);
@@ -130,7 +130,7 @@ TEST(RegistryTest, APrecisionIsServedOrItsAbsenceExplained) {
   for (const Precision precision : {Precision::kBf16, Precision::kInt8}) {
     const auto demo = MakeBuiltInModel("demo", "", precision);
     ASSERT_THAT(demo, IsOk());
-    const MultiHeadAttention& attention = (*demo)->attention;
+    const MultiHeadAttention& attention = (*demo)->model.attention();
     EXPECT_EQ(attention.config().precision, precision);
     EXPECT_EQ(attention.precision() == precision, attention.precision_note().empty());
     EXPECT_EQ(attention.precision() == Precision::kF32, (*demo)->precision_error.rms == 0.0);
