@@ -13,6 +13,7 @@
 #include "absl/status/statusor.h"
 #include "core/attention/batch.h"
 #include "core/attention/config.h"
+#include "core/attention/gemm.h"
 #include "core/attention/weights.h"
 #include "core/runtime/compute_arena.h"
 
@@ -31,6 +32,7 @@ class AttentionKernel {
   virtual ~AttentionKernel() = default;
   virtual std::string name() const = 0;
   virtual Precision precision() const = 0;
+  virtual const GemmProvider& gemm_provider() const = 0;  // of its matrix products
   virtual std::unique_ptr<Workspace> NewWorkspace(const ComputeArena& arena) const = 0;
   // `batch` is valid. Errors as MultiHeadAttention::Forward. May throw dnnl::error and std::bad_alloc.
   virtual absl::Status Run(const AttentionBatch& batch, ComputeArena& arena, Workspace& workspace) const = 0;

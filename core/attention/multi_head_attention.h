@@ -39,6 +39,8 @@ class MultiHeadAttention {
   // unable to do so; then precision_note() says why in a sentence, else it is empty.
   Precision precision() const { return kernel_->precision(); }
   const std::string& precision_note() const { return precision_note_; }
+  // What makes the layer's matrix products, for layers around it that should compute as it does.
+  const GemmProvider& gemm_provider() const { return kernel_->gemm_provider(); }
   // The instruction set that layers run on in this process, such as "AVX3_SPR" (AVX-512) or "AVX2".
   static std::string IsaName();
   int64_t num_parameters() const { return num_parameters_; }

@@ -58,7 +58,9 @@ absl::StatusOr<std::vector<float>> OutputOf(const MultiHeadAttention& attention,
   return output;
 }
 
-PrecisionError Compare(const std::vector<float>& got, const std::vector<float>& wanted) {
+}  // namespace
+
+PrecisionError ComparePrecision(std::span<const float> got, std::span<const float> wanted) {
   PrecisionError error;
   double squares = 0, dot = 0, got_squares = 0, wanted_squares = 0;
   for (size_t i = 0; i < got.size(); ++i) {
@@ -80,8 +82,6 @@ PrecisionError Compare(const std::vector<float>& got, const std::vector<float>& 
   return error;
 }
 
-}  // namespace
-
 absl::StatusOr<PrecisionError> MeasurePrecisionError(const MultiHeadAttention& attention,
                                                      const AttentionWeights& weights) {
   if (attention.precision() == Precision::kF32) return PrecisionError();
@@ -91,7 +91,7 @@ absl::StatusOr<PrecisionError> MeasurePrecisionError(const MultiHeadAttention& a
   const Probe probe(config);
   HEADLIGHT_ASSIGN_OR_RETURN(const std::vector<float> wanted, OutputOf(exact, probe));
   HEADLIGHT_ASSIGN_OR_RETURN(const std::vector<float> got, OutputOf(attention, probe));
-  return Compare(got, wanted);
+  return ComparePrecision(got, wanted);
 }
 
 }  // namespace headlight

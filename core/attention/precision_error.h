@@ -4,6 +4,8 @@
 #ifndef HEADLIGHT_CORE_ATTENTION_PRECISION_ERROR_H_
 #define HEADLIGHT_CORE_ATTENTION_PRECISION_ERROR_H_
 
+#include <span>
+
 #include "absl/status/statusor.h"
 #include "core/attention/multi_head_attention.h"
 #include "core/attention/weights.h"
@@ -16,6 +18,9 @@ struct PrecisionError {
   double rms = 0.0;      // square root of the mean squared difference
   double cosine = 1.0;   // of the angle between the two, all outputs taken as one vector
 };
+
+// Of `got` against `wanted`, which are equally many.
+PrecisionError ComparePrecision(std::span<const float> got, std::span<const float> wanted);
 
 // Compares `attention` with a layer of the same `weights` in f32 on three sequences of 1, 17 and 64 tokens,
 // uniform in

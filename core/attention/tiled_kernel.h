@@ -41,6 +41,7 @@ class TiledKernel final : public AttentionKernel {
 
   std::string name() const override { return kind_.name; }
   Precision precision() const override { return config_.precision; }
+  const GemmProvider& gemm_provider() const override { return kind_.provider; }
   std::unique_ptr<Workspace> NewWorkspace(const ComputeArena& arena) const override;
   absl::Status Run(const AttentionBatch& batch, ComputeArena& arena, Workspace& workspace) const override;
 

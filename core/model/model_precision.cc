@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// MeasurePrecisionError of model.h.
+#include <algorithm>
+#include <random>
+#include <vector>
+
+#include "core/base/status_macros.h"
+#include "core/model/model.h"
+
+namespace headlight {
+namespace {
+
+constexpr uint64_t kProbeSeed = 20170612;
+
+// The sequences that both models see.
+struct Probe {
+  explicit Probe(const ModelConfig& config) {
+    std::mt19937_64 twister(kProbeSeed);
+    const int64_t max_len = config.embedding ? config.embedding->max_seq_len() : INT64_MAX;
+    for (int64_t len : {1, 17, 64}) cu_lens.push_back(cu_lens.back() + std::min(len, max_len));
+    if (config.embedding) {
+      const auto vocab_size = static_cast<uint64_t>(config.embedding->vocab_size);
+      token_ids.resize(cu_lens.back());
+      for (int32_t& id : token_ids) id = static_cast<int32_t>(twister() % vocab_size);
+      return;
+    }
+    const AttentionConfig& attention = config.block.attention;
+    const auto draw = [&](int64_t width) {
+      std::vector<float> values(cu_lens.back() * width);
+      for (float& value : values) value = static_cast<float>(twister() >> 40) * 0x1p-23f - 1.0f;
+      return values;
+    };
+    query = draw(attention.embed_dim);
+    if (attention.kdim != attention.embed_dim) key = draw(attention.kdim);
+    if (attention.vdim != attention.kdim) value = draw(attention.vdim);
+  }
+
+  std::vector<int64_t> cu_lens = {0};
+  std::vector<int32_t> token_ids;
+  std::vector<float> query, key, value;  // key and value empty where they are the one before
+};
+
+absl::StatusOr<std::vector<float>> OutputOf(const Model& model, const Probe& probe) {
+  const AttentionConfig& config = model.config().block.attention;
+  const int64_t tokens = probe.cu_lens.back();
+  const std::vector<SequenceOptions> sequences(probe.cu_lens.size() - 1);
+  std::vector<float> output(tokens * config.embed_dim);
+  ModelBatch batch;
+  AttentionBatch& attention = batch.attention;
+  if (probe.token_ids.empty()) {
+    attention.query = {probe.query.data(), tokens, config.embed_dim, config.embed_dim};
+    attention.key = attention.query;
+    if (!probe.key.empty()) attention.key = {probe.key.data(), tokens, config.kdim, config.kdim};
+    attention.value = attention.key;
+    if (!probe.value.empty()) attention.value = {probe.value.data(), tokens, config.vdim, config.vdim};
+  }
+  attention.cu_q_lens = probe.cu_lens;
+  attention.cu_kv_lens = probe.cu_lens;
+  attention.sequences = sequences;
+  attention.output = {output.data(), tokens, config.embed_dim, config.embed_dim};
+  batch.token_ids = probe.token_ids;
+  ComputeArena arena(1);
+  const std::unique_ptr<ModelWorkspace> workspace = model.NewWorkspace(arena);
+  HEADLIGHT_RETURN_IF_ERROR(model.Forward(batch, arena, *workspace));
+  return output;
+}
+
+}  // namespace
+
+absl::StatusOr<PrecisionError> MeasurePrecisionError(const Model& model, const ModelWeights& weights) {
+  if (model.attention().precision() == Precision::kF32) return PrecisionError();
+  ModelConfig config = model.config();
+  config.block.attention.precision = Precision::kF32;
+  HEADLIGHT_ASSIGN_OR_RETURN(const Model exact, Model::Create(config, weights));
+  const Probe probe(config);
+  HEADLIGHT_ASSIGN_OR_RETURN(const std::vector<float> wanted, OutputOf(exact, probe));
+  HEADLIGHT_ASSIGN_OR_RETURN(const std::vector<float> got, OutputOf(model, probe));
+  return ComparePrecision(got, wanted);
+}
+
+}  // namespace headlight
