@@ -1,25 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-//
-// Text that came over the wire, made safe for error messages and logs.
 #ifndef HEADLIGHT_SERVER_TEXT_H_
 #define HEADLIGHT_SERVER_TEXT_H_
 
-#include <cstddef>
-#include <string>
-
-#include "absl/strings/escaping.h"
-#include "absl/strings/str_cat.h"
-
-namespace headlight {
-
-// `text` in double quotes, everything but printable ASCII escaped, cut after 128 bytes. What a caller sends
-// can then neither forge a line of the log nor blow up the trailing metadata in which gRPC carries messages.
-inline std::string Quoted(const std::string& text) {
-  constexpr size_t kMaxBytes = 128;
-  const bool cut = text.size() > kMaxBytes;
-  return absl::StrCat("\"", absl::CHexEscape(text.substr(0, kMaxBytes)), cut ? "...\"" : "\"");
-}
-
-}  // namespace headlight
+#include "core/base/text.h"  // IWYU pragma: export
 
 #endif  // HEADLIGHT_SERVER_TEXT_H_
