@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "core/model/bounded_json.h"
 
-#include <fcntl.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -12,6 +10,7 @@
 
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
+#include "core/base/regular_file.h"
 #include "core/base/status_macros.h"
 #include "core/base/text.h"
 
@@ -99,32 +98,19 @@ class DocumentBuilder final : public JsonHandler {
   json* member_ = nullptr;         // of the object on top, whose value comes next
 };
 
-absl::Status SystemError(int error, const std::string& path, absl::string_view what) {
-  return absl::ErrnoToStatus(error, absl::StrCat(path, ": cannot ", what));
-}
-
-// At most max_bytes + 1 bytes of the file.
+// The whole file, unless it is larger than max_bytes.
 absl::StatusOr<std::string> ReadBounded(const std::string& path, int64_t max_bytes) {
-  // O_NONBLOCK: opening a FIFO does not wait for its writer.
-  const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-  if (fd < 0) return SystemError(errno, path, "open");
-  struct Closer {
-    int fd;
-    ~Closer() { close(fd); }
-  } const closer{fd};
-  struct stat info;
-  if (fstat(fd, &info) != 0) return SystemError(errno, path, "stat");
-  if (!S_ISREG(info.st_mode)) return absl::InvalidArgumentError(absl::StrCat(path, ": not a regular file"));
-  if (info.st_size > max_bytes) {
+  HEADLIGHT_ASSIGN_OR_RETURN(const RegularFile file, RegularFile::Open(path));
+  if (file.size_bytes() > max_bytes) {
     return absl::InvalidArgumentError(
-        absl::StrCat(path, ": ", info.st_size, " bytes; at most ", max_bytes, " are read"));
+        absl::StrCat(path, ": got ", file.size_bytes(), " bytes, wanted at most ", max_bytes));
   }
-  std::string text(static_cast<size_t>(info.st_size), '\0');
+  std::string text(static_cast<size_t>(file.size_bytes()), '\0');
   size_t filled = 0;
   while (filled < text.size()) {
-    const ssize_t n = read(fd, text.data() + filled, text.size() - filled);
+    const ssize_t n = read(file.descriptor(), text.data() + filled, text.size() - filled);
     if (n < 0 && errno == EINTR) continue;
-    if (n < 0) return SystemError(errno, path, "read");
+    if (n < 0) return absl::ErrnoToStatus(errno, absl::StrCat(path, ": cannot read"));
     if (n == 0) break;  // it became shorter meanwhile
     filled += static_cast<size_t>(n);
   }
@@ -174,7 +160,7 @@ absl::Status ScanJson(absl::string_view text, JsonHandler& handler, const std::s
 absl::StatusOr<json> ParseJson(absl::string_view text, const JsonLimits& limits, const std::string& name) {
   if (std::ssize(text) > limits.max_bytes) {
     return absl::InvalidArgumentError(
-        absl::StrCat(name, ": ", text.size(), " bytes of JSON; at most ", limits.max_bytes, " are read"));
+        absl::StrCat(name, ": got ", text.size(), " bytes of JSON, wanted at most ", limits.max_bytes));
   }
   DocumentBuilder builder(limits, name);
   HEADLIGHT_RETURN_IF_ERROR(ScanJson(text, builder, name));

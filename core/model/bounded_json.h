@@ -29,9 +29,8 @@ struct JsonLimits {
 absl::StatusOr<nlohmann::json> ParseJson(absl::string_view text, const JsonLimits& limits,
                                          const std::string& name);
 
-// The same for a regular file, of which at most limits.max_bytes + 1 bytes are read. NOT_FOUND or
-// PERMISSION_DENIED: it cannot be opened. Other errors of the system keep their code. Messages begin with
-// `path`.
+// The same for a regular file; a larger one is not read. NOT_FOUND or PERMISSION_DENIED: it cannot be opened.
+// Other errors of the system keep their code. Messages begin with `path`.
 absl::StatusOr<nlohmann::json> ReadJsonFile(const std::string& path, const JsonLimits& limits);
 
 // What a JSON text tells a handler of its events, so that nothing of it is kept that is not wanted. Handlers

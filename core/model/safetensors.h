@@ -11,6 +11,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -31,7 +32,8 @@ class SafetensorsFile {
  public:
   // Maps the file and checks its header: lengths inside the file, header of at most kMaxHeaderBytes, JSON
   // depth, names (unique, at most 1024 bytes), dtypes that exist, shapes whose product fits, shape x dtype ==
-  // bytes, offsets in order, inside the file, without overlap or gap. NOT_FOUND or PERMISSION_DENIED: it
+  // bytes, offsets in order, inside the file, without overlap or gap. Memory for it is bounded by the bytes
+  // of the header, and by 131072 tensors. NOT_FOUND or PERMISSION_DENIED: it
   // cannot be opened. INVALID_ARGUMENT: a sentence that names the file, the tensor and the fact. Touches no
   // tensor bytes. The file must not be truncated while it is mapped: replace files by renaming.
   static absl::StatusOr<std::unique_ptr<const SafetensorsFile>> Open(const std::string& path);
@@ -56,6 +58,11 @@ class SafetensorsFile {
   std::map<std::string, SafetensorsEntry> entries_;
   std::map<std::string, std::string> metadata_;
 };
+
+// The elements of a floating-point tensor as f32, row-major. `where` names file and tensor in messages.
+// INVALID_ARGUMENT: its dtype is not F32, F16, BF16 or F64 (F64 is rounded to nearest, beyond f32 to
+// infinity). RESOURCE_EXHAUSTED: memory is short.
+absl::StatusOr<std::vector<float>> ReadF32(const SafetensorsEntry& entry, const std::string& where);
 
 }  // namespace headlight
 

@@ -5,11 +5,10 @@
 #include <gtest/gtest.h>
 #include <sys/stat.h>
 
-#include <filesystem>
-#include <fstream>
 #include <string>
 
 #include "tests/testing/status_matchers.h"
+#include "tests/testing/temp_folder.h"
 
 namespace headlight {
 namespace {
@@ -20,6 +19,7 @@ using ::testing::HasSubstr;
 using testing::IsOk;
 using ::testing::StartsWith;
 using testing::StatusIs;
+using testing::TempFolder;
 
 TEST(BoundedJson, ReadsWhatTheLibraryReads) {
   const std::string text =
@@ -79,31 +79,28 @@ TEST(BoundedJson, KeepsItsLimits) {
   EXPECT_THAT(ParseJson("[1, 2, 3]", {.max_values = 3}, "f"),
               StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("more than 3 values")));
   EXPECT_THAT(ParseJson("[12]", {.max_bytes = 4}, "f"), IsOk());
-  EXPECT_THAT(ParseJson("[123]", {.max_bytes = 4}, "f"),
-              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("5 bytes of JSON; at most 4")));
+  EXPECT_THAT(
+      ParseJson("[123]", {.max_bytes = 4}, "f"),
+      StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("got 5 bytes of JSON, wanted at most 4")));
 }
 
 TEST(BoundedJson, ReadsFiles) {
-  const std::filesystem::path folder = std::filesystem::path(::testing::TempDir()) / "bounded_json_test";
-  std::filesystem::remove_all(folder);
-  std::filesystem::create_directories(folder);
-  const std::string path = folder / "config.json";
-  std::ofstream(path) << R"({"a": 1})";
+  TempFolder folder;
+  const std::string path = folder.Write("config.json", R"({"a": 1})");
   const auto parsed = ReadJsonFile(path, {});
   ASSERT_THAT(parsed, IsOk());
   EXPECT_EQ(*parsed, json({{"a", 1}}));
 
-  EXPECT_THAT(
-      ReadJsonFile(path, {.max_bytes = 7}),
-      StatusIs(absl::StatusCode::kInvalidArgument, AllOf(StartsWith(path), HasSubstr("8 bytes; at most 7"))));
-  EXPECT_THAT(ReadJsonFile(folder / "none.json", {}),
+  EXPECT_THAT(ReadJsonFile(path, {.max_bytes = 7}),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       AllOf(StartsWith(path), HasSubstr("got 8 bytes, wanted at most 7"))));
+  EXPECT_THAT(ReadJsonFile(folder.File("none.json"), {}),
               StatusIs(absl::StatusCode::kNotFound, HasSubstr("none.json")));
-  EXPECT_THAT(ReadJsonFile(folder, {}),
-              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("not a regular file")));
-  ASSERT_EQ(mkfifo((folder / "fifo.json").c_str(), 0600), 0);
-  EXPECT_THAT(ReadJsonFile(folder / "fifo.json", {}),
-              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("not a regular file")));
-  std::filesystem::remove_all(folder);
+  EXPECT_THAT(ReadJsonFile(folder.path(), {}),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("wanted a regular file")));
+  ASSERT_EQ(mkfifo(folder.File("fifo.json").c_str(), 0600), 0);
+  EXPECT_THAT(ReadJsonFile(folder.File("fifo.json"), {}),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("wanted a regular file")));
 }
 
 }  // namespace
