@@ -152,6 +152,21 @@ struct AttentionBatch {
   absl::Status Validate(const AttentionConfig& config) const;
 };
 
+inline bool IsCancelled(const SequenceOptions& sequence) {
+  return sequence.cancelled != nullptr && sequence.cancelled->IsCancelled();
+}
+
+// Whether somebody still waits for one of the rows [first_row, first_row + rows); cu_lens is one of the
+// batch's lists.
+inline bool AnyoneWaits(std::span<const SequenceOptions> sequences, std::span<const int64_t> cu_lens,
+                        int64_t first_row, int64_t rows) {
+  auto sequence = std::upper_bound(cu_lens.begin(), cu_lens.end(), first_row) - cu_lens.begin() - 1;
+  for (; sequence < std::ssize(sequences) && cu_lens[sequence] < first_row + rows; ++sequence) {
+    if (!IsCancelled(sequences[sequence])) return true;
+  }
+  return false;
+}
+
 }  // namespace headlight
 
 #endif  // HEADLIGHT_CORE_ATTENTION_BATCH_H_

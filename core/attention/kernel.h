@@ -33,6 +33,7 @@ class AttentionKernel {
   virtual std::string name() const = 0;
   virtual Precision precision() const = 0;
   virtual const GemmProvider& gemm_provider() const = 0;  // of its matrix products
+  virtual int64_t packed_bytes() const = 0;  // memory of its packed matrices
   virtual std::unique_ptr<Workspace> NewWorkspace(const ComputeArena& arena) const = 0;
   // `batch` is valid. Errors as MultiHeadAttention::Forward. May throw dnnl::error and std::bad_alloc.
   virtual absl::Status Run(const AttentionBatch& batch, ComputeArena& arena, Workspace& workspace) const = 0;

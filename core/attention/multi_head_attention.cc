@@ -1,14 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "core/attention/multi_head_attention.h"
 
-#include <exception>
-#include <new>
 #include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "core/attention/simd.h"
+#include "core/base/catch_exceptions.h"
 #include "core/base/status_macros.h"
 
 namespace headlight {
@@ -39,18 +38,6 @@ absl::StatusOr<const KernelEntry*> ChooseKernel(const std::string& name, const A
                                                absl::StrJoin(refusals, "; "), ")"));
 }
 
-// oneDNN and the containers of a kernel report failure by exceptions; none crosses the core's interface.
-template <typename Body>
-absl::Status CatchExceptions(const Body& body) {
-  try {
-    return body();
-  } catch (const std::bad_alloc&) {
-    return absl::ResourceExhaustedError("out of memory");
-  } catch (const std::exception& error) {
-    return absl::InternalError(absl::StrCat("attention kernel failed: ", error.what()));
-  }
-}
-
 }  // namespace
 
 MultiHeadAttention::MultiHeadAttention(AttentionConfig config, int64_t num_parameters,
@@ -79,7 +66,7 @@ absl::StatusOr<MultiHeadAttention> MultiHeadAttention::Create(const AttentionCon
   }
   HEADLIGHT_RETURN_IF_ERROR(entry.status());
   std::unique_ptr<const AttentionKernel> kernel;
-  HEADLIGHT_RETURN_IF_ERROR(CatchExceptions([&] {
+  HEADLIGHT_RETURN_IF_ERROR(CatchExceptions("attention kernel", [&] {
     kernel = (*entry)->Create(computed, weights);
     return absl::OkStatus();
   }));
@@ -94,7 +81,7 @@ std::string MultiHeadAttention::IsaName() {
 absl::Status MultiHeadAttention::Forward(const AttentionBatch& batch, ComputeArena& arena,
                                          Workspace& workspace) const {
   HEADLIGHT_RETURN_IF_ERROR(batch.Validate(config_));
-  return CatchExceptions([&] { return kernel_->Run(batch, arena, workspace); });
+  return CatchExceptions("attention kernel", [&] { return kernel_->Run(batch, arena, workspace); });
 }
 
 }  // namespace headlight

@@ -44,6 +44,7 @@ class MultiHeadAttention {
   // The instruction set that layers run on in this process, such as "AVX3_SPR" (AVX-512) or "AVX2".
   static std::string IsaName();
   int64_t num_parameters() const { return num_parameters_; }
+  int64_t packed_bytes() const { return kernel_->packed_bytes(); }  // memory of its packed matrices
 
   // Memory that Forward needs beside its inputs and outputs; keep it between calls: it grows to the largest
   // batch.

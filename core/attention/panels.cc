@@ -101,18 +101,20 @@ PanelGemm::PanelGemm(const GemmProvider& provider, Precision precision, int64_t 
 void PanelGemm::Run(int64_t rows, const Activations& a, const PanelMatrix& b, int64_t first_panel,
                     int64_t end_panel, float* c, std::byte* scratch) const {
   for (int64_t panel = first_panel; panel < end_panel; ++panel) {
-    const int64_t width = b.PanelWidth(panel);
-    const int64_t first_col = panel * kPanelCols;
-    const Gemm& gemm = width == kPanelCols ? *full_ : *last_;
-    if (precision_ != Precision::kInt8) {
-      gemm.Run(rows, a.rows, b.Panel(panel), c + first_col, scratch);
-      continue;
-    }
-    auto* sums = reinterpret_cast<int32_t*>(scratch);
-    gemm.Run(rows, a.rows, b.Panel(panel), sums, scratch + SumBytes());
-    Dequantize(sums, kPanelCols, a.scale, a.zero, b.col_scale() + first_col, b.col_sum() + first_col,
-               {c + first_col, rows, width, ldc_});
+    RunPanel(rows, a, b, panel, c + panel * kPanelCols, scratch);
   }
+}
+
+void PanelGemm::RunPanel(int64_t rows, const Activations& a, const PanelMatrix& b, int64_t panel, float* c,
+                         std::byte* scratch) const {
+  const int64_t width = b.PanelWidth(panel);
+  const Gemm& gemm = width == kPanelCols ? *full_ : *last_;
+  if (precision_ != Precision::kInt8) return gemm.Run(rows, a.rows, b.Panel(panel), c, scratch);
+  const int64_t first_col = panel * kPanelCols;
+  auto* sums = reinterpret_cast<int32_t*>(scratch);
+  gemm.Run(rows, a.rows, b.Panel(panel), sums, scratch + SumBytes());
+  Dequantize(sums, kPanelCols, a.scale, a.zero, b.col_scale() + first_col, b.col_sum() + first_col,
+             {c, rows, width, ldc_});
 }
 
 int64_t PanelGemm::SumBytes() const {

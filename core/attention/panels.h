@@ -29,6 +29,8 @@ class PanelStorage {
   // The next `size_bytes` of the block, rounded up to cache lines.
   std::byte* Take(int64_t size_bytes);
 
+  int64_t size_bytes() const { return block_.size_bytes(); }
+
  private:
   Buffer block_;
   int64_t taken_bytes_ = 0;
@@ -84,6 +86,10 @@ class PanelGemm {
   void Run(int64_t rows, const Activations& a, const PanelMatrix& b, float* c, std::byte* scratch) const {
     Run(rows, a, b, 0, b.num_panels(), c, scratch);
   }
+
+  // The columns of one panel, to `c` [rows, panel width], its rows ldc elements apart.
+  void RunPanel(int64_t rows, const Activations& a, const PanelMatrix& b, int64_t panel, float* c,
+                std::byte* scratch) const;
 
   int64_t scratch_bytes() const;
 

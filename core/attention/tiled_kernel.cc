@@ -97,10 +97,6 @@ int64_t WeightBytes(const AttentionConfig& config, int64_t padded_head_dim) {
          bytes(config.q_width(), config.embed_dim);
 }
 
-bool IsCancelled(const SequenceOptions& sequence) {
-  return sequence.cancelled != nullptr && sequence.cancelled->IsCancelled();
-}
-
 // Calls body(first of the rows, rows, sequence, first row inside the sequence) for each sequence's part of
 // the rows [first_row, first_row + rows) of a batch.
 template <typename Body>
@@ -116,16 +112,6 @@ void ForEachPart(std::span<const int64_t> cu_lens, int64_t first_row, int64_t ro
 bool IsSelfAttention(const AttentionBatch& batch) {
   return batch.query.data == batch.key.data &&
          std::equal(batch.cu_q_lens.begin(), batch.cu_q_lens.end(), batch.cu_kv_lens.begin());
-}
-
-// Whether somebody still waits for one of the rows [first_row, first_row + rows).
-bool AnyoneWaits(const AttentionBatch& batch, std::span<const int64_t> cu_lens, int64_t first_row,
-                 int64_t rows) {
-  auto sequence = std::upper_bound(cu_lens.begin(), cu_lens.end(), first_row) - cu_lens.begin() - 1;
-  for (; sequence < batch.num_sequences() && cu_lens[sequence] < first_row + rows; ++sequence) {
-    if (!IsCancelled(batch.sequences[sequence])) return true;
-  }
-  return false;
 }
 
 // Asks for `size_bytes` in L2. Products read rows of activations in an order that the hardware does not
@@ -358,7 +344,7 @@ void TiledKernel<T>::RunItem(const AttentionBatch& batch, const WorkItem& item, 
     };
     for_each_chunk(group.first_key_chunk, group.end_key_chunk, [&](int64_t i, WorkerScratch& scratch) {
       const KeyChunk& chunk = ws.plan.key_chunks[i];
-      if (!AnyoneWaits(batch, batch.cu_kv_lens, chunk.first_row, chunk.rows)) return;
+      if (!AnyoneWaits(batch.sequences, batch.cu_kv_lens, chunk.first_row, chunk.rows)) return;
       ProjectKeys(batch, chunk, kv_head, ws, scratch, packed);
       for (int64_t h = 0; h < group_heads && ws.queries_with_keys; ++h) {
         ProjectQueries(batch, chunk.first_row, chunk.rows, first_head + h, ws, scratch,
@@ -368,7 +354,7 @@ void TiledKernel<T>::RunItem(const AttentionBatch& batch, const WorkItem& item, 
     for_each_chunk(group.first_query_chunk, group.end_query_chunk, [&](int64_t i, WorkerScratch& scratch) {
       const QueryChunk& chunk = ws.plan.query_chunks[i];
       for (int64_t h = 0; h < group_heads; ++h) {
-        if (!AnyoneWaits(batch, batch.cu_q_lens, chunk.first_row, chunk.rows)) return;
+        if (!AnyoneWaits(batch.sequences, batch.cu_q_lens, chunk.first_row, chunk.rows)) return;
         T* queries = queries_at(h, chunk.first_row);
         if (!ws.queries_with_keys) {
           queries = As<T>(scratch.queries);
@@ -654,7 +640,7 @@ void TiledKernel<T>::ProjectOutput(const AttentionBatch& batch, ComputeArena& ar
   arena.ForEach(row_blocks * splits, [&](int64_t item, int worker) {
     const int64_t first_row = item / splits * kProjectionRows;
     const int64_t rows = rows_of(item / splits);
-    if (!AnyoneWaits(batch, batch.cu_q_lens, first_row, rows)) return;
+    if (!AnyoneWaits(batch.sequences, batch.cu_q_lens, first_row, rows)) return;
     kind_.provider.BeginWork();
     const int64_t first_panel = item % splits * wo_.num_panels() / splits;
     const int64_t end_panel = (item % splits + 1) * wo_.num_panels() / splits;

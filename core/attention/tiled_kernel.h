@@ -42,6 +42,7 @@ class TiledKernel final : public AttentionKernel {
   std::string name() const override { return kind_.name; }
   Precision precision() const override { return config_.precision; }
   const GemmProvider& gemm_provider() const override { return kind_.provider; }
+  int64_t packed_bytes() const override { return storage_.size_bytes(); }
   std::unique_ptr<Workspace> NewWorkspace(const ComputeArena& arena) const override;
   absl::Status Run(const AttentionBatch& batch, ComputeArena& arena, Workspace& workspace) const override;
 

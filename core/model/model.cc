@@ -4,26 +4,11 @@
 #include <utility>
 #include <vector>
 
+#include "core/base/catch_exceptions.h"
 #include "core/base/status_macros.h"
+#include "core/model/model_impl.h"
 
 namespace headlight {
-
-class Model::Impl {
- public:
-  Impl(ModelConfig config, int64_t num_parameters)
-      : config(std::move(config)), num_parameters(num_parameters) {}
-  ModelConfig config;
-  int64_t num_parameters;
-  std::vector<MultiHeadAttention> layers;
-};
-
-namespace {
-
-struct Workspaces final : ModelWorkspace {
-  std::unique_ptr<Workspace> attention;
-};
-
-}  // namespace
 
 Model::Model(std::unique_ptr<const Impl> impl) : impl_(std::move(impl)) {}
 Model::Model(Model&&) noexcept = default;
@@ -35,30 +20,72 @@ absl::StatusOr<Model> Model::Create(const ModelConfig& config, const ModelWeight
   HEADLIGHT_RETURN_IF_ERROR(config.Validate());
   const ModelConfig resolved = config.Resolved();
   HEADLIGHT_RETURN_IF_ERROR(weights.Validate(resolved));
-  if (config.num_layers != 1 || config.embedding || config.block.norm_placement != NormPlacement::kNone) {
-    return absl::UnimplementedError("only a single bare attention layer is computed yet");
+  std::vector<MultiHeadAttention> attention;
+  for (int64_t layer = 0; layer < resolved.num_layers; ++layer) {
+    HEADLIGHT_ASSIGN_OR_RETURN(MultiHeadAttention packed,
+                               MultiHeadAttention::Create(resolved.LayerAttention(layer),
+                                                          weights.layers[layer].attention, kernel_name));
+    attention.push_back(std::move(packed));
   }
-  auto impl = std::make_unique<Impl>(resolved, weights.NumParameters());
-  HEADLIGHT_ASSIGN_OR_RETURN(
-      MultiHeadAttention attention,
-      MultiHeadAttention::Create(resolved.LayerAttention(0), weights.layers[0].attention, kernel_name));
-  impl->layers.push_back(std::move(attention));
+  std::unique_ptr<const Impl> impl;
+  HEADLIGHT_RETURN_IF_ERROR(CatchExceptions("packing the model", [&] {
+    impl = std::make_unique<const Impl>(resolved, weights, std::move(attention));
+    return absl::OkStatus();
+  }));
   return Model(std::move(impl));
 }
 
-const ModelConfig& Model::config() const { return impl_->config; }
-const MultiHeadAttention& Model::attention(int64_t layer) const { return impl_->layers[layer]; }
-int64_t Model::num_parameters() const { return impl_->num_parameters; }
-int64_t Model::packed_bytes() const { return impl_->num_parameters * int64_t{sizeof(float)}; }
+const ModelConfig& Model::config() const { return impl_->config(); }
+const MultiHeadAttention& Model::attention(int64_t layer) const { return impl_->attention(layer); }
+int64_t Model::num_parameters() const { return impl_->num_parameters(); }
+int64_t Model::packed_bytes() const { return impl_->packed_bytes(); }
 
 std::unique_ptr<ModelWorkspace> Model::NewWorkspace(const ComputeArena& arena) const {
-  auto workspace = std::make_unique<Workspaces>();
-  workspace->attention = impl_->layers[0].NewWorkspace(arena);
-  return workspace;
+  return impl_->NewWorkspace(arena);
 }
 
 absl::Status Model::Forward(const ModelBatch& batch, ComputeArena& arena, ModelWorkspace& workspace) const {
-  return impl_->layers[0].Forward(batch.attention, arena, *static_cast<Workspaces&>(workspace).attention);
+  return CatchExceptions(
+      "the model", [&] { return impl_->Forward(batch, arena, static_cast<ForwardWorkspace&>(workspace)); });
+}
+
+Model::Impl::Impl(const ModelConfig& config, const ModelWeights& weights,
+                  std::vector<MultiHeadAttention> attention)
+    : config_(config), num_parameters_(weights.NumParameters()), final_norm_(weights.final_norm) {
+  if (config_.embedding) {
+    embedding_.emplace(*config_.embedding, width(), config_.block.norm_eps, weights.embedding);
+  }
+  if (!IsBare()) {
+    // As attention computes: where it fell back to f32, so does the network.
+    feed_forward_.emplace(attention[0].gemm_provider(), attention[0].precision(), config_.block.feed_forward,
+                          width());
+    storage_.emplace(feed_forward_->StorageBytes() * config_.num_layers);
+  }
+  for (int64_t i = 0; i < config_.num_layers; ++i) {
+    const BlockWeights& from = weights.layers[i];
+    ModelLayer layer{std::move(attention[i]), {}, {}, {}};
+    if (!IsBare()) {
+      layer.attention_norm = from.attention_norm;
+      layer.feed_forward_norm = from.feed_forward_norm;
+      layer.feed_forward.emplace(feed_forward_->Pack(from.feed_forward, *storage_));
+    }
+    layers_.push_back(std::move(layer));
+  }
+}
+
+int64_t Model::Impl::packed_bytes() const {
+  int64_t bytes = storage_ ? storage_->size_bytes() : 0;
+  if (embedding_) bytes += embedding_->size_bytes();
+  for (const ModelLayer& layer : layers_) bytes += layer.attention.packed_bytes();
+  return bytes;
+}
+
+std::unique_ptr<ModelWorkspace> Model::Impl::NewWorkspace(const ComputeArena& arena) const {
+  auto workspace = std::make_unique<ForwardWorkspace>();
+  workspace->attention = layers_[0].attention.NewWorkspace(arena);
+  workspace->rows.resize(arena.num_threads());
+  workspace->scratch.resize(arena.num_threads());
+  return workspace;
 }
 
 }  // namespace headlight

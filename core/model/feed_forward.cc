@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "core/model/feed_forward.h"
+
+#include <algorithm>
+
+#include "core/attention/simd.h"
+#include "core/model/activation.h"
+#include "core/tensor/bf16.h"
+
+namespace headlight {
+namespace {
+
+// What a chunk's hidden units may take of a core's L2 cache (1 to 2 MiB on today's servers), its other half
+// being for the panels that pass through.
+constexpr int64_t kHiddenBytes = int64_t{1} << 20;
+constexpr int64_t kMinRows = 32;
+static_assert(kMinRows <= PanelGemm::kMaxRows);
+
+int64_t RowsAtOnce(int64_t hidden_dim) {
+  int64_t rows = PanelGemm::kMaxRows;
+  while (rows > kMinRows && rows * hidden_dim * int64_t{sizeof(float)} > kHiddenBytes) rows /= 2;
+  return rows;
+}
+
+std::vector<float> Padded(const std::vector<float>& bias, int64_t size, int64_t padded_size) {
+  std::vector<float> padded(padded_size, 0.0f);
+  if (!bias.empty()) std::copy_n(bias.data(), size, padded.data());
+  return padded;
+}
+
+}  // namespace
+
+FeedForward::FeedForward(const GemmProvider& provider, Precision precision, const FeedForwardConfig& config,
+                         int64_t embed_dim)
+    : provider_(provider),
+      precision_(precision),
+      config_(config),
+      embed_dim_(embed_dim),
+      rows_at_once_(RowsAtOnce(config.hidden_dim)),
+      up_gemm_(provider, precision, embed_dim, config.hidden_dim, /*ldc=*/kPanelCols),
+      down_gemm_(provider, precision, config.hidden_dim, embed_dim, /*ldc=*/embed_dim) {}
+
+int64_t FeedForward::StorageBytes() const {
+  return (config_.gated ? 2 : 1) * PanelMatrix::StorageBytes(precision_, embed_dim_, config_.hidden_dim) +
+         PanelMatrix::StorageBytes(precision_, config_.hidden_dim, embed_dim_);
+}
+
+PackedFeedForward FeedForward::Pack(const FeedForwardWeights& weights, PanelStorage& storage) const {
+  const int64_t hidden_dim = config_.hidden_dim;
+  const int64_t padded_dim = RoundUp(hidden_dim, kLanes);
+  const auto pack = [&](const std::vector<float>& matrix, int64_t rows, int64_t cols) {
+    return PanelMatrix(precision_, {matrix.data(), rows, cols, cols}, cols, storage);
+  };
+  PackedFeedForward packed{.up = pack(weights.up, embed_dim_, hidden_dim),
+                           .gate = {},
+                           .down = pack(weights.down, hidden_dim, embed_dim_),
+                           .up_bias = Padded(weights.up_bias, hidden_dim, padded_dim),
+                           .gate_bias = {},
+                           .down_bias = Padded(weights.down_bias, embed_dim_, embed_dim_)};
+  if (config_.gated) {
+    packed.gate.emplace(pack(weights.gate, embed_dim_, hidden_dim));
+    packed.gate_bias = Padded(weights.gate_bias, hidden_dim, padded_dim);
+  }
+  return packed;
+}
+
+MutableMatrixView FeedForward::HiddenFloats(const FeedForwardRows& memory, int64_t rows) const {
+  return {memory.hidden.floats(), rows, config_.hidden_dim, config_.hidden_dim};
+}
+
+bool FeedForward::Reserve(int64_t rows, FeedForwardRows& memory) const {
+  const int64_t embed_bytes = rows * embed_dim_ * int64_t{sizeof(float)};
+  const int64_t hidden_bytes = precision_ == Precision::kBf16
+                                   ? OperandCols(precision_, config_.hidden_dim) * int64_t{sizeof(Bf16)}
+                                   : config_.hidden_dim * int64_t{sizeof(float)};
+  if (!memory.input.Reserve(embed_bytes) || !memory.output.Reserve(embed_bytes) ||
+      !memory.hidden.Reserve(rows * hidden_bytes) ||
+      !memory.input_operands.Reserve(precision_, {memory.input.floats(), rows, embed_dim_, embed_dim_})) {
+    return false;
+  }
+  if (precision_ != Precision::kInt8) return true;
+  const MutableMatrixView hidden = HiddenFloats(memory, rows);
+  return memory.hidden_operands.Reserve(precision_, {hidden.data, rows, hidden.cols, hidden.stride});
+}
+
+bool FeedForward::Reserve(int64_t rows, FeedForwardScratch& scratch) const {
+  const int64_t tile_bytes = rows * kPanelCols * int64_t{sizeof(float)};
+  return scratch.up_tile.Reserve(tile_bytes) && (!config_.gated || scratch.gate_tile.Reserve(tile_bytes)) &&
+         scratch.gemm.Reserve(std::max(up_gemm_.scratch_bytes(), down_gemm_.scratch_bytes()));
+}
+
+void FeedForward::Prepare(FeedForwardRows& memory, int64_t rows) const {
+  memory.input_operands.Convert(0, rows);
+}
+
+void FeedForward::Up(const PackedFeedForward& layer, const FeedForwardRows& memory, int64_t rows,
+                     int64_t first_panel, int64_t end_panel, FeedForwardScratch& scratch) const {
+  const Activations input = memory.input_operands.view();
+  const int64_t bf16_stride = OperandCols(Precision::kBf16, config_.hidden_dim);
+  for (int64_t panel = first_panel; panel < end_panel; ++panel) {
+    const int64_t first_col = panel * kPanelCols;
+    const int64_t cols = layer.up.PanelWidth(panel);
+    up_gemm_.RunPanel(rows, input, layer.up, panel, scratch.up_tile.floats(), scratch.gemm.bytes());
+    HiddenTile tile{.up = {scratch.up_tile.floats(), rows, cols, kPanelCols},
+                    .up_bias = layer.up_bias.data() + first_col};
+    if (layer.gate) {
+      up_gemm_.RunPanel(rows, input, *layer.gate, panel, scratch.gate_tile.floats(), scratch.gemm.bytes());
+      tile.gate = {scratch.gate_tile.floats(), rows, cols, kPanelCols};
+      tile.gate_bias = layer.gate_bias.data() + first_col;
+    }
+    if (precision_ == Precision::kBf16) {
+      auto* const hidden = reinterpret_cast<Bf16*>(memory.hidden.bytes());
+      Activate(config_.activation, tile, BasicMatrixView<Bf16>{hidden + first_col, rows, cols, bf16_stride});
+    } else {
+      const MutableMatrixView hidden = HiddenFloats(memory, rows);
+      Activate(config_.activation, tile, {hidden.data + first_col, rows, cols, hidden.stride});
+    }
+  }
+}
+
+void FeedForward::PrepareHidden(FeedForwardRows& memory, int64_t rows) const {
+  if (precision_ == Precision::kInt8) return memory.hidden_operands.Convert(0, rows);
+  const int64_t stride = OperandCols(precision_, config_.hidden_dim);
+  if (stride == config_.hidden_dim) return;
+  // Padding meets weights of zero, and 0 * garbage could be NaN.
+  auto* const hidden = reinterpret_cast<Bf16*>(memory.hidden.bytes());
+  for (int64_t row = 0; row < rows; ++row) {
+    std::fill(hidden + row * stride + config_.hidden_dim, hidden + (row + 1) * stride, Bf16{});
+  }
+}
+
+void FeedForward::Down(const PackedFeedForward& layer, const FeedForwardRows& memory, int64_t rows,
+                       int64_t first_panel, int64_t end_panel, FeedForwardScratch& scratch) const {
+  Activations hidden;
+  if (precision_ == Precision::kInt8) {
+    hidden = memory.hidden_operands.view();
+  } else {
+    hidden = {memory.hidden.bytes(), OperandCols(precision_, config_.hidden_dim) * OperandBytes(precision_)};
+  }
+  down_gemm_.Run(rows, hidden, layer.down, first_panel, end_panel, memory.output.floats(),
+                 scratch.gemm.bytes());
+}
+
+}  // namespace headlight

@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The feed-forward network of a block on packed panels: y = activation(x Wup + bup) Wdown, gated or not. The
+// products are those of attention (same provider, same precision). Its steps are split by columns as well as
+// by rows, so that a few rows can keep many threads busy; how they are split changes no bit.
+#ifndef HEADLIGHT_CORE_MODEL_FEED_FORWARD_H_
+#define HEADLIGHT_CORE_MODEL_FEED_FORWARD_H_
+
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+#include "core/attention/activations.h"
+#include "core/attention/gemm.h"
+#include "core/attention/panels.h"
+#include "core/model/model_config.h"
+#include "core/model/model_weights.h"
+#include "core/tensor/buffer.h"
+#include "core/tensor/matrix_view.h"
+
+namespace headlight {
+
+// One layer's weights. Biases of the hidden units are rounded up to whole registers; zeros where there are
+// none.
+struct PackedFeedForward {
+  PanelMatrix up;
+  std::optional<PanelMatrix> gate;
+  PanelMatrix down;
+  std::vector<float> up_bias;
+  std::vector<float> gate_bias;
+  std::vector<float> down_bias;  // [embed_dim]; zeros where there is none
+};
+
+// The rows in work, from input to output.
+struct FeedForwardRows {
+  Buffer input;                      // f32 [rows, embed_dim], to be filled before Prepare
+  ActivationBuffer input_operands;   // of `input`
+  Buffer hidden;                     // [rows, OperandCols(hidden_dim)], f32 or bf16
+  ActivationBuffer hidden_operands;  // of `hidden`; kInt8 only
+  Buffer output;                     // f32 [rows, embed_dim], without the bias
+};
+
+// What one thread works in.
+struct FeedForwardScratch {
+  Buffer up_tile;  // f32 [rows, kPanelCols]
+  Buffer gate_tile;
+  Buffer gemm;
+};
+
+// The network apart from its weights. Immutable and thread-safe; everything is compiled in the constructor,
+// which may throw dnnl::error and std::bad_alloc, as the steps may.
+class FeedForward {
+ public:
+  FeedForward(const GemmProvider& provider, Precision precision, const FeedForwardConfig& config,
+              int64_t embed_dim);
+
+  // What Pack takes of a PanelStorage.
+  int64_t StorageBytes() const;
+  PackedFeedForward Pack(const FeedForwardWeights& weights, PanelStorage& storage) const;
+
+  // Rows whose hidden units stay in a core's L2 cache while the network reads its weights once.
+  int64_t rows_at_once() const { return rows_at_once_; }
+
+  // Room for `rows` of at most rows_at_once(); false when memory is short.
+  bool Reserve(int64_t rows, FeedForwardRows& memory) const;
+  bool Reserve(int64_t rows, FeedForwardScratch& scratch) const;
+
+  // The steps, each to be finished for all its rows and panels before the next begins.
+  void Prepare(FeedForwardRows& memory, int64_t rows) const;  // rows.input as operands
+  void Up(const PackedFeedForward& layer, const FeedForwardRows& memory, int64_t rows, int64_t first_panel,
+          int64_t end_panel, FeedForwardScratch& scratch) const;
+  void PrepareHidden(FeedForwardRows& memory, int64_t rows) const;  // rows.hidden as operands
+  void Down(const PackedFeedForward& layer, const FeedForwardRows& memory, int64_t rows, int64_t first_panel,
+            int64_t end_panel, FeedForwardScratch& scratch) const;
+
+  // To be called on a thread before its first step of a piece of work.
+  void BeginWork() const { provider_.BeginWork(); }
+
+ private:
+  MutableMatrixView HiddenFloats(const FeedForwardRows& memory, int64_t rows) const;
+
+  const GemmProvider& provider_;
+  const Precision precision_;
+  const FeedForwardConfig config_;
+  const int64_t embed_dim_;
+  const int64_t rows_at_once_;
+  PanelGemm up_gemm_;
+  PanelGemm down_gemm_;
+};
+
+}  // namespace headlight
+
+#endif  // HEADLIGHT_CORE_MODEL_FEED_FORWARD_H_

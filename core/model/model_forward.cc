@@ -1,0 +1,249 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
+#include <iterator>
+
+#include "absl/strings/str_cat.h"
+#include "core/base/status_macros.h"
+#include "core/model/model_impl.h"
+
+namespace headlight {
+namespace {
+
+constexpr int64_t kMaxChunkRows = 256;
+// Fewer rows than this make the products slower than idle threads do.
+constexpr int64_t kMinChunkRows = 32;
+constexpr int64_t kItemsPerThread = 2;
+
+}  // namespace
+
+// Rows are divided as threads want it: no bit depends on it.
+RowPlan Model::Impl::PlanRows(int64_t tokens, int threads) const {
+  RowPlan plan{.num_rows = tokens, .chunk_rows = kMaxChunkRows};
+  if (feed_forward_) plan.chunk_rows = feed_forward_->rows_at_once();
+  while (threads > 1 && plan.chunk_rows > kMinChunkRows && plan.num_chunks() < kItemsPerThread * threads) {
+    plan.chunk_rows /= 2;
+  }
+  plan.split_columns = plan.num_chunks() < threads;
+  return plan;
+}
+
+absl::Status Model::Impl::Validate(const ModelBatch& batch, const AttentionBatch& step) const {
+  const int64_t tokens = std::ssize(batch.token_ids);
+  const AttentionBatch& given = batch.attention;
+  if (embedding_ && !(given.query.empty() && given.key.empty() && given.value.empty())) {
+    return absl::InvalidArgumentError("query: got a matrix, wanted token ids: the model begins at them");
+  }
+  if (!embedding_ && (tokens != 0 || !batch.token_types.empty())) {
+    return absl::InvalidArgumentError("token_ids: got some, wanted a query: the model has no embedding");
+  }
+  if (embedding_ && tokens == 0) {
+    return absl::InvalidArgumentError("token_ids: got none, wanted at least 1");
+  }
+  HEADLIGHT_RETURN_IF_ERROR(step.Validate(config_.block.attention));
+  const bool stacked = embedding_ || !IsBare() || config_.num_layers > 1;
+  if (stacked && (step.key.data != step.query.data || step.value.data != step.query.data ||
+                  !std::equal(step.cu_q_lens.begin(), step.cu_q_lens.end(), step.cu_kv_lens.begin()))) {
+    return absl::InvalidArgumentError(
+        "key: got other rows than those of query, wanted the same: the model attends to its own tokens");
+  }
+  const int64_t num_weights_layers = std::ssize(batch.weights_layer);
+  if (num_weights_layers != 0 && num_weights_layers != step.num_sequences()) {
+    return absl::InvalidArgumentError(absl::StrCat("weights_layer: got ", num_weights_layers, ", wanted ",
+                                                   step.num_sequences(), ", one for each sequence"));
+  }
+  for (int64_t i = 0; i < num_weights_layers; ++i) {
+    if (batch.weights_layer[i] >= 0 && batch.weights_layer[i] < config_.num_layers) continue;
+    return absl::InvalidArgumentError(absl::StrCat("weights_layer[", i, "]: got ", batch.weights_layer[i],
+                                                   ", wanted 0..", config_.num_layers - 1));
+  }
+  return embedding_ ? embedding_->Validate(batch.token_ids, batch.token_types, step.cu_q_lens)
+                    : absl::OkStatus();
+}
+
+absl::Status Model::Impl::Reserve(int64_t tokens, const RowPlan& plan, ForwardWorkspace& ws) const {
+  const int64_t bytes = tokens * width() * int64_t{sizeof(float)};
+  const bool stacked = !IsBare() || config_.num_layers > 1;
+  bool ok = !(embedding_ || stacked) || ws.hidden.Reserve(bytes);
+  ok = ok && (!stacked || ws.attended.Reserve(bytes)) && (!IsPre() || ws.normed.Reserve(bytes));
+  for (size_t i = 0; i < ws.rows.size() && feed_forward_; ++i) {
+    ok = ok && feed_forward_->Reserve(plan.chunk_rows, ws.rows[i]) &&
+         feed_forward_->Reserve(plan.chunk_rows, ws.scratch[i]);
+  }
+  if (ok) return absl::OkStatus();
+  return absl::ResourceExhaustedError(absl::StrCat("no memory for a batch of ", tokens, " tokens"));
+}
+
+absl::Status Model::Impl::Forward(const ModelBatch& batch, ComputeArena& arena, ForwardWorkspace& ws) const {
+  Pass pass{batch, arena, ws, {}, batch.attention, batch.attention.query};
+  const int64_t tokens = embedding_ ? std::ssize(batch.token_ids) : batch.attention.query.rows;
+  pass.plan = PlanRows(tokens, arena.num_threads());
+  if (!embedding_) HEADLIGHT_RETURN_IF_ERROR(Validate(batch, pass.step));
+  HEADLIGHT_RETURN_IF_ERROR(Reserve(tokens, pass.plan, ws));
+  if (embedding_) {  // whose checks want to see the matrix that attention reads
+    pass.x = {ws.hidden.floats(), tokens, width(), width()};
+    pass.step.query = pass.step.key = pass.step.value = pass.x;
+    HEADLIGHT_RETURN_IF_ERROR(Validate(batch, pass.step));
+  }
+  Begin(pass);
+  for (int64_t layer = 0; layer < config_.num_layers; ++layer) {
+    const bool last = layer + 1 == config_.num_layers;
+    SetSequences(pass, layer);
+    if (IsPre()) {
+      const MutableMatrixView normed = RowsOf(ws.normed, 0, tokens);
+      pass.step.query = {normed.data, normed.rows, normed.cols, normed.stride};
+    } else {
+      pass.step.query = pass.x;
+    }
+    if (embedding_ || !IsBare() || config_.num_layers > 1) pass.step.key = pass.step.value = pass.step.query;
+    pass.step.output = RowsOf(IsBare() && layer % 2 == 1 ? ws.hidden : ws.attended, 0, tokens);
+    if (IsBare() && last) pass.step.output = batch.attention.output;
+    HEADLIGHT_RETURN_IF_ERROR(layers_[layer].attention.Forward(pass.step, arena, *ws.attention));
+    if (!IsBare()) FinishLayer(pass, layer);
+    const MutableMatrixView x = IsBare() ? pass.step.output : RowsOf(ws.hidden, 0, tokens);
+    pass.x = {x.data, x.rows, x.cols, x.stride};
+  }
+  if (IsBare() && config_.final_norm) NormOutput(pass);
+  return absl::OkStatus();
+}
+
+// Looks the embeddings up, and norms what the first attention reads.
+void Model::Impl::Begin(Pass& pass) const {
+  if (!embedding_ && !IsPre()) return;
+  const ModelBatch& batch = pass.batch;
+  if (embedding_) embedding_->FindPositions(batch.token_ids, pass.step.cu_q_lens, pass.ws.positions);
+  pass.arena.ForEach(pass.plan.num_chunks(), [&](int64_t chunk, int) {
+    const int64_t first_row = pass.plan.FirstRow(chunk);
+    const int64_t rows = pass.plan.Rows(chunk);
+    if (!AnyoneWaits(batch.attention.sequences, pass.step.cu_q_lens, first_row, rows)) return;
+    if (embedding_) {
+      embedding_->Lookup(batch.token_ids, batch.token_types, pass.ws.positions, first_row,
+                         RowsOf(pass.ws.hidden, first_row, rows));
+    }
+    if (!IsPre()) return;
+    const Residual x{.x = {pass.x.Row(first_row), rows, pass.x.cols, pass.x.stride}, .f = {}};
+    AddAndNorm(NormOf(layers_[0].attention_norm), x, {}, RowsOf(pass.ws.normed, first_row, rows));
+  });
+}
+
+// What the sequences ask of one layer: the model's own mask beside theirs, weights where they are wanted.
+void Model::Impl::SetSequences(Pass& pass, int64_t layer) const {
+  const std::span<const SequenceOptions> asked = pass.batch.attention.sequences;
+  std::vector<SequenceOptions>& sequences = pass.ws.sequences;
+  sequences.assign(asked.begin(), asked.end());
+  for (size_t i = 0; i < sequences.size(); ++i) {
+    sequences[i].visibility.causal |= config_.causal;
+    const int64_t weights_layer =
+        pass.batch.weights_layer.empty() ? config_.num_layers - 1 : pass.batch.weights_layer[i];
+    if (weights_layer != layer) sequences[i].weights = {};
+  }
+  pass.step.sequences = sequences;
+}
+
+// From attention's output to the next one's input.
+void Model::Impl::FinishLayer(Pass& pass, int64_t layer) const {
+  const auto wanted = [&](int64_t chunk) {
+    return AnyoneWaits(pass.step.sequences, pass.step.cu_q_lens, pass.plan.FirstRow(chunk),
+                       pass.plan.Rows(chunk));
+  };
+  if (pass.plan.split_columns) {
+    for (int64_t chunk = 0; chunk < pass.plan.num_chunks(); ++chunk) {
+      if (!wanted(chunk)) continue;
+      FinishChunkByColumns(pass, layer, pass.plan.FirstRow(chunk), pass.plan.Rows(chunk));
+    }
+    return;
+  }
+  pass.arena.ForEach(pass.plan.num_chunks(), [&](int64_t chunk, int worker) {
+    if (wanted(chunk)) FinishChunk(pass, layer, pass.plan.FirstRow(chunk), pass.plan.Rows(chunk), worker);
+  });
+}
+
+void Model::Impl::FinishChunk(const Pass& pass, int64_t layer, int64_t first_row, int64_t rows,
+                              int worker) const {
+  const PackedFeedForward& network = *layers_[layer].feed_forward;
+  FeedForwardRows& memory = pass.ws.rows[worker];
+  FeedForwardScratch& scratch = pass.ws.scratch[worker];
+  feed_forward_->BeginWork();
+  BeforeFeedForward(pass, layer, first_row, rows, memory);
+  feed_forward_->Up(network, memory, rows, 0, network.up.num_panels(), scratch);
+  feed_forward_->PrepareHidden(memory, rows);
+  feed_forward_->Down(network, memory, rows, 0, network.down.num_panels(), scratch);
+  AfterFeedForward(pass, layer, first_row, rows, memory);
+}
+
+void Model::Impl::FinishChunkByColumns(const Pass& pass, int64_t layer, int64_t first_row,
+                                       int64_t rows) const {
+  const PackedFeedForward& network = *layers_[layer].feed_forward;
+  FeedForwardRows& memory = pass.ws.rows[0];
+  const auto for_panels = [&](int64_t panels, const auto& step) {
+    const int64_t splits = std::min<int64_t>(panels, kItemsPerThread * pass.arena.num_threads());
+    pass.arena.ForEach(splits, [&](int64_t split, int worker) {
+      feed_forward_->BeginWork();
+      step(split * panels / splits, (split + 1) * panels / splits, pass.ws.scratch[worker]);
+    });
+  };
+  pass.arena.ForEach(1, [&](int64_t, int) { BeforeFeedForward(pass, layer, first_row, rows, memory); });
+  for_panels(network.up.num_panels(), [&](int64_t first, int64_t end, FeedForwardScratch& scratch) {
+    feed_forward_->Up(network, memory, rows, first, end, scratch);
+  });
+  pass.arena.ForEach(1, [&](int64_t, int) { feed_forward_->PrepareHidden(memory, rows); });
+  for_panels(network.down.num_panels(), [&](int64_t first, int64_t end, FeedForwardScratch& scratch) {
+    feed_forward_->Down(network, memory, rows, first, end, scratch);
+  });
+  pass.arena.ForEach(1, [&](int64_t, int) { AfterFeedForward(pass, layer, first_row, rows, memory); });
+}
+
+void Model::Impl::BeforeFeedForward(const Pass& pass, int64_t layer, int64_t first_row, int64_t rows,
+                                    FeedForwardRows& memory) const {
+  const ModelLayer& weights = layers_[layer];
+  const MutableMatrixView attended = RowsOf(pass.ws.attended, first_row, rows);
+  const Residual residual{.x = {pass.x.Row(first_row), rows, pass.x.cols, pass.x.stride},
+                          .f = {attended.data, rows, attended.cols, attended.stride}};
+  const MutableMatrixView input = RowsOf(memory.input, 0, rows);
+  if (IsPre()) {
+    AddAndNorm(NormOf(weights.feed_forward_norm), residual, RowsOf(pass.ws.hidden, first_row, rows), input);
+  } else {
+    AddAndNorm(NormOf(weights.attention_norm), residual, {}, input);
+  }
+  feed_forward_->Prepare(memory, rows);
+}
+
+void Model::Impl::AfterFeedForward(const Pass& pass, int64_t layer, int64_t first_row, int64_t rows,
+                                   const FeedForwardRows& memory) const {
+  const ModelLayer& weights = layers_[layer];
+  const bool last = layer + 1 == config_.num_layers;
+  const MutableMatrixView hidden = RowsOf(pass.ws.hidden, first_row, rows);
+  const MutableMatrixView& output = pass.batch.attention.output;
+  const MutableMatrixView out{output.Row(first_row), rows, output.cols, output.stride};
+  const MutableMatrixView x = IsPre() ? hidden : RowsOf(memory.input, 0, rows);
+  const MutableMatrixView f = RowsOf(memory.output, 0, rows);
+  const Residual residual{.x = {x.data, rows, x.cols, x.stride},
+                          .f = {f.data, rows, f.cols, f.stride},
+                          .f_bias = weights.feed_forward->down_bias.data()};
+  if (!IsPre()) {
+    const MutableMatrixView to = last ? out : hidden;
+    AddAndNorm(NormOf(weights.feed_forward_norm), residual, {}, to);
+    if (!last || !config_.final_norm) return;
+    const Residual normed{.x = {to.data, rows, to.cols, to.stride}, .f = {}};
+    AddAndNorm(NormOf(final_norm_), normed, {}, to);
+  } else if (!last) {
+    AddAndNorm(NormOf(layers_[layer + 1].attention_norm), residual, hidden,
+               RowsOf(pass.ws.normed, first_row, rows));
+  } else if (config_.final_norm) {
+    AddAndNorm(NormOf(final_norm_), residual, {}, out);
+  } else {
+    AddRows(residual, out);
+  }
+}
+
+// The final norm of bare attention layers, in place.
+void Model::Impl::NormOutput(const Pass& pass) const {
+  const MutableMatrixView& output = pass.batch.attention.output;
+  pass.arena.ForEach(pass.plan.num_chunks(), [&](int64_t chunk, int) {
+    const int64_t rows = pass.plan.Rows(chunk);
+    float* const data = output.Row(pass.plan.FirstRow(chunk));
+    const Residual x{.x = {data, rows, output.cols, output.stride}, .f = {}};
+    AddAndNorm(NormOf(final_norm_), x, {}, {data, rows, output.cols, output.stride});
+  });
+}
+
+}  // namespace headlight

@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The inside of a Model: its packed layers, and how a batch goes through them (model_forward.cc). Between two
+// attentions each chunk of rows passes residual, norm, feed-forward network, residual and the next norm as
+// one piece of work, so that it stays in a core's cache.
+#ifndef HEADLIGHT_CORE_MODEL_MODEL_IMPL_H_
+#define HEADLIGHT_CORE_MODEL_MODEL_IMPL_H_
+
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "core/model/embedding.h"
+#include "core/model/feed_forward.h"
+#include "core/model/model.h"
+#include "core/model/row_norm.h"
+
+namespace headlight {
+
+struct ModelLayer {
+  MultiHeadAttention attention;
+  NormWeights attention_norm;
+  NormWeights feed_forward_norm;
+  std::optional<PackedFeedForward> feed_forward;  // absent with NormPlacement::kNone
+};
+
+struct ForwardWorkspace final : ModelWorkspace {
+  std::unique_ptr<Workspace> attention;  // of any layer: they are alike
+  // f32 [tokens, embed_dim] each.
+  Buffer hidden;    // what residuals are added to
+  Buffer normed;    // attention's input with NormPlacement::kPre
+  Buffer attended;  // attention's output
+  std::vector<int32_t> positions;
+  std::vector<SequenceOptions> sequences;  // as the layer at work sees them
+  std::vector<FeedForwardRows> rows;       // one for each thread
+  std::vector<FeedForwardScratch> scratch;
+};
+
+// How the rows of a batch are divided between two attentions.
+struct RowPlan {
+  int64_t num_rows = 0;
+  int64_t chunk_rows = 0;
+  bool split_columns = false;  // too few rows for all threads: they share the columns of each product
+
+  int64_t num_chunks() const { return (num_rows + chunk_rows - 1) / chunk_rows; }
+  int64_t FirstRow(int64_t chunk) const { return chunk * chunk_rows; }
+  int64_t Rows(int64_t chunk) const { return std::min(chunk_rows, num_rows - FirstRow(chunk)); }
+};
+
+class Model::Impl {
+ public:
+  // `config` resolved, `weights` valid for it, `attention` of all layers. May throw as FeedForward does.
+  Impl(const ModelConfig& config, const ModelWeights& weights, std::vector<MultiHeadAttention> attention);
+
+  const ModelConfig& config() const { return config_; }
+  const MultiHeadAttention& attention(int64_t layer) const { return layers_[layer].attention; }
+  int64_t num_parameters() const { return num_parameters_; }
+  int64_t packed_bytes() const;
+
+  std::unique_ptr<ModelWorkspace> NewWorkspace(const ComputeArena& arena) const;
+  absl::Status Forward(const ModelBatch& batch, ComputeArena& arena, ForwardWorkspace& ws) const;
+
+ private:
+  // One call on its way through the layers.
+  struct Pass {
+    const ModelBatch& batch;
+    ComputeArena& arena;
+    ForwardWorkspace& ws;
+    RowPlan plan;
+    AttentionBatch step;  // the attention of the layer at work
+    MatrixView x;         // what it is added to
+  };
+
+  absl::Status Validate(const ModelBatch& batch, const AttentionBatch& step) const;
+  absl::Status Reserve(int64_t tokens, const RowPlan& plan, ForwardWorkspace& ws) const;
+  RowPlan PlanRows(int64_t tokens, int threads) const;
+  void Begin(Pass& pass) const;
+  void SetSequences(Pass& pass, int64_t layer) const;
+  void FinishLayer(Pass& pass, int64_t layer) const;
+  void FinishChunk(const Pass& pass, int64_t layer, int64_t first_row, int64_t rows, int worker) const;
+  void FinishChunkByColumns(const Pass& pass, int64_t layer, int64_t first_row, int64_t rows) const;
+  void BeforeFeedForward(const Pass& pass, int64_t layer, int64_t first_row, int64_t rows,
+                         FeedForwardRows& memory) const;
+  void AfterFeedForward(const Pass& pass, int64_t layer, int64_t first_row, int64_t rows,
+                        const FeedForwardRows& memory) const;
+  void NormOutput(const Pass& pass) const;
+
+  bool IsBare() const { return config_.block.norm_placement == NormPlacement::kNone; }
+  bool IsPre() const { return config_.block.norm_placement == NormPlacement::kPre; }
+  int64_t width() const { return config_.block.attention.embed_dim; }
+  MutableMatrixView RowsOf(const Buffer& buffer, int64_t first_row, int64_t rows) const {
+    return {buffer.floats() + first_row * width(), rows, width(), width()};
+  }
+  RowNorm NormOf(const NormWeights& weights) const {
+    return RowNorm(config_.block.norm_kind, config_.block.norm_eps, weights);
+  }
+
+  const ModelConfig config_;
+  const int64_t num_parameters_;
+  std::optional<Embedding> embedding_;
+  std::optional<FeedForward> feed_forward_;  // of all layers
+  std::optional<PanelStorage> storage_;      // of the feed-forward networks' panels
+  std::vector<ModelLayer> layers_;
+  const NormWeights final_norm_;
+};
+
+}  // namespace headlight
+
+#endif  // HEADLIGHT_CORE_MODEL_MODEL_IMPL_H_
