@@ -63,6 +63,37 @@ void DescribeScores(const AttentionConfig& config, v1::Model& out) {
   out.set_num_appended_keys(config.num_appended_keys());
 }
 
+v1::PoolingMode ToProto(Pooling pooling) {
+  switch (pooling) {
+    case Pooling::kNone:
+      return v1::POOLING_MODE_UNSPECIFIED;
+    case Pooling::kCls:
+      return v1::POOLING_MODE_CLS;
+    case Pooling::kMean:
+      return v1::POOLING_MODE_MEAN;
+  }
+  return v1::POOLING_MODE_UNSPECIFIED;
+}
+
+// What surrounds the attention layers.
+void DescribeStack(const ModelConfig& config, v1::Model& out) {
+  out.set_num_layers(config.num_layers);
+  if (config.block.norm_placement != NormPlacement::kNone) {
+    out.set_hidden_dim(config.block.feed_forward.hidden_dim);
+  }
+  out.set_causal(config.causal);
+  out.set_takes_key(TakesKey(config));
+  if (config.embedding) {
+    out.set_takes_token_ids(true);
+    out.set_vocab_size(config.embedding->vocab_size);
+    out.set_num_token_types(config.embedding->num_token_types);
+    const int64_t max_seq_len = config.embedding->max_seq_len();
+    out.set_max_seq_len(max_seq_len == INT64_MAX ? 0 : max_seq_len);
+  }
+  out.set_pooling(ToProto(config.pooling));
+  out.set_normalize_pooled(config.normalize_pooled);
+}
+
 }  // namespace
 
 // One Attend RPC, from its arrival until gRPC is done with it: owns the request's bytes for as long as the
@@ -302,6 +333,8 @@ void AttentionService::Describe(const LoadedModel& model, v1::Model& out) const 
   out.mutable_precision_error()->set_rms(model.precision_error.rms);
   out.mutable_precision_error()->set_cosine(model.precision_error.cosine);
   DescribeScores(config, out);
+  DescribeStack(model.model.config(), out);
+  out.set_layout(model.layout);
   out.set_kernel(attention.kernel_name());
   out.set_max_message_bytes(context_.max_message_bytes);
 }
