@@ -4,6 +4,7 @@
 #include <grpcpp/alarm.h>
 #include <spdlog/spdlog.h>
 
+#include <map>
 #include <memory>
 #include <new>
 #include <utility>
@@ -222,7 +223,20 @@ grpc::ServerUnaryReactor* AttentionService::Attend(grpc::CallbackServerContext* 
 grpc::ServerUnaryReactor* AttentionService::ListModels(grpc::CallbackServerContext* context,
                                                        const v1::ListModelsRequest*,
                                                        v1::ListModelsResponse* response) {
-  for (const auto& model : context_.registry.List()) Describe(*model, *response->add_models());
+  std::map<std::string, std::string> errors = context_.registry.LoadErrors();
+  for (const auto& model : context_.registry.List()) {
+    v1::Model& described = *response->add_models();
+    Describe(*model, described);
+    const auto error = errors.find(model->name);
+    if (error == errors.end()) continue;
+    described.set_load_error(error->second);
+    errors.erase(error);
+  }
+  for (const auto& [name, error] : errors) {
+    v1::Model& described = *response->add_models();
+    described.set_name(name);
+    described.set_load_error(error);
+  }
   grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
   reactor->Finish(grpc::Status::OK);
   return reactor;
@@ -231,16 +245,71 @@ grpc::ServerUnaryReactor* AttentionService::ListModels(grpc::CallbackServerConte
 grpc::ServerUnaryReactor* AttentionService::GetModel(grpc::CallbackServerContext* context,
                                                      const v1::GetModelRequest* request,
                                                      v1::GetModelResponse* response) {
-  absl::Status status;
-  if (request->model().empty()) {
-    status = absl::InvalidArgumentError("model: got none, wanted a model's name");
-  } else {
-    const auto model = context_.registry.Find(request->model(), request->model_version());
-    status = model.status();
-    if (model.ok()) Describe(**model, *response->mutable_model());
-  }
+  const absl::Status status =
+      request->model().empty()
+          ? absl::InvalidArgumentError("model: got none, wanted a model's name")
+          : DescribeNamed(request->model(), request->model_version(), *response->mutable_model());
   grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
   reactor->Finish(ToGrpcStatus(status));
+  return reactor;
+}
+
+absl::Status AttentionService::DescribeNamed(const std::string& name, const std::string& version,
+                                             v1::Model& out) const {
+  const std::map<std::string, std::string> errors = context_.registry.LoadErrors();
+  const auto error = errors.find(name);
+  const auto model = context_.registry.Find(name, version);
+  if (!model.ok()) {
+    // What cannot be loaded is described as far as it is known.
+    if (!absl::IsUnavailable(model.status()) || error == errors.end()) return model.status();
+    out.set_name(name);
+  } else {
+    Describe(**model, out);
+  }
+  if (error != errors.end()) out.set_load_error(error->second);
+  return absl::OkStatus();
+}
+
+absl::Status AttentionService::CheckModelControl(const std::string& model) const {
+  if (!context_.allow_model_control) {
+    return absl::PermissionDeniedError(
+        "callers may not load and unload models here; the server allows it with --allow-model-control");
+  }
+  if (context_.loader == nullptr) {
+    return absl::FailedPreconditionError(
+        "the server has no --model-repository to load models from; its built-in models stay");
+  }
+  if (model.empty()) return absl::InvalidArgumentError("model: got none, wanted a model's name");
+  return absl::OkStatus();
+}
+
+grpc::ServerUnaryReactor* AttentionService::LoadModel(grpc::CallbackServerContext* context,
+                                                      const v1::LoadModelRequest* request,
+                                                      v1::LoadModelResponse* response) {
+  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  const absl::Status allowed = CheckModelControl(request->model());
+  if (!allowed.ok()) {
+    reactor->Finish(ToGrpcStatus(allowed));
+    return reactor;
+  }
+  context_.loader->Load(request->model(), [=, this](absl::Status status) {
+    if (status.ok()) status = DescribeNamed(request->model(), "", *response->mutable_model());
+    reactor->Finish(ToGrpcStatus(status));
+  });
+  return reactor;
+}
+
+grpc::ServerUnaryReactor* AttentionService::UnloadModel(grpc::CallbackServerContext* context,
+                                                        const v1::UnloadModelRequest* request,
+                                                        v1::UnloadModelResponse*) {
+  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  const absl::Status allowed = CheckModelControl(request->model());
+  if (!allowed.ok()) {
+    reactor->Finish(ToGrpcStatus(allowed));
+    return reactor;
+  }
+  context_.loader->Unload(request->model(),
+                          [reactor](absl::Status status) { reactor->Finish(ToGrpcStatus(status)); });
   return reactor;
 }
 

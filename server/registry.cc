@@ -87,13 +87,59 @@ absl::Status ModelRegistry::Add(std::shared_ptr<const LoadedModel> model) {
   return absl::OkStatus();
 }
 
+void ModelRegistry::Replace(std::shared_ptr<const LoadedModel> model) {
+  Versions versions;
+  const std::string name = model->name;
+  const std::string version = model->version;
+  versions.emplace(version, std::move(model));
+  {
+    const std::lock_guard lock(mutex_);
+    models_[name].swap(versions);
+  }
+  // What was swapped out is freed here, if no request has it: out of the lock that every request takes.
+}
+
+absl::Status ModelRegistry::Remove(const std::string& name) {
+  Versions versions;
+  {
+    const std::lock_guard lock(mutex_);
+    const bool had_error = load_errors_.erase(name) > 0;
+    const auto found = models_.find(name);
+    if (found == models_.end()) return had_error ? absl::OkStatus() : NoModel(name);
+    versions = std::move(found->second);
+    models_.erase(found);
+  }
+  return absl::OkStatus();
+}
+
+void ModelRegistry::SetLoadError(const std::string& name, const std::string& error) {
+  const std::lock_guard lock(mutex_);
+  if (error.empty()) {
+    load_errors_.erase(name);
+  } else {
+    load_errors_[name] = error;
+  }
+}
+
+std::map<std::string, std::string> ModelRegistry::LoadErrors() const {
+  const std::lock_guard lock(mutex_);
+  return load_errors_;
+}
+
+absl::Status ModelRegistry::NoModel(const std::string& name) const {
+  return absl::NotFoundError(absl::StrCat("model: no model ", Quoted(name), "; there is ",
+                                          models_.empty() ? "none" : Keys(models_)));
+}
+
 absl::StatusOr<std::shared_ptr<const LoadedModel>> ModelRegistry::Find(const std::string& name,
                                                                        const std::string& version) const {
   const std::lock_guard lock(mutex_);
   const auto versions = models_.find(name);
   if (versions == models_.end()) {
-    return absl::NotFoundError(absl::StrCat("model: no model ", Quoted(name), "; there is ",
-                                            models_.empty() ? "none" : Keys(models_)));
+    const auto error = load_errors_.find(name);
+    if (error == load_errors_.end()) return NoModel(name);
+    return absl::UnavailableError(
+        absl::StrCat("model: ", Quoted(name), " could not be loaded: ", error->second));
   }
   if (version.empty()) return versions->second.rbegin()->second;
   const auto model = versions->second.find(version);

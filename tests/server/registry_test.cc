@@ -69,6 +69,41 @@ TEST(RegistryTest, RefusesASecondModelOfTheSameNameAndVersion) {
   EXPECT_EQ(registry.List().size(), 1u);
 }
 
+TEST(RegistryTest, ReplaceLeavesOneVersionAndWhoHasTheOldOneKeepsIt) {
+  ModelRegistry registry;
+  Add(registry, "a", "1");
+  Add(registry, "a", "2");
+  const auto old = *registry.Find("a", "1");
+  registry.Replace(MakeTestModel("a", SmallConfig(), "3").loaded);
+  EXPECT_EQ(registry.List().size(), 1u);
+  EXPECT_EQ((*registry.Find("a", ""))->version, "3");
+  EXPECT_THAT(registry.Find("a", "1"), StatusIs(absl::StatusCode::kNotFound,
+                                                "model_version: model \"a\" has no version \"1\"; there is 3"));
+  EXPECT_EQ(old->version, "1");
+}
+
+TEST(RegistryTest, ARemovedModelIsNotFound) {
+  ModelRegistry registry;
+  Add(registry, "a", "1");
+  Add(registry, "b", "1");
+  EXPECT_THAT(registry.Remove("a"), IsOk());
+  EXPECT_THAT(registry.Find("a", ""), StatusIs(absl::StatusCode::kNotFound));
+  EXPECT_THAT(registry.Remove("a"),
+              StatusIs(absl::StatusCode::kNotFound, "model: no model \"a\"; there is b"));
+}
+
+TEST(RegistryTest, AModelThatCouldNotBeLoadedIsUnavailableAndSaysWhy) {
+  ModelRegistry registry;
+  registry.SetLoadError("a", "version 1: bad");
+  EXPECT_THAT(registry.Find("a", ""),
+              StatusIs(absl::StatusCode::kUnavailable, "model: \"a\" could not be loaded: version 1: bad"));
+  Add(registry, "a", "1");
+  EXPECT_THAT(registry.Find("a", ""), IsOk());
+  EXPECT_EQ(registry.LoadErrors().at("a"), "version 1: bad");
+  registry.SetLoadError("a", "");
+  EXPECT_TRUE(registry.LoadErrors().empty());
+}
+
 TEST(RegistryTest, RefusesModelsWithoutNameOrVersion) {
   ModelRegistry registry;
   const auto refused = StatusIs(absl::StatusCode::kInvalidArgument, "a model needs a name and a version");

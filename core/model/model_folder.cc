@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "core/model/model_folder.h"
+
+#include <algorithm>
+#include <filesystem>
+#include <new>
+#include <system_error>
+#include <utility>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "core/base/status_macros.h"
+#include "core/model/checkpoint.h"
+#include "core/model/config_fields.h"
+#include "core/model/config_file.h"
+#include "core/model/huggingface.h"
+#include "core/model/layout.h"
+#include "core/model/layout_native.h"
+#include "core/model/own_config.h"
+#include "core/model/safetensors_writer.h"
+#include "core/model/tensor_plan.h"
+
+namespace headlight {
+namespace {
+
+// Errors begin with the folder, once.
+absl::Status InFolder(const std::string& folder, const std::string& file, const absl::Status& status) {
+  if (status.ok() || absl::StartsWith(status.message(), folder)) return status;
+  return absl::Status(status.code(),
+                      absl::StrCat(folder, file.empty() ? "" : "/", file, ": ", status.message()));
+}
+
+// Everything that is known before tensors are read. The plan points into `weights`, which are on the heap and
+// so stay where they are.
+struct OpenFolder {
+  Checkpoint checkpoint;
+  ModelSummary summary;
+  std::unique_ptr<ModelWeights> weights;
+  TensorPlan plan;
+};
+
+absl::StatusOr<Layout> MakeLayout(ConfigFields fields, const Checkpoint& checkpoint) {
+  HEADLIGHT_ASSIGN_OR_RETURN(Layout layout, ReadLayout(fields, checkpoint));
+  if (layout.precision) layout.config.block.attention.precision = *layout.precision;
+  HEADLIGHT_RETURN_IF_ERROR(layout.config.Validate());
+  layout.config = layout.config.Resolved();
+  return layout;
+}
+
+absl::StatusOr<OpenFolder> Open(const std::string& folder) {
+  // The config first: without it the folder is no model, whatever else lies in it.
+  HEADLIGHT_ASSIGN_OR_RETURN(ConfigFields fields, ConfigFields::Read(folder + "/config.json"));
+  absl::StatusOr<Checkpoint> checkpoint = Checkpoint::Open(folder);
+  if (!checkpoint.ok()) return InFolder(folder, "", checkpoint.status());
+  absl::StatusOr<Layout> layout = MakeLayout(std::move(fields), *checkpoint);
+  if (!layout.ok()) return InFolder(folder, "config.json", layout.status());
+  const bool own = layout->name == "native" || absl::StartsWith(layout->name, "torch.");
+  if (!own) HEADLIGHT_RETURN_IF_ERROR(InFolder(folder, "", ReadSentenceTransformers(folder, layout->config)));
+
+  OpenFolder open{.checkpoint = *std::move(checkpoint), .weights = std::make_unique<ModelWeights>()};
+  open.weights->layers.resize(layout->config.num_layers);
+  open.plan = layout->plan(layout->config, *open.weights);
+  HEADLIGHT_RETURN_IF_ERROR(InFolder(folder, "", CheckPlan(open.plan, open.checkpoint)));
+  open.summary = {.layout = layout->name,
+                  .config = layout->config,
+                  .precision = layout->precision,
+                  .num_parameters = NumPlannedElements(open.plan, open.checkpoint),
+                  .ignored_tensors = IgnoredTensors(open.plan, open.checkpoint)};
+  return open;
+}
+
+// Parameters of the matrices that are packed: projections and feed-forward networks.
+int64_t MatrixElements(const ModelConfig& config) { return ProjectionFlopsPerToken(config) / 2; }
+
+int64_t EmbeddingElements(const ModelConfig& config) {
+  if (!config.embedding) return 0;
+  const EmbeddingConfig& embedding = *config.embedding;
+  return (embedding.vocab_size + embedding.num_positions + embedding.num_token_types) *
+         config.block.attention.embed_dim;
+}
+
+// Biases and norms, and the steps of int8 columns: a bound, they are few.
+int64_t VectorElements(const ModelConfig& config) {
+  const AttentionConfig& attention = config.block.attention;
+  const int64_t per_layer = 2 * attention.q_width() + 4 * attention.kv_width() + 8 * attention.embed_dim +
+                            4 * config.block.feed_forward.hidden_dim;
+  return 2 * config.num_layers * per_layer + 4 * attention.embed_dim;
+}
+
+}  // namespace
+
+absl::StatusOr<ModelSummary> InspectModelFolder(const std::string& folder) {
+  HEADLIGHT_ASSIGN_OR_RETURN(OpenFolder open, Open(folder));
+  return std::move(open.summary);
+}
+
+absl::StatusOr<LoadedModelFolder> LoadModelFolder(const std::string& folder) {
+  HEADLIGHT_ASSIGN_OR_RETURN(OpenFolder open, Open(folder));
+  HEADLIGHT_RETURN_IF_ERROR(InFolder(folder, "", LoadPlan(open.plan, open.checkpoint)));
+  HEADLIGHT_RETURN_IF_ERROR(InFolder(folder, "", open.weights->Validate(open.summary.config)));
+  return LoadedModelFolder{.summary = std::move(open.summary), .weights = std::move(*open.weights)};
+}
+
+absl::Status SaveModelFolder(const std::string& folder, const ModelConfig& config,
+                             const ModelWeights& weights) {
+  HEADLIGHT_RETURN_IF_ERROR(config.Validate());
+  const ModelConfig resolved = config.Resolved();
+  HEADLIGHT_RETURN_IF_ERROR(weights.Validate(resolved));
+  std::error_code error;
+  std::filesystem::create_directories(folder, error);
+  if (error) return absl::InternalError(absl::StrCat(folder, ": cannot be made: ", error.message()));
+  const std::string config_path = folder + "/config.json";
+  if (std::filesystem::exists(config_path, error)) {
+    return absl::AlreadyExistsError(absl::StrCat(config_path, ": there is a model already"));
+  }
+  // The config last: a folder that has it is complete.
+  HEADLIGHT_RETURN_IF_ERROR(
+      WriteSafetensors(folder + "/model.safetensors", NativeTensors(resolved, weights), {{"format", "pt"}}));
+  return WriteConfigFile(config_path, NativeConfigText(resolved));
+}
+
+MemoryEstimate EstimateMemory(const ModelConfig& config) {
+  const ModelConfig resolved = config.Resolved();
+  const int64_t matrices = MatrixElements(resolved);
+  const int64_t rest = EmbeddingElements(resolved) + VectorElements(resolved);
+  int64_t bytes_per_weight = 4;
+  if (resolved.block.attention.precision == Precision::kBf16) bytes_per_weight = 2;
+  if (resolved.block.attention.precision == Precision::kInt8) bytes_per_weight = 1;
+  // Panels are padded to 64 columns and 64 rows at most, and int8 keeps a sum for each column: an eighth
+  // more.
+  MemoryEstimate estimate;
+  estimate.packed_bytes = matrices * bytes_per_weight + matrices * bytes_per_weight / 8 + 4 * rest;
+  estimate.peak_bytes = estimate.packed_bytes + 4 * (matrices + rest);
+  return estimate;
+}
+
+}  // namespace headlight

@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tests/golden/golden_case.h"
+
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <memory>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "core/base/status_macros.h"
+#include "core/model/model.h"
+#include "core/model/safetensors.h"
+#include "core/runtime/compute_arena.h"
+
+namespace headlight {
+namespace {
+
+// The elements of a tensor of the case as T, which must be what the file holds; empty if it is not there.
+template <typename T>
+absl::StatusOr<std::vector<T>> Read(const SafetensorsFile& file, const std::string& name,
+                                    const std::string& dtype) {
+  const auto found = file.entries().find(name);
+  if (found == file.entries().end()) return std::vector<T>();
+  const SafetensorsEntry& entry = found->second;
+  if (entry.dtype != dtype) {
+    return absl::InvalidArgumentError(absl::StrCat(name, ": got ", entry.dtype, ", wanted ", dtype));
+  }
+  std::vector<T> values(entry.bytes.size() / sizeof(T));
+  std::memcpy(values.data(), entry.bytes.data(), values.size() * sizeof(T));
+  return values;
+}
+
+std::vector<int64_t> Cumulated(const std::vector<int64_t>& lens) {
+  std::vector<int64_t> sums = {0};
+  for (const int64_t len : lens) sums.push_back(sums.back() + len);
+  return sums;
+}
+
+struct Inputs {
+  std::vector<float> query, key, value;
+  std::vector<int32_t> ids, token_types;
+  std::vector<int64_t> lens, kv_lens;
+};
+
+absl::StatusOr<Inputs> ReadInputs(const SafetensorsFile& file) {
+  Inputs inputs;
+  HEADLIGHT_ASSIGN_OR_RETURN(inputs.query, Read<float>(file, "query", "F32"));
+  HEADLIGHT_ASSIGN_OR_RETURN(inputs.key, Read<float>(file, "key", "F32"));
+  HEADLIGHT_ASSIGN_OR_RETURN(inputs.value, Read<float>(file, "value", "F32"));
+  HEADLIGHT_ASSIGN_OR_RETURN(const std::vector<int64_t> ids, Read<int64_t>(file, "ids", "I64"));
+  HEADLIGHT_ASSIGN_OR_RETURN(const std::vector<int64_t> types, Read<int64_t>(file, "token_types", "I64"));
+  inputs.ids.assign(ids.begin(), ids.end());
+  inputs.token_types.assign(types.begin(), types.end());
+  HEADLIGHT_ASSIGN_OR_RETURN(inputs.lens, Read<int64_t>(file, "lens", "I64"));
+  HEADLIGHT_ASSIGN_OR_RETURN(inputs.kv_lens, Read<int64_t>(file, "kv_lens", "I64"));
+  if (inputs.kv_lens.empty()) inputs.kv_lens = inputs.lens;
+  return inputs;
+}
+
+// Sinks for all weights of all sequences, one after the other in `weights`.
+void AskForWeights(const AttentionConfig& config, const Inputs& inputs, std::vector<SequenceOptions>& options,
+                   std::vector<float>& weights) {
+  int64_t size = 0;
+  for (size_t i = 0; i < inputs.lens.size(); ++i) {
+    size += config.num_heads * inputs.lens[i] * (inputs.kv_lens[i] + config.num_appended_keys());
+  }
+  weights.resize(size);
+  float* next = weights.data();
+  for (size_t i = 0; i < inputs.lens.size(); ++i) {
+    const int64_t keys = inputs.kv_lens[i] + config.num_appended_keys();
+    options[i].weights = {.mode = WeightsSink::Mode::kFull,
+                          .data = next,
+                          .head_stride = inputs.lens[i] * keys,
+                          .query_stride = keys};
+    next += config.num_heads * inputs.lens[i] * keys;
+  }
+}
+
+absl::Status Compute(const Model& model, const Inputs& inputs, GoldenRun& run) {
+  const AttentionConfig& config = model.config().block.attention;
+  const std::vector<int64_t> cu_lens = Cumulated(inputs.lens);
+  const std::vector<int64_t> cu_kv_lens = Cumulated(inputs.kv_lens);
+  std::vector<SequenceOptions> options(inputs.lens.size());
+  if (!run.expected_weights.empty()) AskForWeights(config, inputs, options, run.weights);
+  run.output.resize(cu_lens.back() * config.embed_dim);
+  ModelBatch batch;
+  if (model.config().embedding) {
+    batch.token_ids = inputs.ids;
+    batch.token_types = inputs.token_types;
+  } else {
+    batch.attention.query = {inputs.query.data(), cu_lens.back(), config.embed_dim, config.embed_dim};
+    batch.attention.key = batch.attention.value = batch.attention.query;  // self attention, unless
+    if (!inputs.key.empty()) {
+      batch.attention.key = {inputs.key.data(), cu_kv_lens.back(), config.kdim, config.kdim};
+      batch.attention.value = {inputs.value.data(), cu_kv_lens.back(), config.vdim, config.vdim};
+    }
+  }
+  batch.attention.output = {run.output.data(), cu_lens.back(), config.embed_dim, config.embed_dim};
+  batch.attention.cu_q_lens = cu_lens;
+  batch.attention.cu_kv_lens = cu_kv_lens;
+  batch.attention.sequences = options;
+  ComputeArena arena(2);
+  const std::unique_ptr<ModelWorkspace> workspace = model.NewWorkspace(arena);
+  return model.Forward(batch, arena, *workspace);
+}
+
+}  // namespace
+
+absl::StatusOr<GoldenRun> RunGoldenCase(const std::string& folder, const std::string& case_file,
+                                        Precision precision) {
+  HEADLIGHT_ASSIGN_OR_RETURN(LoadedModelFolder loaded, LoadModelFolder(folder));
+  HEADLIGHT_ASSIGN_OR_RETURN(const auto file, SafetensorsFile::Open(case_file));
+  HEADLIGHT_ASSIGN_OR_RETURN(const Inputs inputs, ReadInputs(*file));
+  GoldenRun run;
+  HEADLIGHT_ASSIGN_OR_RETURN(run.expected_output, Read<float>(*file, "output", "F32"));
+  HEADLIGHT_ASSIGN_OR_RETURN(run.expected_weights, Read<float>(*file, "weights", "F32"));
+  ModelConfig config = loaded.summary.config;
+  config.block.attention.precision = precision;
+  HEADLIGHT_ASSIGN_OR_RETURN(const Model model, Model::Create(config, loaded.weights));
+  run.precision = model.attention().precision();
+  run.embed_dim = config.block.attention.embed_dim;
+  run.summary = std::move(loaded.summary);
+  HEADLIGHT_RETURN_IF_ERROR(Compute(model, inputs, run));
+  return run;
+}
+
+double MaxAbsError(const std::vector<float>& got, const std::vector<float>& expected) {
+  if (got.size() != expected.size()) return std::numeric_limits<double>::infinity();
+  double largest = 0.0;
+  for (size_t i = 0; i < got.size(); ++i) {
+    const double error = std::abs(static_cast<double>(got[i]) - static_cast<double>(expected[i]));
+    if (!(error <= largest)) largest = error;  // a NaN is an error too
+  }
+  return largest;
+}
+
+double Cosine(const std::vector<float>& got, const std::vector<float>& expected) {
+  if (got.size() != expected.size()) return 0.0;
+  double product = 0.0;
+  double got_norm = 0.0;
+  double expected_norm = 0.0;
+  for (size_t i = 0; i < got.size(); ++i) {
+    product += static_cast<double>(got[i]) * static_cast<double>(expected[i]);
+    got_norm += static_cast<double>(got[i]) * static_cast<double>(got[i]);
+    expected_norm += static_cast<double>(expected[i]) * static_cast<double>(expected[i]);
+  }
+  return product / std::sqrt(got_norm * expected_norm);
+}
+
+}  // namespace headlight

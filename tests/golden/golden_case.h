@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A model folder with inputs, as cases.py of this folder writes them, run through a Model.
+#ifndef HEADLIGHT_TESTS_GOLDEN_GOLDEN_CASE_H_
+#define HEADLIGHT_TESTS_GOLDEN_GOLDEN_CASE_H_
+
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "core/attention/config.h"
+#include "core/model/model_folder.h"
+
+namespace headlight {
+
+struct GoldenRun {
+  ModelSummary summary;
+  Precision precision = Precision::kF32;  // that was computed in
+  int64_t embed_dim = 0;
+  std::vector<float> output;            // [tokens, embed_dim]
+  std::vector<float> expected_output;   // likewise; empty if the case has none
+  std::vector<float> weights;           // as "weights" of the case; empty if the case has none
+  std::vector<float> expected_weights;  // likewise
+};
+
+// Loads `folder`, computes the inputs of `case_file` in `precision`, and reads what the case expects.
+absl::StatusOr<GoldenRun> RunGoldenCase(const std::string& folder, const std::string& case_file,
+                                        Precision precision);
+
+double MaxAbsError(const std::vector<float>& got, const std::vector<float>& expected);
+double Cosine(const std::vector<float>& got, const std::vector<float>& expected);
+
+}  // namespace headlight
+
+#endif  // HEADLIGHT_TESTS_GOLDEN_GOLDEN_CASE_H_

@@ -1,0 +1,77 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Makes tests/golden/models: one case (cases.py) for each layout, which tests/core/model/golden_test.cc loads.
+
+  pip install torch transformers safetensors
+  python3 tests/golden/make_models.py
+
+The files in the repository were made with torch 2.15 and transformers 5.24.
+"""
+import os
+import shutil
+
+import torch
+import transformers
+
+import cases
+
+ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), 'models')
+LENS = [1, 7, 19]
+BERT_SIZES = {'vocab_size': 53, 'hidden_size': 48, 'num_hidden_layers': 2, 'num_attention_heads': 4,
+              'intermediate_size': 80, 'max_position_embeddings': 24, 'attn_implementation': 'eager'}
+
+
+def folder(name):
+    return os.path.join(ROOT, name)
+
+
+def make_torch():
+    cases.save_attention(folder('mha-packed'), torch.nn.MultiheadAttention(48, 4, batch_first=True), {}, LENS, LENS, 1)
+    cases.save_attention(
+        folder('mha-separate'),
+        torch.nn.MultiheadAttention(40, 2, kdim=24, vdim=56, add_bias_kv=True, add_zero_attn=True, batch_first=True),
+        {'add_zero_attn': True, 'prefix': 'decoder.attn'}, [1, 5, 8], [3, 5, 20], 2, prefix='decoder.attn.')
+    cases.save_attention(folder('mha-no-bias'), torch.nn.MultiheadAttention(33, 1, bias=False, batch_first=True),
+                         {'causal': True}, LENS, LENS, 3)
+    layer = torch.nn.TransformerEncoderLayer(48, 4, 72, activation='gelu', norm_first=True, batch_first=True)
+    cases.save_encoder(folder('encoder-layer-pre'), layer,
+                       {'layout': 'torch.nn.TransformerEncoderLayer', 'num_heads': 4, 'norm_first': True,
+                        'activation': 'gelu'}, LENS, 4)
+    layer = torch.nn.TransformerEncoderLayer(36, 3, 50, bias=False, layer_norm_eps=1e-3, batch_first=True)
+    encoder = torch.nn.TransformerEncoder(layer, 3, norm=torch.nn.LayerNorm(36, eps=1e-3), enable_nested_tensor=False)
+    cases.save_encoder(folder('encoder-post'), encoder,
+                       {'layout': 'torch.nn.TransformerEncoder', 'num_heads': 3, 'layer_norm_eps': 1e-3,
+                        'causal': True}, LENS, 5)
+
+
+def make_transformers():
+    t = transformers
+    cases.save_transformers(folder('bert'), t.BertForMaskedLM(t.BertConfig(**BERT_SIZES)), LENS, 11)
+    config = t.RobertaConfig(**{**BERT_SIZES, 'max_position_embeddings': 26}, type_vocab_size=1, layer_norm_eps=1e-5)
+    ids = torch.tensor([5] + [0, 7, 1, 1, 9, 30, 2] + [0] + list(range(2, 18)) + [2, 1])  # 1 is padding
+    cases.save_transformers(folder('roberta'), t.RobertaModel(config, add_pooling_layer=False), LENS, 12, ids=ids)
+    config = t.DistilBertConfig(vocab_size=53, dim=48, n_layers=2, n_heads=4, hidden_dim=80, max_position_embeddings=24,
+                                attn_implementation='eager')
+    cases.save_transformers(folder('distilbert'), t.DistilBertForSequenceClassification(config), LENS, 13)
+    config = t.GPT2Config(vocab_size=53, n_embd=48, n_layer=2, n_head=4, n_positions=24, bos_token_id=0, eos_token_id=1,
+                          scale_attn_by_inverse_layer_idx=True, attn_implementation='eager')
+    cases.save_transformers(folder('gpt2'), t.GPT2LMHeadModel(config), LENS, 14)
+    config = t.LlamaConfig(**{**BERT_SIZES, 'max_position_embeddings': 64}, num_key_value_heads=2,
+                           rope_parameters={'rope_type': 'llama3', 'rope_theta': 500.0, 'factor': 4.0,
+                                            'low_freq_factor': 1.0, 'high_freq_factor': 4.0,
+                                            'original_max_position_embeddings': 16})
+    cases.save_transformers(folder('llama'), t.LlamaForCausalLM(config), LENS, 15, save={'max_shard_size': '60KB'})
+    config = t.MistralConfig(**BERT_SIZES, num_key_value_heads=1, head_dim=16, sliding_window=4)
+    cases.save_transformers(folder('mistral'), t.MistralModel(config), LENS, 16)
+
+
+def main():
+    shutil.rmtree(ROOT, ignore_errors=True)
+    os.makedirs(ROOT)
+    torch.set_num_threads(1)
+    make_torch()
+    make_transformers()
+
+
+if __name__ == '__main__':
+    main()

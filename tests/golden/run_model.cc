@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// For try_models.py: loads a model folder and compares it with what PyTorch computed.
+//   golden_run_model FOLDER CASE.safetensors
+// Prints one line, "layout max_abs_error largest_expected ignored_tensors"; the error and exit 1 if the model
+// cannot be loaded.
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <string>
+
+#include "absl/strings/str_cat.h"
+#include "tests/golden/golden_case.h"
+
+int main(int argc, char** argv) {
+  if (argc != 3) {
+    std::fputs("usage: golden_run_model FOLDER CASE.safetensors\n", stderr);
+    return 2;
+  }
+  const auto run = headlight::RunGoldenCase(argv[1], argv[2], headlight::Precision::kF32);
+  if (!run.ok()) {
+    std::fprintf(stderr, "%s\n", run.status().ToString().c_str());
+    return 1;
+  }
+  double error = headlight::MaxAbsError(run->output, run->expected_output);
+  if (!run->expected_weights.empty()) {
+    error = std::max(error, headlight::MaxAbsError(run->weights, run->expected_weights));
+  }
+  float largest = 0.0f;
+  for (const float value : run->expected_output) largest = std::max(largest, std::abs(value));
+  std::printf("%s %.3g %.3g %zu\n", run->summary.layout.c_str(), error, static_cast<double>(largest),
+              run->summary.ignored_tensors.size());
+  return 0;
+}

@@ -1,0 +1,242 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Makes models with random options on the fly and compares what a built program computes with what PyTorch does.
+
+  python3 tests/golden/try_models.py --program build/dev/bin/golden_run_model [--count 100] [--seed 1]
+
+Exit 77, which means skipped, where torch, transformers or safetensors are missing.
+"""
+import argparse
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+
+try:
+    import torch
+    import transformers
+    import cases
+except ImportError as error:
+    print(f'skipped: {error}')
+    sys.exit(77)
+
+# As golden_test.cc, of the largest expected number where that is above 1: sums of larger numbers round further.
+MAX_ERROR = 2e-5
+
+
+def widths(rng, even=False):
+    """embed_dim, num_heads. Never a width of 2: LayerNorm of two numbers is a step function of their difference, which
+    magnifies the rounding of any implementation."""
+    while True:
+        heads = rng.choice([1, 1, 2, 3, 4, 5])
+        head_dim = rng.choice([2, 4, 6, 10, 16, 34] if even else [1, 3, 5, 8, 13, 16, 37])
+        if heads * head_dim != 2:
+            return heads * head_dim, heads
+
+
+def lens(rng):
+    return [rng.randint(1, 22) for _ in range(rng.randint(1, 4))]
+
+
+def activation(rng, served=('gelu', 'gelu_new', 'gelu_pytorch_tanh', 'gelu_fast', 'relu', 'silu', 'swish')):
+    return rng.choice(served)
+
+
+def bert_like(rng, config_class, **options):
+    width, heads = widths(rng)
+    return config_class(vocab_size=rng.randint(5, 90), hidden_size=width, num_attention_heads=heads,
+                        num_hidden_layers=rng.randint(1, 4), intermediate_size=rng.randint(1, 99),
+                        hidden_act=activation(rng), layer_norm_eps=rng.choice([1e-12, 1e-5, 1e-2]),
+                        attn_implementation='eager', **options)
+
+
+def bert(rng):
+    t = transformers
+    decoder = rng.random() < 0.2
+    config = bert_like(rng, t.BertConfig, max_position_embeddings=rng.randint(22, 40),
+                       type_vocab_size=rng.choice([1, 2, 3]), is_decoder=decoder)
+    heads = [t.BertLMHeadModel, t.BertModel] if decoder else [
+        t.BertModel, t.BertForMaskedLM, t.BertForSequenceClassification, t.BertForQuestionAnswering,
+        t.BertForTokenClassification, t.BertForPreTraining, t.BertForNextSentencePrediction, t.BertForMultipleChoice]
+    return rng.choice(heads)(config)
+
+
+def roberta(rng):
+    t = transformers
+    kind, heads = rng.choice([
+        (t.RobertaConfig, [t.RobertaModel, t.RobertaForMaskedLM, t.RobertaForSequenceClassification,
+                           t.RobertaForQuestionAnswering]),
+        (t.XLMRobertaConfig, [t.XLMRobertaModel, t.XLMRobertaForMaskedLM, t.XLMRobertaForTokenClassification]),
+        (t.CamembertConfig, [t.CamembertModel, t.CamembertForMaskedLM])])
+    config = bert_like(rng, kind, max_position_embeddings=rng.randint(27, 40), type_vocab_size=rng.choice([1, 2]),
+                       pad_token_id=rng.choice([0, 1, 3]))
+    return rng.choice(heads)(config)
+
+
+def distilbert(rng):
+    t = transformers
+    width, heads = widths(rng)
+    config = t.DistilBertConfig(vocab_size=rng.randint(5, 90), dim=width, n_heads=heads, n_layers=rng.randint(1, 4),
+                                hidden_dim=rng.randint(1, 99), activation=rng.choice(['gelu', 'relu']),
+                                max_position_embeddings=rng.randint(22, 40),
+                                sinusoidal_pos_embds=rng.random() < 0.3, attn_implementation='eager')
+    return rng.choice([t.DistilBertModel, t.DistilBertForMaskedLM, t.DistilBertForSequenceClassification,
+                       t.DistilBertForQuestionAnswering, t.DistilBertForTokenClassification])(config)
+
+
+def gpt2(rng):
+    t = transformers
+    width, heads = widths(rng)
+    config = t.GPT2Config(vocab_size=rng.randint(5, 90), n_embd=width, n_head=heads, n_layer=rng.randint(1, 4),
+                          n_positions=rng.randint(22, 40), n_inner=rng.choice([None, rng.randint(1, 99)]),
+                          activation_function=activation(rng), layer_norm_epsilon=rng.choice([1e-5, 1e-2]),
+                          scale_attn_weights=rng.random() < 0.7,  scale_attn_by_inverse_layer_idx=rng.random() < 0.5, bos_token_id=0, eos_token_id=1,
+                          pad_token_id=2, tie_word_embeddings=rng.random() < 0.5, attn_implementation='eager')
+    return rng.choice([t.GPT2Model, t.GPT2LMHeadModel, t.GPT2ForSequenceClassification,
+                       t.GPT2ForQuestionAnswering, t.GPT2ForTokenClassification, t.GPT2DoubleHeadsModel])(config)
+
+
+def rope(rng):
+    theta = rng.choice([10000.0, 500000.0, 123.0])
+    kind = rng.choice(['default', 'default', 'linear', 'llama3'])
+    if kind == 'default':
+        return {'rope_type': 'default', 'rope_theta': theta}
+    if kind == 'linear':
+        return {'rope_type': 'linear', 'rope_theta': theta, 'factor': rng.choice([2.0, 3.5])}
+    return {'rope_type': 'llama3', 'rope_theta': theta, 'factor': 8.0, 'low_freq_factor': 1.0, 'high_freq_factor': 4.0,
+            'original_max_position_embeddings': rng.choice([8, 32, 8192])}
+
+
+def llama_sizes(rng):
+    width, heads = widths(rng, even=True)
+    return {'vocab_size': rng.randint(5, 90), 'hidden_size': width, 'num_attention_heads': heads,
+            'num_key_value_heads': rng.choice([n for n in range(1, heads + 1) if heads % n == 0]),
+            'num_hidden_layers': rng.randint(1, 4), 'intermediate_size': rng.randint(1, 99),
+            'rms_norm_eps': rng.choice([1e-6, 1e-5, 1e-2]), 'rope_parameters': rope(rng), 'bos_token_id': 0,
+            'eos_token_id': 1, 'pad_token_id': 2, 'tie_word_embeddings': rng.random() < 0.5,
+            'attn_implementation': 'eager', **({'head_dim': rng.choice([2, 8, 18])} if rng.random() < 0.4 else {})}
+
+
+def llama(rng):
+    t = transformers
+    config = t.LlamaConfig(**llama_sizes(rng), hidden_act=activation(rng), attention_bias=rng.random() < 0.3,
+                           mlp_bias=rng.random() < 0.3)
+    return rng.choice([t.LlamaModel, t.LlamaForCausalLM, t.LlamaForSequenceClassification,
+                       t.LlamaForQuestionAnswering, t.LlamaForTokenClassification])(config)
+
+
+def mistral(rng):
+    t = transformers
+    config = t.MistralConfig(**llama_sizes(rng), sliding_window=rng.choice([None, 1, 3, 4096]))
+    return rng.choice([t.MistralModel, t.MistralForCausalLM, t.MistralForSequenceClassification])(config)
+
+
+def use_old_keys(folder):
+    """Rewrites config.json as versions before transformers 5 did."""
+    path = folder + '/config.json'
+    with open(path, encoding='utf-8') as file:
+        config = json.load(file)
+    config['torch_dtype'] = config.pop('dtype', 'float32')
+    config['transformers_version'] = '4.31.0'
+    parameters = config.pop('rope_parameters', None)
+    if parameters:
+        config['rope_theta'] = parameters.pop('rope_theta')
+        kind = parameters.pop('rope_type')
+        parameters.pop('type', None)
+        config['rope_scaling'] = None if kind == 'default' else {
+            'type' if kind == 'linear' else 'rope_type': kind, **parameters}
+    if config['model_type'] in ('bert', 'roberta'):
+        config.update(position_embedding_type='absolute', gradient_checkpointing=False, pruned_heads={})
+    if config['model_type'] == 'gpt2':
+        config['n_ctx'] = config['n_positions']
+    with open(path, 'w', encoding='utf-8') as file:
+        json.dump(config, file)
+
+
+def try_transformers(rng, folder):
+    model = rng.choice([bert, roberta, distilbert, gpt2, llama, mistral])(rng)
+    dtype = rng.choice([torch.float32, torch.float32, torch.float16, torch.bfloat16])
+    save = {'max_shard_size': rng.choice(['2KB', '20KB'])} if rng.random() < 0.4 else {}
+    description = f'{type(model).__name__} {dtype} {save} {json.dumps(model.config.to_dict())}'
+    cases.save_transformers(folder, model, lens(rng), rng.randint(0, 1 << 30), save=save, dtype=dtype)
+    if rng.random() < 0.5:
+        use_old_keys(folder)
+        description += ' (old keys)'
+    return description
+
+
+def try_attention(rng, folder):
+    width, heads = widths(rng)
+    options = {'bias': rng.random() < 0.6, 'add_bias_kv': rng.random() < 0.3, 'add_zero_attn': rng.random() < 0.3}
+    if rng.random() < 0.5:
+        options.update(kdim=rng.randint(1, 70), vdim=rng.randint(1, 70))
+    layer = torch.nn.MultiheadAttention(width, heads, batch_first=True, **options)
+    prefix = rng.choice(['', 'attn.', 'layers.3.self_attn.'])
+    config = {'add_zero_attn': options['add_zero_attn'], 'prefix': prefix}
+    kv_lens = q_lens = lens(rng)
+    if 'kdim' in options:
+        kv_lens = [rng.randint(1, 30) for _ in q_lens]
+    elif not options['add_bias_kv'] and not options['add_zero_attn'] and rng.random() < 0.4:
+        config['causal'] = True
+    cases.save_attention(folder, layer, config, q_lens, kv_lens, rng.randint(0, 1 << 30), prefix)
+    return f'MultiheadAttention({width}, {heads}, {options}) {config}'
+
+
+def try_encoder(rng, folder):
+    width, heads = widths(rng)
+    name = rng.choice(['relu', 'gelu', 'silu'])
+    options = {'dim_feedforward': rng.randint(1, 99), 'bias': rng.random() < 0.7, 'norm_first': rng.random() < 0.5,
+               'layer_norm_eps': rng.choice([1e-5, 1e-2])}
+    function = {'relu': 'relu', 'gelu': 'gelu', 'silu': torch.nn.functional.silu}[name]
+    module = torch.nn.TransformerEncoderLayer(width, heads, activation=function, batch_first=True, **options)
+    layout = 'torch.nn.TransformerEncoderLayer'
+    if rng.random() < 0.7:
+        norm = torch.nn.LayerNorm(width, options['layer_norm_eps']) if rng.random() < 0.5 else None
+        module = torch.nn.TransformerEncoder(module, rng.randint(1, 12), norm, enable_nested_tensor=False)
+        layout = 'torch.nn.TransformerEncoder'
+    prefix = rng.choice(['', 'encoder.'])
+    config = {'layout': layout, 'num_heads': heads, 'activation': name, 'norm_first': options['norm_first'],
+              'layer_norm_eps': options['layer_norm_eps'], 'prefix': prefix, 'causal': rng.random() < 0.3}
+    cases.save_encoder(folder, module, config, lens(rng), rng.randint(0, 1 << 30), prefix)
+    return f'{layout} {options} {config}'
+
+
+def compare(program, folder):
+    """What is wrong, or nothing."""
+    result = subprocess.run([program, folder, folder + '.case.safetensors'], capture_output=True, text=True, check=False)
+    if result.returncode != 0:
+        return result.stderr or f'exit {result.returncode}'
+    error, largest = (float(word) for word in result.stdout.split()[1:3])
+    if not error <= MAX_ERROR * max(1.0, largest):
+        return f'off by {error}, largest expected {largest}'
+    return ''
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument('--program', required=True)
+    parser.add_argument('--count', type=int, default=100)
+    parser.add_argument('--seed', type=int, default=1)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    wrong = 0
+    for seed in range(options.seed, options.seed + options.count):
+        rng = random.Random(seed)
+        torch.manual_seed(seed)
+        with tempfile.TemporaryDirectory() as root:
+            folder = os.path.join(root, 'model')
+            description = rng.choice([try_transformers, try_transformers, try_attention, try_encoder])(rng, folder)
+            problem = compare(options.program, folder)
+        if problem:
+            wrong += 1
+            print(f'--seed {seed} --count 1: {problem}\n  {description}')
+    print(f'{options.count - wrong} passed, {wrong} failed')
+    return 1 if wrong else 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())
