@@ -130,8 +130,30 @@ absl::StatusOr<Mask> ReadNpyMask(std::istream& in) {
   return mask;
 }
 
+absl::StatusOr<Ids> ReadNpyIds(std::istream& in) {
+  absl::StatusOr<NpyHeader> header = ReadNpyHeader(in);
+  if (!header.ok()) return header.status();
+  Ids ids{.shape = header->shape};
+  const auto read = [&](auto stored) -> absl::Status {
+    if (stored.ok()) ids.values = *std::move(stored);
+    return stored.status();
+  };
+  absl::Status status;
+  if (header->dtype == "<i4") {
+    status = read(ReadStored<int32_t>(*header, in));
+  } else if (header->dtype == "<i8") {
+    status = read(ReadStored<int64_t>(*header, in));
+  } else {
+    status =
+        absl::InvalidArgumentError(absl::StrCat("dtype: got '", header->dtype, "', wanted '<i4' or '<i8'"));
+  }
+  if (!status.ok()) return status;
+  return ids;
+}
+
 absl::StatusOr<Tensor> ReadNpyTensorFile(const std::string& path) { return ReadFile(path, ReadNpyTensor); }
 absl::StatusOr<Mask> ReadNpyMaskFile(const std::string& path) { return ReadFile(path, ReadNpyMask); }
+absl::StatusOr<Ids> ReadNpyIdsFile(const std::string& path) { return ReadFile(path, ReadNpyIds); }
 
 void WriteNpy(const Tensor& tensor, std::ostream& out, NpyFloat dtype) {
   if (dtype == NpyFloat::kF16) {

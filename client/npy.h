@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // NumPy .npy files to and from tensors. Reading takes C order arrays of dtype '<f4', '<f8' or '<f2'
-// (converted to f32) and, for masks, '|b1' and '|u1' too; everything else is refused with what to do about
-// it. Every fact of the header is checked against the file's size before memory is taken for it.
+// (converted to f32), for masks '|b1' and '|u1' too, and for ids '<i4' and '<i8'; everything else is refused
+// with what to do about it. Every fact of the header is checked against the file's size before memory is
+// taken for it.
 #ifndef HEADLIGHT_CLIENT_NPY_H_
 #define HEADLIGHT_CLIENT_NPY_H_
 
@@ -20,10 +21,12 @@ namespace headlight::client {
 absl::StatusOr<Tensor> ReadNpyTensor(std::istream& in);
 absl::StatusOr<Mask> ReadNpyMask(
     std::istream& in);  // '|b1', '|u1': allowed keys; floats: added to the scores
+absl::StatusOr<Ids> ReadNpyIds(std::istream& in);
 
 // The same of a file. NOT_FOUND if it cannot be opened; every message begins with the path.
 absl::StatusOr<Tensor> ReadNpyTensorFile(const std::string& path);
 absl::StatusOr<Mask> ReadNpyMaskFile(const std::string& path);
+absl::StatusOr<Ids> ReadNpyIdsFile(const std::string& path);
 
 // What numbers are stored as: '<f4', or '<f2' rounded to nearest.
 enum class NpyFloat { kF32, kF16 };

@@ -24,6 +24,12 @@ std::string ToString(std::span<const int64_t> shape) {
   return absl::StrCat("[", absl::StrJoin(shape, ", "), "]");
 }
 
+IdsView Ids::View() const& {
+  IdsView view{.shape = shape};
+  std::visit([&](const auto& owned) { view.values = std::span(owned); }, values);
+  return view;
+}
+
 MaskView Mask::View() const& {
   MaskView view{.shape = shape};
   std::visit([&](const auto& owned) { view.values = std::span(owned); }, values);

@@ -42,6 +42,20 @@ struct IntTensor {
   std::vector<int32_t> values;
 };
 
+// Token ids or token types, [batch, seq_len] or [tokens], in either width.
+struct IdsView {
+  Shape shape;
+  std::variant<std::span<const int32_t>, std::span<const int64_t>> values;
+};
+
+struct Ids {
+  Shape shape;
+  std::variant<std::vector<int32_t>, std::vector<int64_t>> values;
+
+  IdsView View() const&;
+  IdsView View() && = delete;
+};
+
 // An explicit mask, [batch or 1, num_heads or 1, q_len, kv_len], of one of two kinds:
 //   uint8_t  anything but 0 where a query may attend to a key
 //   float    added to the scaled scores before the softmax; -inf forbids

@@ -248,7 +248,7 @@ IntTensor MakeIntTensor(const v1::TensorSpec& spec, const std::vector<float>& by
 // What is asked of the weights; nothing if they are not asked for.
 void DescribeWeights(const AttendCall& call, v1::AttendRequest& envelope) {
   const bool asked = call.weights != v1::WEIGHTS_MODE_NONE || call.top_k != 0 || !call.heads.empty() ||
-                     call.query_begin != 0 || call.query_end != 0;
+                     call.query_begin != 0 || call.query_end != 0 || call.layer;
   if (!asked) return;
   v1::WeightsOptions& options = *envelope.mutable_weights();
   options.set_mode(call.weights);
@@ -256,6 +256,19 @@ void DescribeWeights(const AttendCall& call, v1::AttendRequest& envelope) {
   options.mutable_heads()->Assign(call.heads.begin(), call.heads.end());
   options.set_query_begin(call.query_begin);
   options.set_query_end(call.query_end);
+  if (call.layer) options.set_layer(*call.layer);
+}
+
+// Adds token ids or types, if there are any, in the width they have.
+absl::Status AddIds(const char* field, const std::optional<IdsView>& ids,
+                    v1::TensorSpec* (v1::AttendRequest::*spec)(), RequestWriter& writer,
+                    v1::AttendRequest& envelope) {
+  if (!ids) return absl::OkStatus();
+  if (const auto* narrow = std::get_if<std::span<const int32_t>>(&ids->values)) {
+    return writer.Add(field, v1::DTYPE_I32, ids->shape, *narrow, (envelope.*spec)());
+  }
+  return writer.Add(field, v1::DTYPE_I64, ids->shape, std::get<std::span<const int64_t>>(ids->values),
+                    (envelope.*spec)());
 }
 
 }  // namespace
@@ -271,21 +284,24 @@ absl::StatusOr<grpc::ByteBuffer> EncodeRequest(const AttendCall& call) {
   if (call.window_left) envelope.set_window_left(*call.window_left);
   if (call.window_right) envelope.set_window_right(*call.window_right);
   DescribeWeights(call, envelope);
+  envelope.set_pooling(call.pooling);
   if (call.output_dtype != v1::DTYPE_F32) envelope.set_output_dtype(call.output_dtype);
   if (!IsFloat(call.dtype)) {
     return absl::InvalidArgumentError(absl::StrCat("dtype: got ", static_cast<int>(call.dtype),
                                                    ", wanted DTYPE_F32, DTYPE_BF16 or DTYPE_F16"));
   }
 
+  // Payloads go in the order of the fields' numbers.
   RequestWriter writer;
-  absl::Status status =
-      writer.Add("query", call.dtype, call.query.shape, call.query.values, envelope.mutable_query());
-  if (status.ok() && call.key) {
-    status = writer.Add("key", call.dtype, call.key->shape, call.key->values, envelope.mutable_key());
-  }
-  if (status.ok() && call.value) {
-    status = writer.Add("value", call.dtype, call.value->shape, call.value->values, envelope.mutable_value());
-  }
+  absl::Status status;
+  const auto add_floats = [&](const char* field, const std::optional<TensorView>& tensor,
+                              v1::TensorSpec* (v1::AttendRequest::*spec)()) {
+    if (!status.ok() || !tensor) return;
+    status = writer.Add(field, call.dtype, tensor->shape, tensor->values, (envelope.*spec)());
+  };
+  add_floats("query", call.query, &v1::AttendRequest::mutable_query);
+  add_floats("key", call.key, &v1::AttendRequest::mutable_key);
+  add_floats("value", call.value, &v1::AttendRequest::mutable_value);
   if (status.ok() && call.mask) {
     const Shape& shape = call.mask->shape;
     if (const auto* allowed = std::get_if<std::span<const uint8_t>>(&call.mask->values)) {
@@ -295,6 +311,11 @@ absl::StatusOr<grpc::ByteBuffer> EncodeRequest(const AttendCall& call) {
                           envelope.mutable_mask());
     }
   }
+  if (status.ok())
+    status = AddIds("token_ids", call.token_ids, &v1::AttendRequest::mutable_token_ids, writer, envelope);
+  if (status.ok())
+    status =
+        AddIds("token_types", call.token_types, &v1::AttendRequest::mutable_token_types, writer, envelope);
   if (!status.ok()) return status;
   return writer.Finish(envelope);
 }

@@ -13,6 +13,7 @@
 
 #include "absl/status/statusor.h"
 #include "core/attention/batch.h"
+#include "core/model/model_config.h"
 #include "core/runtime/cancellation.h"
 #include "core/tensor/dtype.h"
 #include "server/byte_segments.h"
@@ -21,11 +22,12 @@
 
 namespace headlight {
 
-// Which tensors the keys and values are projected from. One batch holds one kind.
+// What a task brings, and which of it the keys and values are projected from. One batch holds one kind.
 enum class InputKind : uint8_t {
   kSelf,         // query
-  kSharedKey,    // key, for both
-  kKeyAndValue,  // key and value
+  kSharedKey,    // query; key, for both
+  kKeyAndValue,  // query, key and value
+  kTokenIds,     // token ids, for models that begin there
 };
 
 // Rows of embeddings, those of each sequence together.
@@ -54,6 +56,7 @@ struct WeightsRequest {
   int64_t query_begin = 0;
   int64_t query_end = 0;
   int64_t top_k = 0;
+  int64_t layer = 0;
 
   // Numbers to make room for; 0 where the mode has none of the kind.
   int64_t num_weights = 0;
@@ -69,7 +72,8 @@ struct WeightsRequest {
 // `output`, `weights` and `received_mass` are of the task's output_dtype; all but the output are null where
 // none were asked for.
 struct AttendResult {
-  std::shared_ptr<const void> output;  // [query tokens, embed_dim], without padding
+  std::shared_ptr<const void> output;  // [query tokens, embed_dim], without padding; or pooled [sequences,
+                                       // embed_dim]
   std::shared_ptr<const void> weights;
   std::shared_ptr<const int32_t> weights_keys;
   std::shared_ptr<const void> received_mass;
@@ -86,16 +90,19 @@ struct AttendResult {
 struct AttendTask {
   std::shared_ptr<const LoadedModel> model;
   InputKind kind = InputKind::kSelf;
-  InputRows query;
-  InputRows key;                 // empty for kSelf
-  InputRows value;               // empty but for kKeyAndValue
-  std::vector<int64_t> q_lens;   // one for each sequence, at least 1
-  std::vector<int64_t> kv_lens;  // the same; equal to q_lens for kSelf
-  int64_t q_tokens = 0;          // sum of q_lens
-  int64_t kv_tokens = 0;         // sum of kv_lens
+  InputRows query;                   // empty for kTokenIds
+  InputRows key;                     // empty for kSelf and kTokenIds
+  InputRows value;                   // empty but for kKeyAndValue
+  std::vector<int32_t> token_ids;    // [q_tokens], without padding, for kTokenIds; else empty
+  std::vector<int32_t> token_types;  // the same, or empty: all 0
+  std::vector<int64_t> q_lens;       // one for each sequence, at least 1
+  std::vector<int64_t> kv_lens;      // the same; equal to q_lens for kSelf and kTokenIds
+  int64_t q_tokens = 0;              // sum of q_lens
+  int64_t kv_tokens = 0;             // sum of kv_lens
   Visibility visibility;
   ExplicitMask mask;
   WeightsRequest weights;
+  Pooling pooling = Pooling::kNone;  // of the output
   DType output_dtype = DType::kF32;  // or kF16, kBf16
 
   int64_t size_bytes = 0;  // memory that the request holds while it waits
@@ -107,8 +114,12 @@ struct AttendTask {
   std::function<void(absl::StatusOr<AttendResult>)> done;
 
   int64_t num_sequences() const { return static_cast<int64_t>(q_lens.size()); }
+  int64_t output_rows() const { return pooling == Pooling::kNone ? q_tokens : num_sequences(); }
   // What it adds to a batch: rows to project.
-  int64_t cost_tokens() const { return kind == InputKind::kSelf ? q_tokens : q_tokens + kv_tokens; }
+  int64_t cost_tokens() const {
+    const bool cross = kind == InputKind::kSharedKey || kind == InputKind::kKeyAndValue;
+    return cross ? q_tokens + kv_tokens : q_tokens;
+  }
 };
 
 }  // namespace headlight

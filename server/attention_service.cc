@@ -4,6 +4,7 @@
 #include <grpcpp/alarm.h>
 #include <spdlog/spdlog.h>
 
+#include <map>
 #include <memory>
 #include <new>
 #include <utility>
@@ -60,6 +61,37 @@ void DescribeScores(const AttentionConfig& config, v1::Model& out) {
   out.set_add_bias_kv(config.add_bias_kv);
   out.set_add_zero_attn(config.add_zero_attn);
   out.set_num_appended_keys(config.num_appended_keys());
+}
+
+v1::PoolingMode ToProto(Pooling pooling) {
+  switch (pooling) {
+    case Pooling::kNone:
+      return v1::POOLING_MODE_UNSPECIFIED;
+    case Pooling::kCls:
+      return v1::POOLING_MODE_CLS;
+    case Pooling::kMean:
+      return v1::POOLING_MODE_MEAN;
+  }
+  return v1::POOLING_MODE_UNSPECIFIED;
+}
+
+// What surrounds the attention layers.
+void DescribeStack(const ModelConfig& config, v1::Model& out) {
+  out.set_num_layers(config.num_layers);
+  if (config.block.norm_placement != NormPlacement::kNone) {
+    out.set_hidden_dim(config.block.feed_forward.hidden_dim);
+  }
+  out.set_causal(config.causal);
+  out.set_takes_key(TakesKey(config));
+  if (config.embedding) {
+    out.set_takes_token_ids(true);
+    out.set_vocab_size(config.embedding->vocab_size);
+    out.set_num_token_types(config.embedding->num_token_types);
+    const int64_t max_seq_len = config.embedding->max_seq_len();
+    out.set_max_seq_len(max_seq_len == INT64_MAX ? 0 : max_seq_len);
+  }
+  out.set_pooling(ToProto(config.pooling));
+  out.set_normalize_pooled(config.normalize_pooled);
 }
 
 }  // namespace
@@ -129,7 +161,7 @@ class AttentionService::AttendCall final : public grpc::ServerUnaryReactor {
     budget.set_batch_requests(result.batch_requests);
     budget.set_batch_sequences(result.batch_sequences);
     budget.set_batch_tokens(result.batch_tokens);
-    budget.set_kernel(layout_.model->attention.kernel_name());
+    budget.set_kernel(layout_.model->model.attention().kernel_name());
     budget.set_compute_threads(service_.context_.compute_threads);
     response_ = EncodeAttend(layout_, result, budget);
     result_ = absl::UnknownError("sent");  // from here on the reply alone holds the memory
@@ -191,7 +223,20 @@ grpc::ServerUnaryReactor* AttentionService::Attend(grpc::CallbackServerContext* 
 grpc::ServerUnaryReactor* AttentionService::ListModels(grpc::CallbackServerContext* context,
                                                        const v1::ListModelsRequest*,
                                                        v1::ListModelsResponse* response) {
-  for (const auto& model : context_.registry.List()) Describe(*model, *response->add_models());
+  std::map<std::string, std::string> errors = context_.registry.LoadErrors();
+  for (const auto& model : context_.registry.List()) {
+    v1::Model& described = *response->add_models();
+    Describe(*model, described);
+    const auto error = errors.find(model->name);
+    if (error == errors.end()) continue;
+    described.set_load_error(error->second);
+    errors.erase(error);
+  }
+  for (const auto& [name, error] : errors) {
+    v1::Model& described = *response->add_models();
+    described.set_name(name);
+    described.set_load_error(error);
+  }
   grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
   reactor->Finish(grpc::Status::OK);
   return reactor;
@@ -200,21 +245,77 @@ grpc::ServerUnaryReactor* AttentionService::ListModels(grpc::CallbackServerConte
 grpc::ServerUnaryReactor* AttentionService::GetModel(grpc::CallbackServerContext* context,
                                                      const v1::GetModelRequest* request,
                                                      v1::GetModelResponse* response) {
-  absl::Status status;
-  if (request->model().empty()) {
-    status = absl::InvalidArgumentError("model: got none, wanted a model's name");
-  } else {
-    const auto model = context_.registry.Find(request->model(), request->model_version());
-    status = model.status();
-    if (model.ok()) Describe(**model, *response->mutable_model());
-  }
+  const absl::Status status =
+      request->model().empty()
+          ? absl::InvalidArgumentError("model: got none, wanted a model's name")
+          : DescribeNamed(request->model(), request->model_version(), *response->mutable_model());
   grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
   reactor->Finish(ToGrpcStatus(status));
   return reactor;
 }
 
+absl::Status AttentionService::DescribeNamed(const std::string& name, const std::string& version,
+                                             v1::Model& out) const {
+  const std::map<std::string, std::string> errors = context_.registry.LoadErrors();
+  const auto error = errors.find(name);
+  const auto model = context_.registry.Find(name, version);
+  if (!model.ok()) {
+    // What cannot be loaded is described as far as it is known.
+    if (!absl::IsUnavailable(model.status()) || error == errors.end()) return model.status();
+    out.set_name(name);
+  } else {
+    Describe(**model, out);
+  }
+  if (error != errors.end()) out.set_load_error(error->second);
+  return absl::OkStatus();
+}
+
+absl::Status AttentionService::CheckModelControl(const std::string& model) const {
+  if (!context_.allow_model_control) {
+    return absl::PermissionDeniedError(
+        "callers may not load and unload models here; the server allows it with --allow-model-control");
+  }
+  if (context_.loader == nullptr) {
+    return absl::FailedPreconditionError(
+        "the server has no --model-repository to load models from; its built-in models stay");
+  }
+  if (model.empty()) return absl::InvalidArgumentError("model: got none, wanted a model's name");
+  return absl::OkStatus();
+}
+
+grpc::ServerUnaryReactor* AttentionService::LoadModel(grpc::CallbackServerContext* context,
+                                                      const v1::LoadModelRequest* request,
+                                                      v1::LoadModelResponse* response) {
+  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  const absl::Status allowed = CheckModelControl(request->model());
+  if (!allowed.ok()) {
+    reactor->Finish(ToGrpcStatus(allowed));
+    return reactor;
+  }
+  context_.loader->Load(request->model(), [=, this](absl::Status status) {
+    if (status.ok()) status = DescribeNamed(request->model(), "", *response->mutable_model());
+    reactor->Finish(ToGrpcStatus(status));
+  });
+  return reactor;
+}
+
+grpc::ServerUnaryReactor* AttentionService::UnloadModel(grpc::CallbackServerContext* context,
+                                                        const v1::UnloadModelRequest* request,
+                                                        v1::UnloadModelResponse*) {
+  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  const absl::Status allowed = CheckModelControl(request->model());
+  if (!allowed.ok()) {
+    reactor->Finish(ToGrpcStatus(allowed));
+    return reactor;
+  }
+  context_.loader->Unload(request->model(),
+                          [reactor](absl::Status status) { reactor->Finish(ToGrpcStatus(status)); });
+  return reactor;
+}
+
 void AttentionService::Describe(const LoadedModel& model, v1::Model& out) const {
-  const AttentionConfig& config = model.attention.config();
+  const AttentionConfig& config = model.model.config().block.attention;
+  const MultiHeadAttention& attention = model.model.attention();
   out.set_name(model.name);
   out.set_version(model.version);
   out.set_embed_dim(config.embed_dim);
@@ -224,15 +325,17 @@ void AttentionService::Describe(const LoadedModel& model, v1::Model& out) const 
   out.set_kdim(config.kdim);
   out.set_vdim(config.vdim);
   out.set_scale(*config.scale);
-  out.set_num_parameters(model.attention.num_parameters());
-  out.set_precision(Name(model.attention.precision()));
+  out.set_num_parameters(model.model.num_parameters());
+  out.set_precision(Name(attention.precision()));
   out.set_precision_asked(Name(config.precision));
-  out.set_precision_note(model.attention.precision_note());
+  out.set_precision_note(attention.precision_note());
   out.mutable_precision_error()->set_max_abs(model.precision_error.max_abs);
   out.mutable_precision_error()->set_rms(model.precision_error.rms);
   out.mutable_precision_error()->set_cosine(model.precision_error.cosine);
   DescribeScores(config, out);
-  out.set_kernel(model.attention.kernel_name());
+  DescribeStack(model.model.config(), out);
+  out.set_layout(model.layout);
+  out.set_kernel(attention.kernel_name());
   out.set_max_message_bytes(context_.max_message_bytes);
 }
 

@@ -14,9 +14,11 @@
 #include <mutex>
 #include <string>
 
+#include "absl/status/status.h"
 #include "headlight/v1/attention.grpc.pb.h"
 #include "server/clock.h"
 #include "server/codec.h"
+#include "server/model_loader.h"
 #include "server/registry.h"
 #include "server/scheduler.h"
 
@@ -29,13 +31,18 @@ struct ServiceContext {
   const Clock& clock;
   int64_t max_message_bytes;
   int compute_threads;
+  ModelLoader* loader = nullptr;     // null without a model repository
+  bool allow_model_control = false;  // whether callers may use it
 };
 
 // Attend takes and gives raw bytes, so that tensors are not copied; the other methods are typed. Thread-safe.
 class AttentionService final
     : public v1::AttentionService::WithRawCallbackMethod_Attend<
           v1::AttentionService::WithCallbackMethod_ListModels<
-              v1::AttentionService::WithCallbackMethod_GetModel<v1::AttentionService::Service>>> {
+              v1::AttentionService::WithCallbackMethod_GetModel<
+                  v1::AttentionService::WithCallbackMethod_LoadModel<
+                      v1::AttentionService::WithCallbackMethod_UnloadModel<
+                          v1::AttentionService::Service>>>>> {
  public:
   explicit AttentionService(const ServiceContext& context) : context_(context) {}
 
@@ -46,6 +53,12 @@ class AttentionService final
                                        v1::ListModelsResponse* response) override;
   grpc::ServerUnaryReactor* GetModel(grpc::CallbackServerContext* context, const v1::GetModelRequest* request,
                                      v1::GetModelResponse* response) override;
+  grpc::ServerUnaryReactor* LoadModel(grpc::CallbackServerContext* context,
+                                      const v1::LoadModelRequest* request,
+                                      v1::LoadModelResponse* response) override;
+  grpc::ServerUnaryReactor* UnloadModel(grpc::CallbackServerContext* context,
+                                        const v1::UnloadModelRequest* request,
+                                        v1::UnloadModelResponse* response) override;
 
   // Waits until no Attend is under way, replies sent included; false if that takes longer than `timeout`.
   bool WaitUntilIdle(std::chrono::steady_clock::duration timeout);
@@ -58,6 +71,9 @@ class AttentionService final
   void CallBegins();
   void CallEnds();
   void Describe(const LoadedModel& model, v1::Model& out) const;
+  // The model of that name and version as the registry has it, its load error included.
+  absl::Status DescribeNamed(const std::string& name, const std::string& version, v1::Model& out) const;
+  absl::Status CheckModelControl(const std::string& model) const;
 
   const ServiceContext context_;
   std::atomic<uint64_t> next_call_id_{1};  // names requests that come without an id

@@ -9,109 +9,16 @@
 #include "absl/strings/str_cat.h"
 #include "core/attention/batch.h"
 #include "core/base/status_macros.h"
-#include "core/tensor/convert.h"
+#include "core/model/pooling.h"
+#include "server/copy_list.h"
 
 namespace headlight {
 namespace {
-
-// Elements that one thread copies or converts before it takes the next piece: long enough to hide the
-// hand-over, short enough to spread a batch over all threads.
-constexpr int64_t kPieceElements = int64_t{1} << 18;
-
-// What a narrow tensor passes through on its way to f32: small enough for the first cache. Elements that the
-// network has cut in two are whole in it.
-constexpr int64_t kStagingBytes = int64_t{8} << 10;
 
 absl::Status OutOfMemory(int64_t size_bytes) {
   return absl::ResourceExhaustedError(
       absl::StrCat("memory is short: no ", size_bytes, " bytes for the batch"));
 }
-
-// Bytes of an element where the kernels read it: numbers are f32 by then.
-int64_t PackedSizeOf(DType dtype) { return dtype == DType::kBool ? 1 : SizeOf(DType::kF32); }
-
-// Copies elements of a payload, as f32 if they are numbers.
-void Unpack(const ByteSegments& from, DType dtype, int64_t first, int64_t count, std::byte* to) {
-  const int64_t size = SizeOf(dtype);
-  if (size == PackedSizeOf(dtype)) return from.CopyTo(first * size, count * size, to);
-  alignas(64) std::byte staging[kStagingBytes];
-  float* out = static_cast<float*>(static_cast<void*>(to));
-  while (count > 0) {
-    const int64_t take = std::min(count, kStagingBytes / size);
-    from.CopyTo(first * size, take * size, staging);
-    ConvertToF32(dtype, staging, take, out);
-    first += take;
-    count -= take;
-    out += take;
-  }
-}
-
-// A list of copies, done together by all threads of the arena.
-class CopyList {
- public:
-  void Add(const ByteSegments& from, DType dtype, int64_t first, int64_t count, std::byte* to) {
-    while (count > 0) {
-      if (piece_elements_ == 0) pieces_.push_back(copies_.size());
-      const int64_t take = std::min(count, kPieceElements - piece_elements_);
-      copies_.push_back({&from, dtype, first, take, to});
-      piece_elements_ = (piece_elements_ + take) % kPieceElements;
-      first += take;
-      to += take * PackedSizeOf(dtype);
-      count -= take;
-    }
-  }
-
-  void Run(ComputeArena& arena) const {
-    arena.ForEach(static_cast<int64_t>(pieces_.size()), [this](int64_t piece, int) {
-      const bool last = piece + 1 == static_cast<int64_t>(pieces_.size());
-      const size_t end = last ? copies_.size() : pieces_[piece + 1];
-      for (size_t i = pieces_[piece]; i < end; ++i) {
-        const Copy& copy = copies_[i];
-        Unpack(*copy.from, copy.dtype, copy.first, copy.count, copy.to);
-      }
-    });
-  }
-
- private:
-  struct Copy {
-    const ByteSegments* from;
-    DType dtype;
-    int64_t first;
-    int64_t count;
-    std::byte* to;
-  };
-  std::vector<Copy> copies_;
-  std::vector<size_t> pieces_;  // first copy of each piece
-  int64_t piece_elements_ = 0;  // of the last piece, so far
-};
-
-// Results on their way from f32 to a narrower type, a piece for each thread at a time.
-class NarrowingList {
- public:
-  void Add(const float* from, int64_t count, DType dtype, std::byte* to) {
-    for (int64_t first = 0; first < count; first += kPieceElements) {
-      pieces_.push_back(
-          {from + first, std::min(count - first, kPieceElements), dtype, to + first * SizeOf(dtype)});
-    }
-  }
-
-  void Run(ComputeArena& arena) const {
-    if (pieces_.empty()) return;
-    arena.ForEach(static_cast<int64_t>(pieces_.size()), [this](int64_t i, int) {
-      const Piece& piece = pieces_[i];
-      ConvertFromF32(piece.from, piece.count, piece.dtype, piece.to);
-    });
-  }
-
- private:
-  struct Piece {
-    const float* from;
-    int64_t count;
-    DType dtype;
-    std::byte* to;
-  };
-  std::vector<Piece> pieces_;
-};
 
 // Plans the copies of `rows`, whose `tokens` rows in sequences of the lengths `lens` have `width` columns, to
 // packed f32 rows at `to`. Returns the end.
@@ -135,7 +42,8 @@ class PackedBatch {
  public:
   PackedBatch(std::span<const AttendTask> tasks, BufferPool& pool)
       : tasks_(tasks),
-        config_(tasks.front().model->attention.config()),
+        model_(tasks.front().model->model.config()),
+        config_(model_.block.attention),
         pool_(pool),
         buffers_(tasks.size()) {}
   PackedBatch(const PackedBatch&) = delete;
@@ -156,20 +64,27 @@ class PackedBatch {
     return absl::OkStatus();
   }
 
-  AttentionBatch View() const {
-    AttentionBatch batch;
-    batch.query = MatrixOf(query_, q_tokens_, config_.embed_dim);
-    batch.key = key_ == nullptr ? batch.query : MatrixOf(key_, kv_tokens_, config_.kdim);
-    batch.value = value_ == nullptr ? batch.key : MatrixOf(value_, kv_tokens_, config_.vdim);
+  ModelBatch View() const {
+    ModelBatch model_batch;
+    AttentionBatch& batch = model_batch.attention;
+    if (query_ != nullptr) {
+      batch.query = MatrixOf(query_, q_tokens_, config_.embed_dim);
+      batch.key = key_ == nullptr ? batch.query : MatrixOf(key_, kv_tokens_, config_.kdim);
+      batch.value = value_ == nullptr ? batch.key : MatrixOf(value_, kv_tokens_, config_.vdim);
+    }
+    model_batch.token_ids = token_ids_;
+    model_batch.token_types = token_types_;
+    model_batch.weights_layer = weights_layer_;
     batch.cu_q_lens = cu_q_lens_;
     batch.cu_kv_lens = cu_kv_lens_;
     batch.sequences = sequences_;
     batch.output = {output_->floats(), q_tokens_, config_.embed_dim, config_.embed_dim};
-    return batch;
+    return model_batch;
   }
 
   // What each task gets, in the type that it asks for. Once, after the computation.
   absl::StatusOr<std::vector<AttendResult>> TakeResults(ComputeArena& arena) {
+    Pool(arena);
     NarrowingList narrowing;
     std::vector<AttendResult> results(tasks_.size());
     int64_t first_row = 0;
@@ -181,8 +96,9 @@ class PackedBatch {
                             std::shared_ptr<const void>& to) {
         return TakeNumbers(from, first, count, task.output_dtype, narrowing, to);
       };
-      HEADLIGHT_RETURN_IF_ERROR(
-          take(output_, first_row * config_.embed_dim, task.q_tokens * config_.embed_dim, result.output));
+      const int64_t first = buffers.pooled == nullptr ? first_row * config_.embed_dim : 0;
+      HEADLIGHT_RETURN_IF_ERROR(take(buffers.pooled == nullptr ? output_ : buffers.pooled, first,
+                                     task.output_rows() * config_.embed_dim, result.output));
       HEADLIGHT_RETURN_IF_ERROR(take(buffers.weights, 0, task.weights.num_weights, result.weights));
       HEADLIGHT_RETURN_IF_ERROR(
           take(buffers.received_mass, 0, task.weights.num_received, result.received_mass));
@@ -197,9 +113,17 @@ class PackedBatch {
   }
 
  private:
+  // A sequence of the batch and where its vector goes.
+  struct PooledSequence {
+    int64_t sequence;
+    Pooling pooling;
+    float* to;
+  };
+
   // Of one task; null where it needs none.
   struct TaskBuffers {
     std::shared_ptr<Buffer> mask;  // unless it is read where it is
+    std::shared_ptr<Buffer> pooled;
     std::shared_ptr<Buffer> weights;
     std::shared_ptr<Buffer> keys;
     std::shared_ptr<Buffer> received_mass;
@@ -239,8 +163,26 @@ class PackedBatch {
     return absl::OkStatus();
   }
 
+  // The tokens of all tasks in a row; types of tasks without them are 0.
+  void GatherTokens() {
+    token_ids_.reserve(q_tokens_);
+    const bool typed = std::any_of(tasks_.begin(), tasks_.end(),
+                                   [](const AttendTask& task) { return !task.token_types.empty(); });
+    if (typed) token_types_.reserve(q_tokens_);
+    for (const AttendTask& task : tasks_) {
+      token_ids_.insert(token_ids_.end(), task.token_ids.begin(), task.token_ids.end());
+      if (!typed) continue;
+      token_types_.insert(token_types_.end(), task.token_types.begin(), task.token_types.end());
+      token_types_.resize(token_ids_.size(), 0);
+    }
+  }
+
   absl::Status PlanInputs(CopyList& copies) {
     const InputKind kind = tasks_.front().kind;
+    if (kind == InputKind::kTokenIds) {
+      GatherTokens();
+      return absl::OkStatus();
+    }
     HEADLIGHT_RETURN_IF_ERROR(AcquireNumbers(q_tokens_ * config_.embed_dim, query_));
     if (kind != InputKind::kSelf) HEADLIGHT_RETURN_IF_ERROR(AcquireNumbers(kv_tokens_ * config_.kdim, key_));
     if (kind == InputKind::kKeyAndValue)
@@ -292,11 +234,37 @@ class PackedBatch {
     return range.QueryEnd(q_len) - range.QueryBegin(q_len);
   }
 
+  // One vector for each sequence of the tasks that ask for it, in their `pooled`.
+  void Pool(ComputeArena& arena) const {
+    std::vector<PooledSequence> pooled;
+    int64_t sequence = 0;
+    for (size_t i = 0; i < tasks_.size(); ++i) {
+      for (int64_t place = 0; place < tasks_[i].num_sequences(); ++place, ++sequence) {
+        if (buffers_[i].pooled == nullptr) continue;
+        pooled.push_back(
+            {sequence, tasks_[i].pooling, buffers_[i].pooled->floats() + place * config_.embed_dim});
+      }
+    }
+    if (pooled.empty()) return;
+    arena.ForEach(std::ssize(pooled), [&](int64_t item, int) {
+      const auto& [from, pooling, to] = pooled[item];
+      const int64_t width = config_.embed_dim;
+      const int64_t first = cu_q_lens_[from];
+      const int64_t cu_lens[] = {0, cu_q_lens_[from + 1] - first};
+      PoolSequences({output_->floats() + first * width, cu_lens[1], width, width}, cu_lens, pooling,
+                    model_.normalize_pooled, {to, 1, width, width});
+    });
+  }
+
   absl::Status AllocateResults() {
     HEADLIGHT_RETURN_IF_ERROR(AcquireNumbers(q_tokens_ * config_.embed_dim, output_));
     for (size_t i = 0; i < tasks_.size(); ++i) {
       const WeightsRequest& request = tasks_[i].weights;
       TaskBuffers& buffers = buffers_[i];
+      if (tasks_[i].pooling != Pooling::kNone) {
+        HEADLIGHT_RETURN_IF_ERROR(
+            AcquireNumbers(tasks_[i].num_sequences() * config_.embed_dim, buffers.pooled));
+      }
       if (request.mode == WeightsSink::Mode::kNone) continue;
       HEADLIGHT_RETURN_IF_ERROR(AcquireNumbers(request.num_weights, buffers.weights));
       HEADLIGHT_RETURN_IF_ERROR(AcquireNumbers(request.num_keys, buffers.keys));
@@ -315,6 +283,7 @@ class PackedBatch {
     cu_q_lens_.reserve(num_sequences_ + 1);
     cu_kv_lens_.reserve(num_sequences_ + 1);
     sequences_.reserve(num_sequences_);
+    weights_layer_.reserve(num_sequences_);
     cu_q_lens_.push_back(0);
     cu_kv_lens_.push_back(0);
     for (size_t i = 0; i < tasks_.size(); ++i) {
@@ -327,6 +296,7 @@ class PackedBatch {
         options.mask = MaskOf(i, sequence);
         options.weights = SinkOf(i, sequence);
         options.cancelled = task.cancelled.get();
+        weights_layer_.push_back(task.weights.layer);
       }
     }
   }
@@ -374,25 +344,28 @@ class PackedBatch {
   }
 
   const std::span<const AttendTask> tasks_;
+  const ModelConfig& model_;
   const AttentionConfig& config_;
   BufferPool& pool_;
   int64_t num_sequences_ = 0;
   int64_t q_tokens_ = 0;
   int64_t kv_tokens_ = 0;
-  std::shared_ptr<Buffer> query_, key_, value_, output_;  // key_ and value_ may be null
+  std::shared_ptr<Buffer> query_, key_, value_, output_;  // all but output_ may be null
+  std::vector<int32_t> token_ids_, token_types_;          // both may be empty
   std::vector<TaskBuffers> buffers_;                      // one for each task
   std::vector<int64_t> cu_q_lens_, cu_kv_lens_;
   std::vector<SequenceOptions> sequences_;
+  std::vector<int64_t> weights_layer_;  // one for each sequence
 };
 
 }  // namespace
 
 absl::StatusOr<std::vector<AttendResult>> AttentionExecutor::Execute(std::span<const AttendTask> tasks) {
   try {
-    const MultiHeadAttention& attention = tasks.front().model->attention;
+    const Model& model = tasks.front().model->model;
     PackedBatch batch(tasks, pool_);
     HEADLIGHT_RETURN_IF_ERROR(batch.Pack(arena_));
-    const absl::Status computed = attention.Forward(batch.View(), arena_, WorkspaceOf(tasks.front().model));
+    const absl::Status computed = model.Forward(batch.View(), arena_, WorkspaceOf(tasks.front().model));
     if (absl::IsInvalidArgument(computed)) {  // tasks are valid by construction, so this is no caller's fault
       return absl::InternalError(absl::StrCat("the batch is malformed: ", std::string(computed.message())));
     }
@@ -403,12 +376,12 @@ absl::StatusOr<std::vector<AttendResult>> AttentionExecutor::Execute(std::span<c
   }
 }
 
-Workspace& AttentionExecutor::WorkspaceOf(const std::shared_ptr<const LoadedModel>& model) {
+ModelWorkspace& AttentionExecutor::WorkspaceOf(const std::shared_ptr<const LoadedModel>& model) {
   std::erase_if(workspaces_, [](const auto& entry) { return entry.first.expired(); });
   for (const auto& [owner, workspace] : workspaces_) {
     if (owner.lock() == model) return *workspace;
   }
-  return *workspaces_.emplace_back(model, model->attention.NewWorkspace(arena_)).second;
+  return *workspaces_.emplace_back(model, model->model.NewWorkspace(arena_)).second;
 }
 
 }  // namespace headlight

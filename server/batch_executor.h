@@ -12,7 +12,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
-#include "core/attention/kernel.h"
+#include "core/model/model.h"
 #include "core/runtime/compute_arena.h"
 #include "server/attend_task.h"
 #include "server/buffer_pool.h"
@@ -27,7 +27,7 @@ class BatchExecutor {
   // Computes `tasks`, all of one model and one InputKind; at least one. Returns one result for each, in their
   // order, with the batch's counts filled in and the times left at 0; the result of a task that was cancelled
   // meanwhile is unspecified. An error is the whole batch's. RESOURCE_EXHAUSTED: memory is short. Others as
-  // MultiHeadAttention:: Forward.
+  // Model::Forward.
   virtual absl::StatusOr<std::vector<AttendResult>> Execute(std::span<const AttendTask> tasks) = 0;
 };
 
@@ -41,11 +41,11 @@ class AttentionExecutor final : public BatchExecutor {
 
  private:
   // The workspace that belongs to `model`; those of models that are gone are freed on the way.
-  Workspace& WorkspaceOf(const std::shared_ptr<const LoadedModel>& model);
+  ModelWorkspace& WorkspaceOf(const std::shared_ptr<const LoadedModel>& model);
 
   ComputeArena& arena_;
   BufferPool pool_;
-  std::vector<std::pair<std::weak_ptr<const LoadedModel>, std::unique_ptr<Workspace>>> workspaces_;
+  std::vector<std::pair<std::weak_ptr<const LoadedModel>, std::unique_ptr<ModelWorkspace>>> workspaces_;
 };
 
 }  // namespace headlight

@@ -67,6 +67,9 @@ struct DecodedAttend {
   ReplyLayout reply;
 };
 
+// Whether requests to a model may bring keys and values: layers of a stack attend to their own input.
+bool TakesKey(const ModelConfig& config);
+
 // Checks all that attention.proto promises and makes the task. INVALID_ARGUMENT, NOT_FOUND and UNIMPLEMENTED
 // as that file says; the message names the field, what it got and what it wanted.
 absl::StatusOr<DecodedAttend> DecodeAttend(const ParsedAttend& parsed, const CodecContext& context);

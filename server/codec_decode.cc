@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
 #include <cstddef>
-#include <optional>
 #include <span>
 #include <string>
 #include <utility>
@@ -12,16 +11,20 @@
 #include "absl/strings/str_join.h"
 #include "core/attention/config.h"
 #include "core/base/status_macros.h"
+#include "core/model/model_config.h"
 #include "server/codec.h"
 #include "server/envelope.h"
+#include "server/reply_size.h"
+#include "server/sequence_layout.h"
 #include "server/tensor_spec.h"
+#include "server/token_ids.h"
 #include "server/weights_request.h"
 
 namespace headlight {
 namespace {
 
 constexpr int64_t kMaxRequestIdBytes = 128;
-constexpr int64_t kReplyEnvelopeBytes = 4096;  // more than the fields of a reply beside its payloads take
+constexpr char kIdsShape[] = "[batch, seq_len] or [tokens]";
 
 // Parts of an error message go in as to StrCat.
 template <typename... Parts>
@@ -33,91 +36,18 @@ std::span<const int64_t> SpanOf(const google::protobuf::RepeatedField<int64_t>& 
   return {numbers.data(), static_cast<size_t>(numbers.size())};
 }
 
-// How the sequences of one tensor lie: `num_sequences` of them, padded to `padded_len` (dense form, 0 if
-// ragged).
-struct SequenceLayout {
-  int64_t num_sequences = 0;
-  int64_t padded_len = 0;
-  int64_t rows = 0;  // all dimensions but the last
-};
-
-SequenceLayout LayoutOf(const Shape& shape, int64_t ragged_sequences) {
-  if (shape.size() == 3) return {shape[0], shape[1], shape[0] * shape[1]};
-  return {ragged_sequences, 0, shape[0]};
-}
-
-// Lengths of the sequences, checked: one each, within the padding or summing to the rows. An empty `lens`
-// means full ones. `field` and `tensor` are for messages.
-absl::StatusOr<std::vector<int64_t>> SequenceLengths(const std::string& field, const std::string& tensor,
-                                                     std::span<const int64_t> lens,
-                                                     const SequenceLayout& layout) {
-  const bool ragged = layout.padded_len == 0;
-  if (lens.empty() && ragged && layout.num_sequences != 1) {
-    return Invalid(field, ": got none, wanted ", layout.num_sequences, ", one for each sequence of query");
-  }
-  if (lens.empty())
-    return std::vector<int64_t>(layout.num_sequences, ragged ? layout.rows : layout.padded_len);
-  if (static_cast<int64_t>(lens.size()) != layout.num_sequences) {
-    return Invalid(field, ": got ", lens.size(), ", wanted ", layout.num_sequences,
-                   ", one for each sequence");
-  }
-  const int64_t longest = ragged ? layout.rows : layout.padded_len;
-  int64_t sum = 0;
-  for (size_t i = 0; i < lens.size(); ++i) {
-    if (lens[i] < 1 || lens[i] > longest) {
-      return Invalid(field, "[", i, "]: got ", lens[i], ", wanted 1 to ", longest);
-    }
-    sum += lens[i];  // at most (bytes of the message)^2: no overflow
-  }
-  if (ragged && sum != layout.rows) {
-    return Invalid(field, ": they sum to ", sum, ", wanted the ", layout.rows, " rows of ", tensor);
-  }
-  return std::vector<int64_t>(lens.begin(), lens.end());
-}
-
 int64_t Sum(const std::vector<int64_t>& lens) {
   int64_t sum = 0;
   for (int64_t len : lens) sum += len;
   return sum;
 }
 
+// The leading dimensions, those of a batch.
+std::span<const int64_t> AllButLast(const Shape& shape) { return {shape.data(), shape.size() - 1}; }
+
 // Rows of a tensor whose sequences have the lengths `lens`. Full ones lie packed in either form.
 InputRows RowsOf(WireTensor tensor, const SequenceLayout& layout, int64_t tokens) {
   return {std::move(tensor.bytes), tensor.dtype, tokens == layout.rows ? 0 : layout.padded_len};
-}
-
-// A tensor of the reply.
-struct ReplyTensor {
-  const char* name;
-  const Shape& shape;  // empty if the reply has none
-  DType dtype;
-
-  // Nothing if they exceed int64.
-  std::optional<int64_t> SizeBytes() const {
-    if (shape.empty()) return 0;
-    const std::optional<int64_t> elements = NumElements(shape);
-    int64_t bytes = 0;
-    if (!elements || __builtin_mul_overflow(*elements, SizeOf(dtype), &bytes)) return std::nullopt;
-    return bytes;
-  }
-};
-
-// Whether `tensors` fit into a message. INVALID_ARGUMENT with the size of each otherwise.
-absl::Status CheckReplySize(std::span<const ReplyTensor> tensors, int64_t max_message_bytes) {
-  int64_t room = max_message_bytes - kReplyEnvelopeBytes;
-  bool fits = true;
-  std::vector<std::string> sizes;
-  for (const ReplyTensor& tensor : tensors) {
-    if (tensor.shape.empty()) continue;
-    const std::optional<int64_t> bytes = tensor.SizeBytes();
-    fits = fits && bytes && *bytes <= room;
-    if (fits) room -= *bytes;
-    sizes.push_back(absl::StrCat(tensor.name, " ", ToString(tensor.shape), " ",
-                                 bytes ? absl::StrCat(*bytes) : "more than 2^63", " bytes"));
-  }
-  if (fits) return absl::OkStatus();
-  return Invalid("the reply would be too large: ", absl::StrJoin(sizes, ", "), "; a message may have ",
-                 max_message_bytes, " (--max-message-bytes)");
 }
 
 class Decoder {
@@ -129,17 +59,21 @@ class Decoder {
     HEADLIGHT_RETURN_IF_ERROR(CheckNames());
     HEADLIGHT_RETURN_IF_ERROR(CheckOptions());
     HEADLIGHT_RETURN_IF_ERROR(AssignPayloads());
-    HEADLIGHT_RETURN_IF_ERROR(DecodeQuery());
+    HEADLIGHT_RETURN_IF_ERROR(model().embedding ? CheckTokenIds() : DecodeQuery());
+    HEADLIGHT_RETURN_IF_ERROR(CheckLengths());
     HEADLIGHT_RETURN_IF_ERROR(DecodeKeyAndValue());
     HEADLIGHT_RETURN_IF_ERROR(DecodeMask());
     HEADLIGHT_RETURN_IF_ERROR(PlanReply());
-    task().size_bytes = parsed_.size_bytes;
+    HEADLIGHT_RETURN_IF_ERROR(DecodeTokenIds());
+    const int64_t num_ids = std::ssize(task().token_ids) + std::ssize(task().token_types);
+    task().size_bytes = parsed_.size_bytes + num_ids * static_cast<int64_t>(sizeof(int32_t));
     return std::move(decoded_);
   }
 
  private:
   AttendTask& task() { return decoded_.task; }
-  const AttentionConfig& config() const { return decoded_.task.model->attention.config(); }
+  const ModelConfig& model() const { return decoded_.task.model->model.config(); }
+  const AttentionConfig& config() const { return model().block.attention; }
 
   absl::Status CheckNames() {
     if (static_cast<int64_t>(request_.request_id().size()) > kMaxRequestIdBytes) {
@@ -165,9 +99,27 @@ class Decoder {
     task().visibility.causal = request_.causal();
     if (request_.has_window_left()) task().visibility.window_left = request_.window_left();
     if (request_.has_window_right()) task().visibility.window_right = request_.window_right();
-    HEADLIGHT_ASSIGN_OR_RETURN(task().weights, CheckWeightsOptions(request_.weights(), config()));
+    HEADLIGHT_ASSIGN_OR_RETURN(task().weights, CheckWeightsOptions(request_.weights(), model()));
     HEADLIGHT_ASSIGN_OR_RETURN(task().output_dtype, OutputDType());
+    HEADLIGHT_ASSIGN_OR_RETURN(task().pooling, PoolingAsked());
     return absl::OkStatus();
+  }
+
+  absl::StatusOr<Pooling> PoolingAsked() const {
+    switch (request_.pooling()) {
+      case v1::POOLING_MODE_UNSPECIFIED:
+        return Pooling::kNone;
+      case v1::POOLING_MODE_MODEL:
+        if (model().pooling != Pooling::kNone) return model().pooling;
+        return Invalid("pooling: got MODEL, but the model has no pooling of its own, wanted CLS or MEAN");
+      case v1::POOLING_MODE_CLS:
+        return Pooling::kCls;
+      case v1::POOLING_MODE_MEAN:
+        return Pooling::kMean;
+      default:
+        return Invalid("pooling: got ", static_cast<int>(request_.pooling()),
+                       ", which is no PoolingMode; wanted UNSPECIFIED, MODEL, CLS or MEAN");
+    }
   }
 
   absl::StatusOr<DType> OutputDType() const {
@@ -187,16 +139,42 @@ class Decoder {
 
   // Finds each tensor's payload: one for each TensorSpec that is present, in the order of their numbers.
   absl::Status AssignPayloads() {
-    if (!request_.has_query()) return Invalid("query: got none, wanted ", QueryShape());
-    if (request_.has_value() && !request_.has_key())
-      return Invalid("value: got one without key, wanted both");
-    std::vector<std::string> present = {"query"};
+    HEADLIGHT_RETURN_IF_ERROR(CheckInputKinds());
+    std::vector<std::string> present;
+    if (request_.has_query()) present.push_back("query");
     if (request_.has_key()) present.push_back("key");
     if (request_.has_value()) present.push_back("value");
     if (request_.has_mask()) present.push_back("mask");
+    if (request_.has_token_ids()) present.push_back("token_ids");
+    if (request_.has_token_types()) present.push_back("token_types");
     if (parsed_.payloads.size() != present.size()) {
       return Invalid("payloads: got ", parsed_.payloads.size(), ", wanted ", present.size(), " (",
                      absl::StrJoin(present, ", "), ")");
+    }
+    return absl::OkStatus();
+  }
+
+  // Whether the tensors are those that the model begins with.
+  absl::Status CheckInputKinds() const {
+    if (model().embedding) {
+      if (!request_.has_token_ids()) return Invalid("token_ids: got none, wanted ", kIdsShape);
+      const char* const surplus = request_.has_query()   ? "query"
+                                  : request_.has_key()   ? "key"
+                                  : request_.has_value() ? "value"
+                                                         : nullptr;
+      if (surplus == nullptr) return absl::OkStatus();
+      return Invalid(surplus, ": got one, wanted none: the model begins at token_ids");
+    }
+    if (request_.has_token_ids() || request_.has_token_types()) {
+      return Invalid(request_.has_token_ids() ? "token_ids" : "token_types",
+                     ": got some, wanted none: the model begins at embeddings, in query");
+    }
+    if (!request_.has_query()) return Invalid("query: got none, wanted ", QueryShape());
+    if (request_.has_value() && !request_.has_key())
+      return Invalid("value: got one without key, wanted both");
+    if (request_.has_key() && !TakesKey(model())) {
+      return Invalid("key: got one, wanted none: the model has ", model().num_layers,
+                     " layers that attend to their own input");
     }
     return absl::OkStatus();
   }
@@ -215,11 +193,72 @@ class Decoder {
       return Invalid("query.shape: got ", ToString(query.shape), ", wanted ", rule.wanted_shape);
     }
     const int64_t ragged_sequences = std::max(request_.seq_lens_size(), 1);
-    query_layout_ = LayoutOf(query.shape, ragged_sequences);
+    query_layout_ = LayoutOf(AllButLast(query.shape), ragged_sequences);
     HEADLIGHT_ASSIGN_OR_RETURN(
         task().q_lens, SequenceLengths("seq_lens", "query", SpanOf(request_.seq_lens()), query_layout_));
     task().q_tokens = Sum(task().q_lens);
     task().query = RowsOf(std::move(query), query_layout_, task().q_tokens);
+    return absl::OkStatus();
+  }
+
+  // Their shape and lengths; the ids themselves come last, as their payload does.
+  absl::Status CheckTokenIds() {
+    // The payload is found by its place from the end, behind that of the mask.
+    const size_t place = parsed_.payloads.size() - (request_.has_token_types() ? 2 : 1);
+    const TensorRule rule = {"token_ids", kIdsShape, {1, 2}, IdTypes()};
+    HEADLIGHT_ASSIGN_OR_RETURN(token_ids_, CheckTensor(rule, request_.token_ids(), parsed_.payloads[place]));
+    query_shape_ = token_ids_.shape;
+    query_shape_.push_back(config().embed_dim);
+    query_layout_ = LayoutOf(token_ids_.shape, std::max(request_.seq_lens_size(), 1));
+    HEADLIGHT_ASSIGN_OR_RETURN(
+        task().q_lens, SequenceLengths("seq_lens", "token_ids", SpanOf(request_.seq_lens()), query_layout_));
+    task().q_tokens = Sum(task().q_lens);
+    return absl::OkStatus();
+  }
+
+  // That the position table reaches to the end of every sequence.
+  absl::Status CheckLengths() const {
+    if (!model().embedding) return absl::OkStatus();
+    const int64_t max_seq_len = model().embedding->max_seq_len();
+    const std::vector<int64_t>& lens = decoded_.task.q_lens;
+    for (size_t i = 0; i < lens.size(); ++i) {
+      if (lens[i] <= max_seq_len) continue;
+      return Invalid("token_ids: got ", lens[i], " tokens in sequence ", i, ", wanted at most the model's ",
+                     "max_seq_len ", max_seq_len);
+    }
+    return absl::OkStatus();
+  }
+
+  // That the hidden states are no more than a message could hold, though only what is pooled of them will
+  // travel: ids are so small that nothing else bounds the memory that they take.
+  absl::Status CheckPooledSize() {
+    if (!model().embedding) return absl::OkStatus();
+    const Shape hidden = {task().q_tokens, config().embed_dim};
+    const ReplyTensor tensor = {"hidden states", hidden, task().output_dtype};
+    return CheckReplySize({&tensor, 1}, context_.max_message_bytes);
+  }
+
+  // Reads the ids, once everything else has been checked.
+  absl::Status DecodeTokenIds() {
+    if (!model().embedding) return absl::OkStatus();
+    const EmbeddingConfig& embedding = *model().embedding;
+    NextPayload();
+    HEADLIGHT_ASSIGN_OR_RETURN(task().token_ids, ReadIds("token_ids", token_ids_, query_layout_,
+                                                         task().q_lens, embedding.vocab_size));
+    task().kind = InputKind::kTokenIds;
+    if (!request_.has_token_types()) return absl::OkStatus();
+    if (embedding.num_token_types == 0) {
+      return Invalid("token_types: got some, wanted none: the model knows no types");
+    }
+    const std::string wanted = absl::StrCat(ToString(token_ids_.shape), ", the shape of token_ids");
+    const TensorRule rule = {"token_types", wanted, {token_ids_.shape.size()}, IdTypes()};
+    HEADLIGHT_ASSIGN_OR_RETURN(const WireTensor types,
+                               CheckTensor(rule, request_.token_types(), NextPayload()));
+    if (types.shape != token_ids_.shape) {
+      return Invalid("token_types.shape: got ", ToString(types.shape), ", wanted ", wanted);
+    }
+    HEADLIGHT_ASSIGN_OR_RETURN(task().token_types, ReadIds("token_types", types, query_layout_, task().q_lens,
+                                                           embedding.num_token_types));
     return absl::OkStatus();
   }
 
@@ -235,7 +274,7 @@ class Decoder {
       return CheckSelfWidths();
     }
     HEADLIGHT_ASSIGN_OR_RETURN(WireTensor key, DecodeSource("key", request_.key(), config().kdim));
-    kv_layout_ = LayoutOf(key.shape, query_layout_.num_sequences);
+    kv_layout_ = LayoutOf(AllButLast(key.shape), query_layout_.num_sequences);
     HEADLIGHT_ASSIGN_OR_RETURN(
         task().kv_lens, SequenceLengths("kv_seq_lens", "key", SpanOf(request_.kv_seq_lens()), kv_layout_));
     task().kv_tokens = Sum(task().kv_lens);
@@ -279,9 +318,6 @@ class Decoder {
   // Padded lengths in the dense form, longest ones in the ragged form.
   int64_t MaxQueryLen() const { return MaxLen(query_layout_, decoded_.task.q_lens); }
   int64_t MaxKvLen() const { return MaxLen(kv_layout_, decoded_.task.kv_lens); }
-  static int64_t MaxLen(const SequenceLayout& layout, const std::vector<int64_t>& lens) {
-    return layout.padded_len != 0 ? layout.padded_len : *std::max_element(lens.begin(), lens.end());
-  }
 
   absl::Status DecodeMask() {
     if (!request_.has_mask()) return absl::OkStatus();
@@ -304,9 +340,15 @@ class Decoder {
   absl::Status PlanReply() {
     ReplyLayout& reply = decoded_.reply;
     reply.dtype = task().output_dtype;
-    reply.output = query_shape_;
-    reply.padded_len = task().query.padded_len;
-    if (reply.padded_len != 0) reply.q_lens = task().q_lens;
+    if (task().pooling == Pooling::kNone) {
+      reply.output = query_shape_;
+      // Full sequences lie packed in either form.
+      if (task().q_tokens != query_layout_.rows) reply.padded_len = query_layout_.padded_len;
+      if (reply.padded_len != 0) reply.q_lens = task().q_lens;
+    } else {
+      reply.output = {query_layout_.num_sequences, config().embed_dim};
+      HEADLIGHT_RETURN_IF_ERROR(CheckPooledSize());
+    }
     WeightsRequest& weights = task().weights;
     HEADLIGHT_ASSIGN_OR_RETURN(WeightsShapes shapes, PlanWeights(config(), query_layout_.num_sequences,
                                                                  MaxQueryLen(), MaxKvLen(), weights));
@@ -329,12 +371,17 @@ class Decoder {
   const CodecContext& context_;
   DecodedAttend decoded_;
   size_t next_payload_ = 0;
-  Shape query_shape_;
+  Shape query_shape_;     // of the hidden states, where the model begins at ids
+  WireTensor token_ids_;  // empty unless it does
   SequenceLayout query_layout_;
   SequenceLayout kv_layout_;
 };
 
 }  // namespace
+
+bool TakesKey(const ModelConfig& config) {
+  return !config.embedding && config.num_layers == 1 && config.block.norm_placement == NormPlacement::kNone;
+}
 
 absl::StatusOr<ReceivedMessage> Receive(const grpc::ByteBuffer& buffer) {
   ReceivedMessage message;

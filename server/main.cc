@@ -1,19 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // headlight-server: reads the options, serves until SIGTERM or SIGINT, finishes what it has accepted and
-// exits 0. Exit codes: 0 clean, 1 could not serve or had to cut requests off, 2 wrong usage.
+// exits 0. Exit codes: 0 clean, 1 could not serve or had to cut requests off, 2 wrong usage. Its other
+// commands are in program_commands.h.
 #include <pthread.h>
 #include <spdlog/spdlog.h>
 #include <unistd.h>
 
 #include <csignal>
 #include <cstdio>
+#include <future>
+#include <iostream>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <thread>
 
 #include "server/logging.h"
 #include "server/options.h"
+#include "server/program_commands.h"
 #include "server/server.h"
 #include "server/version.h"
 
@@ -37,10 +42,48 @@ int WaitFor(const sigset_t& signals) {
   return signal;
 }
 
+// Waits for the stop signals on a thread of its own, from before there is a server: loading models may take
+// longer than anybody wants to wait for an end.
+class StopSignals {
+ public:
+  explicit StopSignals(const sigset_t& signals) {
+    std::thread([this, signals] { Watch(signals); }).detach();
+  }
+
+  // From now on there are requests to finish: the first signal no longer ends the process.
+  void ServingBegins() {
+    const std::lock_guard lock(mutex_);
+    serving_ = true;
+  }
+
+  int Wait() { return first_.get_future().get(); }
+
+ private:
+  void Watch(const sigset_t& signals) {
+    const int signal = WaitFor(signals);
+    {
+      const std::lock_guard lock(mutex_);
+      if (!serving_) {
+        spdlog::info("signal {}: nothing is served yet, exiting at once", signal);
+        _exit(0);
+      }
+    }
+    first_.set_value(signal);
+    WaitFor(signals);
+    spdlog::warn("second signal: exiting at once");
+    _exit(1);
+  }
+
+  std::promise<int> first_;
+  std::mutex mutex_;
+  bool serving_ = false;  // guarded by mutex_
+};
+
 int Serve(const ServerOptions& options, const sigset_t& stop_signals) {
   spdlog::info("headlight-server {}", kVersion);
   for (const auto& [name, value] : EffectiveValues(options)) spdlog::info("option {} = {}", name, value);
 
+  auto& stop = *new StopSignals(stop_signals);  // its thread may outlive main
   absl::StatusOr<std::unique_ptr<HeadlightServer>> server = HeadlightServer::Start(options);
   if (!server.ok()) {
     spdlog::error("{}", std::string(server.status().message()));
@@ -48,12 +91,8 @@ int Serve(const ServerOptions& options, const sigset_t& stop_signals) {
         absl::IsInvalidArgument(server.status());  // one whose value only now turned out wrong
     return bad_option ? 2 : 1;
   }
-  spdlog::info("signal {}: shutting down", WaitFor(stop_signals));
-  std::thread([stop_signals] {
-    WaitFor(stop_signals);
-    spdlog::warn("second signal: exiting at once");
-    _exit(1);
-  }).detach();
+  stop.ServingBegins();
+  spdlog::info("signal {}: shutting down", stop.Wait());
 
   const absl::Status status = (*server)->Shutdown();
   if (!status.ok()) {
@@ -65,6 +104,9 @@ int Serve(const ServerOptions& options, const sigset_t& stop_signals) {
 }
 
 int Main(int argc, char** argv) {
+  const std::string command = argc > 1 ? argv[1] : "";
+  if (command == "init-model") return RunInitModel(argc - 1, argv + 1, std::cout, std::cerr);
+  if (command == "check-model") return RunCheckModel(argc - 1, argv + 1, std::cout, std::cerr);
   const absl::StatusOr<CommandLine> command_line = ParseCommandLine(argc, argv);
   if (!command_line.ok()) {
     std::fprintf(stderr, "headlight-server: %s\nTry --help.\n",

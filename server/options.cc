@@ -32,6 +32,7 @@ struct Option {
   std::string help;
   std::function<absl::Status(const std::string& text, ServerOptions& options)> set;
   std::function<std::string(const ServerOptions& options)> get;
+  bool is_switch = false;  // the flag may stand without a value
 };
 
 template <typename Value>
@@ -88,20 +89,80 @@ Option Choice(const std::string& name, const std::string& help,
           }};
 }
 
+Option Seconds(const std::string& name, const std::string& help, double max, Member<double> member) {
+  return {name, "SECONDS", help,
+          [member, max](const std::string& text, ServerOptions& options) -> absl::Status {
+            double value = 0;
+            if (!absl::SimpleAtod(text, &value) || !(value >= 0 && value <= max)) {
+              return absl::InvalidArgumentError(
+                  absl::StrCat("got ", Quoted(text), ", wanted a number from 0 to ", max));
+            }
+            options.*member = value;
+            return absl::OkStatus();
+          },
+          [member](const ServerOptions& options) { return absl::StrCat(options.*member); }};
+}
+
+// Off unless given; alone it means true.
+Option Switch(const std::string& name, const std::string& help, Member<bool> member) {
+  Option option = {name, "true|false", help,
+                   [member](const std::string& text, ServerOptions& options) -> absl::Status {
+                     if (text != "true" && text != "false") {
+                       return absl::InvalidArgumentError(
+                           absl::StrCat("got ", Quoted(text), ", wanted true or false"));
+                     }
+                     options.*member = text == "true";
+                     return absl::OkStatus();
+                   },
+                   [member](const ServerOptions& options) { return options.*member ? "true" : "false"; }};
+  option.is_switch = true;
+  return option;
+}
+
+Option Precisions(const std::string& name, const std::string& help, Member<PrecisionChoice> member) {
+  return {name, "PRECISION|MODEL=PRECISION,...", help,
+          [member](const std::string& text, ServerOptions& options) -> absl::Status {
+            HEADLIGHT_ASSIGN_OR_RETURN(options.*member, ParsePrecisionChoice(text));
+            return absl::OkStatus();
+          },
+          [member](const ServerOptions& options) { return ToText(options.*member); }};
+}
+
+// The names in `text`, separated by commas. INVALID_ARGUMENT: one stands there twice.
+absl::StatusOr<std::vector<std::string>> SplitNames(const std::string& text) {
+  std::vector<std::string> names;
+  for (const std::string& part : std::vector<std::string>(absl::StrSplit(text, ','))) {
+    if (std::find(names.begin(), names.end(), part) != names.end()) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("got ", Quoted(part), " twice, wanted each name once"));
+    }
+    names.push_back(part);
+  }
+  return names;
+}
+
+// Any names, none twice, separated by commas; none at all is allowed.
+Option AnyNames(const std::string& name, const std::string& help, Member<std::vector<std::string>> member) {
+  return {name, "NAME,...", help,
+          [member](const std::string& text, ServerOptions& options) -> absl::Status {
+            options.*member = {};
+            if (text.empty()) return absl::OkStatus();
+            HEADLIGHT_ASSIGN_OR_RETURN(options.*member, SplitNames(text));
+            return absl::OkStatus();
+          },
+          [member](const ServerOptions& options) { return absl::StrJoin(options.*member, ","); }};
+}
+
 // Names of `known`, none twice, separated by commas.
 Option Names(const std::string& name, const std::string& help, const std::vector<std::string>& known,
              Member<std::vector<std::string>> member) {
   const auto set = [member, known](const std::string& text, ServerOptions& options) -> absl::Status {
-    std::vector<std::string> names;
-    for (const std::string& part : std::vector<std::string>(absl::StrSplit(text, ','))) {
+    HEADLIGHT_ASSIGN_OR_RETURN(std::vector<std::string> names, SplitNames(text));
+    for (const std::string& part : names) {
       if (std::find(known.begin(), known.end(), part) == known.end()) {
         return absl::InvalidArgumentError(absl::StrCat("got ", Quoted(part), ", wanted names out of ",
                                                        absl::StrJoin(known, ", "), ", separated by commas"));
       }
-      if (std::find(names.begin(), names.end(), part) != names.end()) {
-        return absl::InvalidArgumentError(absl::StrCat("got ", part, " twice, wanted each name once"));
-      }
-      names.push_back(part);
     }
     options.*member = std::move(names);
     return absl::OkStatus();
@@ -119,10 +180,25 @@ const std::vector<Option>& Options() {
       Number("threads", "THREADS", "Compute threads; 0: as many as CPU affinity and cgroup quota allow",
              {0, 4096}, &O::threads),
       Names("models", "Built-in models to serve", BuiltInModelNames(), &O::models),
-      Choice<Precision>(
-          "precision", "Arithmetic of their matrix products; f32 where the CPU is not faster in it",
-          {{"f32", Precision::kF32}, {"bf16", Precision::kBf16}, {"int8", Precision::kInt8}}, &O::precision),
+      Text("model-repository", "DIR",
+           "Folder of models to serve in place of built-in ones: DIR/NAME/ or DIR/NAME/VERSION/ with config.json "
+           "and *.safetensors",
+           &O::model_repository),
+      AnyNames("load", "Models of the repository to serve; empty: all", &O::load),
+      Seconds("repository-poll-s", "Time between two looks for changes in the repository; 0: none", 86400,
+              &O::repository_poll_s),
+      Switch("allow-model-control", "Let callers load and unload models (LoadModel, UnloadModel)",
+             &O::allow_model_control),
+      Number("memory-limit", "BYTES", "Memory for models; 0: the cgroup's limit, else the machine's memory",
+             {0, kMax}, &O::memory_limit),
+      Precisions("precision",
+                 "Arithmetic of matrix products: f32, bf16 or int8; f32 where the CPU is not faster in it. One "
+                 "for all models whose config.json asks for none, or MODEL=PRECISION",
+                 &O::precision),
       Text("kernel", "NAME", "Attention kernel; empty: the fastest that fits", &O::kernel),
+      Text("metrics-listen", "HOST:PORT",
+           "Address to serve Prometheus metrics on, at /metrics; port 0 picks a free one; empty: none",
+           &O::metrics_listen),
       Number("max-message-bytes", "BYTES", "Largest request and largest reply", {1 << 16, kMaxMessageBytes},
              &O::max_message_bytes),
       Number("max-batch-tokens", "TOKENS", "Tokens computed together; a larger request is a batch of its own",
@@ -192,6 +268,14 @@ absl::Status CheckTogether(const ServerOptions& options) {
                                                    ", wanted at least --max-message-bytes ",
                                                    options.max_message_bytes));
   }
+  if (options.model_repository.empty() && !options.load.empty()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--load: got ", absl::StrJoin(options.load, ","),
+                     ", wanted --model-repository with it; built-in models are named by --models"));
+  }
+  if (options.model_repository.empty() && options.repository_poll_s > 0) {
+    return absl::InvalidArgumentError("--repository-poll-s: wanted --model-repository with it");
+  }
   return absl::OkStatus();
 }
 
@@ -201,14 +285,20 @@ void Declare(CLI::App& app, std::vector<std::string>& values, std::string& confi
   for (size_t i = 0; i < Options().size(); ++i) {
     const Option& option = Options()[i];
     const std::string value = option.get(defaults);
-    app.add_option("--" + option.name, values[i], option.help)
-        ->envname(VariableOf(option.name))
+    CLI::Option* flag = app.add_option("--" + option.name, values[i], option.help);
+    if (option.is_switch) flag->expected(0, 1);
+    flag->envname(VariableOf(option.name))
         ->type_name(absl::StrCat(option.unit, value.empty() ? "" : " [" + value + "]"))
         ->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
   }
   app.add_option("--config", config, "TOML file with any of these options, named as the flags without dashes")
       ->envname("HEADLIGHT_CONFIG")
       ->type_name("FILE");
+  app.footer(
+      "Other commands:\n"
+      "  headlight-server init-model    write a model folder with random weights\n"
+      "  headlight-server check-model   check a model folder and say what is in it\n"
+      "Each has its own --help.");
   app.set_version_flag("--version", absl::StrCat("headlight-server ", kVersion),
                        "Print the version and exit");
 }
@@ -230,7 +320,9 @@ absl::StatusOr<CommandLine> ParseCommandLine(int argc, const char* const* argv) 
       const Option& option = Options()[i];
       if (app.count("--" + option.name) == 0) continue;
       settled.push_back(option.name);
-      const absl::Status status = option.set(values[i], result.options);
+      const std::string& value = values[i];
+      const absl::Status status =
+          option.set(option.is_switch && value.empty() ? "true" : value, result.options);
       if (!status.ok())
         return Wrong(absl::StrCat("--", option.name, " or ", VariableOf(option.name)), status);
     }

@@ -12,7 +12,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
-#include "core/attention/config.h"
+#include "server/precision_choice.h"
 
 namespace headlight {
 
@@ -22,9 +22,15 @@ enum class LogFormat : uint8_t { kText, kJson };
 struct ServerOptions {
   std::string listen = "127.0.0.1:8001";
   int64_t threads = 0;                         // 0: what CpuTopology finds
-  std::vector<std::string> models = {"demo"};  // built-in ones
-  Precision precision = Precision::kF32;       // of every built-in model
-  std::string kernel;                          // empty: the fastest that fits
+  std::vector<std::string> models = {"demo"};  // built-in ones; unused with a model repository
+  std::string model_repository;                // folder; empty: none
+  std::vector<std::string> load;               // models of the repository to serve; empty: all
+  double repository_poll_s = 0;                // between two looks at the repository; 0: only the first
+  bool allow_model_control = false;            // whether LoadModel and UnloadModel are allowed
+  int64_t memory_limit = 0;                    // bytes that models may take; 0: what DetectMemoryLimitBytes says
+  PrecisionChoice precision;
+  std::string kernel;          // empty: the fastest that fits
+  std::string metrics_listen;  // empty: no metrics are served
   int64_t max_message_bytes = int64_t{256} << 20;
   int64_t max_batch_tokens = 8192;
   int64_t queue_max_requests = 1024;

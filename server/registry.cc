@@ -8,7 +8,6 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "core/attention/config.h"
-#include "core/attention/weights.h"
 #include "core/base/status_macros.h"
 #include "server/text.h"
 
@@ -88,13 +87,59 @@ absl::Status ModelRegistry::Add(std::shared_ptr<const LoadedModel> model) {
   return absl::OkStatus();
 }
 
+void ModelRegistry::Replace(std::shared_ptr<const LoadedModel> model) {
+  Versions versions;
+  const std::string name = model->name;
+  const std::string version = model->version;
+  versions.emplace(version, std::move(model));
+  {
+    const std::lock_guard lock(mutex_);
+    models_[name].swap(versions);
+  }
+  // What was swapped out is freed here, if no request has it: out of the lock that every request takes.
+}
+
+absl::Status ModelRegistry::Remove(const std::string& name) {
+  Versions versions;
+  {
+    const std::lock_guard lock(mutex_);
+    const bool had_error = load_errors_.erase(name) > 0;
+    const auto found = models_.find(name);
+    if (found == models_.end()) return had_error ? absl::OkStatus() : NoModel(name);
+    versions = std::move(found->second);
+    models_.erase(found);
+  }
+  return absl::OkStatus();
+}
+
+void ModelRegistry::SetLoadError(const std::string& name, const std::string& error) {
+  const std::lock_guard lock(mutex_);
+  if (error.empty()) {
+    load_errors_.erase(name);
+  } else {
+    load_errors_[name] = error;
+  }
+}
+
+std::map<std::string, std::string> ModelRegistry::LoadErrors() const {
+  const std::lock_guard lock(mutex_);
+  return load_errors_;
+}
+
+absl::Status ModelRegistry::NoModel(const std::string& name) const {
+  return absl::NotFoundError(absl::StrCat("model: no model ", Quoted(name), "; there is ",
+                                          models_.empty() ? "none" : Keys(models_)));
+}
+
 absl::StatusOr<std::shared_ptr<const LoadedModel>> ModelRegistry::Find(const std::string& name,
                                                                        const std::string& version) const {
   const std::lock_guard lock(mutex_);
   const auto versions = models_.find(name);
   if (versions == models_.end()) {
-    return absl::NotFoundError(absl::StrCat("model: no model ", Quoted(name), "; there is ",
-                                            models_.empty() ? "none" : Keys(models_)));
+    const auto error = load_errors_.find(name);
+    if (error == load_errors_.end()) return NoModel(name);
+    return absl::UnavailableError(
+        absl::StrCat("model: ", Quoted(name), " could not be loaded: ", error->second));
   }
   if (version.empty()) return versions->second.rbegin()->second;
   const auto model = versions->second.find(version);
@@ -114,19 +159,17 @@ std::vector<std::shared_ptr<const LoadedModel>> ModelRegistry::List() const {
   return models;
 }
 
-absl::StatusOr<std::shared_ptr<const LoadedModel>> LoadModel(const std::string& name,
-                                                             const std::string& version,
-                                                             const AttentionConfig& config,
-                                                             const AttentionWeights& weights,
-                                                             const std::string& kernel_name) {
+absl::StatusOr<std::shared_ptr<const LoadedModel>> LoadModel(
+    const std::string& name, const std::string& version, const std::string& layout, const ModelConfig& config,
+    const ModelWeights& weights, const std::string& kernel_name) {
   const auto named = [&](const absl::Status& status) {
     return absl::Status(status.code(), absl::StrCat("model ", name, ": ", std::string(status.message())));
   };
-  absl::StatusOr<MultiHeadAttention> attention = MultiHeadAttention::Create(config, weights, kernel_name);
-  if (!attention.ok()) return named(attention.status());
-  const absl::StatusOr<PrecisionError> error = MeasurePrecisionError(*attention, weights);
+  absl::StatusOr<Model> model = Model::Create(config, weights, kernel_name);
+  if (!model.ok()) return named(model.status());
+  const absl::StatusOr<PrecisionError> error = MeasurePrecisionError(*model, weights);
   if (!error.ok()) return named(error.status());
-  return std::make_shared<const LoadedModel>(LoadedModel{name, version, *std::move(attention), *error});
+  return std::make_shared<const LoadedModel>(LoadedModel{name, version, layout, *std::move(model), *error});
 }
 
 std::vector<std::string> BuiltInModelNames() {
@@ -140,10 +183,11 @@ absl::StatusOr<std::shared_ptr<const LoadedModel>> MakeBuiltInModel(const std::s
                                                                     Precision precision) {
   for (const BuiltInModel& model : kBuiltInModels) {
     if (name != model.name) continue;
-    AttentionConfig config = model.config();
-    config.precision = precision;
+    ModelConfig config;
+    config.block.attention = model.config();
+    config.block.attention.precision = precision;
     config = config.Resolved();
-    return LoadModel(name, "1", config, RandomWeights(config, kBuiltInSeed), kernel_name);
+    return LoadModel(name, "1", "built-in", config, RandomModelWeights(config, kBuiltInSeed), kernel_name);
   }
   return absl::InvalidArgumentError(absl::StrCat("there is no built-in model ", Quoted(name),
                                                  ", wanted one of ",

@@ -13,9 +13,10 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "core/attention/config.h"
-#include "core/attention/multi_head_attention.h"
 #include "core/attention/precision_error.h"
-#include "core/attention/weights.h"
+#include "core/model/model.h"
+#include "core/model/model_config.h"
+#include "core/model/model_weights.h"
 
 namespace headlight {
 
@@ -23,8 +24,9 @@ namespace headlight {
 struct LoadedModel {
   std::string name;
   std::string version;
-  MultiHeadAttention attention;
-  PrecisionError precision_error;  // of `attention` against f32
+  std::string layout;  // what the weights were stored as: "bert", ... (ModelSummary::layout), or "built-in"
+  Model model;
+  PrecisionError precision_error;  // of `model` against f32
 };
 
 // Orders versions as people do: numbers by value and before all other texts, those by their letters.
@@ -39,7 +41,22 @@ class ModelRegistry {
   // empty.
   absl::Status Add(std::shared_ptr<const LoadedModel> model);
 
-  // The model `name`; an empty `version` means the newest. NOT_FOUND listing what there is.
+  // Puts `model` in the place of all versions of its name, at once: every Find gets the old or the new one.
+  // Requires name and version.
+  void Replace(std::shared_ptr<const LoadedModel> model);
+
+  // Takes all versions of `name` and its load error out. NOT_FOUND listing what there is.
+  absl::Status Remove(const std::string& name);
+
+  // Keeps why the newest version of `name` could not be loaded, beside the version that serves, if any; an
+  // empty `error` takes it away.
+  void SetLoadError(const std::string& name, const std::string& error);
+
+  // By name. A name that List does not have serves nothing.
+  std::map<std::string, std::string> LoadErrors() const;
+
+  // The model `name`; an empty `version` means the newest. NOT_FOUND listing what there is. UNAVAILABLE: no
+  // version of it could be loaded; the message says why.
   absl::StatusOr<std::shared_ptr<const LoadedModel>> Find(const std::string& name,
                                                           const std::string& version) const;
 
@@ -49,17 +66,18 @@ class ModelRegistry {
  private:
   using Versions = std::map<std::string, std::shared_ptr<const LoadedModel>, VersionLess>;
 
+  absl::Status NoModel(const std::string& name) const;  // NOT_FOUND; requires mutex_
+
   mutable std::mutex mutex_;
-  std::map<std::string, Versions> models_;  // guarded by mutex_; no entry is empty
+  std::map<std::string, Versions> models_;          // guarded by mutex_; no entry is empty
+  std::map<std::string, std::string> load_errors_;  // guarded by mutex_; no entry is empty
 };
 
-// Packs a model and measures its precision. `kernel_name` as in MultiHeadAttention::Create, and so are the
-// errors; their messages begin with the model's name.
-absl::StatusOr<std::shared_ptr<const LoadedModel>> LoadModel(const std::string& name,
-                                                             const std::string& version,
-                                                             const AttentionConfig& config,
-                                                             const AttentionWeights& weights,
-                                                             const std::string& kernel_name);
+// Packs a model and measures its precision. `kernel_name` as in Model::Create, and so are the errors; their
+// messages begin with the model's name.
+absl::StatusOr<std::shared_ptr<const LoadedModel>> LoadModel(
+    const std::string& name, const std::string& version, const std::string& layout, const ModelConfig& config,
+    const ModelWeights& weights, const std::string& kernel_name);
 
 // The models that need no file: version "1", random weights of a fixed seed, the same everywhere. All are 768
 // wide with 12 heads.

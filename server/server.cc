@@ -18,7 +18,9 @@
 #include "core/attention/multi_head_attention.h"
 #include "core/base/status_macros.h"
 #include "core/runtime/cpu_topology.h"
+#include "core/runtime/memory_limit.h"
 #include "grpc/health/v1/health.pb.h"
+#include "server/folder_model.h"
 #include "server/text.h"
 
 namespace headlight {
@@ -56,6 +58,29 @@ SchedulerOptions SchedulerOptionsOf(const ServerOptions& options) {
   return {options.max_batch_tokens, options.queue_max_requests, options.queue_max_bytes};
 }
 
+absl::Status AddBuiltInModels(const ServerOptions& options, ModelRegistry& registry) {
+  for (const std::string& name : options.models) {
+    HEADLIGHT_ASSIGN_OR_RETURN(auto model,
+                               MakeBuiltInModel(name, options.kernel, options.precision.Of(name)));
+    HEADLIGHT_RETURN_IF_ERROR(registry.Add(std::move(model)));
+  }
+  return absl::OkStatus();
+}
+
+// Null without a model repository.
+std::unique_ptr<ModelLoader> MakeLoader(const ServerOptions& options, ModelRegistry& registry,
+                                        Metrics& metrics) {
+  if (options.model_repository.empty()) return nullptr;
+  const FolderModelOptions folder_options = {
+      options.precision, options.kernel,
+      options.memory_limit > 0 ? options.memory_limit : DetectMemoryLimitBytes()};
+  return std::make_unique<ModelLoader>(
+      ModelLoaderOptions{options.model_repository, options.load, options.repository_poll_s}, registry, metrics,
+      [folder_options](const ModelSource& source, const CancellationToken& cancelled) {
+        return MakeModelFromFolder(folder_options, source, cancelled);
+      });
+}
+
 // `listen` with the port that was picked in place of the one asked for.
 std::string WithPort(const std::string& listen, int port) {
   const size_t colon = listen.rfind(':');
@@ -80,30 +105,33 @@ absl::StatusOr<std::unique_ptr<HeadlightServer>> HeadlightServer::Start(
     const ServerOptions& options, std::shared_ptr<ModelRegistry> registry) {
   if (registry == nullptr) {
     registry = std::make_shared<ModelRegistry>();
-    for (const std::string& name : options.models) {
-      HEADLIGHT_ASSIGN_OR_RETURN(auto model, MakeBuiltInModel(name, options.kernel, options.precision));
-      HEADLIGHT_RETURN_IF_ERROR(registry->Add(std::move(model)));
-    }
+    if (options.model_repository.empty()) HEADLIGHT_RETURN_IF_ERROR(AddBuiltInModels(options, *registry));
   }
+  HEADLIGHT_ASSIGN_OR_RETURN(std::unique_ptr<Metrics> metrics, Metrics::Create(options.metrics_listen));
   const int threads =
       options.threads > 0 ? static_cast<int>(options.threads) : DetectCpuTopology().ComputeThreads();
-  std::unique_ptr<HeadlightServer> server(new HeadlightServer(options, std::move(registry), threads));
+  std::unique_ptr<HeadlightServer> server(new HeadlightServer(options, std::move(registry), std::move(metrics), threads));
+  if (server->loader_ != nullptr) HEADLIGHT_RETURN_IF_ERROR(server->loader_->LoadAll());
   HEADLIGHT_RETURN_IF_ERROR(server->Listen());
   return server;
 }
 
 HeadlightServer::HeadlightServer(const ServerOptions& options, std::shared_ptr<ModelRegistry> registry,
-                                 int compute_threads)
+                                 std::unique_ptr<Metrics> metrics, int compute_threads)
     : options_(options),
       registry_(std::move(registry)),
+      metrics_(std::move(metrics)),
+      loader_(MakeLoader(options, *registry_, *metrics_)),
       arena_(compute_threads),
       executor_(arena_, kMaxIdleBytes),
       scheduler_(SchedulerOptionsOf(options), executor_, clock_),
-      service_({*registry_, scheduler_, clock_, options.max_message_bytes, compute_threads}) {}
+      service_({*registry_, scheduler_, clock_, options.max_message_bytes, compute_threads, loader_.get(),
+                options.allow_model_control}) {}
 
 HeadlightServer::~HeadlightServer() {
   // Calls under way end only when the scheduler answers them, so it must still be there while gRPC waits for
-  // them.
+  // them. So it is with calls that load models.
+  if (loader_ != nullptr) loader_->Stop();
   if (grpc_server_ != nullptr) grpc_server_->Shutdown(std::chrono::system_clock::now());
 }
 
@@ -121,14 +149,17 @@ absl::Status HeadlightServer::Listen() {
   grpc_server_->GetHealthCheckService()->SetServingStatus(kServiceName, true);
   std::set<std::string> kernels;
   for (const auto& model : registry_->List()) {
-    const MultiHeadAttention& attention = model->attention;
-    kernels.insert(attention.kernel_name());
-    spdlog::info("model {} version {}: {} parameters, kernel={} precision={} rms_error={:.2g}", model->name,
-                 model->version, attention.num_parameters(), attention.kernel_name(),
-                 Name(attention.precision()), model->precision_error.rms);
-    if (!attention.precision_note().empty()) {
-      spdlog::warn("model {} version {}: {}", model->name, model->version, attention.precision_note());
-    }
+    kernels.insert(model->model.attention().kernel_name());
+    if (loader_ != nullptr) continue;  // which has logged it and tells the rest
+    LogModel(*model);
+    SetHealth(absl::StrCat("models/", model->name), true);
+    metrics_->ModelServes(model->name, model->version, model->model.packed_bytes());
+  }
+  if (loader_ != nullptr) {
+    loader_->Start([this](const std::string& service, bool serving) { SetHealth(service, serving); });
+  }
+  if (metrics_->port() != 0) {
+    spdlog::info("metrics on http://{}/metrics", WithPort(options_.metrics_listen, metrics_->port()));
   }
   spdlog::info("compute_threads={} kernel={} isa={}", arena_.num_threads(), absl::StrJoin(kernels, ","),
                MultiHeadAttention::IsaName());
@@ -136,10 +167,15 @@ absl::Status HeadlightServer::Listen() {
   return absl::OkStatus();
 }
 
+void HeadlightServer::SetHealth(const std::string& service, bool serving) {
+  grpc_server_->GetHealthCheckService()->SetServingStatus(service, serving);
+}
+
 absl::Status HeadlightServer::Shutdown() {
   const auto grace = std::chrono::seconds(options_.shutdown_grace_s);
   grpc_server_->GetHealthCheckService()->Shutdown();
   scheduler_.StopAccepting();
+  if (loader_ != nullptr) loader_->Stop();
   const bool finished = service_.WaitUntilIdle(grace);
   const int64_t cut_off = service_.num_calls();
   const auto now = std::chrono::system_clock::now();

@@ -9,6 +9,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <string>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -16,6 +17,8 @@
 #include "server/attention_service.h"
 #include "server/batch_executor.h"
 #include "server/clock.h"
+#include "server/metrics.h"
+#include "server/model_loader.h"
 #include "server/options.h"
 #include "server/registry.h"
 #include "server/scheduler.h"
@@ -25,8 +28,10 @@ namespace headlight {
 // Listening and serving from Start until Shutdown or destruction.
 class HeadlightServer {
  public:
-  // Serves the models of `registry`; without one, the built-in ones that the options name. Logs the address,
-  // the threads and each model. UNAVAILABLE: cannot listen there. Others as MakeBuiltInModel.
+  // Serves the models of `registry`; without one, those of the options' model repository or else the built-in
+  // ones that they name. Logs the address, the threads and each model; models of the repository that cannot
+  // be loaded are logged and left out. UNAVAILABLE: cannot listen there. NOT_FOUND: there is no such
+  // repository. Others as MakeBuiltInModel.
   static absl::StatusOr<std::unique_ptr<HeadlightServer>> Start(
       const ServerOptions& options, std::shared_ptr<ModelRegistry> registry = nullptr);
 
@@ -36,22 +41,28 @@ class HeadlightServer {
   // The port it listens on, picked if the options said 0.
   int port() const { return port_; }
 
+  int metrics_port() const { return metrics_->port(); }  // 0 if they are not served
+
   // Attend RPCs under way.
   int64_t num_calls() const { return service_.num_calls(); }
 
-  // grpc.health.v1 says NOT_SERVING and new requests get UNAVAILABLE from here on; waits for all accepted
-  // ones, at most shutdown_grace_s, then ends every connection. DEADLINE_EXCEEDED if requests had to be cut
-  // off. Call it once.
+  // grpc.health.v1 says NOT_SERVING and new requests get UNAVAILABLE from here on; abandons what is being
+  // loaded at its next step; waits for all accepted requests, at most shutdown_grace_s, then ends every
+  // connection. DEADLINE_EXCEEDED if requests had to be cut off. Call it once.
   absl::Status Shutdown();
 
  private:
-  HeadlightServer(const ServerOptions& options, std::shared_ptr<ModelRegistry> registry, int compute_threads);
+  HeadlightServer(const ServerOptions& options, std::shared_ptr<ModelRegistry> registry,
+                  std::unique_ptr<Metrics> metrics, int compute_threads);
   absl::Status Listen();
+  void SetHealth(const std::string& service, bool serving);
 
   // In the order of their dependencies: what is below uses what is above.
   const ServerOptions options_;
   const SteadyClock clock_;
   const std::shared_ptr<ModelRegistry> registry_;  // shared with whoever loads models
+  const std::unique_ptr<Metrics> metrics_;
+  const std::unique_ptr<ModelLoader> loader_;  // null without a model repository
   ComputeArena arena_;
   AttentionExecutor executor_;
   Scheduler scheduler_;

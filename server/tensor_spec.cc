@@ -51,6 +51,8 @@ v1::DType ToProto(DType dtype) {
       return v1::DTYPE_BOOL;
     case DType::kI32:
       return v1::DTYPE_I32;
+    case DType::kI64:
+      return v1::DTYPE_I64;
   }
   return v1::DTYPE_UNSPECIFIED;
 }

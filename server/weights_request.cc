@@ -67,7 +67,7 @@ absl::Status CheckQueries(int64_t begin, int64_t end) {
 }  // namespace
 
 absl::StatusOr<WeightsRequest> CheckWeightsOptions(const v1::WeightsOptions& options,
-                                                   const AttentionConfig& config) {
+                                                   const ModelConfig& config) {
   WeightsRequest request;
   HEADLIGHT_ASSIGN_OR_RETURN(request.mode, ModeOf(options.mode()));
   HEADLIGHT_RETURN_IF_ERROR(CheckTopK(options.top_k(), request.mode));
@@ -79,14 +79,21 @@ absl::StatusOr<WeightsRequest> CheckWeightsOptions(const v1::WeightsOptions& opt
       return WrongWeights("query_begin and weights.query_end: got [", options.query_begin(), ", ",
                           options.query_end(), ") without a mode, wanted both 0");
     }
+    if (options.has_layer()) {
+      return WrongWeights("layer: got ", options.layer(), " without a mode, wanted none");
+    }
     return request;
   }
-  HEADLIGHT_RETURN_IF_ERROR(CheckHeads(options.heads(), config.num_heads));
+  HEADLIGHT_RETURN_IF_ERROR(CheckHeads(options.heads(), config.block.attention.num_heads));
   HEADLIGHT_RETURN_IF_ERROR(CheckQueries(options.query_begin(), options.query_end()));
   request.heads.assign(options.heads().begin(), options.heads().end());
   request.query_begin = options.query_begin();
   request.query_end = options.query_end();
   request.top_k = options.top_k();
+  request.layer = options.has_layer() ? options.layer() : config.num_layers - 1;
+  if (request.layer < 0 || request.layer >= config.num_layers) {
+    return WrongWeights("layer: got ", request.layer, ", wanted 0 to ", config.num_layers - 1);
+  }
   return request;
 }
 

@@ -9,6 +9,7 @@
 
 #include "absl/status/statusor.h"
 #include "core/attention/config.h"
+#include "core/model/model_config.h"
 #include "core/tensor/shape.h"
 #include "headlight/v1/attention.pb.h"
 #include "server/attend_task.h"
@@ -18,11 +19,11 @@ namespace headlight {
 // Largest WeightsOptions.top_k.
 inline constexpr int64_t kMaxTopK = 1024;
 
-// The request's fields up to `top_k`. INVALID_ARGUMENT: a mode that is none, top_k, heads or queries out of
-// range, heads twice, or any of them where the mode has no use for it. That query_end is within a sequence is
-// left to PlanWeights, which knows their lengths.
+// The request's fields up to `layer`. INVALID_ARGUMENT: a mode that is none, top_k, heads, queries or layer
+// out of range, heads twice, or any of them where the mode has no use for it. That query_end is within a
+// sequence is left to PlanWeights, which knows their lengths.
 absl::StatusOr<WeightsRequest> CheckWeightsOptions(const v1::WeightsOptions& options,
-                                                   const AttentionConfig& config);
+                                                   const ModelConfig& config);
 
 // Shapes of the reply's tensors; empty where the mode has none.
 struct WeightsShapes {

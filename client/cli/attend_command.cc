@@ -51,8 +51,10 @@ Json ToJson(const AttendCall& call, const AttendReply& reply, microseconds round
       {"model", reply.model},
       {"model_version", reply.model_version},
       {"request_id", reply.request_id},
-      {"query", {{"shape", call.query.shape}}},
   };
+  if (call.query) json["query"] = {{"shape", call.query->shape}};
+  if (call.token_ids) json["token_ids"] = {{"shape", call.token_ids->shape}};
+  if (call.token_types) json["token_types"] = {{"shape", call.token_types->shape}};
   if (call.key) json["key"] = {{"shape", call.key->shape}};
   if (call.value) json["value"] = {{"shape", call.value->shape}};
   if (call.mask) json["mask"] = {{"shape", call.mask->shape}};
@@ -86,7 +88,10 @@ std::vector<std::string> TensorRow(const char* name, const Tensor& tensor) {
 }
 
 std::string ToText(const AttendCall& call, const AttendReply& reply, microseconds round_trip) {
-  std::vector<std::vector<std::string>> tensors = {{"query", ToString(call.query.shape)}};
+  std::vector<std::vector<std::string>> tensors;
+  if (call.query) tensors.push_back({"query", ToString(call.query->shape)});
+  if (call.token_ids) tensors.push_back({"token_ids", ToString(call.token_ids->shape)});
+  if (call.token_types) tensors.push_back({"token_types", ToString(call.token_types->shape)});
   if (call.key) tensors.push_back({"key", ToString(call.key->shape)});
   if (call.value) tensors.push_back({"value", ToString(call.value->shape)});
   if (call.mask) tensors.push_back({"mask", ToString(call.mask->shape)});
@@ -183,7 +188,8 @@ constexpr char kAttendFooter[] =
     "which is\n"
     "zlib.crc32(array.astype('<f4').tobytes()) in Python.\n"
     "Files: bf16 and f32 are written as '<f4', f16 as '<f2', keys as '<i4'.\n"
-    "--json keys: model, model_version, request_id, query.shape [, key.shape, value.shape, mask.shape],\n"
+    "--json keys: model, model_version, request_id, query.shape or token_ids.shape [, token_types.shape,\n"
+    "key.shape, value.shape, mask.shape],\n"
     "output_dtype, output.{shape, sum, crc32} [, weights.{shape, sum, crc32}, weights_keys.shape,\n"
     "received_mass.{shape, sum, crc32}, summary[].{sequence, head, entropy_nats, distance_tokens, "
     "max_weight,\n"
@@ -192,7 +198,8 @@ constexpr char kAttendFooter[] =
     "Examples: headlight attend --shape 2x16\n"
     "          headlight attend --seq-lens 5,16,9 --causal --weights mean --weights-output weights.npy\n"
     "          headlight attend --shape 1x64 --weights summary --heads 0,3,5 --queries 0:16\n"
-    "          headlight attend --input query.npy --key memory.npy --output out.npy";
+    "          headlight attend --input query.npy --key memory.npy --output out.npy\n"
+    "          headlight attend --model encoder --ids ids.npy --pooled --output vectors.npy";
 
 }  // namespace
 
@@ -205,6 +212,9 @@ void AddAttendCommand(CLI::App& app, Command& chosen) {
     command->add_option(name, path, help)->type_name("FILE.npy");
   };
   add_file("--input", flags->files.query, "Query, instead of a random one");
+  add_file("--ids", flags->files.token_ids,
+           "Token ids, int32 or int64: [batch, seq_len], or [tokens] as --seq-lens says");
+  add_file("--token-types", flags->files.token_types, "Their types, of the same shape; all 0 if not given");
   add_file("--key", flags->files.key, "Keys of cross attention");
   add_file("--value", flags->files.value, "Values of cross attention; the same as the keys if not given");
   add_file("--mask", flags->files.mask,

@@ -37,9 +37,10 @@ absl::Status Wanted(const std::string& wanted, const std::string& got) {
   return absl::InvalidArgumentError(absl::StrCat("got '", got, "', wanted ", wanted));
 }
 
-void AddWindow(CLI::App& app, const char* name, const char* help, std::optional<int64_t>& window) {
+// A whole number from 0 on that may be absent.
+void AddWhole(CLI::App& app, const char* name, const char* help, std::optional<int64_t>& value) {
   app.add_option_function<int64_t>(
-         name, [&window](const int64_t& given) { window = given; }, help)
+         name, [&value](const int64_t& given) { value = given; }, help)
       ->check(CLI::NonNegativeNumber)
       ->type_name("N");
 }
@@ -125,6 +126,12 @@ std::string DTypeName(v1::DType dtype) {
   }
 }
 
+absl::StatusOr<v1::PoolingMode> ParsePooling(const std::string& text) {
+  if (text == "cls") return v1::POOLING_MODE_CLS;
+  if (text == "mean") return v1::POOLING_MODE_MEAN;
+  return Wanted("cls or mean", text);
+}
+
 absl::StatusOr<Client> ServerFlags::Connect(Connection connection) const {
   return Client::Create(server, {.max_message_bytes = max_message_bytes, .connection = connection});
 }
@@ -147,16 +154,18 @@ void AddServerFlags(CLI::App& app, int64_t default_timeout_ms, ServerFlags& flag
 void AddRequestFlags(CLI::App& app, RequestFlags& flags) {
   app.add_option("--model", flags.model, "Name of the model")->capture_default_str();
   app.add_option("--model-version", flags.model_version, "Its version; the newest if not given");
-  AddParsed(app, {"--shape", "BATCHxSEQ_LEN", "Dense random query"}, ParseShape, &flags.shape);
-  AddParsed(app, {"--seq-lens", "N,N,...", "Sequence lengths; without --shape a ragged random query"},
+  AddParsed(app,
+            {"--shape", "BATCHxSEQ_LEN", "Dense random query, or token ids for a model that begins there"},
+            ParseShape, &flags.shape);
+  AddParsed(app, {"--seq-lens", "N,N,...", "Sequence lengths; without --shape a ragged random query, or ids"},
             ParseLengths, &flags.seq_lens);
   AddParsed(app, {"--kv-shape", "BATCHxKV_LEN", "Cross attention: dense random keys"}, ParseShape,
             &flags.kv_shape);
   AddParsed(app, {"--kv-seq-lens", "N,N,...", "Lengths of the keys; without --kv-shape ragged random keys"},
             ParseLengths, &flags.kv_seq_lens);
   app.add_flag("--causal", flags.causal, "A query sees no later key");
-  AddWindow(app, "--window-left", "A query sees no key more than N before it", flags.window_left);
-  AddWindow(app, "--window-right", "A query sees no key more than N after it", flags.window_right);
+  AddWhole(app, "--window-left", "A query sees no key more than N before it", flags.window_left);
+  AddWhole(app, "--window-right", "A query sees no key more than N after it", flags.window_right);
   AddParsed(app, {"--weights", "none|full|mean|top-k|summary", "Attention weights to return"},
             ParseWeightsMode, &flags.weights)
       ->default_str("none");
@@ -167,6 +176,13 @@ void AddRequestFlags(CLI::App& app, RequestFlags& flags) {
             &flags.heads);
   AddParsed(app, {"--queries", "BEGIN:END", "Weights of these queries of each sequence only"},
             ParseQueryRange, &flags.queries);
+  AddWhole(app, "--layer", "Weights of this layer, counted from 0; the last one if not given", flags.layer);
+  CLI::Option* const pooled = app.add_flag_callback(
+      "--pooled", [&flags] { flags.pooling = v1::POOLING_MODE_MODEL; },
+      "Output one vector for each sequence, pooled as the model says");
+  AddParsed(app, {"--pooling", "cls|mean", "The same, pooled so: first token, or mean over the tokens"},
+            ParsePooling, &flags.pooling)
+      ->excludes(pooled);
   AddParsed(app, {"--dtype", "f32|bf16|f16", "How query, key, value and an added mask travel"}, ParseDType,
             &flags.dtype)
       ->default_str("f32");

@@ -25,6 +25,7 @@ absl::StatusOr<v1::WeightsMode> ParseWeightsMode(const std::string& text);      
 absl::StatusOr<v1::DType> ParseDType(const std::string& text);                     // "f32", "bf16", "f16"
 std::string WeightsModeName(v1::WeightsMode mode);                                 // the reverse
 std::string DTypeName(v1::DType dtype);                                            // the reverse
+absl::StatusOr<v1::PoolingMode> ParsePooling(const std::string& text);             // "cls", "mean"
 
 // Query rows [begin, end).
 struct QueryRange {
@@ -80,12 +81,14 @@ struct RequestFlags {
   int64_t top_k = 0;
   std::vector<int64_t> heads;
   QueryRange queries;
+  std::optional<int64_t> layer;
+  v1::PoolingMode pooling = v1::POOLING_MODE_UNSPECIFIED;
   v1::DType dtype = v1::DTYPE_F32;
   v1::DType output_dtype = v1::DTYPE_F32;
   uint64_t seed = 0;
 };
 
-// Adds --model, --shape, --seq-lens, --causal, --weights, --dtype and their kin.
+// Adds --model, --shape, --seq-lens, --causal, --weights, --pooled, --dtype and their kin.
 void AddRequestFlags(CLI::App& app, RequestFlags& flags);
 
 }  // namespace headlight::client

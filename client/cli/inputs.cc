@@ -26,15 +26,34 @@ Shape RandomShape(const Shape& dense, const std::vector<int64_t>& lengths, int64
   return {std::accumulate(lengths.begin(), lengths.end(), int64_t{0}), width};
 }
 
+absl::Status OverLimit(const char* field, const Shape& shape, const char* dtype, int64_t max_bytes) {
+  return absl::InvalidArgumentError(absl::StrCat(field, ": shape ", ToString(shape), " of ", dtype,
+                                                 " is over the limit of ", max_bytes,
+                                                 " bytes a message (--max-message-bytes)"));
+}
+
 absl::Status AddRandom(const char* field, const Shape& shape, int64_t max_bytes, RandomNormal& random,
                        std::optional<Tensor>& tensor) {
   const std::optional<int64_t> num_elements = NumElements(shape);
   if (!num_elements || *num_elements > max_bytes / static_cast<int64_t>(sizeof(float))) {
-    return absl::InvalidArgumentError(absl::StrCat(field, ": shape ", ToString(shape),
-                                                   " of f32 is over the limit of ", max_bytes,
-                                                   " bytes a message (--max-message-bytes)"));
+    return OverLimit(field, shape, "f32", max_bytes);
   }
   tensor = random.NextTensor(shape);
+  return absl::OkStatus();
+}
+
+absl::Status AddRandomIds(const RequestFlags& flags, int64_t vocab_size, int64_t max_bytes, Inputs& inputs) {
+  if (vocab_size < 1 || vocab_size > kMaxVocabSize) {
+    return absl::InternalError(absl::StrCat("the server says that the model's vocab_size is ", vocab_size,
+                                            ", wanted 1 to ", kMaxVocabSize));
+  }
+  Shape shape = RandomShape(flags.shape, flags.seq_lens, 1);
+  shape.pop_back();
+  const std::optional<int64_t> num_elements = NumElements(shape);
+  if (!num_elements || *num_elements > max_bytes / static_cast<int64_t>(sizeof(int32_t))) {
+    return OverLimit("token_ids", shape, "i32", max_bytes);
+  }
+  inputs.token_ids = RandomIds(flags.seed, std::move(shape), vocab_size);
   return absl::OkStatus();
 }
 
@@ -48,7 +67,6 @@ AttendCall Inputs::Call(const RequestFlags& flags) const {
   AttendCall call{
       .model = flags.model,
       .model_version = flags.model_version,
-      .query = query->View(),
       .seq_lens = flags.seq_lens,
       .kv_seq_lens = flags.kv_seq_lens,
       .causal = flags.causal,
@@ -59,9 +77,14 @@ AttendCall Inputs::Call(const RequestFlags& flags) const {
       .heads = flags.heads,
       .query_begin = flags.queries.begin,
       .query_end = flags.queries.end,
+      .layer = flags.layer,
+      .pooling = flags.pooling,
       .dtype = flags.dtype,
       .output_dtype = flags.output_dtype,
   };
+  if (query) call.query = query->View();
+  if (token_ids) call.token_ids = token_ids->View();
+  if (token_types) call.token_types = token_types->View();
   if (key) call.key = key->View();
   if (value) call.value = value->View();
   if (mask) call.mask = mask->View();
@@ -74,7 +97,12 @@ absl::Status CheckInputFlags(const RequestFlags& flags, const InputFiles& files)
   };
   if (!files.query.empty() && !flags.shape.empty()) return both("--input", "--shape", "query");
   if (!files.key.empty() && !flags.kv_shape.empty()) return both("--key", "--kv-shape", "key");
-  if (files.query.empty() && flags.shape.empty() && flags.seq_lens.empty()) {
+  if (!files.query.empty() && !files.token_ids.empty()) return both("--input", "--ids", "input");
+  if (!files.token_ids.empty() && !flags.shape.empty()) return both("--ids", "--shape", "input");
+  if (!files.token_types.empty() && files.token_ids.empty()) {
+    return absl::InvalidArgumentError("--token-types wants --ids: they are the types of these");
+  }
+  if (files.query.empty() && files.token_ids.empty() && flags.shape.empty() && flags.seq_lens.empty()) {
     return absl::InvalidArgumentError("nothing says what the query is, wanted --shape or --seq-lens");
   }
   if (!files.value.empty() && files.key.empty()) {
@@ -82,6 +110,9 @@ absl::Status CheckInputFlags(const RequestFlags& flags, const InputFiles& files)
   }
   if ((flags.weights == v1::WEIGHTS_MODE_TOP_K) != (flags.top_k > 0)) {
     return absl::InvalidArgumentError("--weights top-k and --top-k want each other");
+  }
+  if (flags.weights == v1::WEIGHTS_MODE_NONE && flags.layer) {
+    return absl::InvalidArgumentError("--layer wants --weights: it says whose");
   }
   if (flags.weights == v1::WEIGHTS_MODE_NONE && (!flags.heads.empty() || flags.queries.end > 0)) {
     return absl::InvalidArgumentError("--heads and --queries want --weights: they say which");
@@ -92,6 +123,8 @@ absl::Status CheckInputFlags(const RequestFlags& flags, const InputFiles& files)
 absl::StatusOr<Inputs> ReadInputs(const InputFiles& files) {
   Inputs inputs;
   absl::Status status = ReadIfNamed(files.query, ReadNpyTensorFile, inputs.query);
+  if (status.ok()) status = ReadIfNamed(files.token_ids, ReadNpyIdsFile, inputs.token_ids);
+  if (status.ok()) status = ReadIfNamed(files.token_types, ReadNpyIdsFile, inputs.token_types);
   if (status.ok()) status = ReadIfNamed(files.key, ReadNpyTensorFile, inputs.key);
   if (status.ok()) status = ReadIfNamed(files.value, ReadNpyTensorFile, inputs.value);
   if (status.ok()) status = ReadIfNamed(files.mask, ReadNpyMaskFile, inputs.mask);
@@ -100,12 +133,15 @@ absl::StatusOr<Inputs> ReadInputs(const InputFiles& files) {
 }
 
 bool NeedsRandomInputs(const RequestFlags& flags, const InputFiles& files) {
-  return files.query.empty() || (files.key.empty() && WantsRandomKey(flags));
+  return (files.query.empty() && files.token_ids.empty()) || (files.key.empty() && WantsRandomKey(flags));
 }
 
 absl::Status AddRandomInputs(const RequestFlags& flags, const v1::Model& model, int64_t max_bytes,
                              Inputs& inputs) {
   RandomNormal random(flags.seed);
+  if (model.takes_token_ids()) {
+    return inputs.token_ids ? absl::OkStatus() : AddRandomIds(flags, model.vocab_size(), max_bytes, inputs);
+  }
   if (!inputs.query) {
     const Shape shape = RandomShape(flags.shape, flags.seq_lens, model.embed_dim());
     const absl::Status status = AddRandom("query", shape, max_bytes, random, inputs.query);

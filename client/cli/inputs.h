@@ -17,6 +17,8 @@ namespace headlight::client {
 // Paths of .npy files; empty if not given.
 struct InputFiles {
   std::string query;
+  std::string token_ids;
+  std::string token_types;
   std::string key;
   std::string value;
   std::string mask;
@@ -24,16 +26,19 @@ struct InputFiles {
 
 // The tensors of one request, owned.
 struct Inputs {
-  std::optional<Tensor> query;
+  std::optional<Tensor> query;  // it or
+  std::optional<Ids> token_ids;
+  std::optional<Ids> token_types;
   std::optional<Tensor> key;
   std::optional<Tensor> value;
   std::optional<Mask> mask;
 
-  // The request over these tensors, which must outlive it; `query` must be there.
+  // The request over these tensors, which must outlive it.
   AttendCall Call(const RequestFlags& flags) const;
 };
 
-// Whether the flags say what the query is, and do not contradict themselves. INVALID_ARGUMENT otherwise.
+// Whether the flags say what the query, or the ids, are, and do not contradict themselves. INVALID_ARGUMENT
+// otherwise.
 absl::Status CheckInputFlags(const RequestFlags& flags, const InputFiles& files);
 
 // Reads the files that are named. The status says what is wrong with which file.
@@ -42,13 +47,14 @@ absl::StatusOr<Inputs> ReadInputs(const InputFiles& files);
 // Whether AddRandomInputs has something to add; it needs the model's dimensions then.
 bool NeedsRandomInputs(const RequestFlags& flags, const InputFiles& files);
 
-// Adds random tensors for what the flags ask for and no file gave, in the order query, key, value from one
-// generator. The value is only there if the model's vdim is not its kdim; otherwise the server reads it from
-// the key. INVALID_ARGUMENT if a tensor would have over `max_bytes` bytes.
+// Adds random tensors for what the flags ask for and no file gave, in the order query (or token ids, uniform
+// over the vocabulary, where the model begins there), key, value from one generator. The value is only there
+// if the model's vdim is not its kdim; otherwise the server reads it from the key. INVALID_ARGUMENT if a
+// tensor would have over `max_bytes` bytes. INTERNAL if the model's vocabulary is none.
 absl::Status AddRandomInputs(const RequestFlags& flags, const v1::Model& model, int64_t max_bytes,
                              Inputs& inputs);
 
-// Query tokens of a request: the sum of `seq_lens` if given, else the product of the leading dimensions.
+// Tokens of a request: the sum of `seq_lens` if given, else the product of all dimensions but the last.
 int64_t NumTokens(const Shape& query_shape, const std::vector<int64_t>& seq_lens);
 
 }  // namespace headlight::client

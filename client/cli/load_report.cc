@@ -60,7 +60,7 @@ Json LoadReportJson(const LoadDescription& load, const LoadResult& result) {
       {"duration_s", Seconds(load.duration)},
       {"timeout_ms", load.timeout.count()},
       {"request",
-       {{"query_shape", load.query_shape},
+       {{absl::StrCat(load.input, "_shape"), load.input_shape},
         {"tokens", load.tokens_per_request},
         {"bytes", load.request_bytes}}},
       {"measured_s", Seconds(result.measured)},
@@ -93,9 +93,9 @@ std::string LoadReportText(const LoadDescription& load, const LoadResult& result
   const Derived derived(load, result);
   std::vector<std::vector<std::string>> rows = {
       {"target", absl::StrCat(load.server, ", model ", load.model, ", version ", load.model_version)},
-      {"load", absl::StrCat(load.concurrency, " in flight over ", load.connections,
-                            " connections; each query ", ToString(load.query_shape), ", ",
-                            load.tokens_per_request, " tokens, ", FormatBytes(load.request_bytes))},
+      {"load", absl::StrCat(load.concurrency, " in flight over ", load.connections, " connections; each ",
+                            load.input, " ", ToString(load.input_shape), ", ", load.tokens_per_request,
+                            " tokens, ", FormatBytes(load.request_bytes))},
       {"measured", absl::StrCat(FormatSeconds(result.measured), " after ", FormatSeconds(load.warmup),
                                 " of warm-up", load.interrupted ? ", interrupted" : "")},
       {"replies", absl::StrFormat("%d, %.1f requests/s, %.1f tokens/s", result.replies(),

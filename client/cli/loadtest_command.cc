@@ -60,8 +60,11 @@ absl::StatusOr<grpc::ByteBuffer> MakeRequest(const LoadtestFlags& flags, const v
   if (!request.ok()) return request.status();
   description.model = model.name();
   description.model_version = model.version();
-  description.query_shape = inputs.query->shape;
-  description.tokens_per_request = NumTokens(inputs.query->shape, flags.request.seq_lens);
+  Shape shape = inputs.query ? inputs.query->shape : inputs.token_ids->shape;
+  description.input = inputs.query ? "query" : "token_ids";
+  description.input_shape = shape;
+  if (!inputs.query) shape.push_back(1);
+  description.tokens_per_request = NumTokens(shape, flags.request.seq_lens);
   description.request_bytes = static_cast<int64_t>(request->Length());
   return request;
 }
@@ -129,7 +132,8 @@ constexpr char kLoadtestFooter[] =
     "run; Ctrl-C ends it with what was gathered. Ends with 1 if no request succeeded.\n"
     "--json keys: server, model, model_version, loop, concurrency, connections, warmup_s, duration_s, "
     "timeout_ms,\n"
-    "request.{query_shape, tokens, bytes}, measured_s, interrupted, replies, requests_per_s, tokens_per_s, "
+    "request.{query_shape or token_ids_shape, tokens, bytes}, measured_s, interrupted, replies, "
+    "requests_per_s, tokens_per_s, "
     "sent_bytes,\n"
     "received_bytes, refused, refusals.CODE.{count, example}, unfinished, latency_ms.{mean, p50, p95, p99, "
     "max},\n"

@@ -68,6 +68,17 @@ Json ToJson(const v1::Model& model) {
       {"add_bias_kv", model.add_bias_kv()},
       {"add_zero_attn", model.add_zero_attn()},
       {"num_appended_keys", model.num_appended_keys()},
+      {"num_layers", model.num_layers()},
+      {"hidden_dim", model.hidden_dim()},
+      {"causal", model.causal()},
+      {"takes_key", model.takes_key()},
+      {"takes_token_ids", model.takes_token_ids()},
+      {"vocab_size", model.vocab_size()},
+      {"num_token_types", model.num_token_types()},
+      {"max_seq_len", model.max_seq_len()},
+      {"pooling", v1::PoolingMode_Name(model.pooling())},
+      {"normalize_pooled", model.normalize_pooled()},
+      {"layout", model.layout()},
   };
 }
 
@@ -86,21 +97,38 @@ std::string ScoresText(const v1::Model& model) {
   if (model.logit_softcap() != 0) parts.push_back(absl::StrCat("softcap ", model.logit_softcap()));
   if (model.has_window_left()) parts.push_back(absl::StrCat("window ", model.window_left(), " before"));
   if (model.has_window_right()) parts.push_back(absl::StrCat("window ", model.window_right(), " after"));
+  if (model.causal()) parts.push_back("causal");
   if (model.num_appended_keys() > 0)
     parts.push_back(absl::StrCat("appended keys ", model.num_appended_keys()));
   return parts.empty() ? "-" : absl::StrJoin(parts, ", ");
 }
 
+// "ids below 30522", or "embeddings"; with the longest sequence where there is one.
+std::string InputText(const v1::Model& model) {
+  std::string text = model.takes_token_ids() ? absl::StrCat("ids below ", model.vocab_size()) : "embeddings";
+  if (model.max_seq_len() > 0) absl::StrAppend(&text, ", at most ", model.max_seq_len());
+  return text;
+}
+
+// "mean", "cls, normalized", or "-".
+std::string PoolingText(const v1::Model& model) {
+  const char* const mode = model.pooling() == v1::POOLING_MODE_CLS    ? "cls"
+                           : model.pooling() == v1::POOLING_MODE_MEAN ? "mean"
+                                                                      : "-";
+  return absl::StrCat(mode, model.normalize_pooled() ? ", normalized" : "");
+}
+
 std::string ToTable(const v1::ListModelsResponse& response) {
-  std::vector<std::vector<std::string>> rows = {{"model", "version", "embed_dim", "heads", "kv_heads",
-                                                 "head_dim", "parameters", "precision", "rms_error", "kernel",
-                                                 "max_message", "scores"}};
+  std::vector<std::vector<std::string>> rows = {
+      {"model", "version", "layers", "input", "pooling", "embed_dim", "heads", "kv_heads", "head_dim",
+       "parameters", "precision", "rms_error", "kernel", "max_message", "scores"}};
   for (const v1::Model& model : response.models()) {
-    rows.push_back({model.name(), model.version(), absl::StrCat(model.embed_dim()),
-                    absl::StrCat(model.num_heads()), absl::StrCat(model.num_kv_heads()),
-                    absl::StrCat(model.head_dim()), absl::StrCat(model.num_parameters()),
-                    PrecisionText(model), absl::StrFormat("%.2g", model.precision_error().rms()),
-                    model.kernel(), FormatBytes(model.max_message_bytes()), ScoresText(model)});
+    rows.push_back({model.name(), model.version(), absl::StrCat(model.num_layers()), InputText(model),
+                    PoolingText(model), absl::StrCat(model.embed_dim()), absl::StrCat(model.num_heads()),
+                    absl::StrCat(model.num_kv_heads()), absl::StrCat(model.head_dim()),
+                    absl::StrCat(model.num_parameters()), PrecisionText(model),
+                    absl::StrFormat("%.2g", model.precision_error().rms()), model.kernel(),
+                    FormatBytes(model.max_message_bytes()), ScoresText(model)});
   }
   return FormatTable(rows);
 }
@@ -128,6 +156,8 @@ void AddModelsCommand(CLI::App& app, Command& chosen) {
   AddServerFlags(*command, kModelsTimeoutMs, flags->server);
   command->add_flag("--json", flags->json, "Print one JSON object");
   command->footer(
+      "input: what requests begin with, and the longest sequence if there is one; pooling: what --pooled "
+      "gets.\n"
       "rms_error: of the model's outputs on a fixed probe against the same model in f32; scores: what "
       "changes them\n"
       "beside the weights. --json has every field of the Model message.\n"

@@ -22,4 +22,13 @@ Tensor RandomNormal::NextTensor(Shape shape) {
   return tensor;
 }
 
+Ids RandomIds(uint64_t seed, Shape shape, int64_t vocab_size) {
+  std::mt19937_64 generator(seed);
+  std::vector<int32_t> ids(static_cast<size_t>(NumElements(shape).value()));
+  for (int32_t& id : ids) {
+    id = static_cast<int32_t>((generator() >> 32) * static_cast<uint64_t>(vocab_size) >> 32);
+  }
+  return {.shape = std::move(shape), .values = std::move(ids)};
+}
+
 }  // namespace headlight::client

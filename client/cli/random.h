@@ -26,6 +26,12 @@ class RandomNormal {
   std::mt19937_64 generator_;
 };
 
+// Ids are int32.
+inline constexpr int64_t kMaxVocabSize = int64_t{1} << 31;
+
+// Ids uniform over [0, vocab_size), which is 1 to kMaxVocabSize; one std::mt19937_64 output each.
+Ids RandomIds(uint64_t seed, Shape shape, int64_t vocab_size);
+
 }  // namespace headlight::client
 
 #endif  // HEADLIGHT_CLIENT_CLI_RANDOM_H_

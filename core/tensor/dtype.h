@@ -15,6 +15,7 @@ enum class DType : uint8_t {
   kBf16,  // the upper half of a binary32
   kBool,  // one byte, 0 is false
   kI32,   // two's complement
+  kI64,   // two's complement
 };
 
 // Bytes of one element.
@@ -28,6 +29,8 @@ constexpr int64_t SizeOf(DType dtype) {
       return 2;
     case DType::kBool:
       return 1;
+    case DType::kI64:
+      return 8;
   }
   return 1;
 }
@@ -45,6 +48,8 @@ inline std::string Name(DType dtype) {
       return "bool";
     case DType::kI32:
       return "i32";
+    case DType::kI64:
+      return "i64";
   }
   return "unknown";
 }

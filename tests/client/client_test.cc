@@ -83,8 +83,8 @@ TEST(ClientTest, NoTimeIsTooLittle) {
 
 TEST(ClientTest, NothingIsSentForATensorThatContradictsItself) {
   FakeServer server;
-  const auto reply =
-      Client::Create(server.target())->Attend({.query = {.shape = {3}, .values = Query().values}}, 10s);
+  const auto reply = Client::Create(server.target())
+                         ->Attend({.query = client::TensorView{.shape = {3}, .values = Query().values}}, 10s);
   EXPECT_THAT(reply, StatusIs(absl::StatusCode::kInvalidArgument, "query: shape [3] wants 3 values, got 8"));
   EXPECT_THAT(server.requests(), SizeIs(0));
 }
@@ -138,7 +138,7 @@ TEST(ClientTest, ListsAndDescribesModels) {
   const auto client = Client::Create(server.target());
   const auto models = client->ListModels(10s);
   ASSERT_THAT(models, IsOk());
-  EXPECT_EQ(models->models_size(), 2);
+  EXPECT_EQ(models->models_size(), 3);
   const auto model = client->GetModel("cross", "", 10s);
   ASSERT_THAT(model, IsOk());
   EXPECT_EQ(model->kdim(), 3);

@@ -22,6 +22,9 @@ v1::Model MakeModel(const std::string& name, int64_t kdim, int64_t vdim) {
   model.set_kdim(kdim);
   model.set_vdim(vdim);
   model.set_num_parameters(80);
+  model.set_num_layers(1);
+  model.set_takes_key(true);
+  model.set_layout("built-in");
   model.set_precision("f32");
   model.set_kernel("fake");
   model.set_max_message_bytes(256 << 20);
@@ -69,7 +72,18 @@ std::vector<v1::Model> Models() {
   cross.set_window_left(255);
   cross.set_window_right(0);
   cross.set_num_appended_keys(2);
-  return {MakeModel("demo", 4, 4), cross};
+  v1::Model encoder = MakeModel("encoder", 4, 4);
+  encoder.set_num_layers(3);
+  encoder.set_hidden_dim(16);
+  encoder.set_takes_key(false);
+  encoder.set_takes_token_ids(true);
+  encoder.set_vocab_size(50);
+  encoder.set_num_token_types(2);
+  encoder.set_max_seq_len(512);
+  encoder.set_pooling(v1::POOLING_MODE_MEAN);
+  encoder.set_normalize_pooled(true);
+  encoder.set_layout("bert");
+  return {MakeModel("demo", 4, 4), encoder, cross};
 }
 
 }  // namespace
@@ -107,8 +121,21 @@ grpc::Status FakeServer::Echo(grpc::ServerContext&, const v1::AttendRequest& req
   response.set_model(request.model());
   response.set_model_version("1");
   response.set_request_id(request.request_id());
-  *response.mutable_output() = request.query();
-  response.add_payloads(request.payloads(0));
+  if (request.has_token_ids()) {
+    v1::TensorSpec& output = *response.mutable_output();
+    output = request.token_ids();
+    output.set_dtype(v1::DTYPE_F32);
+    if (request.pooling() != v1::POOLING_MODE_UNSPECIFIED && output.shape_size() > 1) {
+      output.mutable_shape()->RemoveLast();
+    }
+    output.add_shape(1);
+    int64_t elements = 1;
+    for (int64_t dim : output.shape()) elements *= dim;
+    response.add_payloads(std::string(elements * sizeof(float), '\0'));
+  } else {
+    *response.mutable_output() = request.query();
+    response.add_payloads(request.payloads(0));
+  }
   AddWeights(request.weights(), response);
   v1::TimeBudget& budget = *response.mutable_time_budget();
   budget.set_queue_us(100);

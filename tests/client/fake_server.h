@@ -18,7 +18,8 @@
 
 namespace headlight::testing {
 
-// Holds two models: "demo", embed_dim 4, and "cross", embed_dim 4, kdim 3, vdim 2, all other fields set.
+// Holds three models: "demo", embed_dim 4; "encoder", which begins at 50 token ids; and "cross", embed_dim 4,
+// kdim 3, vdim 2, all other fields set.
 // Thread-safe.
 class FakeServer : private v1::AttentionService::Service {
  public:
@@ -35,9 +36,10 @@ class FakeServer : private v1::AttentionService::Service {
   std::vector<v1::AttendRequest> requests() const;
   std::set<std::string> peers() const;  // addresses that Attend was called from
 
-  // The default handler: `output` is the query; weights, if asked for, are FULL [1, 1, 1, 2] of 0.25 and
-  // 0.75, TOP_K 0.75 of key 5 and none, SUMMARY 0.5, 1, 0.25, 0.125, 0, 2 with 1.5 and 0.5 received; the time
-  // budget is queue 100, compute 200, total 400 us in a batch of 2 requests.
+  // The default handler: `output` is the query, or a zero for each token id (for each sequence of dense ones
+  // if they are to be pooled); weights, if asked for, are FULL [1, 1, 1, 2] of 0.25 and 0.75, TOP_K 0.75 of
+  // key 5 and none, SUMMARY 0.5, 1, 0.25, 0.125, 0, 2 with 1.5 and 0.5 received; the time budget is queue
+  // 100, compute 200, total 400 us in a batch of 2 requests.
   static grpc::Status Echo(grpc::ServerContext& context, const v1::AttendRequest& request,
                            v1::AttendResponse& response);
 

@@ -157,6 +157,26 @@ TEST(NpyTest, ReadsBooleanAndAdditiveMasks) {
   EXPECT_THAT(std::get<std::vector<float>>(mask->values), ElementsAre(-1));
 }
 
+TEST(NpyTest, ReadsIdsInTheirWidth) {
+  const auto read = [](const std::string& file) {
+    std::istringstream in(file);
+    return ReadNpyIds(in);
+  };
+  const auto narrow = read(FormatNpyHeader("<i4", {1, 2}) + Bytes<int32_t>({-1, 70'000}));
+  ASSERT_THAT(narrow, IsOk());
+  EXPECT_THAT(narrow->shape, ElementsAre(1, 2));
+  EXPECT_THAT(std::get<std::vector<int32_t>>(narrow->values), ElementsAre(-1, 70'000));
+  const auto wide = read(FormatNpyHeader("<i8", {2}) + Bytes<int64_t>({-1, int64_t{1} << 40}));
+  ASSERT_THAT(wide, IsOk());
+  EXPECT_THAT(std::get<std::vector<int64_t>>(wide->values), ElementsAre(-1, int64_t{1} << 40));
+  for (const std::string dtype : {"<f4", "<u4", ">i8", "<i2", "|b1"}) {
+    EXPECT_THAT(read(FormatNpyHeader(dtype, {1}) + std::string(8, '\0')),
+                StatusIs(kBadFile, "dtype: got '" + dtype + "', wanted '<i4' or '<i8'"));
+  }
+  EXPECT_THAT(read(FormatNpyHeader("<i8", {2}) + std::string(8, '\0')),
+              StatusIs(kBadFile, "the shape [2] of dtype '<i8' wants 16 bytes, got 8"));
+}
+
 TEST(NpyTest, RefusesOtherDtypes) {
   const std::string file = File("{'descr': '>f4', 'fortran_order': False, 'shape': (1,), }", "1234");
   EXPECT_THAT(ReadTensor(file), StatusIs(kBadFile, "dtype: got '>f4', wanted '<f4', '<f8' or '<f2'"));

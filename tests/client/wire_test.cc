@@ -150,6 +150,34 @@ TEST(EncodeRequestTest, WindowsAndWeightsOptionsAreFields) {
   EXPECT_EQ(parsed.output_dtype(), v1::DTYPE_BF16);
 }
 
+TEST(EncodeRequestTest, IdsTravelInTheWidthTheyHave) {
+  const Ids narrow{.shape = {1, 2}, .values = std::vector<int32_t>{1, 2}};
+  const Ids wide{.shape = {1, 2}, .values = std::vector<int64_t>{3, int64_t{1} << 40}};
+  const Mask mask{.shape = {1}, .values = std::vector<uint8_t>{1}};
+  const auto request = EncodeRequest({.token_ids = wide.View(),
+                                      .token_types = narrow.View(),
+                                      .mask = mask.View(),
+                                      .weights = v1::WEIGHTS_MODE_FULL,
+                                      .layer = 0,
+                                      .pooling = v1::POOLING_MODE_MEAN});
+  ASSERT_THAT(request, IsOk());
+  v1::AttendRequest parsed;
+  ASSERT_TRUE(parsed.ParseFromString(Flatten(*request)));
+  EXPECT_FALSE(parsed.has_query());
+  EXPECT_EQ(parsed.token_ids().dtype(), v1::DTYPE_I64);
+  EXPECT_THAT(parsed.token_ids().shape(), ElementsAre(1, 2));
+  EXPECT_EQ(parsed.token_types().dtype(), v1::DTYPE_I32);
+  EXPECT_TRUE(parsed.weights().has_layer());
+  EXPECT_EQ(parsed.weights().layer(), 0);
+  EXPECT_EQ(parsed.pooling(), v1::POOLING_MODE_MEAN);
+  // In the order of the fields' numbers: mask, token_ids, token_types.
+  EXPECT_THAT(parsed.payloads(),
+              ElementsAre(std::string("\x01"), std::string("\3\0\0\0\0\0\0\0\0\0\0\0\0\1\0\0", 16),
+                          std::string("\1\0\0\0\2\0\0\0", 8)));
+  EXPECT_THAT(EncodeRequest({.token_ids = IdsView{.shape = {3}, .values = std::span<const int32_t>()}}),
+              StatusIs(absl::StatusCode::kInvalidArgument, "token_ids: shape [3] wants 3 values, got 0"));
+}
+
 TEST(EncodeRequestTest, NumbersTravelInTheTypeAskedForAndBoolsAsTheyAre) {
   const Tensor tensor{.shape = {1, 2}, .values = {1.0f, -2.0f}};
   const Mask allowed{.shape = {2}, .values = std::vector<uint8_t>{1, 0}};
@@ -229,7 +257,7 @@ TEST(EncodeRequestTest, RefusesAShapeThatItsValuesDoNotFill) {
       EncodeRequest({.query = good.View(), .mask = MaskView{.shape = {6}, .values = std::span(values)}}),
       StatusIs(kInvalid, StartsWith("mask: ")));
   EXPECT_THAT(
-      EncodeRequest({.query = {.shape = {-1}, .values = values}}),
+      EncodeRequest({.query = TensorView{.shape = {-1}, .values = values}}),
       StatusIs(kInvalid, "query: shape [-1] wants no negative dimension and at most 2^63 values, got 5"));
 }
 

@@ -36,7 +36,7 @@ const MultiHeadAttention& DemoModel() {
     if (!made.ok()) ADD_FAILURE() << made.status();
     return made.value();
   }();
-  return model->attention;
+  return model->model.attention();
 }
 
 namespace {

@@ -14,12 +14,14 @@
 #include "client/npy.h"
 #include "nlohmann/json.hpp"
 #include "tests/e2e/lone_run.h"
+#include "tests/e2e/server_process.h"
 #include "tests/testing/status_matchers.h"
 #include "tests/testing/subprocess.h"
 
 namespace headlight {
 namespace {
 
+using ::headlight::e2e::ServerProcess;
 using ::headlight::testing::IsOk;
 using ::headlight::testing::RunProgram;
 using ::headlight::testing::RunResult;
@@ -29,26 +31,6 @@ using namespace std::chrono_literals;
 
 const char kServer[] = HEADLIGHT_SERVER_PROGRAM;
 const char kClient[] = HEADLIGHT_CLIENT_PROGRAM;
-
-// A server process on a free port of the loopback interface.
-class ServerProcess {
- public:
-  explicit ServerProcess(std::vector<std::string> flags = {})
-      : process_(WithDefaults(std::move(flags))),
-        address_("127.0.0.1" + process_.WaitForOutput("listening on 127.0.0.1", 60s)) {}
-
-  Subprocess& process() { return process_; }
-  const std::string& address() const { return address_; }
-
- private:
-  static std::vector<std::string> WithDefaults(std::vector<std::string> flags) {
-    flags.insert(flags.begin(), {kServer, "--listen", "127.0.0.1:0"});
-    return flags;
-  }
-
-  Subprocess process_;
-  std::string address_;
-};
 
 std::string TempFile(const std::string& name) { return ::testing::TempDir() + "/programs_test_" + name; }
 

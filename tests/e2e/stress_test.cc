@@ -29,7 +29,7 @@ client::AttendCall CallFor(const e2e::StressCase& c) {
   client::AttendCall call;
   call.model = "demo";
   const int64_t tokens = static_cast<int64_t>(c.request.query.size()) / e2e::kEmbedDim;
-  call.query = {{tokens, e2e::kEmbedDim}, c.request.query};
+  call.query = client::TensorView{{tokens, e2e::kEmbedDim}, c.request.query};
   call.seq_lens = c.request.seq_lens;
   call.causal = c.request.mask == e2e::MaskKind::kCausal;
   call.window_left = c.request.window_left;

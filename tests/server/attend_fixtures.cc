@@ -251,11 +251,31 @@ AttentionConfig CrossConfig() {
 }
 
 TestModel MakeTestModel(const std::string& name, AttentionConfig config, const std::string& version) {
-  config = config.Resolved();
-  AttentionWeights weights = RandomWeights(config, /*seed=*/7);
-  auto loaded = LoadModel(name, version, config, weights, /*kernel_name=*/"");
+  ModelConfig model;
+  model.block.attention = config;
+  model = model.Resolved();
+  ModelWeights weights = RandomModelWeights(model, /*seed=*/7);
+  auto loaded = LoadModel(name, version, "native", model, weights, /*kernel_name=*/"");
   if (!loaded.ok()) throw std::runtime_error(loaded.status().ToString());
-  return {config, std::move(weights), *std::move(loaded)};
+  return {model.block.attention, std::move(weights.layers.front().attention), *std::move(loaded)};
+}
+
+ModelConfig EncoderConfig() {
+  ModelConfig config;
+  config.block.attention = SmallConfig();
+  config.block.norm_placement = NormPlacement::kPost;
+  config.block.feed_forward = {.hidden_dim = 24, .activation = Activation::kGeluErf};
+  config.num_layers = 3;
+  config.embedding = {.vocab_size = 50, .num_positions = 20, .num_token_types = 2, .norm = true};
+  config.normalize_pooled = true;
+  return config;
+}
+
+std::shared_ptr<const LoadedModel> LoadTestModel(const std::string& name, const ModelConfig& config) {
+  const ModelConfig resolved = config.Resolved();
+  auto loaded = LoadModel(name, "1", "native", resolved, RandomModelWeights(resolved, /*seed=*/7), "");
+  if (!loaded.ok()) throw std::runtime_error(loaded.status().ToString());
+  return *std::move(loaded);
 }
 
 std::vector<float> RandomFloats(int64_t count, uint64_t seed) {
@@ -288,6 +308,30 @@ v1::AttendRequest MakeRequest(const std::string& model, const Shape& query_shape
   v1::AttendRequest request;
   request.set_model(model);
   AddFloats(query_shape, seed, *request.mutable_query(), request, dtype);
+  return request;
+}
+
+void AddIds(const Shape& shape, const std::vector<int64_t>& ids, v1::TensorSpec& spec,
+            v1::AttendRequest& request, v1::DType dtype) {
+  spec.set_dtype(dtype);
+  for (int64_t dim : shape) spec.add_shape(dim);
+  request.add_payloads(dtype == v1::DTYPE_I64 ? BytesOf(ids)
+                                              : BytesOf(std::vector<int32_t>(ids.begin(), ids.end())));
+}
+
+std::vector<int64_t> RandomIds(int64_t count, int64_t limit, uint64_t seed) {
+  std::mt19937_64 engine(seed);
+  std::vector<int64_t> ids(count);
+  for (int64_t& id : ids) id = static_cast<int64_t>(engine() % static_cast<uint64_t>(limit));
+  return ids;
+}
+
+v1::AttendRequest MakeIdsRequest(const std::string& model, const Shape& shape, uint64_t seed, v1::DType dtype,
+                                 int64_t vocab_size) {
+  v1::AttendRequest request;
+  request.set_model(model);
+  AddIds(shape, RandomIds(*NumElements(shape), vocab_size, seed), *request.mutable_token_ids(), request,
+         dtype);
   return request;
 }
 

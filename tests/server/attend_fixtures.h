@@ -12,6 +12,7 @@
 
 #include "core/attention/config.h"
 #include "core/attention/weights.h"
+#include "core/model/model_config.h"
 #include "core/tensor/shape.h"
 #include "headlight/v1/attention.pb.h"
 #include "server/byte_segments.h"
@@ -33,6 +34,13 @@ AttentionConfig CrossConfig();
 TestModel MakeTestModel(const std::string& name, AttentionConfig config = SmallConfig(),
                         const std::string& version = "1");
 
+// Begins at ids: 3 layers of the SmallConfig with post-norm, a feed-forward network of 24 and GELU; 50 ids,
+// 20 positions, 2 types; pooled to unit length as the mean.
+ModelConfig EncoderConfig();
+
+// The model of `config` with random weights.
+std::shared_ptr<const LoadedModel> LoadTestModel(const std::string& name, const ModelConfig& config);
+
 std::vector<float> RandomFloats(int64_t count, uint64_t seed);
 
 template <typename T>
@@ -49,6 +57,16 @@ void AddFloats(const Shape& shape, uint64_t seed, v1::TensorSpec& spec, v1::Atte
 // A request for `model` whose query has this shape, filled from a seed.
 v1::AttendRequest MakeRequest(const std::string& model, const Shape& query_shape, uint64_t seed = 1,
                               v1::DType dtype = v1::DTYPE_F32);
+
+// Fills `spec` with a shape and appends `ids` to the payloads of `request`, as I32 or I64.
+void AddIds(const Shape& shape, const std::vector<int64_t>& ids, v1::TensorSpec& spec,
+            v1::AttendRequest& request, v1::DType dtype = v1::DTYPE_I32);
+
+// A request for `model` with random token ids below `vocab_size` of this shape.
+v1::AttendRequest MakeIdsRequest(const std::string& model, const Shape& shape, uint64_t seed = 1,
+                                 v1::DType dtype = v1::DTYPE_I32, int64_t vocab_size = 50);
+
+std::vector<int64_t> RandomIds(int64_t count, int64_t limit, uint64_t seed);
 
 // `bytes` in pieces of at most segment_bytes; `bytes` must live on.
 ByteSegments Segmented(const std::string& bytes, size_t segment_bytes);

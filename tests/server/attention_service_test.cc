@@ -105,7 +105,7 @@ TEST_F(AttentionServiceTest, RepliesWithTheCallersIdAndTheTimeBudget) {
   EXPECT_EQ(call->response.model_version(), "1");
   const v1::TimeBudget& budget = call->response.time_budget();
   EXPECT_EQ(budget.compute_threads(), 3);
-  EXPECT_EQ(budget.kernel(), (*registry_.Find("small", ""))->attention.kernel_name());
+  EXPECT_EQ(budget.kernel(), (*registry_.Find("small", ""))->model.attention().kernel_name());
   EXPECT_GE(budget.queue_us(), 0);
   EXPECT_GE(budget.total_us(), budget.queue_us() + budget.compute_us());
 }
@@ -282,6 +282,40 @@ TEST_F(AttentionServiceTest, DescribesWhatChangesTheScoresOfAModel) {
   EXPECT_TRUE(rope.has_window_right());
   EXPECT_EQ(rope.precision_asked(), "bf16");
   EXPECT_EQ(rope.precision() == "bf16", rope.precision_note().empty());
+}
+
+TEST_F(AttentionServiceTest, DescribesWhatAModelBeginsWithAndWhatItIsMadeOf) {
+  ModelConfig config = testing::EncoderConfig();
+  config.causal = true;
+  ASSERT_THAT(registry_.Add(testing::LoadTestModel("encoder", config)), IsOk());
+  const auto describe = [this](const std::string& name) {
+    grpc::ClientContext context;
+    v1::GetModelRequest request;
+    v1::GetModelResponse response;
+    request.set_model(name);
+    EXPECT_TRUE(stub_->GetModel(&context, request, &response).ok());
+    return response.model();
+  };
+  const v1::Model encoder = describe("encoder");
+  EXPECT_EQ(encoder.num_layers(), 3);
+  EXPECT_EQ(encoder.hidden_dim(), 24);
+  EXPECT_TRUE(encoder.causal());
+  EXPECT_FALSE(encoder.takes_key());
+  EXPECT_TRUE(encoder.takes_token_ids());
+  EXPECT_EQ(encoder.vocab_size(), 50);
+  EXPECT_EQ(encoder.num_token_types(), 2);
+  EXPECT_EQ(encoder.max_seq_len(), 20);
+  EXPECT_EQ(encoder.pooling(), v1::POOLING_MODE_MEAN);
+  EXPECT_TRUE(encoder.normalize_pooled());
+  EXPECT_EQ(encoder.layout(), "native");
+
+  const v1::Model small = describe("small");
+  EXPECT_EQ(small.num_layers(), 1);
+  EXPECT_EQ(small.hidden_dim(), 0);
+  EXPECT_TRUE(small.takes_key());
+  EXPECT_FALSE(small.takes_token_ids() || small.causal() || small.normalize_pooled());
+  EXPECT_EQ(small.vocab_size(), 0);
+  EXPECT_EQ(small.max_seq_len(), 0);
 }
 
 TEST_F(AttentionServiceTest, DescribesOneModel) {

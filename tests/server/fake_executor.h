@@ -80,7 +80,8 @@ class FakeExecutor final : public BatchExecutor {
   static AttendResult Zeros(const AttendTask& task) {
     const int64_t size = SizeOf(task.output_dtype);
     AttendResult result;
-    result.output = ZeroBytes(task.q_tokens * task.model->attention.config().embed_dim * size);
+    result.output =
+        ZeroBytes(task.output_rows() * task.model->model.config().block.attention.embed_dim * size);
     result.weights = ZeroBytes(task.weights.num_weights * size);
     auto keys = std::make_shared<std::vector<int32_t>>(task.weights.num_keys);
     if (!keys->empty()) result.weights_keys = {keys, keys->data()};

@@ -61,8 +61,11 @@ TEST(OptionsTest, DefaultsAreThoseOfTheStruct) {
 TEST(OptionsTest, EveryOptionHasAFlagAVariableAndAKey) {
   const std::vector<std::pair<std::string, std::string>> values = {
       {"listen", "[::1]:9"},         {"threads", "3"},
-      {"models", "demo-alibi,demo"}, {"precision", "bf16"},
-      {"kernel", "matmul"},          {"max-message-bytes", "70000"},
+      {"models", "demo-alibi,demo"}, {"model-repository", "/models"},
+      {"load", "bert,gpt2"},         {"repository-poll-s", "0.5"},
+      {"allow-model-control", "true"}, {"memory-limit", "1000000"},
+      {"precision", "bf16,bert=int8"}, {"kernel", "matmul"},
+      {"metrics-listen", "[::]:8002"}, {"max-message-bytes", "70000"},
       {"max-batch-tokens", "17"},    {"queue-max-requests", "5"},
       {"queue-max-bytes", "80000"},  {"shutdown-grace-s", "2"},
       {"log-level", "debug"},        {"log-format", "json"}};
@@ -89,7 +92,8 @@ TEST(OptionsTest, EveryOptionHasAFlagAVariableAndAKey) {
     for (char c : name) variable += c == '-' ? '_' : static_cast<char>(std::toupper(c));
     const ScopedVariable scoped(variable.c_str(), value.c_str());
     const auto from_environment =
-        ParseFlags({"--max-message-bytes=70000"});  // lets any queue-max-bytes stand
+        ParseFlags({"--max-message-bytes=70000",  // lets any queue-max-bytes stand
+                    "--model-repository=/models"});  // and what needs one
     ASSERT_THAT(from_environment, IsOk());
     EXPECT_THAT(EffectiveValues(from_environment->options), Contains(Pair(name, value)));
   }
@@ -148,13 +152,33 @@ TEST(OptionsTest, ModelsAreBuiltInOnesEachOnce) {
   const auto line = ParseFlags({"--models=demo-gqa,demo", "--precision=int8"});
   ASSERT_THAT(line, IsOk());
   EXPECT_THAT(line->options.models, ::testing::ElementsAre("demo-gqa", "demo"));
-  EXPECT_EQ(line->options.precision, Precision::kInt8);
+  EXPECT_EQ(line->options.precision, (PrecisionChoice{Precision::kInt8, {}}));
   EXPECT_THAT(ParseFlags({"--models=demo,bert"}),
               Refused("got \"bert\", wanted names out of demo, demo-gqa, demo-alibi, separated by commas"));
   EXPECT_THAT(ParseFlags({"--models="}), Refused("--models"));
   EXPECT_THAT(ParseFlags({"--models=demo,"}), Refused("got \"\", wanted names out of"));
-  EXPECT_THAT(ParseFlags({"--models=demo,demo"}), Refused("got demo twice, wanted each name once"));
+  EXPECT_THAT(ParseFlags({"--models=demo,demo"}), Refused("got \"demo\" twice, wanted each name once"));
   EXPECT_THAT(ParseFlags({"--precision=f64"}), Refused("got \"f64\", wanted f32|bf16|int8"));
+}
+
+TEST(OptionsTest, ASwitchAloneMeansTrue) {
+  const auto alone = ParseFlags({"--allow-model-control", "--threads=3"});
+  ASSERT_THAT(alone, IsOk());
+  EXPECT_TRUE(alone->options.allow_model_control);
+  EXPECT_EQ(alone->options.threads, 3);
+  const auto off = ParseFlags({"--allow-model-control=false"});
+  ASSERT_THAT(off, IsOk());
+  EXPECT_FALSE(off->options.allow_model_control);
+  EXPECT_THAT(ParseFlags({"--allow-model-control=maybe"}), Refused("got \"maybe\", wanted true or false"));
+}
+
+TEST(OptionsTest, WhatNeedsARepositorySaysSo) {
+  EXPECT_THAT(ParseFlags({"--load=bert"}), Refused("--load: got bert, wanted --model-repository with it"));
+  EXPECT_THAT(ParseFlags({"--repository-poll-s=1"}), Refused("wanted --model-repository with it"));
+  EXPECT_THAT(ParseFlags({"--model-repository=/m", "--load=a,a"}), Refused("got \"a\" twice"));
+  EXPECT_THAT(ParseFlags({"--model-repository=/m", "--repository-poll-s=-1"}),
+              Refused("got \"-1\", wanted a number from 0 to 86400"));
+  EXPECT_THAT(ParseFlags({"--model-repository=/m", "--repository-poll-s=nan"}), Refused("wanted a number"));
 }
 
 TEST(OptionsTest, TheQueueMustHoldTheLargestMessage) {

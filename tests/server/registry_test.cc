@@ -69,6 +69,41 @@ TEST(RegistryTest, RefusesASecondModelOfTheSameNameAndVersion) {
   EXPECT_EQ(registry.List().size(), 1u);
 }
 
+TEST(RegistryTest, ReplaceLeavesOneVersionAndWhoHasTheOldOneKeepsIt) {
+  ModelRegistry registry;
+  Add(registry, "a", "1");
+  Add(registry, "a", "2");
+  const auto old = *registry.Find("a", "1");
+  registry.Replace(MakeTestModel("a", SmallConfig(), "3").loaded);
+  EXPECT_EQ(registry.List().size(), 1u);
+  EXPECT_EQ((*registry.Find("a", ""))->version, "3");
+  EXPECT_THAT(registry.Find("a", "1"), StatusIs(absl::StatusCode::kNotFound,
+                                                "model_version: model \"a\" has no version \"1\"; there is 3"));
+  EXPECT_EQ(old->version, "1");
+}
+
+TEST(RegistryTest, ARemovedModelIsNotFound) {
+  ModelRegistry registry;
+  Add(registry, "a", "1");
+  Add(registry, "b", "1");
+  EXPECT_THAT(registry.Remove("a"), IsOk());
+  EXPECT_THAT(registry.Find("a", ""), StatusIs(absl::StatusCode::kNotFound));
+  EXPECT_THAT(registry.Remove("a"),
+              StatusIs(absl::StatusCode::kNotFound, "model: no model \"a\"; there is b"));
+}
+
+TEST(RegistryTest, AModelThatCouldNotBeLoadedIsUnavailableAndSaysWhy) {
+  ModelRegistry registry;
+  registry.SetLoadError("a", "version 1: bad");
+  EXPECT_THAT(registry.Find("a", ""),
+              StatusIs(absl::StatusCode::kUnavailable, "model: \"a\" could not be loaded: version 1: bad"));
+  Add(registry, "a", "1");
+  EXPECT_THAT(registry.Find("a", ""), IsOk());
+  EXPECT_EQ(registry.LoadErrors().at("a"), "version 1: bad");
+  registry.SetLoadError("a", "");
+  EXPECT_TRUE(registry.LoadErrors().empty());
+}
+
 TEST(RegistryTest, RefusesModelsWithoutNameOrVersion) {
   ModelRegistry registry;
   const auto refused = StatusIs(absl::StatusCode::kInvalidArgument, "a model needs a name and a version");
@@ -91,21 +126,21 @@ TEST(RegistryTest, TheDemoModelIsTheDocumentedOne) {
   ASSERT_THAT(demo, IsOk());
   EXPECT_EQ((*demo)->name, "demo");
   EXPECT_EQ((*demo)->version, "1");
-  const AttentionConfig& config = (*demo)->attention.config();
+  const AttentionConfig& config = (*demo)->model.config().block.attention;
   EXPECT_EQ(config.embed_dim, 768);
   EXPECT_EQ(config.num_heads, 12);
   EXPECT_EQ(config.num_kv_heads, 12);
   EXPECT_EQ(config.num_appended_keys(), 0);
   EXPECT_FALSE(config.rope || config.alibi || config.window_left || config.window_right);
   EXPECT_EQ(config.logit_softcap, 0.0);
-  EXPECT_EQ((*demo)->attention.precision(), Precision::kF32);
+  EXPECT_EQ((*demo)->model.attention().precision(), Precision::kF32);
   EXPECT_EQ((*demo)->precision_error.max_abs, 0.0);
 }
 
 TEST(RegistryTest, TheGqaModelIsTheDocumentedOne) {
   const auto demo = MakeBuiltInModel("demo-gqa");
   ASSERT_THAT(demo, IsOk());
-  const AttentionConfig& config = (*demo)->attention.config();
+  const AttentionConfig& config = (*demo)->model.config().block.attention;
   EXPECT_EQ(config.embed_dim, 768);
   EXPECT_EQ(config.num_heads, 12);
   EXPECT_EQ(config.num_kv_heads, 4);
@@ -119,7 +154,7 @@ TEST(RegistryTest, TheGqaModelIsTheDocumentedOne) {
 TEST(RegistryTest, TheAlibiModelIsTheDocumentedOne) {
   const auto demo = MakeBuiltInModel("demo-alibi");
   ASSERT_THAT(demo, IsOk());
-  const AttentionConfig& config = (*demo)->attention.config();
+  const AttentionConfig& config = (*demo)->model.config().block.attention;
   EXPECT_EQ(config.embed_dim, 768);
   EXPECT_EQ(config.num_heads, 12);
   EXPECT_TRUE(config.alibi);
@@ -130,7 +165,7 @@ TEST(RegistryTest, APrecisionIsServedOrItsAbsenceExplained) {
   for (const Precision precision : {Precision::kBf16, Precision::kInt8}) {
     const auto demo = MakeBuiltInModel("demo", "", precision);
     ASSERT_THAT(demo, IsOk());
-    const MultiHeadAttention& attention = (*demo)->attention;
+    const MultiHeadAttention& attention = (*demo)->model.attention();
     EXPECT_EQ(attention.config().precision, precision);
     EXPECT_EQ(attention.precision() == precision, attention.precision_note().empty());
     EXPECT_EQ(attention.precision() == Precision::kF32, (*demo)->precision_error.rms == 0.0);

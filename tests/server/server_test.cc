@@ -172,7 +172,7 @@ TEST_F(ServerTest, EveryModelThatTheOptionsNameIsServedInTheirPrecision) {
   server_.reset();
   ServerOptions options = TestOptions();
   options.models = {"demo-gqa", "demo-alibi"};
-  options.precision = Precision::kBf16;
+  options.precision.otherwise = Precision::kBf16;
   auto server = HeadlightServer::Start(options);
   ASSERT_THAT(server, IsOk());
   server_ = *std::move(server);

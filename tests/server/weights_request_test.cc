@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "tests/testing/status_matchers.h"
 
 namespace headlight {
@@ -27,6 +28,13 @@ AttentionConfig HeadsConfig(int64_t num_heads) {
   config.embed_dim = 8 * num_heads;
   config.num_heads = num_heads;
   return config.Resolved();
+}
+
+ModelConfig StackOf(const AttentionConfig& layer, int64_t num_layers = 1) {
+  ModelConfig config;
+  config.block.attention = layer;
+  config.num_layers = num_layers;
+  return config;
 }
 
 v1::WeightsOptions OptionsOf(v1::WeightsMode mode, int64_t top_k = 0) {
@@ -50,14 +58,14 @@ v1::WeightsOptions WithQueries(v1::WeightsMode mode, int64_t begin, int64_t end)
 }
 
 void ExpectRefused(const v1::WeightsOptions& options, const std::string& message) {
-  EXPECT_THAT(CheckWeightsOptions(options, HeadsConfig(4)),
+  EXPECT_THAT(CheckWeightsOptions(options, StackOf(HeadsConfig(4), 3)),
               StatusIs(absl::StatusCode::kInvalidArgument, message));
 }
 
 // The plan of `options` for 3 sequences, the longest of 7 queries and 9 keys.
 WeightsShapes PlanOf(const v1::WeightsOptions& options, const AttentionConfig& config,
                      WeightsRequest* request) {
-  auto checked = CheckWeightsOptions(options, config);
+  auto checked = CheckWeightsOptions(options, StackOf(config));
   EXPECT_THAT(checked, IsOk());
   *request = *std::move(checked);
   const auto shapes = PlanWeights(config, /*batch=*/3, /*q_len=*/7, /*kv_len=*/9, *request);
@@ -183,7 +191,7 @@ TEST(WeightsRequestTest, RefusesQueriesThatAreNoRange) {
 TEST(WeightsRequestTest, RefusesQueriesBeyondTheLongestSequence) {
   for (const int64_t end : {int64_t{8}, kLargest}) {
     const AttentionConfig config = HeadsConfig(4);
-    auto request = CheckWeightsOptions(WithQueries(v1::WEIGHTS_MODE_MEAN, 0, end), config);
+    auto request = CheckWeightsOptions(WithQueries(v1::WEIGHTS_MODE_MEAN, 0, end), StackOf(config));
     ASSERT_THAT(request, IsOk());
     EXPECT_THAT(
         PlanWeights(config, 3, 7, 9, *request),
@@ -191,6 +199,26 @@ TEST(WeightsRequestTest, RefusesQueriesBeyondTheLongestSequence) {
                                                          ", wanted at most the q_len 7 of the longest "
                                                          "sequence"));
   }
+}
+
+TEST(WeightsRequestTest, ALayerIsOneOfTheModels) {
+  v1::WeightsOptions options = OptionsOf(v1::WEIGHTS_MODE_MEAN);
+  const auto last = CheckWeightsOptions(options, StackOf(HeadsConfig(4), 3));
+  ASSERT_THAT(last, IsOk());
+  EXPECT_EQ(last->layer, 2);
+  for (const int64_t layer : {0, 1, 2}) {
+    options.set_layer(layer);
+    const auto request = CheckWeightsOptions(options, StackOf(HeadsConfig(4), 3));
+    ASSERT_THAT(request, IsOk());
+    EXPECT_EQ(request->layer, layer);
+  }
+  for (const int64_t layer : {int64_t{-1}, int64_t{3}, kLargest}) {
+    options.set_layer(layer);
+    ExpectRefused(options, absl::StrCat("weights.layer: got ", layer, ", wanted 0 to 2"));
+  }
+  v1::WeightsOptions none;
+  none.set_layer(0);
+  ExpectRefused(none, "weights.layer: got 0 without a mode, wanted none");
 }
 
 }  // namespace

@@ -111,6 +111,57 @@ TEST_F(AttendCommandTest, TheSameSeedSendsTheSameBytes) {
   EXPECT_NE(requests[0].payloads(0), requests[2].payloads(0));
 }
 
+// As numpy.save does.
+template <typename T>
+void WriteIds(const std::string& path, const Shape& shape, const std::vector<T>& ids) {
+  std::ofstream file(path, std::ios::binary);
+  file << FormatNpyHeader(sizeof(T) == 8 ? "<i8" : "<i4", shape)
+       << std::string(static_cast<const char*>(static_cast<const void*>(ids.data())), ids.size() * sizeof(T));
+}
+
+TEST_F(AttendCommandTest, IdsComeFromFilesAsTheyAre) {
+  WriteIds<int64_t>(Path("ids.npy"), {2, 3}, {1, 2, 3, 4, 5, 6});
+  WriteIds<int32_t>(Path("types.npy"), {2, 3}, {0, 0, 0, 1, 1, 1});
+  const CliResult result = Attend({"--model", "encoder", "--ids", Path("ids.npy"), "--token-types",
+                                   Path("types.npy"), "--seq-lens", "3,2", "--layer", "1", "--weights",
+                                   "full", "--pooled", "--output", Path("out.npy"), "--json"});
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  ASSERT_THAT(server_.requests(), SizeIs(1));
+  const v1::AttendRequest request = server_.requests()[0];
+  EXPECT_FALSE(request.has_query());
+  EXPECT_EQ(request.token_ids().dtype(), v1::DTYPE_I64);
+  EXPECT_THAT(request.token_ids().shape(), ElementsAre(2, 3));
+  EXPECT_EQ(request.token_types().dtype(), v1::DTYPE_I32);
+  EXPECT_EQ(request.payloads(0).size(), 48u);
+  EXPECT_EQ(request.payloads(1).size(), 24u);
+  EXPECT_THAT(request.seq_lens(), ElementsAre(3, 2));
+  EXPECT_EQ(request.pooling(), v1::POOLING_MODE_MODEL);
+  EXPECT_EQ(request.weights().layer(), 1);
+  const auto json = nlohmann::json::parse(result.out);
+  EXPECT_EQ(json["token_ids"]["shape"], nlohmann::json({2, 3}));
+  EXPECT_EQ(json["token_types"]["shape"], nlohmann::json({2, 3}));
+  EXPECT_FALSE(json.contains("query"));
+  const auto output = ReadNpyTensorFile(Path("out.npy"));
+  ASSERT_THAT(output, IsOk());
+  EXPECT_THAT(output->shape, ElementsAre(2, 1));
+}
+
+TEST_F(AttendCommandTest, WithoutAFileAnEncoderGetsRandomIds) {
+  const CliResult result = Attend({"--model", "encoder", "--shape", "2x5", "--pooling", "cls"});
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_THAT(result.out, HasSubstr("token_ids  [2, 5]\n"));
+  ASSERT_THAT(server_.requests(), SizeIs(1));
+  EXPECT_THAT(server_.requests()[0].token_ids().shape(), ElementsAre(2, 5));
+  EXPECT_EQ(server_.requests()[0].pooling(), v1::POOLING_MODE_CLS);
+}
+
+TEST_F(AttendCommandTest, IdsAreWholeNumbers) {
+  ASSERT_THAT(WriteNpyFile({.shape = {1}, .values = {1}}, Path("floats.npy")), IsOk());
+  const CliResult result = Attend({"--model", "encoder", "--ids", Path("floats.npy")});
+  EXPECT_EQ(result.exit_code, 2);
+  EXPECT_THAT(result.err, HasSubstr("floats.npy: dtype: got '<f4', wanted '<i4' or '<i8'\n"));
+}
+
 TEST_F(AttendCommandTest, ReadsInputFilesAndWritesResultFiles) {
   const Tensor query{.shape = {1, 2, 4}, .values = {1, 2, 3, 4, 5, 6, 7, 8}};
   const Tensor key{.shape = {1, 1, 3}, .values = {1, 2, 3}};

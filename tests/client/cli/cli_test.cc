@@ -69,6 +69,9 @@ TEST(CliTest, WrongUsageIsTwoWithAReason) {
       {{"attend", "--dtype", "f64"}, "--dtype: got 'f64', wanted f32, bf16 or f16"},
       {{"loadtest", "--output-dtype", "i8"}, "--output-dtype: got 'i8', wanted f32, bf16 or f16"},
       {{"attend", "--top-k", "0"}, "--top-k"},
+      {{"attend", "--layer", "-1"}, "--layer"},
+      {{"attend", "--pooling", "max"}, "--pooling: got 'max', wanted cls or mean"},
+      {{"attend", "--pooling", "cls", "--pooled"}, "--pooled"},
       {{"attend", "--window-left", "-1"}, "--window-left"},
       {{"loadtest", "--window-right", "x"}, "--window-right"},
       {{"loadtest", "--duration", "10"}, "--duration: got '10', wanted a whole number and a unit"},
@@ -132,9 +135,15 @@ TEST(ModelsCommandTest, PrintsALineForEachModel) {
   FakeServer server;
   const CliResult result = RunHeadlight({"models", "--server", server.target()});
   EXPECT_EQ(result.exit_code, 0);
-  EXPECT_THAT(result.out, StartsWith("model  version  embed_dim  heads"));
-  EXPECT_THAT(result.out, HasSubstr("\ndemo   1        4          2 "));
-  EXPECT_THAT(result.out, HasSubstr("\ncross  1 "));
+  EXPECT_THAT(
+      result.out,
+      StartsWith("model    version  layers  input                      pooling           embed_dim  heads"));
+  EXPECT_THAT(
+      result.out,
+      HasSubstr("\ndemo     1        1       embeddings                 -                 4          2 "));
+  EXPECT_THAT(result.out,
+              HasSubstr("\nencoder  1        3       ids below 50, at most 512  mean, normalized  4 "));
+  EXPECT_THAT(result.out, HasSubstr("\ncross    1 "));
   EXPECT_THAT(result.out, HasSubstr(" f32                0          fake    268.4 MB     -\n"));
   EXPECT_THAT(result.out,
               EndsWith(" f32 (asked: bf16)  0.0012     fake    268.4 MB     rope, alibi, softcap 30, "
@@ -146,8 +155,8 @@ TEST(ModelsCommandTest, JsonHasTheFieldsOfTheMessage) {
   const CliResult result = RunHeadlight({"models", "--server", server.target(), "--json"});
   EXPECT_EQ(result.exit_code, 0);
   const auto json = nlohmann::json::parse(result.out);
-  ASSERT_EQ(json["models"].size(), 2u);
-  EXPECT_EQ(json["models"][1],
+  ASSERT_EQ(json["models"].size(), 3u);
+  EXPECT_EQ(json["models"][2],
             nlohmann::json::parse(R"({"name": "cross", "version": "1", "embed_dim": 4, "num_heads": 2,
                                       "num_kv_heads": 2, "head_dim": 2, "kdim": 3, "vdim": 2, "scale": 0.0,
                                       "num_parameters": 80, "precision": "f32", "kernel": "fake",
@@ -160,7 +169,13 @@ TEST(ModelsCommandTest, JsonHasTheFieldsOfTheMessage) {
                                                "original_max_len": 0},
                                       "alibi": true, "logit_softcap": 30.0, "window_left": 255,
                                       "window_right": 0, "add_bias_kv": false, "add_zero_attn": false,
-                                      "num_appended_keys": 2})"));
+                                      "num_appended_keys": 2, "num_layers": 1, "hidden_dim": 0,
+                                      "causal": false, "takes_key": true, "takes_token_ids": false,
+                                      "vocab_size": 0, "num_token_types": 0, "max_seq_len": 0,
+                                      "pooling": "POOLING_MODE_UNSPECIFIED", "normalize_pooled": false,
+                                      "layout": "built-in"})"));
+  EXPECT_EQ(json["models"][1]["pooling"], "POOLING_MODE_MEAN");
+  EXPECT_EQ(json["models"][1]["vocab_size"], 50);
   EXPECT_TRUE(json["models"][0]["rope"].is_null());
   EXPECT_TRUE(json["models"][0]["window_left"].is_null());
 }

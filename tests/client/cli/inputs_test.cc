@@ -4,7 +4,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cstdint>
 #include <limits>
+#include <variant>
+#include <vector>
 
 #include "tests/testing/status_matchers.h"
 
@@ -74,6 +77,44 @@ TEST(InputsTest, TheSeedDecidesTheValues) {
   EXPECT_NE(one.query->values, other.query->values);
 }
 
+v1::Model IdsModel(int64_t vocab_size) {
+  v1::Model model = MakeModel(4, 4, 4);
+  model.set_takes_token_ids(true);
+  model.set_vocab_size(vocab_size);
+  return model;
+}
+
+std::vector<int32_t> Values(const Inputs& inputs) {
+  return std::get<std::vector<int32_t>>(inputs.token_ids->values);
+}
+
+TEST(InputsTest, AModelThatBeginsAtIdsGetsIdsOfItsVocabulary) {
+  Inputs dense;
+  const RequestFlags flags{.shape = {2, 300}, .pooling = v1::POOLING_MODE_CLS};
+  ASSERT_THAT(AddRandomInputs(flags, IdsModel(7), kNoLimit, dense), IsOk());
+  EXPECT_FALSE(dense.query || dense.token_types);
+  EXPECT_THAT(dense.token_ids->shape, ElementsAre(2, 300));
+  ASSERT_EQ(Values(dense).size(), 600u);
+  EXPECT_THAT(Values(dense), ::testing::Each(::testing::AllOf(::testing::Ge(0), ::testing::Lt(7))));
+  for (int32_t id = 0; id < 7; ++id) EXPECT_THAT(Values(dense), ::testing::Contains(id));
+  EXPECT_THAT(dense.Call(flags).token_ids->shape, ElementsAre(2, 300));
+  EXPECT_EQ(dense.Call(flags).pooling, v1::POOLING_MODE_CLS);
+  EXPECT_FALSE(dense.Call(flags).query);
+
+  Inputs ragged;
+  ASSERT_THAT(AddRandomInputs({.seq_lens = {5, 16, 9}}, IdsModel(7), kNoLimit, ragged), IsOk());
+  EXPECT_THAT(ragged.token_ids->shape, ElementsAre(30));
+}
+
+TEST(InputsTest, AVocabularyThatIsNoneIsTheServersFault) {
+  Inputs inputs;
+  for (const int64_t vocab_size : {int64_t{0}, int64_t{-5}, std::numeric_limits<int64_t>::max()}) {
+    EXPECT_THAT(AddRandomInputs({.shape = {1, 2}}, IdsModel(vocab_size), kNoLimit, inputs),
+                StatusIs(absl::StatusCode::kInternal,
+                         ::testing::StartsWith("the server says that the model's vocab_size is ")));
+  }
+}
+
 TEST(InputsTest, WhatCannotBeSentIsNotMade) {
   Inputs inputs;
   EXPECT_THAT(AddRandomInputs({.shape = {1, 16}}, MakeModel(4, 4, 4), 255, inputs),
@@ -81,6 +122,10 @@ TEST(InputsTest, WhatCannotBeSentIsNotMade) {
                        "query: shape [1, 16, 4] of f32 is over the limit of 255 bytes a message "
                        "(--max-message-bytes)"));
   const int64_t huge = std::numeric_limits<int32_t>::max();
+  EXPECT_THAT(AddRandomInputs({.shape = {2, 16}}, IdsModel(5), 127, inputs),
+              StatusIs(kBadInput,
+                       "token_ids: shape [2, 16] of i32 is over the limit of 127 bytes a message "
+                       "(--max-message-bytes)"));
   EXPECT_THAT(AddRandomInputs({.shape = {huge, huge}}, MakeModel(768, 4, 4), kNoLimit, inputs),
               StatusIs(kBadInput,
                        ::testing::StartsWith("query: shape [2147483647, 2147483647, 768] of f32 is over")));
@@ -102,6 +147,15 @@ TEST(InputsTest, ContradictionsAreRefused) {
   const auto want_weights = StatusIs(kBadInput, "--heads and --queries want --weights: they say which");
   EXPECT_THAT(CheckInputFlags({.shape = {1, 1}, .heads = {0}}, {}), want_weights);
   EXPECT_THAT(CheckInputFlags({.shape = {1, 1}, .queries = {0, 1}}, {}), want_weights);
+  EXPECT_THAT(CheckInputFlags({.shape = {1, 1}, .layer = 0}, {}),
+              StatusIs(kBadInput, "--layer wants --weights: it says whose"));
+  EXPECT_THAT(CheckInputFlags({}, {.query = "q.npy", .token_ids = "i.npy"}),
+              StatusIs(kBadInput, "--input and --ids both say what the input is"));
+  EXPECT_THAT(CheckInputFlags({.shape = {1, 1}}, {.token_ids = "i.npy"}),
+              StatusIs(kBadInput, "--ids and --shape both say what the input is"));
+  EXPECT_THAT(CheckInputFlags({.shape = {1, 1}}, {.token_types = "t.npy"}),
+              StatusIs(kBadInput, "--token-types wants --ids: they are the types of these"));
+  EXPECT_THAT(CheckInputFlags({}, {.token_ids = "i.npy"}), IsOk());
   EXPECT_THAT(CheckInputFlags({.seq_lens = {1}}, {.query = "q.npy", .key = "k.npy"}), IsOk());
 }
 

@@ -17,7 +17,7 @@ LoadDescription Description() {
   return {.server = "host:1",
           .model = "demo",
           .model_version = "1",
-          .query_shape = {2, 16, 768},
+          .input_shape = {2, 16, 768},
           .tokens_per_request = 32,
           .request_bytes = 98'400,
           .concurrency = 8,

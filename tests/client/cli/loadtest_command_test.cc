@@ -40,6 +40,17 @@ TEST(LoadtestCommandTest, PrintsAReport) {
   EXPECT_THAT(result.out, HasSubstr("latency "));
 }
 
+TEST(LoadtestCommandTest, AnEncoderGetsIds) {
+  FakeServer server;
+  const CliResult result =
+      Loadtest(server, {"--model", "encoder", "--shape", "2x3", "--pooled", "--json", "-"});
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  const auto json = nlohmann::json::parse(result.out);
+  EXPECT_EQ(json["request"]["token_ids_shape"], nlohmann::json({2, 3}));
+  EXPECT_EQ(json["request"]["tokens"], 6);
+  EXPECT_EQ(server.requests()[0].pooling(), v1::POOLING_MODE_MODEL);
+}
+
 TEST(LoadtestCommandTest, JsonGoesToStandardOutputOrBesideTheText) {
   FakeServer server;
   const CliResult to_out = Loadtest(

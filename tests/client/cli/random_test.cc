@@ -37,5 +37,17 @@ TEST(RandomNormalTest, HasMeanZeroAndVarianceOne) {
   EXPECT_NEAR(sum_of_squares / kCount, 1, 0.02);  // the same, of 0.0044
 }
 
+TEST(RandomIdsTest, AreTheSameOnEveryMachine) {
+  const Ids ids = RandomIds(0, {2, 2}, 1000);
+  EXPECT_THAT(ids.shape, ElementsAre(2, 2));
+  // Computed apart: the upper halves of std::mt19937_64's first outputs, scaled to 1000.
+  EXPECT_THAT(std::get<std::vector<int32_t>>(ids.values), ElementsAre(159, 992, 39, 597));
+}
+
+TEST(RandomIdsTest, FillTheLargestVocabulary) {
+  const Ids ids = RandomIds(1, {1000}, kMaxVocabSize);
+  for (const int32_t id : std::get<std::vector<int32_t>>(ids.values)) ASSERT_GE(id, 0);
+}
+
 }  // namespace
 }  // namespace headlight::client
