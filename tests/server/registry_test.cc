@@ -77,8 +77,9 @@ TEST(RegistryTest, ReplaceLeavesOneVersionAndWhoHasTheOldOneKeepsIt) {
   registry.Replace(MakeTestModel("a", SmallConfig(), "3").loaded);
   EXPECT_EQ(registry.List().size(), 1u);
   EXPECT_EQ((*registry.Find("a", ""))->version, "3");
-  EXPECT_THAT(registry.Find("a", "1"), StatusIs(absl::StatusCode::kNotFound,
-                                                "model_version: model \"a\" has no version \"1\"; there is 3"));
+  EXPECT_THAT(
+      registry.Find("a", "1"),
+      StatusIs(absl::StatusCode::kNotFound, "model_version: model \"a\" has no version \"1\"; there is 3"));
   EXPECT_EQ(old->version, "1");
 }
 
