@@ -20,12 +20,14 @@
 #include "core/attention/multi_head_attention.h"
 #include "core/base/status_macros.h"
 #include "core/model/model.h"
+#include "core/model/model_folder.h"
 #include "core/model/pooling.h"
 #include "core/runtime/cpu_topology.h"
 #include "core/tensor/buffer.h"
 #include "nlohmann/json.hpp"
 #include "tests/bench/bench_shapes.h"
 #include "tests/bench/gemm_peak.h"
+#include "tests/bench/model_batch.h"
 
 namespace headlight::bench {
 namespace {
@@ -41,6 +43,7 @@ struct BenchOptions {
   std::string weights = "none";
   std::string json;
   bool encoder = false;
+  std::string model;
 };
 
 const std::map<std::string, Precision> kPrecisions = {
@@ -113,54 +116,6 @@ struct BenchBatch {
   AttentionBatch batch;
 };
 
-// MiniLM's dimensions: a BERT-type encoder, 6 layers, 384 wide.
-ModelConfig EncoderConfig() {
-  ModelConfig config;
-  config.embedding =
-      EmbeddingConfig{.vocab_size = 30522, .num_positions = 512, .num_token_types = 2, .norm = true};
-  config.block.attention = {.embed_dim = 384, .num_heads = 12};
-  config.block.norm_placement = NormPlacement::kPost;
-  config.block.norm_eps = 1e-12;
-  config.block.feed_forward = {.hidden_dim = 1536, .activation = Activation::kGeluErf};
-  config.num_layers = 6;
-  return config.Resolved();
-}
-
-// Random sequences for a model, and room for its hidden states and pooled vectors.
-struct ModelBenchBatch {
-  ModelBenchBatch(const ModelConfig& config, int64_t num_sequences, int64_t seq_len)
-      : width(config.block.attention.embed_dim),
-        input(RandomInput(config.embedding ? 0 : num_sequences * seq_len * width)),
-        output(Buffer::Allocate(num_sequences * seq_len * width * int64_t{sizeof(float)})),
-        pooled(num_sequences * width),
-        sequences(num_sequences) {
-    for (int64_t i = 0; i <= num_sequences; ++i) cu_lens.push_back(i * seq_len);
-    const int64_t tokens = cu_lens.back();
-    if (config.embedding) {
-      std::mt19937 twister(1);
-      for (int64_t i = 0; i < tokens; ++i) {
-        token_ids.push_back(static_cast<int32_t>(twister() % config.embedding->vocab_size));
-      }
-    } else {
-      batch.attention.query = {input.floats(), tokens, width, width};
-      batch.attention.key = batch.attention.value = batch.attention.query;
-    }
-    batch.token_ids = token_ids;
-    batch.attention.cu_q_lens = batch.attention.cu_kv_lens = cu_lens;
-    batch.attention.sequences = sequences;
-    batch.attention.output = {output.floats(), tokens, width, width};
-  }
-
-  int64_t width;
-  Buffer input;
-  Buffer output;
-  std::vector<float> pooled;
-  std::vector<int64_t> cu_lens;
-  std::vector<int32_t> token_ids;
-  std::vector<SequenceOptions> sequences;
-  ModelBatch batch;
-};
-
 // What is measured once for all rows, and the peaks that rows have seen.
 class Bench {
  public:
@@ -175,7 +130,7 @@ class Bench {
 
   absl::Status Run() {
     std::vector<BenchShape> shapes;
-    if (!options_.encoder) {
+    if (!options_.encoder && options_.model.empty()) {
       HEADLIGHT_ASSIGN_OR_RETURN(shapes, ReadShapes(options_.shapes));
     }
     const double stream_gbps = MeasureStreamBandwidth(arena_) / 1e9;
@@ -188,6 +143,7 @@ class Bench {
         HEADLIGHT_RETURN_IF_ERROR(RunShape(precision, shape));
       }
       if (options_.encoder) HEADLIGHT_RETURN_IF_ERROR(RunEncoder(precision));
+      if (!options_.model.empty()) HEADLIGHT_RETURN_IF_ERROR(RunFolder(precision));
     }
     nlohmann::json peaks = nlohmann::json::object();
     for (const auto& [name, gflops] : seen_gflops_) peaks[name] = Median(gflops);
@@ -272,6 +228,14 @@ class Bench {
     HEADLIGHT_ASSIGN_OR_RETURN(const Model model,
                                Model::Create(config, RandomModelWeights(config, 1), options_.kernel));
     return RunModel("encoder", model);
+  }
+
+  absl::Status RunFolder(const std::string& precision) {
+    HEADLIGHT_ASSIGN_OR_RETURN(LoadedModelFolder folder, LoadModelFolder(options_.model));
+    folder.summary.config.block.attention.precision = kPrecisions.at(precision);
+    HEADLIGHT_ASSIGN_OR_RETURN(const Model model,
+                               Model::Create(folder.summary.config, folder.weights, options_.kernel));
+    return RunModel(options_.model, model);
   }
 
   // From ids (or embeddings) to pooled vectors; 32 x 128 tokens, or as many as the position table has.
@@ -396,6 +360,8 @@ int main(int argc, char** argv) {
       ->check(CLI::IsMember(headlight::bench::kModes));
   app.add_flag("--encoder", options.encoder,
                "Instead of shapes: a random 6-layer encoder, 384 wide, from ids to pooled vectors");
+  app.add_option("--model", options.model,
+                 "Instead of shapes: the model of this folder, from ids (or embeddings) to pooled vectors");
   app.add_option("--json", options.json, "Also write the results to this file");
   CLI11_PARSE(app, argc, argv);
   const absl::Status status = headlight::bench::Bench(options).Run();
