@@ -9,7 +9,6 @@
 #include <cstdio>
 #include <string>
 
-#include "absl/strings/str_cat.h"
 #include "tests/golden/golden_case.h"
 
 int main(int argc, char** argv) {
