@@ -72,6 +72,27 @@ absl::StatusOr<v1::Model> Client::GetModel(const std::string& name, const std::s
   return std::move(*response.mutable_model());
 }
 
+absl::StatusOr<v1::Model> Client::LoadModel(const std::string& name,
+                                            std::chrono::milliseconds timeout) const {
+  grpc::ClientContext context;
+  SetTimeout(context, timeout);
+  v1::LoadModelRequest request;
+  request.set_model(name);
+  v1::LoadModelResponse response;
+  const grpc::Status status = attention_->LoadModel(&context, request, &response);
+  if (!status.ok()) return ToAbslStatus(status);
+  return std::move(*response.mutable_model());
+}
+
+absl::Status Client::UnloadModel(const std::string& name, std::chrono::milliseconds timeout) const {
+  grpc::ClientContext context;
+  SetTimeout(context, timeout);
+  v1::UnloadModelRequest request;
+  request.set_model(name);
+  v1::UnloadModelResponse response;
+  return ToAbslStatus(attention_->UnloadModel(&context, request, &response));
+}
+
 absl::StatusOr<grpc::health::v1::HealthCheckResponse::ServingStatus> Client::CheckHealth(
     const std::string& service, std::chrono::milliseconds timeout) const {
   grpc::ClientContext context;

@@ -53,8 +53,15 @@ class Client {
   absl::StatusOr<v1::Model> GetModel(const std::string& name, const std::string& version,
                                      std::chrono::milliseconds timeout) const;
 
-  // The state of one service by its full gRPC name, or of the whole server if `service` is empty.
-  // NOT_FOUND if the server does not know the service.
+  // Makes the newest version in the server's model repository the one that answers; see LoadModel in
+  // attention.proto for what is refused. Large models take a while: mind the timeout.
+  absl::StatusOr<v1::Model> LoadModel(const std::string& name, std::chrono::milliseconds timeout) const;
+
+  // Takes a model out; its accepted requests are still answered.
+  absl::Status UnloadModel(const std::string& name, std::chrono::milliseconds timeout) const;
+
+  // The state of one service by its full gRPC name, of a model as "models/NAME", or of the whole server if
+  // `service` is empty. NOT_FOUND if the server does not know the service.
   absl::StatusOr<grpc::health::v1::HealthCheckResponse::ServingStatus> CheckHealth(
       const std::string& service, std::chrono::milliseconds timeout) const;
 

@@ -36,13 +36,12 @@ struct ServiceContext {
 };
 
 // Attend takes and gives raw bytes, so that tensors are not copied; the other methods are typed. Thread-safe.
-class AttentionService final
-    : public v1::AttentionService::WithRawCallbackMethod_Attend<
-          v1::AttentionService::WithCallbackMethod_ListModels<
-              v1::AttentionService::WithCallbackMethod_GetModel<
-                  v1::AttentionService::WithCallbackMethod_LoadModel<
-                      v1::AttentionService::WithCallbackMethod_UnloadModel<
-                          v1::AttentionService::Service>>>>> {
+class AttentionService final : public v1::AttentionService::WithRawCallbackMethod_Attend<
+                                   v1::AttentionService::WithCallbackMethod_ListModels<
+                                       v1::AttentionService::WithCallbackMethod_GetModel<
+                                           v1::AttentionService::WithCallbackMethod_LoadModel<
+                                               v1::AttentionService::WithCallbackMethod_UnloadModel<
+                                                   v1::AttentionService::Service>>>>> {
  public:
   explicit AttentionService(const ServiceContext& context) : context_(context) {}
 

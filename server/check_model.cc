@@ -38,9 +38,8 @@ std::string FeedForwardText(const BlockConfig& block) {
   if (block.norm_placement == NormPlacement::kNone) return "none";
   static constexpr const char* kNames[] = {"ReLU", "GELU (erf)", "GELU (tanh)", "SiLU"};
   const FeedForwardConfig& config = block.feed_forward;
-  return absl::StrCat(block.attention.embed_dim, " -> ", config.hidden_dim, " -> ",
-                      block.attention.embed_dim, ", ", kNames[static_cast<int>(config.activation)],
-                      config.gated ? ", gated" : "");
+  return absl::StrCat(block.attention.embed_dim, " -> ", config.hidden_dim, " -> ", block.attention.embed_dim,
+                      ", ", kNames[static_cast<int>(config.activation)], config.gated ? ", gated" : "");
 }
 
 std::string InputText(const ModelConfig& config) {

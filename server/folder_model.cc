@@ -26,10 +26,10 @@ absl::Status CheckMemory(const ModelConfig& config, int64_t held_bytes, int64_t 
   const MemoryEstimate estimate = EstimateMemory(config);
   const int64_t left_bytes = std::max<int64_t>(limit_bytes - held_bytes, 0);
   if (estimate.peak_bytes <= left_bytes) return absl::OkStatus();
-  return absl::ResourceExhaustedError(
-      absl::StrCat("loading it takes up to ", estimate.peak_bytes, " bytes (", estimate.packed_bytes,
-                   " once loaded), of the ", limit_bytes, " bytes for models (--memory-limit) ", left_bytes,
-                   " are free: other models hold ", held_bytes));
+  return absl::ResourceExhaustedError(absl::StrCat("loading it takes up to ", estimate.peak_bytes, " bytes (",
+                                                   estimate.packed_bytes, " once loaded), of the ",
+                                                   limit_bytes, " bytes for models (--memory-limit) ",
+                                                   left_bytes, " are free: other models hold ", held_bytes));
 }
 
 }  // namespace
@@ -49,9 +49,9 @@ absl::StatusOr<std::shared_ptr<const LoadedModel>> MakeModelFromFolder(const Fol
   HEADLIGHT_RETURN_IF_ERROR(CheckNotCancelled(cancelled));
   HEADLIGHT_ASSIGN_OR_RETURN(const LoadedModelFolder folder, LoadModelFolder(source.version.folder));
   HEADLIGHT_RETURN_IF_ERROR(CheckNotCancelled(cancelled));
-  HEADLIGHT_ASSIGN_OR_RETURN(
-      auto model, LoadModel(source.name, source.version.version, folder.summary.layout,
-                            with_precision(folder.summary), folder.weights, options.kernel));
+  HEADLIGHT_ASSIGN_OR_RETURN(auto model,
+                             LoadModel(source.name, source.version.version, folder.summary.layout,
+                                       with_precision(folder.summary), folder.weights, options.kernel));
   HEADLIGHT_RETURN_IF_ERROR(CheckNotCancelled(cancelled));
   HEADLIGHT_RETURN_IF_ERROR(WarmUp(model->model));
   return model;

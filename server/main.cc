@@ -84,14 +84,14 @@ int Serve(const ServerOptions& options, const sigset_t& stop_signals) {
   for (const auto& [name, value] : EffectiveValues(options)) spdlog::info("option {} = {}", name, value);
 
   auto& stop = *new StopSignals(stop_signals);  // its thread may outlive main
-  absl::StatusOr<std::unique_ptr<HeadlightServer>> server = HeadlightServer::Start(options);
+  absl::StatusOr<std::unique_ptr<HeadlightServer>> server = HeadlightServer::Start(
+      options, /*registry=*/nullptr, /*before_listening=*/[&stop] { stop.ServingBegins(); });
   if (!server.ok()) {
     spdlog::error("{}", std::string(server.status().message()));
     const bool bad_option =
         absl::IsInvalidArgument(server.status());  // one whose value only now turned out wrong
     return bad_option ? 2 : 1;
   }
-  stop.ServingBegins();
   spdlog::info("signal {}: shutting down", stop.Wait());
 
   const absl::Status status = (*server)->Shutdown();

@@ -187,13 +187,13 @@ absl::Status ModelLoader::Reconcile(const std::string& name, const std::vector<R
     if (v->version == known.version && v->signature == known.signature) break;
     if (!may_step_back && VersionLess()(v->version, known.version)) break;
     const auto seen = known.seen.find(v->version);
-    const bool steady =
-        trust == Trust::kAtOnce || (seen != known.seen.end() && seen->second == v->signature);
+    const bool steady = trust == Trust::kAtOnce || (seen != known.seen.end() && seen->second == v->signature);
     const auto failure = known.failures.find(v->version);
-    const bool failed = failure != known.failures.end() &&
-                        (!steady || (failure->second.signature == v->signature &&
-                                     !(absl::IsResourceExhausted(failure->second.status) &&
-                                       HeldBytes() < failure->second.held_bytes)));
+    const bool failed =
+        failure != known.failures.end() &&
+        (!steady ||
+         (failure->second.signature == v->signature &&
+          !(absl::IsResourceExhausted(failure->second.status) && HeldBytes() < failure->second.held_bytes)));
     absl::Status status = failed ? failure->second.status : absl::OkStatus();
     if (!failed && steady) {
       status = LoadVersion(name, *v, known);
@@ -202,9 +202,10 @@ absl::Status ModelLoader::Reconcile(const std::string& name, const std::vector<R
         break;
       }
     }
-    newest_failure.Update(status.ok() ? status
-                                      : absl::Status(status.code(), absl::StrCat("version ", v->version, ": ",
-                                                                                 std::string(status.message()))));
+    newest_failure.Update(status.ok()
+                              ? status
+                              : absl::Status(status.code(), absl::StrCat("version ", v->version, ": ",
+                                                                         std::string(status.message()))));
   }
   known.seen.clear();
   for (const RepositoryVersion& v : versions) known.seen[v.version] = v.signature;
@@ -291,11 +292,12 @@ int64_t ModelLoader::HeldBytes() {
 
 void LogModel(const LoadedModel& model) {
   const MultiHeadAttention& attention = model.model.attention();
-  spdlog::info("model {} version {}: layout={} layers={} {} parameters, {} bytes, kernel={} precision={} "
-               "rms_error={:.2g}",
-               model.name, model.version, model.layout, model.model.config().num_layers,
-               model.model.num_parameters(), model.model.packed_bytes(), attention.kernel_name(),
-               Name(attention.precision()), model.precision_error.rms);
+  spdlog::info(
+      "model {} version {}: layout={} layers={} {} parameters, {} bytes, kernel={} precision={} "
+      "rms_error={:.2g}",
+      model.name, model.version, model.layout, model.model.config().num_layers, model.model.num_parameters(),
+      model.model.packed_bytes(), attention.kernel_name(), Name(attention.precision()),
+      model.precision_error.rms);
   if (!attention.precision_note().empty()) {
     spdlog::warn("model {} version {}: {}", model.name, model.version, attention.precision_note());
   }

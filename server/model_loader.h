@@ -112,7 +112,8 @@ class ModelLoader {
 
   // Brings `name` in step with its versions on disk, newest first. Returns why the newest of those that
   // should serve does not.
-  absl::Status Reconcile(const std::string& name, const std::vector<RepositoryVersion>& versions, Trust trust);
+  absl::Status Reconcile(const std::string& name, const std::vector<RepositoryVersion>& versions,
+                         Trust trust);
   absl::Status LoadVersion(const std::string& name, const RepositoryVersion& version, Known& known);
   void TakeOut(const std::string& name);
   void Fail(const std::string& name, const RepositoryVersion& version, const absl::Status& status,
@@ -138,7 +139,7 @@ class ModelLoader {
 
   std::mutex mutex_;
   std::condition_variable wake_;
-  bool stopped_ = false;         // guarded by mutex_
+  bool stopped_ = false;          // guarded by mutex_
   std::deque<Request> requests_;  // guarded by mutex_
   std::thread thread_;
 };

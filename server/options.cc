@@ -105,16 +105,16 @@ Option Seconds(const std::string& name, const std::string& help, double max, Mem
 
 // Off unless given; alone it means true.
 Option Switch(const std::string& name, const std::string& help, Member<bool> member) {
-  Option option = {name, "true|false", help,
-                   [member](const std::string& text, ServerOptions& options) -> absl::Status {
-                     if (text != "true" && text != "false") {
-                       return absl::InvalidArgumentError(
-                           absl::StrCat("got ", Quoted(text), ", wanted true or false"));
-                     }
-                     options.*member = text == "true";
-                     return absl::OkStatus();
-                   },
-                   [member](const ServerOptions& options) { return options.*member ? "true" : "false"; }};
+  Option option = {
+      name, "true|false", help,
+      [member](const std::string& text, ServerOptions& options) -> absl::Status {
+        if (text != "true" && text != "false") {
+          return absl::InvalidArgumentError(absl::StrCat("got ", Quoted(text), ", wanted true or false"));
+        }
+        options.*member = text == "true";
+        return absl::OkStatus();
+      },
+      [member](const ServerOptions& options) { return options.*member ? "true" : "false"; }};
   option.is_switch = true;
   return option;
 }
@@ -133,8 +133,7 @@ absl::StatusOr<std::vector<std::string>> SplitNames(const std::string& text) {
   std::vector<std::string> names;
   for (const std::string& part : std::vector<std::string>(absl::StrSplit(text, ','))) {
     if (std::find(names.begin(), names.end(), part) != names.end()) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("got ", Quoted(part), " twice, wanted each name once"));
+      return absl::InvalidArgumentError(absl::StrCat("got ", Quoted(part), " twice, wanted each name once"));
     }
     names.push_back(part);
   }
@@ -181,7 +180,8 @@ const std::vector<Option>& Options() {
              {0, 4096}, &O::threads),
       Names("models", "Built-in models to serve", BuiltInModelNames(), &O::models),
       Text("model-repository", "DIR",
-           "Folder of models to serve in place of built-in ones: DIR/NAME/ or DIR/NAME/VERSION/ with config.json "
+           "Folder of models to serve in place of built-in ones: DIR/NAME/ or DIR/NAME/VERSION/ with "
+           "config.json "
            "and *.safetensors",
            &O::model_repository),
       AnyNames("load", "Models of the repository to serve; empty: all", &O::load),
@@ -191,10 +191,11 @@ const std::vector<Option>& Options() {
              &O::allow_model_control),
       Number("memory-limit", "BYTES", "Memory for models; 0: the cgroup's limit, else the machine's memory",
              {0, kMax}, &O::memory_limit),
-      Precisions("precision",
-                 "Arithmetic of matrix products: f32, bf16 or int8; f32 where the CPU is not faster in it. One "
-                 "for all models whose config.json asks for none, or MODEL=PRECISION",
-                 &O::precision),
+      Precisions(
+          "precision",
+          "Arithmetic of matrix products: f32, bf16 or int8; f32 where the CPU is not faster in it. One "
+          "for all models whose config.json asks for none, or MODEL=PRECISION",
+          &O::precision),
       Text("kernel", "NAME", "Attention kernel; empty: the fastest that fits", &O::kernel),
       Text("metrics-listen", "HOST:PORT",
            "Address to serve Prometheus metrics on, at /metrics; port 0 picks a free one; empty: none",

@@ -27,7 +27,7 @@ struct ServerOptions {
   std::vector<std::string> load;               // models of the repository to serve; empty: all
   double repository_poll_s = 0;                // between two looks at the repository; 0: only the first
   bool allow_model_control = false;            // whether LoadModel and UnloadModel are allowed
-  int64_t memory_limit = 0;                    // bytes that models may take; 0: what DetectMemoryLimitBytes says
+  int64_t memory_limit = 0;  // bytes that models may take; 0: what DetectMemoryLimitBytes says
   PrecisionChoice precision;
   std::string kernel;          // empty: the fastest that fits
   std::string metrics_listen;  // empty: no metrics are served

@@ -52,7 +52,8 @@ absl::StatusOr<PrecisionChoice> ParsePrecisionChoice(const std::string& text) {
 
 std::string ToText(const PrecisionChoice& choice) {
   std::string text = Name(choice.otherwise);
-  for (const auto& [name, precision] : choice.by_model) absl::StrAppend(&text, ",", name, "=", Name(precision));
+  for (const auto& [name, precision] : choice.by_model)
+    absl::StrAppend(&text, ",", name, "=", Name(precision));
   return text;
 }
 

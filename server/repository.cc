@@ -69,11 +69,10 @@ std::string SignatureOf(const fs::path& folder, const std::vector<std::string>& 
       parts.push_back(absl::StrCat(name, ":absent"));  // a link whose target is not there yet
       continue;
     }
-    parts.push_back(absl::StrCat(name, ":", static_cast<int64_t>(facts.st_size), ":",
-                                 static_cast<int64_t>(facts.st_mtim.tv_sec), ".",
-                                 static_cast<int64_t>(facts.st_mtim.tv_nsec), ":",
-                                 static_cast<uint64_t>(facts.st_dev), ":",
-                                 static_cast<uint64_t>(facts.st_ino)));
+    parts.push_back(absl::StrCat(
+        name, ":", static_cast<int64_t>(facts.st_size), ":", static_cast<int64_t>(facts.st_mtim.tv_sec), ".",
+        static_cast<int64_t>(facts.st_mtim.tv_nsec), ":", static_cast<uint64_t>(facts.st_dev), ":",
+        static_cast<uint64_t>(facts.st_ino)));
   }
   return absl::StrJoin(parts, "\n");
 }
@@ -113,8 +112,8 @@ absl::StatusOr<RepositoryScan> ScanRepository(const std::string& root) {
     const fs::path folder = fs::path(root) / name;
     if (name[0] == '.' || !IsFolder(folder)) continue;
     if (!IsName(name)) {
-      scan.skipped.emplace_back(
-          Quoted(name), "a model's name has at most 128 letters, digits, '.', '_' and '-'");
+      scan.skipped.emplace_back(Quoted(name),
+                                "a model's name has at most 128 letters, digits, '.', '_' and '-'");
       continue;
     }
     std::vector<RepositoryVersion> versions = VersionsIn(folder);

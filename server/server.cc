@@ -75,8 +75,8 @@ std::unique_ptr<ModelLoader> MakeLoader(const ServerOptions& options, ModelRegis
       options.precision, options.kernel,
       options.memory_limit > 0 ? options.memory_limit : DetectMemoryLimitBytes()};
   return std::make_unique<ModelLoader>(
-      ModelLoaderOptions{options.model_repository, options.load, options.repository_poll_s}, registry, metrics,
-      [folder_options](const ModelSource& source, const CancellationToken& cancelled) {
+      ModelLoaderOptions{options.model_repository, options.load, options.repository_poll_s}, registry,
+      metrics, [folder_options](const ModelSource& source, const CancellationToken& cancelled) {
         return MakeModelFromFolder(folder_options, source, cancelled);
       });
 }
@@ -102,7 +102,8 @@ void EnablePlugins() {
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<HeadlightServer>> HeadlightServer::Start(
-    const ServerOptions& options, std::shared_ptr<ModelRegistry> registry) {
+    const ServerOptions& options, std::shared_ptr<ModelRegistry> registry,
+    const std::function<void()>& before_listening) {
   if (registry == nullptr) {
     registry = std::make_shared<ModelRegistry>();
     if (options.model_repository.empty()) HEADLIGHT_RETURN_IF_ERROR(AddBuiltInModels(options, *registry));
@@ -110,8 +111,10 @@ absl::StatusOr<std::unique_ptr<HeadlightServer>> HeadlightServer::Start(
   HEADLIGHT_ASSIGN_OR_RETURN(std::unique_ptr<Metrics> metrics, Metrics::Create(options.metrics_listen));
   const int threads =
       options.threads > 0 ? static_cast<int>(options.threads) : DetectCpuTopology().ComputeThreads();
-  std::unique_ptr<HeadlightServer> server(new HeadlightServer(options, std::move(registry), std::move(metrics), threads));
+  std::unique_ptr<HeadlightServer> server(
+      new HeadlightServer(options, std::move(registry), std::move(metrics), threads));
   if (server->loader_ != nullptr) HEADLIGHT_RETURN_IF_ERROR(server->loader_->LoadAll());
+  if (before_listening) before_listening();
   HEADLIGHT_RETURN_IF_ERROR(server->Listen());
   return server;
 }

@@ -8,6 +8,7 @@
 #include <grpcpp/grpcpp.h>
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -31,9 +32,11 @@ class HeadlightServer {
   // Serves the models of `registry`; without one, those of the options' model repository or else the built-in
   // ones that they name. Logs the address, the threads and each model; models of the repository that cannot
   // be loaded are logged and left out. UNAVAILABLE: cannot listen there. NOT_FOUND: there is no such
-  // repository. Others as MakeBuiltInModel.
+  // repository. Others as MakeBuiltInModel. `before_listening`, if there is one, is called once models are
+  // loaded: until then there is nothing that a shutdown would have to finish.
   static absl::StatusOr<std::unique_ptr<HeadlightServer>> Start(
-      const ServerOptions& options, std::shared_ptr<ModelRegistry> registry = nullptr);
+      const ServerOptions& options, std::shared_ptr<ModelRegistry> registry = nullptr,
+      const std::function<void()>& before_listening = nullptr);
 
   // Cuts off what is still running; call Shutdown first to avoid that.
   ~HeadlightServer();

@@ -19,10 +19,13 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 constexpr int64_t kModelsTimeoutMs = 5000;
+constexpr int64_t kLoadTimeoutMs = 600'000;  // a large model from a cold disk takes minutes
 
 struct ModelsFlags {
   ServerFlags server;
   bool json = false;
+  std::string load;    // model to load; empty: none
+  std::string unload;  // likewise
 };
 
 Json RopeJson(const v1::Rope& rope) {
@@ -68,6 +71,7 @@ Json ToJson(const v1::Model& model) {
       {"add_bias_kv", model.add_bias_kv()},
       {"add_zero_attn", model.add_zero_attn()},
       {"num_appended_keys", model.num_appended_keys()},
+      {"load_error", model.load_error()},
       {"num_layers", model.num_layers()},
       {"hidden_dim", model.hidden_dim()},
       {"causal", model.causal()},
@@ -123,6 +127,7 @@ std::string ToTable(const v1::ListModelsResponse& response) {
       {"model", "version", "layers", "input", "pooling", "embed_dim", "heads", "kv_heads", "head_dim",
        "parameters", "precision", "rms_error", "kernel", "max_message", "scores"}};
   for (const v1::Model& model : response.models()) {
+    if (model.version().empty()) continue;  // nothing of it serves; LoadErrorsText says why
     rows.push_back({model.name(), model.version(), absl::StrCat(model.num_layers()), InputText(model),
                     PoolingText(model), absl::StrCat(model.embed_dim()), absl::StrCat(model.num_heads()),
                     absl::StrCat(model.num_kv_heads()), absl::StrCat(model.head_dim()),
@@ -133,9 +138,38 @@ std::string ToTable(const v1::ListModelsResponse& response) {
   return FormatTable(rows);
 }
 
+// Why models, or their newest versions, are not what serves; a line for each.
+std::string LoadErrorsText(const v1::ListModelsResponse& response) {
+  std::string text;
+  for (const v1::Model& model : response.models()) {
+    if (model.load_error().empty()) continue;
+    absl::StrAppend(
+        &text, model.name(), ": ", model.load_error(), "; ",
+        model.version().empty() ? "nothing serves" : absl::StrCat("version ", model.version(), " serves"),
+        "\n");
+  }
+  return text;
+}
+
+int RunLoad(const ModelsFlags& flags, const Client& client, const Streams& streams) {
+  const absl::StatusOr<v1::Model> model = client.LoadModel(flags.load, flags.server.timeout());
+  if (!model.ok()) return Fail(streams, kExitFailed, model.status());
+  streams.out << model->name() << " version " << model->version() << " serves" << std::endl;
+  return kExitOk;
+}
+
+int RunUnload(const ModelsFlags& flags, const Client& client, const Streams& streams) {
+  const absl::Status status = client.UnloadModel(flags.unload, flags.server.timeout());
+  if (!status.ok()) return Fail(streams, kExitFailed, status);
+  streams.out << flags.unload << " is unloaded" << std::endl;
+  return kExitOk;
+}
+
 int RunModels(const ModelsFlags& flags, const Streams& streams) {
   const absl::StatusOr<Client> client = flags.server.Connect();
   if (!client.ok()) return Fail(streams, kExitUsage, client.status());
+  if (!flags.load.empty()) return RunLoad(flags, *client, streams);
+  if (!flags.unload.empty()) return RunUnload(flags, *client, streams);
   const absl::StatusOr<v1::ListModelsResponse> response = client->ListModels(flags.server.timeout());
   if (!response.ok()) return Fail(streams, kExitFailed, response.status());
   if (flags.json) {
@@ -143,7 +177,7 @@ int RunModels(const ModelsFlags& flags, const Streams& streams) {
     for (const v1::Model& model : response->models()) models.push_back(ToJson(model));
     streams.out << Json{{"models", models}}.dump(2) << std::endl;
   } else {
-    streams.out << ToTable(*response) << std::flush;
+    streams.out << ToTable(*response) << LoadErrorsText(*response) << std::flush;
   }
   return kExitOk;
 }
@@ -154,7 +188,12 @@ void AddModelsCommand(CLI::App& app, Command& chosen) {
   auto flags = std::make_shared<ModelsFlags>();  // shared with the parser, which fills it, and the command
   CLI::App* command = app.add_subcommand("models", "List the models that the server holds");
   AddServerFlags(*command, kModelsTimeoutMs, flags->server);
-  command->add_flag("--json", flags->json, "Print one JSON object");
+  CLI::Option* json = command->add_flag("--json", flags->json, "Print one JSON object");
+  CLI::Option* load = command->add_option(
+      "--load", flags->load, "Load the newest version of this model from the repository instead");
+  CLI::Option* unload = command->add_option("--unload", flags->unload, "Take this model out instead");
+  for (CLI::Option* option : {load, unload}) option->type_name("NAME")->excludes(json);
+  load->excludes(unload);
   command->footer(
       "input: what requests begin with, and the longest sequence if there is one; pooling: what --pooled "
       "gets.\n"
@@ -162,8 +201,11 @@ void AddModelsCommand(CLI::App& app, Command& chosen) {
       "changes them\n"
       "beside the weights. --json has every field of the Model message.\n"
       "Example: headlight models --server 127.0.0.1:8001");
-  command->callback(
-      [flags, &chosen] { chosen = [flags](const Streams& streams) { return RunModels(*flags, streams); }; });
+  command->callback([command, flags, &chosen] {
+    const bool controls = !flags->load.empty() || !flags->unload.empty();
+    if (controls && command->count("--timeout-ms") == 0) flags->server.timeout_ms = kLoadTimeoutMs;
+    chosen = [flags](const Streams& streams) { return RunModels(*flags, streams); };
+  });
 }
 
 }  // namespace headlight::client

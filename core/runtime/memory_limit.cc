@@ -53,8 +53,7 @@ int64_t DetectMemoryLimitBytes(const std::string& root) {
     }
     const std::vector<std::string> controllers = absl::StrSplit(fields[1], ',');
     if (std::find(controllers.begin(), controllers.end(), "memory") == controllers.end()) continue;
-    tightest =
-        std::min(tightest, TightestUpwards(mounts / "memory", fields[2], "memory.limit_in_bytes"));
+    tightest = std::min(tightest, TightestUpwards(mounts / "memory", fields[2], "memory.limit_in_bytes"));
   }
   return tightest;
 }

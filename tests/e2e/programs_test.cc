@@ -7,6 +7,7 @@
 #include <signal.h>
 
 #include <chrono>
+#include <filesystem>
 #include <fstream>
 #include <string>
 #include <vector>
@@ -21,13 +22,13 @@
 namespace headlight {
 namespace {
 
-using ::headlight::e2e::ServerProcess;
 using ::headlight::testing::IsOk;
 using ::headlight::testing::RunProgram;
 using ::headlight::testing::RunResult;
 using ::headlight::testing::Subprocess;
 using ::testing::HasSubstr;
 using namespace std::chrono_literals;
+using e2e::ServerProcess;
 
 const char kServer[] = HEADLIGHT_SERVER_PROGRAM;
 const char kClient[] = HEADLIGHT_CLIENT_PROGRAM;
@@ -101,6 +102,54 @@ TEST(ProgramsTest, ModelsHealthAndLoadtestAnswer) {
   ASSERT_TRUE(report.is_object()) << load.output;
 }
 
+TEST(ProgramsTest, AModelIsMadeCheckedServedAndTakenOut) {
+  const std::string repository = TempFile("repository");
+  std::filesystem::remove_all(repository);
+  const std::string folder = repository + "/small/3";
+  const std::vector<std::string> init = {
+      kServer, "init-model",   "--embed-dim", "48",     "--num-heads", "3",     "--num-layers",
+      "2",     "--vocab-size", "100",         "--seed", "5",           "--out", folder};
+  const RunResult made = RunProgram(init);
+  ASSERT_EQ(made.exit_code, 0) << made.output;
+  EXPECT_EQ(RunProgram(init).exit_code, 1);  // it does not write over a model
+
+  const RunResult checked = RunProgram({kServer, "check-model", folder, "--precision", "bf16"});
+  EXPECT_EQ(checked.exit_code, 0) << checked.output;
+  for (const char* text : {"native", "token ids below 100", "48 -> 192 -> 48, GELU", "FLOPs per token",
+                           "while loading", "error against f32"}) {
+    EXPECT_THAT(checked.output, HasSubstr(text));
+  }
+
+  ServerProcess server(
+      {"--model-repository", repository, "--allow-model-control", "--metrics-listen", "127.0.0.1:0"});
+  EXPECT_NE(server.process().WaitForOutput("metrics on http://127.0.0.1", 10s), "");
+  EXPECT_THAT(RunProgram({kClient, "models", "--server", server.address()}).output, HasSubstr("small"));
+  const RunResult unload = RunProgram({kClient, "models", "--server", server.address(), "--unload", "small"});
+  EXPECT_EQ(unload.exit_code, 0) << unload.output;
+  const RunResult load = RunProgram({kClient, "models", "--server", server.address(), "--load", "small"});
+  EXPECT_EQ(load.exit_code, 0) << load.output;
+  EXPECT_THAT(load.output, HasSubstr("small version 3 serves"));
+  const RunResult none = RunProgram({kClient, "models", "--server", server.address(), "--load", "none"});
+  EXPECT_EQ(none.exit_code, 1);
+  EXPECT_THAT(none.output, HasSubstr("NOT_FOUND"));
+  const RunResult health =
+      RunProgram({kClient, "health", "--server", server.address(), "--service", "models/small"});
+  EXPECT_EQ(health.exit_code, 0) << health.output;
+}
+
+TEST(ProgramsTest, CheckModelListsWhatIsWrong) {
+  const std::string folder = TempFile("broken");
+  std::filesystem::remove_all(folder);
+  EXPECT_EQ(RunProgram({kServer, "check-model", folder}).exit_code, 1);
+  ASSERT_EQ(
+      RunProgram({kServer, "init-model", "--embed-dim", "8", "--num-heads", "2", "--out", folder}).exit_code,
+      0);
+  std::filesystem::resize_file(folder + "/model.safetensors", 100);
+  const RunResult checked = RunProgram({kServer, "check-model", folder});
+  EXPECT_EQ(checked.exit_code, 1);
+  EXPECT_THAT(checked.output, HasSubstr("model.safetensors"));
+}
+
 TEST(ProgramsTest, ARefusedRequestIsExitCode1WithCodeAndMessage) {
   ServerProcess server;
   const RunResult run = RunProgram(
@@ -116,6 +165,14 @@ TEST(ProgramsTest, WrongUsageIsExitCode2) {
   EXPECT_EQ(RunProgram({kServer, "--no-such-flag"}).exit_code, 2);
   EXPECT_EQ(RunProgram({kServer, "--kernel", "no-such-kernel"}).exit_code, 2);
   EXPECT_EQ(RunProgram({kServer, "--models", "no-such-model"}).exit_code, 2);
+  EXPECT_EQ(RunProgram({kServer, "init-model"}).exit_code, 2);
+  EXPECT_EQ(
+      RunProgram({kServer, "init-model", "--embed-dim", "9", "--num-heads", "2", "--out", TempFile("x")})
+          .exit_code,
+      2);
+  EXPECT_EQ(RunProgram({kServer, "check-model"}).exit_code, 2);
+  EXPECT_EQ(RunProgram({kServer, "check-model", "x", "--precision", "f64"}).exit_code, 2);
+  EXPECT_EQ(RunProgram({kServer, "--model-repository", TempFile("nowhere")}).exit_code, 1);
 }
 
 TEST(ProgramsTest, AnAddressInUseIsAnErrorNotAHang) {

@@ -35,7 +35,8 @@ std::string Get(int port) {
   address.sin_port = htons(static_cast<uint16_t>(port));
   address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
   std::string answer;
-  if (connect(connection, static_cast<const sockaddr*>(static_cast<const void*>(&address)), sizeof(address)) == 0) {
+  if (connect(connection, static_cast<const sockaddr*>(static_cast<const void*>(&address)),
+              sizeof(address)) == 0) {
     const std::string request = "GET /metrics HTTP/1.0\r\n\r\n";
     if (send(connection, request.data(), request.size(), 0) == static_cast<ssize_t>(request.size())) {
       char bytes[4096];
@@ -58,7 +59,8 @@ TEST(MetricsTest, TheVersionThatServesIsTheOnlyOneOfItsModel) {
                                      Not(HasSubstr("version=\"1\""))));
   metrics->ModelIsGone("a");
   metrics->ModelIsGone("never was");
-  EXPECT_THAT(metrics->Text(), AllOf(HasSubstr("headlight_models_loaded 1\n"), Not(HasSubstr("model=\"a\""))));
+  EXPECT_THAT(metrics->Text(),
+              AllOf(HasSubstr("headlight_models_loaded 1\n"), Not(HasSubstr("model=\"a\""))));
 }
 
 TEST(MetricsTest, LoadsAreCountedByResultAndTimed) {
@@ -83,8 +85,9 @@ TEST(MetricsTest, ServesThemOnAFreePort) {
 
 TEST(MetricsTest, AnAddressThatCannotBeUsedIsNamed) {
   const auto metrics = Make("127.0.0.1:0");
-  EXPECT_THAT(Metrics::Create("127.0.0.1:" + std::to_string(metrics->port())),
-              StatusIs(absl::StatusCode::kUnavailable, HasSubstr("--metrics-listen: cannot listen on \"127")));
+  EXPECT_THAT(
+      Metrics::Create("127.0.0.1:" + std::to_string(metrics->port())),
+      StatusIs(absl::StatusCode::kUnavailable, HasSubstr("--metrics-listen: cannot listen on \"127")));
   for (const char* listen : {"8002", ":8002", "localhost", "localhost:x", "a:70000", "127.0.0.1:1,2"}) {
     EXPECT_THAT(Metrics::Create(listen),
                 StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("wanted HOST:PORT")))

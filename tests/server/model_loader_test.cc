@@ -29,8 +29,8 @@ namespace {
 namespace fs = std::filesystem;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
-using testing::IsOk;
 using ::testing::IsEmpty;
+using testing::IsOk;
 using testing::StatusIs;
 using namespace std::chrono_literals;
 
@@ -62,8 +62,9 @@ class ModelLoaderTest : public ::testing::Test {
   void Begin(ModelLoaderOptions options = {}) {
     options.repository = root_.string();
     loader_ = std::make_unique<ModelLoader>(
-        options, registry_, *metrics_,
-        [this](const ModelSource& source, const CancellationToken& cancelled) { return Make(source, cancelled); });
+        options, registry_, *metrics_, [this](const ModelSource& source, const CancellationToken& cancelled) {
+          return Make(source, cancelled);
+        });
     ASSERT_THAT(loader_->LoadAll(), IsOk());
     loader_->Start([this](const std::string& service, bool serving) {
       const std::lock_guard lock(mutex_);
@@ -174,9 +175,8 @@ TEST_F(ModelLoaderTest, ABrokenModelLeavesTheOthersAlone) {
   EXPECT_EQ(LoadError("c"), "version 1: memory is short");
   EXPECT_FALSE(Health().at("models/a"));
   EXPECT_TRUE(Health().at("models/b"));
-  EXPECT_THAT(registry_.Find("a", ""),
-              StatusIs(absl::StatusCode::kUnavailable,
-                       "model: \"a\" could not be loaded: version 1: no weights"));
+  EXPECT_THAT(registry_.Find("a", ""), StatusIs(absl::StatusCode::kUnavailable,
+                                                "model: \"a\" could not be loaded: version 1: no weights"));
 }
 
 TEST_F(ModelLoaderTest, WhereTheNewestIsBrokenTheOneBeforeServes) {
@@ -289,7 +289,7 @@ TEST_F(ModelLoaderTest, PollingNoticesNewChangedAndRemovedVersionsAndModels) {
   EXPECT_TRUE(serves({"a/1", "b/1"}));
   Remove("a");
   EXPECT_TRUE(serves({"b/1"}));
-  EXPECT_THAT(registry_.Find("a", ""), StatusIs(absl::StatusCode::kNotFound));
+  EXPECT_THAT(registry_.Find("a", ""), StatusIs(absl::StatusCode::kNotFound, ::testing::_));
   EXPECT_FALSE(Health().at("models/a"));
 }
 

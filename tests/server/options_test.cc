@@ -60,15 +60,15 @@ TEST(OptionsTest, DefaultsAreThoseOfTheStruct) {
 
 TEST(OptionsTest, EveryOptionHasAFlagAVariableAndAKey) {
   const std::vector<std::pair<std::string, std::string>> values = {
-      {"listen", "[::1]:9"},         {"threads", "3"},
-      {"models", "demo-alibi,demo"}, {"model-repository", "/models"},
-      {"load", "bert,gpt2"},         {"repository-poll-s", "0.5"},
+      {"listen", "[::1]:9"},           {"threads", "3"},
+      {"models", "demo-alibi,demo"},   {"model-repository", "/models"},
+      {"load", "bert,gpt2"},           {"repository-poll-s", "0.5"},
       {"allow-model-control", "true"}, {"memory-limit", "1000000"},
       {"precision", "bf16,bert=int8"}, {"kernel", "matmul"},
       {"metrics-listen", "[::]:8002"}, {"max-message-bytes", "70000"},
-      {"max-batch-tokens", "17"},    {"queue-max-requests", "5"},
-      {"queue-max-bytes", "80000"},  {"shutdown-grace-s", "2"},
-      {"log-level", "debug"},        {"log-format", "json"}};
+      {"max-batch-tokens", "17"},      {"queue-max-requests", "5"},
+      {"queue-max-bytes", "80000"},    {"shutdown-grace-s", "2"},
+      {"log-level", "debug"},          {"log-format", "json"}};
   ASSERT_EQ(EffectiveValues(ServerOptions()).size(), values.size());
 
   std::vector<std::string> flags;
@@ -91,9 +91,8 @@ TEST(OptionsTest, EveryOptionHasAFlagAVariableAndAKey) {
     std::string variable = "HEADLIGHT_";
     for (char c : name) variable += c == '-' ? '_' : static_cast<char>(std::toupper(c));
     const ScopedVariable scoped(variable.c_str(), value.c_str());
-    const auto from_environment =
-        ParseFlags({"--max-message-bytes=70000",  // lets any queue-max-bytes stand
-                    "--model-repository=/models"});  // and what needs one
+    const auto from_environment = ParseFlags({"--max-message-bytes=70000",  // lets any queue-max-bytes stand
+                                              "--model-repository=/models"});  // and what needs one
     ASSERT_THAT(from_environment, IsOk());
     EXPECT_THAT(EffectiveValues(from_environment->options), Contains(Pair(name, value)));
   }

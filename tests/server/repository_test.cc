@@ -17,8 +17,8 @@ namespace {
 namespace fs = std::filesystem;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
-using testing::IsOk;
 using ::testing::IsEmpty;
+using testing::IsOk;
 using testing::StatusIs;
 
 class RepositoryTest : public ::testing::Test {

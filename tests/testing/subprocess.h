@@ -22,6 +22,7 @@ class Subprocess {
   Subprocess(const Subprocess&) = delete;
   Subprocess& operator=(const Subprocess&) = delete;
 
+  pid_t pid() const { return pid_; }
   void Signal(int signal) const;
 
   // The exit code; 128 + N if signal N ended it; -1 if it still runs after `timeout`.
