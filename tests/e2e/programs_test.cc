@@ -22,7 +22,6 @@
 namespace headlight {
 namespace {
 
-using ::headlight::e2e::ServerProcess;
 using ::headlight::testing::IsOk;
 using ::headlight::testing::RunProgram;
 using ::headlight::testing::RunResult;

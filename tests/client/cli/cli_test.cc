@@ -173,7 +173,7 @@ TEST(ModelsCommandTest, JsonHasTheFieldsOfTheMessage) {
                                       "causal": false, "takes_key": true, "takes_token_ids": false,
                                       "vocab_size": 0, "num_token_types": 0, "max_seq_len": 0,
                                       "pooling": "POOLING_MODE_UNSPECIFIED", "normalize_pooled": false,
-                                      "layout": "built-in"})"));
+                                      "layout": "built-in", "load_error": ""})"));
   EXPECT_EQ(json["models"][1]["pooling"], "POOLING_MODE_MEAN");
   EXPECT_EQ(json["models"][1]["vocab_size"], 50);
   EXPECT_TRUE(json["models"][0]["rope"].is_null());
