@@ -22,6 +22,7 @@
 namespace headlight {
 namespace {
 
+using ::headlight::e2e::ServerProcess;
 using ::headlight::testing::IsOk;
 using ::headlight::testing::RunProgram;
 using ::headlight::testing::RunResult;

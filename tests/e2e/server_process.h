@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// headlight-server as a process on a free port of the loopback interface.
+// The server's program as a process of its own, for tests that talk to it over a real port.
 #ifndef HEADLIGHT_TESTS_E2E_SERVER_PROCESS_H_
 #define HEADLIGHT_TESTS_E2E_SERVER_PROCESS_H_
 
@@ -13,7 +13,7 @@
 
 namespace headlight::e2e {
 
-// Of a target that defines HEADLIGHT_SERVER_PROGRAM. Killed at the end, unless it has ended.
+// A server on a free port of the loopback interface; ready once it is made.
 class ServerProcess {
  public:
   explicit ServerProcess(std::vector<std::string> flags = {})
