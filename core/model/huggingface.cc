@@ -5,6 +5,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/string_view.h"
@@ -95,6 +96,13 @@ std::string FindPrefix(const Checkpoint& checkpoint, const std::string& tensor,
                        std::initializer_list<const char*> prefixes) {
   for (const char* prefix : prefixes) {
     if (checkpoint.Find(prefix + tensor) != nullptr) return prefix;
+  }
+  // The checkpoint lacks that tensor; then its other names tell, so that only what is wrong is reported.
+  for (const char* prefix : prefixes) {
+    const auto first = checkpoint.entries().lower_bound(prefix);
+    if (*prefix != '\0' && first != checkpoint.entries().end() && absl::StartsWith(first->first, prefix)) {
+      return prefix;
+    }
   }
   return *prefixes.begin();
 }

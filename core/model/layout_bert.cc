@@ -49,12 +49,11 @@ void WantEmbedding(const std::string& prefix, const ModelConfig& config, Embeddi
   const std::string name = prefix + "embeddings.";
   WantAsIs(name + "word_embeddings.weight", {sizes.vocab_size, width}, weights.tokens, plan);
   WantAsIs(name + "position_embeddings.weight", {sizes.num_positions, width}, weights.positions, plan);
-  if (sizes.num_token_types > 0) {
-    WantAsIs(name + "token_type_embeddings.weight", {sizes.num_token_types, width}, weights.token_types,
-             plan);
-  } else {
-    plan.ignored_prefixes.push_back(name + "token_type_embeddings.");  // a table without rows
-  }
+  // A table without rows is saved too, by some versions, and is no table.
+  plan.wanted.push_back({.names = {name + "token_type_embeddings.weight"},
+                         .shape = {sizes.num_token_types, width},
+                         .parts = {{&weights.token_types}},
+                         .optional = sizes.num_token_types == 0});
   WantNorm(name + "LayerNorm", width, /*bias=*/true, weights.norm, plan);
 }
 

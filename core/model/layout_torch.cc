@@ -60,7 +60,8 @@ std::optional<AttentionShape> InspectAttention(const Checkpoint& checkpoint, con
     const std::string first = checkpoint.entries().empty() ? "none" : checkpoint.entries().begin()->first;
     fields.Fail(ConfigFields::Problem::kInvalid, "layout",
                 absl::StrCat("the checkpoint has no matrix ", prefix, "in_proj_weight, ", prefix,
-                             "q_proj_weight or ", prefix, "out_proj.weight; its first tensor is ", first));
+                             "q_proj_weight or ", prefix, "out_proj.weight; its first tensor is ", first,
+                             "; \"prefix\" tells what stands before the names"));
     return std::nullopt;
   }
   shape.embed_dim = *width;

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "core/model/model_folder.h"
 
-#include <algorithm>
 #include <filesystem>
-#include <new>
+#include <memory>
+#include <string>
 #include <system_error>
 #include <utility>
 
@@ -69,24 +69,6 @@ absl::StatusOr<OpenFolder> Open(const std::string& folder) {
   return open;
 }
 
-// Parameters of the matrices that are packed: projections and feed-forward networks.
-int64_t MatrixElements(const ModelConfig& config) { return ProjectionFlopsPerToken(config) / 2; }
-
-int64_t EmbeddingElements(const ModelConfig& config) {
-  if (!config.embedding) return 0;
-  const EmbeddingConfig& embedding = *config.embedding;
-  return (embedding.vocab_size + embedding.num_positions + embedding.num_token_types) *
-         config.block.attention.embed_dim;
-}
-
-// Biases and norms, and the steps of int8 columns: a bound, they are few.
-int64_t VectorElements(const ModelConfig& config) {
-  const AttentionConfig& attention = config.block.attention;
-  const int64_t per_layer = 2 * attention.q_width() + 4 * attention.kv_width() + 8 * attention.embed_dim +
-                            4 * config.block.feed_forward.hidden_dim;
-  return 2 * config.num_layers * per_layer + 4 * attention.embed_dim;
-}
-
 }  // namespace
 
 absl::StatusOr<ModelSummary> InspectModelFolder(const std::string& folder) {
@@ -117,21 +99,6 @@ absl::Status SaveModelFolder(const std::string& folder, const ModelConfig& confi
   HEADLIGHT_RETURN_IF_ERROR(
       WriteSafetensors(folder + "/model.safetensors", NativeTensors(resolved, weights), {{"format", "pt"}}));
   return WriteConfigFile(config_path, NativeConfigText(resolved));
-}
-
-MemoryEstimate EstimateMemory(const ModelConfig& config) {
-  const ModelConfig resolved = config.Resolved();
-  const int64_t matrices = MatrixElements(resolved);
-  const int64_t rest = EmbeddingElements(resolved) + VectorElements(resolved);
-  int64_t bytes_per_weight = 4;
-  if (resolved.block.attention.precision == Precision::kBf16) bytes_per_weight = 2;
-  if (resolved.block.attention.precision == Precision::kInt8) bytes_per_weight = 1;
-  // Panels are padded to 64 columns and 64 rows at most, and int8 keeps a sum for each column: an eighth
-  // more.
-  MemoryEstimate estimate;
-  estimate.packed_bytes = matrices * bytes_per_weight + matrices * bytes_per_weight / 8 + 4 * rest;
-  estimate.peak_bytes = estimate.packed_bytes + 4 * (matrices + rest);
-  return estimate;
 }
 
 }  // namespace headlight

@@ -46,8 +46,8 @@ absl::StatusOr<LoadedModelFolder> LoadModelFolder(const std::string& folder);
 absl::Status SaveModelFolder(const std::string& folder, const ModelConfig& config,
                              const ModelWeights& weights);
 
-// Memory in bytes that a Model of this config takes, packed, and at most while it is being made from a
-// folder.
+// Memory in bytes that a Model of this config takes on this CPU, packed, and at most while it is being made
+// from a folder. `config` is valid. A bound, a little above what is taken.
 struct MemoryEstimate {
   int64_t packed_bytes = 0;
   int64_t peak_bytes = 0;

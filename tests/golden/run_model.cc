@@ -1,23 +1,26 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // For try_models.py: loads a model folder and compares it with what PyTorch computed.
-//   golden_run_model FOLDER CASE.safetensors
-// Prints one line, "layout max_abs_error largest_expected ignored_tensors"; the error and exit 1 if the model
-// cannot be loaded.
+//   golden_run_model FOLDER CASE.safetensors [f32|bf16|int8]
+// Prints one line, "layout max_abs_error largest_expected cosine computed_in ignored_tensors"; the error and
+// exit 1 if the model cannot be loaded.
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <string>
 
-#include "absl/strings/str_cat.h"
 #include "tests/golden/golden_case.h"
 
 int main(int argc, char** argv) {
-  if (argc != 3) {
-    std::fputs("usage: golden_run_model FOLDER CASE.safetensors\n", stderr);
+  auto precision = headlight::Precision::kF32;
+  const std::string wanted = argc == 4 ? argv[3] : "f32";
+  if (wanted == "bf16") precision = headlight::Precision::kBf16;
+  if (wanted == "int8") precision = headlight::Precision::kInt8;
+  if (argc < 3 || argc > 4 || wanted != headlight::Name(precision)) {
+    std::fputs("usage: golden_run_model FOLDER CASE.safetensors [f32|bf16|int8]\n", stderr);
     return 2;
   }
-  const auto run = headlight::RunGoldenCase(argv[1], argv[2], headlight::Precision::kF32);
+  const auto run = headlight::RunGoldenCase(argv[1], argv[2], precision);
   if (!run.ok()) {
     std::fprintf(stderr, "%s\n", run.status().ToString().c_str());
     return 1;
@@ -28,7 +31,8 @@ int main(int argc, char** argv) {
   }
   float largest = 0.0f;
   for (const float value : run->expected_output) largest = std::max(largest, std::abs(value));
-  std::printf("%s %.3g %.3g %zu\n", run->summary.layout.c_str(), error, static_cast<double>(largest),
+  std::printf("%s %.3g %.3g %.6f %s %zu\n", run->summary.layout.c_str(), error, static_cast<double>(largest),
+              headlight::Cosine(run->output, run->expected_output), headlight::Name(run->precision),
               run->summary.ignored_tensors.size());
   return 0;
 }

@@ -17,6 +17,7 @@ import tempfile
 try:
     import torch
     import transformers
+    from safetensors.torch import load_file, save_file
     import cases
 except ImportError as error:
     print(f'skipped: {error}')
@@ -133,6 +134,27 @@ def mistral(rng):
     return rng.choice([t.MistralModel, t.MistralForCausalLM, t.MistralForSequenceClassification])(config)
 
 
+def use_old_tensors(folder, model_type):
+    """Adds the constant buffers that old versions saved, and the names of norms that came from TensorFlow."""
+    path = folder + '/model.safetensors'
+    if not os.path.exists(path):
+        return
+    tensors = load_file(path)
+    for name in list(tensors):
+        if name.endswith('embeddings.word_embeddings.weight') and model_type != 'distilbert':
+            tensors[name.replace('word_embeddings.weight', 'position_ids')] = torch.arange(32)[None]
+        if name.endswith('.attn.c_attn.weight'):
+            attention = name.removesuffix('c_attn.weight')
+            tensors[attention + 'bias'] = torch.ones(1, 1, 8, 8).tril()
+            tensors[attention + 'masked_bias'] = torch.tensor(-1e4)
+        if name.endswith('self_attn.q_proj.weight'):
+            tensors[name.replace('q_proj.weight', 'rotary_emb.inv_freq')] = torch.ones(2)
+        for new, old in (('LayerNorm.weight', 'LayerNorm.gamma'), ('LayerNorm.bias', 'LayerNorm.beta')):
+            if model_type == 'bert' and name.endswith(new):
+                tensors[name.replace(new, old)] = tensors.pop(name)
+    save_file(tensors, path)
+
+
 def use_old_keys(folder):
     """Rewrites config.json as versions before transformers 5 did."""
     path = folder + '/config.json'
@@ -153,6 +175,7 @@ def use_old_keys(folder):
         config['n_ctx'] = config['n_positions']
     with open(path, 'w', encoding='utf-8') as file:
         json.dump(config, file)
+    use_old_tensors(folder, config['model_type'])
 
 
 def try_transformers(rng, folder):

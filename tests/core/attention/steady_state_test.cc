@@ -20,8 +20,10 @@
 
 #include "core/attention/batch.h"
 #include "core/attention/multi_head_attention.h"
+#include "core/model/model.h"
 #include "core/runtime/cancellation.h"
 #include "core/runtime/compute_arena.h"
+#include "tests/core/model/test_model.h"
 #include "tests/core/testing/effort.h"
 #include "tests/core/testing/kernel_fixture.h"
 #include "tests/core/testing/test_problem.h"
@@ -183,6 +185,32 @@ TEST_P(SteadyStateTest, AWarmLayerDoesNotAllocate) {
       }
       OwnAllocations::Begin();
       const absl::Status status = attention->Forward(batch.batch(), arena, *workspace);
+      EXPECT_EQ(OwnAllocations::End(), 0) << "the first one from" << OwnAllocations::FirstCaller();
+      EXPECT_THAT(status, IsOk());
+    }
+  }
+}
+
+TEST_P(SteadyStateTest, AWarmModelDoesNotAllocate) {
+  if (GetParam().kernel == "matmul")
+    GTEST_SKIP() << "oneDNN's primitives take memory objects that it allocates";
+  for (const auto& [name, plain] : testing::ModelConfigs()) {
+    ModelConfig config = plain.Resolved();
+    config.block.attention.precision = GetParam().precision;
+    const absl::StatusOr<Model> model =
+        Model::Create(config, RandomModelWeights(config, 1), GetParam().kernel);
+    ASSERT_THAT(model, IsOk());
+    testing::ModelInputs inputs(config, {1, 300, 20}, {1, 2, 3});
+    const ModelBatch batch = inputs.Batch();
+    for (const int num_threads : {1, 2, 16}) {  // with 16, columns are split too
+      SCOPED_TRACE(::testing::Message() << name << ", " << num_threads << " threads");
+      ComputeArena arena(num_threads);
+      const std::unique_ptr<ModelWorkspace> workspace = model->NewWorkspace(arena);
+      for (int warm_up = 0; warm_up < 2; ++warm_up) {
+        ASSERT_THAT(model->Forward(batch, arena, *workspace), IsOk());
+      }
+      OwnAllocations::Begin();
+      const absl::Status status = model->Forward(batch, arena, *workspace);
       EXPECT_EQ(OwnAllocations::End(), 0) << "the first one from" << OwnAllocations::FirstCaller();
       EXPECT_THAT(status, IsOk());
     }

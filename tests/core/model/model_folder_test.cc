@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "core/model/model.h"
 #include "core/model/safetensors_writer.h"
 #include "tests/testing/status_matchers.h"
 
@@ -235,6 +236,32 @@ TEST_F(ModelFolderTest, AllTensorsThatDoNotFitStandInOneError) {
               HasSubstr("surplus: encoder.layer.1.output.dense.bias, found [8] F32"))));
 }
 
+TEST_F(ModelFolderTest, UnderAPrefixOnlyWhatIsWrongIsListed) {
+  ASSERT_THAT(InspectBert({}), IsOk());
+  std::map<std::string, Shape> tensors = {{"classifier.weight", {3, 8}}};
+  for (const auto& [name, shape] : BertTensors()) tensors["bert." + name] = shape;
+  WriteTensors(tensors);
+  const auto summary = InspectModelFolder(folder_);
+  ASSERT_THAT(summary, IsOk());
+  EXPECT_EQ(summary->ignored_tensors, std::vector<std::string>{"classifier.weight"});
+  tensors.erase("bert.embeddings.word_embeddings.weight");
+  WriteTensors(tensors);
+  EXPECT_THAT(InspectModelFolder(folder_),
+              StatusIs(kInvalid, HasSubstr("1 tensor does not fit:\n  missing: "
+                                           "bert.embeddings.word_embeddings.weight, expected [20, 8]")));
+}
+
+TEST_F(ModelFolderTest, ATokenTypeTableWithoutRowsIsNone) {
+  EXPECT_THAT(InspectBert({{"type_vocab_size", "0"}}),
+              StatusIs(kInvalid, HasSubstr("token_type_embeddings.weight, expected [0, 8], found [2, 8]")));
+  std::map<std::string, Shape> tensors = BertTensors();
+  tensors["embeddings.token_type_embeddings.weight"] = {0, 8};
+  WriteTensors(tensors);
+  const auto summary = InspectModelFolder(folder_);
+  ASSERT_THAT(summary, IsOk());
+  EXPECT_EQ(summary->config.embedding->num_token_types, 0);
+}
+
 TEST_F(ModelFolderTest, ATensorThatHoldsNoWeightsIsRefused) {
   WriteFile("config.json",
             R"({"format": "headlight", "layout": "torch.nn.MultiheadAttention", "num_heads": 1})");
@@ -352,6 +379,25 @@ TEST_F(ModelFolderTest, SavedModelsComeBackBitForBit) {
   EXPECT_EQ(attention.rope->scaling, RopeConfig::Scaling::kLlama3);
   EXPECT_EQ(attention.window_right, 0);
   EXPECT_EQ(loaded->summary.config.embedding->padding_id, 1);
+}
+
+TEST(EstimateMemoryTest, IsWhatAModelTakesOrALittleMore) {
+  ModelConfig config;
+  config.block.attention = {.embed_dim = 384, .num_heads = 12};
+  config.block.norm_placement = NormPlacement::kPost;
+  config.block.feed_forward.hidden_dim = 1536;
+  config.num_layers = 2;
+  config.embedding = {.vocab_size = 500, .num_positions = 128, .norm = true};
+  const ModelWeights weights = RandomModelWeights(config.Resolved(), 1);
+  for (const Precision precision : {Precision::kF32, Precision::kBf16, Precision::kInt8}) {
+    config.block.attention.precision = precision;
+    const auto model = Model::Create(config, weights);
+    ASSERT_THAT(model, IsOk());
+    const MemoryEstimate estimate = EstimateMemory(config);
+    EXPECT_GE(estimate.packed_bytes, model->packed_bytes()) << Name(precision);
+    EXPECT_LE(estimate.packed_bytes, model->packed_bytes() * 5 / 4) << Name(precision);
+    EXPECT_GE(estimate.peak_bytes, model->packed_bytes() + 4 * weights.NumParameters()) << Name(precision);
+  }
 }
 
 TEST_F(ModelFolderTest, AModelIsNotOverwritten) {

@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
+#include <cstdint>
+
+#include "core/attention/multi_head_attention.h"
+#include "core/attention/weights.h"
+#include "core/model/model_folder.h"
+
+namespace headlight {
+namespace {
+
+constexpr int64_t kHeadGranule = 32;  // columns that a head is padded to, at most
+constexpr int64_t kDepthGranule = 4;  // rows of a packed matrix
+constexpr int64_t kHugePageBytes = int64_t{2} << 20;
+
+int64_t RoundUp(int64_t value, int64_t granule) { return (value + granule - 1) / granule * granule; }
+
+// Blocks beyond a huge page are made of huge pages.
+int64_t BlockBytes(int64_t bytes) { return bytes < kHugePageBytes ? bytes : RoundUp(bytes, kHugePageBytes); }
+
+// What layers of this precision run in here: a small one tells.
+Precision PrecisionOnThisCpu(Precision precision) {
+  if (precision == Precision::kF32) return precision;
+  const AttentionConfig config =
+      AttentionConfig{.embed_dim = 64, .num_heads = 1, .precision = precision}.Resolved();
+  const auto layer = MultiHeadAttention::Create(config, RandomWeights(config, /*seed=*/0));
+  return layer.ok() ? layer->precision() : Precision::kF32;
+}
+
+int64_t BytesPerWeight(Precision precision) {
+  switch (precision) {
+    case Precision::kF32:
+      return 4;
+    case Precision::kBf16:
+      return 2;
+    case Precision::kInt8:
+      return 1;
+  }
+  return 4;
+}
+
+// Elements of the packed projections of one layer.
+int64_t AttentionElements(const AttentionConfig& config) {
+  const int64_t head_dim = RoundUp(config.head_dim, kHeadGranule);
+  const int64_t width = RoundUp(config.embed_dim, kDepthGranule);
+  return width * config.num_heads * head_dim +
+         (RoundUp(config.kdim, kDepthGranule) + RoundUp(config.vdim, kDepthGranule)) * config.num_kv_heads *
+             head_dim +
+         RoundUp(config.q_width(), kDepthGranule) * config.embed_dim;
+}
+
+// Elements of the packed feed-forward network of one layer.
+int64_t FeedForwardElements(const BlockConfig& block) {
+  if (block.norm_placement == NormPlacement::kNone) return 0;
+  const int64_t width = block.attention.embed_dim;
+  const int64_t hidden = block.feed_forward.hidden_dim;
+  return (block.feed_forward.gated ? 2 : 1) * RoundUp(width, kDepthGranule) * hidden +
+         RoundUp(hidden, kDepthGranule) * width;
+}
+
+int64_t EmbeddingElements(const ModelConfig& config) {
+  if (!config.embedding) return 0;
+  const EmbeddingConfig& embedding = *config.embedding;
+  return (embedding.vocab_size + embedding.num_positions + embedding.num_token_types) *
+         config.block.attention.embed_dim;
+}
+
+// Biases, norms, and the scales and sums of int8 columns: a bound, they are few.
+int64_t VectorElements(const ModelConfig& config) {
+  const AttentionConfig& attention = config.block.attention;
+  const int64_t heads =
+      (attention.num_heads + 2 * attention.num_kv_heads) * RoundUp(attention.head_dim, kHeadGranule);
+  const int64_t per_layer = heads + 8 * attention.embed_dim + 3 * config.block.feed_forward.hidden_dim;
+  return 3 * config.num_layers * per_layer + 4 * attention.embed_dim;
+}
+
+// Elements of the largest tensor of a checkpoint, which is read as a whole before it is taken apart.
+int64_t LargestTensor(const ModelConfig& config) {
+  const AttentionConfig& attention = config.block.attention;
+  const int64_t rows = std::max({config.embedding ? config.embedding->vocab_size : 0,
+                                 config.block.feed_forward.hidden_dim, 3 * attention.q_width()});
+  return rows * attention.embed_dim;
+}
+
+}  // namespace
+
+MemoryEstimate EstimateMemory(const ModelConfig& config) {
+  const ModelConfig resolved = config.Resolved();
+  const int64_t layers = resolved.num_layers;
+  const int64_t attention = AttentionElements(resolved.block.attention);
+  const int64_t feed_forward = FeedForwardElements(resolved.block);
+  const int64_t rest = EmbeddingElements(resolved) + VectorElements(resolved);
+  const int64_t bytes = BytesPerWeight(PrecisionOnThisCpu(resolved.block.attention.precision));
+  MemoryEstimate estimate;
+  estimate.packed_bytes =
+      layers * BlockBytes(bytes * attention) + BlockBytes(bytes * layers * feed_forward) + 4 * rest;
+  // Beside the packed weights the plain ones, in f32.
+  estimate.peak_bytes =
+      estimate.packed_bytes +
+      int64_t{sizeof(float)} * (layers * (attention + feed_forward) + rest + LargestTensor(resolved));
+  return estimate;
+}
+
+}  // namespace headlight

@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tests/core/model/test_model.h"
+
+#include <random>
+
+namespace headlight::testing {
+namespace {
+
+constexpr EmbeddingConfig kBertEmbedding = {
+    .vocab_size = 50, .num_positions = 400, .num_token_types = 2, .norm = true};
+
+NamedConfig Named(std::string name, ModelConfig config) { return {std::move(name), std::move(config)}; }
+
+ModelConfig Encoder(int64_t embed_dim, int64_t num_heads, int64_t hidden_dim, NormPlacement placement,
+                    Activation activation, int64_t num_layers) {
+  ModelConfig config;
+  config.block.attention = {.embed_dim = embed_dim, .num_heads = num_heads};
+  config.block.norm_placement = placement;
+  config.block.feed_forward = {.hidden_dim = hidden_dim, .activation = activation};
+  config.num_layers = num_layers;
+  return config;
+}
+
+}  // namespace
+
+ModelConfig SmallEncoder() {
+  ModelConfig config = Encoder(96, 4, 200, NormPlacement::kPost, Activation::kGeluErf, 2);
+  config.embedding = kBertEmbedding;
+  return config;
+}
+
+std::vector<NamedConfig> ModelConfigs() {
+  using enum NormPlacement;
+  using enum Activation;
+  std::vector<NamedConfig> configs;
+  configs.push_back(Named("post_relu_one_layer", Encoder(64, 4, 128, kPost, kRelu, 1)));
+  configs.push_back(Named("post_gelu_odd_widths", Encoder(37, 1, 71, kPost, kGeluErf, 2)));
+  configs.push_back(Named("post_gelu_tanh", Encoder(48, 3, 100, kPost, kGeluTanh, 3)));
+  configs.push_back(Named("pre_silu", Encoder(64, 2, 65, kPre, kSilu, 2)));
+  configs.push_back(Named("pre_relu_odd_widths", Encoder(33, 3, 17, kPre, kRelu, 1)));
+  configs.push_back(Named("tiny", Encoder(1, 1, 1, kPre, kGeluErf, 2)));
+  configs.push_back(Named("bert", SmallEncoder()));
+
+  ModelConfig final_norm = Encoder(40, 5, 80, kPost, kRelu, 2);
+  final_norm.final_norm = true;
+  final_norm.block.norm_eps = 1e-3;
+  configs.push_back(Named("post_final_norm", final_norm));
+
+  ModelConfig gated_post = Encoder(48, 4, 90, kPost, kGeluErf, 2);
+  gated_post.block.feed_forward.gated = true;
+  gated_post.block.norm_kind = NormKind::kRmsNorm;
+  configs.push_back(Named("post_rms_gated_gelu", gated_post));
+
+  ModelConfig gpt2 = Encoder(64, 4, 256, kPre, kGeluTanh, 3);
+  gpt2.embedding = EmbeddingConfig{.vocab_size = 30, .num_positions = 350};
+  gpt2.final_norm = gpt2.causal = gpt2.scale_by_inverse_layer = true;
+  configs.push_back(Named("gpt2", gpt2));
+
+  ModelConfig roberta = SmallEncoder();
+  roberta.embedding = EmbeddingConfig{.vocab_size = 20,
+                                      .num_positions = 402,
+                                      .position_offset = 2,
+                                      .padding_id = 1,
+                                      .num_token_types = 1,
+                                      .norm = true};
+  configs.push_back(Named("roberta", roberta));
+
+  ModelConfig llama = Encoder(64, 4, 172, kPre, kSilu, 2);
+  llama.block.attention.num_kv_heads = 2;
+  llama.block.attention.rope = RopeConfig{};
+  llama.block.norm_kind = NormKind::kRmsNorm;
+  llama.block.feed_forward.gated = true;
+  llama.embedding = EmbeddingConfig{.vocab_size = 40};
+  llama.final_norm = llama.causal = true;
+  configs.push_back(Named("llama", llama));
+
+  ModelConfig bare;
+  bare.block.attention = {.embed_dim = 48, .num_heads = 4};
+  configs.push_back(Named("bare", bare));
+  bare.num_layers = 3;
+  bare.causal = bare.final_norm = true;
+  configs.push_back(Named("bare_stack", bare));
+  bare.embedding = EmbeddingConfig{.vocab_size = 9, .num_token_types = 3};
+  bare.num_layers = 2;
+  configs.push_back(Named("bare_stack_on_ids", bare));
+  return configs;
+}
+
+ModelInputs::ModelInputs(const ModelConfig& config, const std::vector<int64_t>& lengths,
+                         const std::vector<uint64_t>& seeds)
+    : width(config.block.attention.embed_dim), sequences(lengths.size()) {
+  for (size_t i = 0; i < lengths.size(); ++i) {
+    std::mt19937_64 rng(seeds[i]);
+    cu_lens.push_back(cu_lens.back() + lengths[i]);
+    for (int64_t token = 0; token < lengths[i]; ++token) {
+      if (config.embedding) {
+        token_ids.push_back(static_cast<int32_t>(rng() % config.embedding->vocab_size));
+        if (config.embedding->num_token_types > 0) {
+          token_types.push_back(static_cast<int32_t>(rng() % config.embedding->num_token_types));
+        }
+      } else {
+        for (int64_t col = 0; col < width; ++col) {
+          query.push_back(static_cast<float>(rng() >> 40) * 0x1p-23f - 1.0f);
+        }
+      }
+    }
+  }
+  output.resize(cu_lens.back() * width);
+}
+
+ModelBatch ModelInputs::Batch() {
+  ModelBatch batch;
+  if (!query.empty()) batch.attention.query = {query.data(), tokens(), width, width};
+  batch.attention.key = batch.attention.value = batch.attention.query;
+  batch.attention.cu_q_lens = batch.attention.cu_kv_lens = cu_lens;
+  batch.attention.sequences = sequences;
+  batch.attention.output = {output.data(), tokens(), width, width};
+  batch.token_ids = token_ids;
+  batch.token_types = token_types;
+  batch.weights_layer = weights_layer;
+  return batch;
+}
+
+std::vector<float> ModelInputs::OutputOf(int64_t sequence) const {
+  return {output.begin() + cu_lens[sequence] * width, output.begin() + cu_lens[sequence + 1] * width};
+}
+
+}  // namespace headlight::testing
