@@ -168,7 +168,7 @@ absl::Status ModelLoader::LoadNow(const std::string& name) {
 }
 
 absl::Status ModelLoader::UnloadNow(const std::string& name) {
-  HEADLIGHT_RETURN_IF_ERROR(registry_.Remove(name));
+  if (!known_.contains(name)) HEADLIGHT_RETURN_IF_ERROR(registry_.Remove(name));  // says what there is
   wanted_[name] = false;
   TakeOut(name);
   spdlog::info("model {}: unloaded on request", name);
@@ -263,9 +263,9 @@ void ModelLoader::Fail(const std::string& name, const RepositoryVersion& version
 
 void ModelLoader::TakeOut(const std::string& name) {
   known_.erase(name);
-  (void)registry_.Remove(name);  // it may be gone or never have been there
+  TellHealth(ModelService(name), false);  // first, so that balancers may turn away before requests fail
+  (void)registry_.Remove(name);           // it may be gone or never have been there
   metrics_.ModelIsGone(name);
-  TellHealth(ModelService(name), false);
   malloc_trim(0);
 }
 

@@ -8,6 +8,7 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <cstdint>
@@ -186,10 +187,13 @@ TEST_F(HotSwapTest, NoRequestFailsNoAnswerIsMixedAndMemoryComesBack) {
   const std::string pid = std::to_string(server.process().pid());
   const int swaps = NumSwaps();
   const int last = swaps + 1;
-  int64_t begin_bytes = 0;
+  // The allocator keeps now more, now less of what is free: the least of a few samples is what is held.
+  constexpr int kSamples = 5;
+  int64_t begin_bytes = INT64_MAX;
+  int64_t end_bytes = INT64_MAX;
   int broken = 0;
   const auto begin = std::chrono::steady_clock::now();
-  for (int version = 2; version < last && !HasFatalFailure(); ++version) {
+  for (int version = 2; version <= last && !HasFatalFailure(); ++version) {
     if (version % 10 == 0) {
       PutBroken(version);
       EXPECT_THAT(control->LoadModel("tiny", kTimeout),
@@ -198,13 +202,16 @@ TEST_F(HotSwapTest, NoRequestFailsNoAnswerIsMixedAndMemoryComesBack) {
       fs::remove_all(Folder(version));
       ++broken;
     }
-    if (version == 11) {  // by now every kind of thing has happened once
-      begin_bytes = QuietBytesAfterSwap(*control, version, pid);
+    // By now every kind of thing has happened once, and gRPC has the threads that it wants.
+    if (version == 11) std::this_thread::sleep_for(3s);
+    if (version >= 11 && version < 11 + kSamples) {
+      begin_bytes = std::min(begin_bytes, QuietBytesAfterSwap(*control, version, pid));
+    } else if (version > last - kSamples) {
+      end_bytes = std::min(end_bytes, QuietBytesAfterSwap(*control, version, pid));
     } else {
       Swap(*control, version);
     }
   }
-  const int64_t end_bytes = QuietBytesAfterSwap(*control, last, pid);
   const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - begin;
   done_ = true;
   for (std::thread& client : clients) client.join();
