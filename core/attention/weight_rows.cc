@@ -18,50 +18,138 @@
 HWY_BEFORE_NAMESPACE();
 namespace headlight::HWY_NAMESPACE {
 
-HWY_INLINE float AsFloat(float value) { return value; }
-HWY_INLINE float AsFloat(Bf16 value) { return ToFloat(value); }
+constexpr int64_t kAheadBytes = 8192;
 
-template <typename T>
-HWY_INLINE void ScaleRowAs(const T* in, int64_t n, float factor, float* out) {
-  const V f = hn::Set(kFloats, factor);
-  int64_t i = 0;
-  for (; i + kStep <= n; i += kStep) hn::StoreU(hn::Mul(LoadAs(in + i), f), kFloats, out + i);
-  for (; i < n; ++i) out[i] = AsFloat(in[i]) * factor;
+// Writes past the caches, in whole aligned registers: what is left of one row waits for the next if that
+// follows it in memory. Lanes [begin, end) of `pending` belong at `at`.
+struct Streamer {
+  V pending;
+  float* at;
+  int64_t begin;
+  int64_t end;
+};
+
+HWY_INLINE void Flush(Streamer& streamer) {
+  if (streamer.begin == 0 && streamer.end == kStep) {
+    hn::Stream(streamer.pending, kFloats, streamer.at);
+  } else if (streamer.begin < streamer.end) {
+    const auto lanes = hn::AndNot(hn::FirstN(kFloats, static_cast<size_t>(streamer.begin)),
+                                  hn::FirstN(kFloats, static_cast<size_t>(streamer.end)));
+    hn::BlendedStore(streamer.pending, lanes, kFloats, streamer.at);
+  }
 }
 
-template <typename T>
-HWY_INLINE void StreamRowAs(const T* in, int64_t n, float factor, float* out) {
-  // Streaming stores want whole aligned registers: up to the first one, and after the last, ordinary ones.
+HWY_INLINE void MoveTo(float* out, Streamer& streamer) {
+  if (out == streamer.at + streamer.end) return;
+  Flush(streamer);
   constexpr auto kBytes = static_cast<uintptr_t>(kStep) * sizeof(float);
-  const uintptr_t past = reinterpret_cast<uintptr_t>(out) % kBytes;
-  const int64_t head =
-      past == 0 ? 0 : std::min<int64_t>(n, static_cast<int64_t>((kBytes - past) / sizeof(float)));
-  ScaleRowAs(in, head, factor, out);
-  const V f = hn::Set(kFloats, factor);
-  int64_t i = head;
-  for (; i + kStep <= n; i += kStep) hn::Stream(hn::Mul(LoadAs(in + i), f), kFloats, out + i);
-  ScaleRowAs(in + i, n - i, factor, out + i);
+  const auto past = static_cast<int64_t>(reinterpret_cast<uintptr_t>(out) % kBytes / sizeof(float));
+  streamer.at = out - past;
+  streamer.begin = streamer.end = past;
+}
+
+// Appends the n elements that load(i) gives kStep at a time, from element i on; those beyond n do not matter.
+template <typename Load>
+HWY_INLINE void Append(int64_t n, const Load& load, Streamer& streamer) {
+  int64_t i = 0;
+  if (streamer.end > 0) {
+    const V more = hn::SlideUpLanes(kFloats, load(0), static_cast<size_t>(streamer.end));
+    const auto before = hn::FirstN(kFloats, static_cast<size_t>(streamer.end));
+    streamer.pending = hn::IfThenElse(before, streamer.pending, more);
+    i = std::min(n, kStep - streamer.end);
+    streamer.end += i;
+    if (streamer.end < kStep) return;
+    Flush(streamer);
+    streamer.at += kStep;
+    streamer.begin = streamer.end = 0;
+  }
+  for (; i + kStep <= n; i += kStep, streamer.at += kStep) hn::Stream(load(i), kFloats, streamer.at);
+  if (i == n) return;
+  streamer.pending = load(i);
+  streamer.end = n - i;
 }
 
 template <typename T>
-HWY_INLINE void ScaleAndAddAs(const T* in, int64_t n, float factor, float* out) {
+HWY_INLINE void StreamRowsAs(const WeightTiles<T>& tiles, int64_t first_row, int64_t end_row,
+                             const RowsOfWeights& out) {
+  Streamer streamer = {hn::Zero(kFloats), nullptr, 0, 0};
+  const auto zeros = [](int64_t) HWY_ATTR { return hn::Zero(kFloats); };
+  for (int64_t row = first_row; row < end_row; ++row) {
+    MoveTo(out.data + (row - first_row) * out.stride, streamer);
+    Append(tiles.first_key, zeros, streamer);
+    for (int64_t tile = 0; tile < tiles.num_tiles(); ++tile) {
+      const T* e = tiles.Row(tile, row);
+      const V f = hn::Set(kFloats, tiles.Factor(tile, row));
+      Append(
+          tiles.NumKeys(tile), [&](int64_t i) HWY_ATTR { return hn::Mul(LoadAs(e + i), f); }, streamer);
+    }
+    Append(out.num_keys - tiles.end_key, zeros, streamer);
+  }
+  Flush(streamer);
+}
+
+// The end of a tile is ragged, and so is its part of `out`.
+template <bool kAdd, typename T>
+HWY_INLINE void ScaleTile(const T* e, int64_t n, float factor, float* out) {
   const V f = hn::Set(kFloats, factor);
   int64_t i = 0;
   for (; i + kStep <= n; i += kStep) {
-    hn::StoreU(hn::Add(hn::LoadU(kFloats, out + i), hn::Mul(LoadAs(in + i), f)), kFloats, out + i);
+    const V weights = hn::Mul(LoadAs(e + i), f);
+    if constexpr (kAdd) {
+      // The sums of other heads have left the caches, and rows are too short for the hardware to foresee.
+      const auto ahead = reinterpret_cast<uintptr_t>(out + i) + kAheadBytes;
+      __builtin_prefetch(reinterpret_cast<const void*>(ahead), 1);
+      hn::StoreU(hn::Add(hn::LoadU(kFloats, out + i), weights), kFloats, out + i);
+    } else {
+      hn::StoreU(weights, kFloats, out + i);
+    }
   }
-  for (; i < n; ++i) out[i] += AsFloat(in[i]) * factor;
+  if (i == n) return;
+  const auto left = static_cast<size_t>(n - i);
+  const V weights = hn::Mul(LoadAs(e + i), f);
+  hn::StoreN(kAdd ? hn::Add(hn::LoadN(kFloats, out + i, left), weights) : weights, kFloats, out + i, left);
 }
 
-void ScaleRowF32(const float* in, int64_t n, float factor, float* out) { ScaleRowAs(in, n, factor, out); }
-void ScaleRowBf16(const Bf16* in, int64_t n, float factor, float* out) { ScaleRowAs(in, n, factor, out); }
-void StreamRowF32(const float* in, int64_t n, float factor, float* out) { StreamRowAs(in, n, factor, out); }
-void StreamRowBf16(const Bf16* in, int64_t n, float factor, float* out) { StreamRowAs(in, n, factor, out); }
-void ScaleAndAddF32(const float* in, int64_t n, float factor, float* out) {
-  ScaleAndAddAs(in, n, factor, out);
+template <typename T>
+HWY_INLINE void AddRowsAs(const WeightTiles<T>& tiles, int64_t first_row, int64_t end_row, float share,
+                          bool is_first, const RowsOfWeights& out) {
+  for (int64_t row = first_row; row < end_row; ++row) {
+    float* const to = out.data + (row - first_row) * out.stride;
+    if (is_first) {
+      std::fill(to, to + tiles.first_key, 0.0f);
+      std::fill(to + tiles.end_key, to + out.num_keys, 0.0f);
+    }
+    for (int64_t tile = 0; tile < tiles.num_tiles(); ++tile) {
+      const T* e = tiles.Row(tile, row);
+      const float factor = tiles.Factor(tile, row) * share;
+      float* const of_tile = to + tiles.FirstKey(tile);
+      if (is_first) {
+        ScaleTile<false>(e, tiles.NumKeys(tile), factor, of_tile);
+      } else {
+        ScaleTile<true>(e, tiles.NumKeys(tile), factor, of_tile);
+      }
+    }
+  }
 }
-void ScaleAndAddBf16(const Bf16* in, int64_t n, float factor, float* out) {
-  ScaleAndAddAs(in, n, factor, out);
+
+void StreamRowsF32(const WeightTiles<float>& tiles, int64_t first_row, int64_t end_row,
+                   const RowsOfWeights& out) {
+  StreamRowsAs(tiles, first_row, end_row, out);
+}
+
+void StreamRowsBf16(const WeightTiles<Bf16>& tiles, int64_t first_row, int64_t end_row,
+                    const RowsOfWeights& out) {
+  StreamRowsAs(tiles, first_row, end_row, out);
+}
+
+void AddRowsF32(const WeightTiles<float>& tiles, int64_t first_row, int64_t end_row, float share,
+                bool is_first, const RowsOfWeights& out) {
+  AddRowsAs(tiles, first_row, end_row, share, is_first, out);
+}
+
+void AddRowsBf16(const WeightTiles<Bf16>& tiles, int64_t first_row, int64_t end_row, float share,
+                 bool is_first, const RowsOfWeights& out) {
+  AddRowsAs(tiles, first_row, end_row, share, is_first, out);
 }
 
 }  // namespace headlight::HWY_NAMESPACE
@@ -70,37 +158,31 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace headlight {
 
-HWY_EXPORT(ScaleRowF32);
-HWY_EXPORT(ScaleRowBf16);
-HWY_EXPORT(StreamRowF32);
-HWY_EXPORT(StreamRowBf16);
-HWY_EXPORT(ScaleAndAddF32);
-HWY_EXPORT(ScaleAndAddBf16);
+HWY_EXPORT(StreamRowsF32);
+HWY_EXPORT(StreamRowsBf16);
+HWY_EXPORT(AddRowsF32);
+HWY_EXPORT(AddRowsBf16);
 
-void ScaleTo(const float* in, int64_t n, float factor, float* out) {
-  HWY_DYNAMIC_DISPATCH(ScaleRowF32)(in, n, factor, out);
+void StreamRows(const WeightTiles<float>& tiles, int64_t first_row, int64_t end_row,
+                const RowsOfWeights& out) {
+  HWY_DYNAMIC_DISPATCH(StreamRowsF32)(tiles, first_row, end_row, out);
 }
 
-void ScaleTo(const Bf16* in, int64_t n, float factor, float* out) {
-  HWY_DYNAMIC_DISPATCH(ScaleRowBf16)(in, n, factor, out);
-}
-
-void StreamTo(const float* in, int64_t n, float factor, float* out) {
-  HWY_DYNAMIC_DISPATCH(StreamRowF32)(in, n, factor, out);
-}
-
-void StreamTo(const Bf16* in, int64_t n, float factor, float* out) {
-  HWY_DYNAMIC_DISPATCH(StreamRowBf16)(in, n, factor, out);
+void StreamRows(const WeightTiles<Bf16>& tiles, int64_t first_row, int64_t end_row,
+                const RowsOfWeights& out) {
+  HWY_DYNAMIC_DISPATCH(StreamRowsBf16)(tiles, first_row, end_row, out);
 }
 
 void FinishStreams() { hwy::FlushStream(); }
 
-void ScaleAndAdd(const float* in, int64_t n, float factor, float* out) {
-  HWY_DYNAMIC_DISPATCH(ScaleAndAddF32)(in, n, factor, out);
+void AddToMean(const WeightTiles<float>& tiles, int64_t first_row, int64_t end_row, float share,
+               bool is_first, const RowsOfWeights& out) {
+  HWY_DYNAMIC_DISPATCH(AddRowsF32)(tiles, first_row, end_row, share, is_first, out);
 }
 
-void ScaleAndAdd(const Bf16* in, int64_t n, float factor, float* out) {
-  HWY_DYNAMIC_DISPATCH(ScaleAndAddBf16)(in, n, factor, out);
+void AddToMean(const WeightTiles<Bf16>& tiles, int64_t first_row, int64_t end_row, float share, bool is_first,
+               const RowsOfWeights& out) {
+  HWY_DYNAMIC_DISPATCH(AddRowsBf16)(tiles, first_row, end_row, share, is_first, out);
 }
 
 }  // namespace headlight

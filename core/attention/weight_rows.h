@@ -34,19 +34,25 @@ struct WeightTiles {
   float Factor(int64_t tile, int64_t row) const { return factors[tile * kQueryBlockRows + row]; }
 };
 
-// out = in * factor, over n elements. No alignment needed.
-void ScaleTo(const float* in, int64_t n, float factor, float* out);
-void ScaleTo(const Bf16* in, int64_t n, float factor, float* out);
+// Where rows of weights go: row i at data + i * stride.
+struct RowsOfWeights {
+  float* data = nullptr;
+  int64_t stride = 0;
+  int64_t num_keys = 0;  // of a row
+};
 
-// The same past the caches, for results that nobody reads soon. Other threads see them after FinishStreams on
-// this one.
-void StreamTo(const float* in, int64_t n, float factor, float* out);
-void StreamTo(const Bf16* in, int64_t n, float factor, float* out);
+// out = the weights of the rows [first_row, end_row), past the caches, for results that nobody reads soon.
+// Other threads see them after FinishStreams on this one. No alignment needed.
+void StreamRows(const WeightTiles<float>& tiles, int64_t first_row, int64_t end_row,
+                const RowsOfWeights& out);
+void StreamRows(const WeightTiles<Bf16>& tiles, int64_t first_row, int64_t end_row, const RowsOfWeights& out);
 void FinishStreams();
 
-// out += in * factor, over n elements.
-void ScaleAndAdd(const float* in, int64_t n, float factor, float* out);
-void ScaleAndAdd(const Bf16* in, int64_t n, float factor, float* out);
+// out = the weights times `share` for the first head of a mean, out += them for the others.
+void AddToMean(const WeightTiles<float>& tiles, int64_t first_row, int64_t end_row, float share,
+               bool is_first, const RowsOfWeights& out);
+void AddToMean(const WeightTiles<Bf16>& tiles, int64_t first_row, int64_t end_row, float share, bool is_first,
+               const RowsOfWeights& out);
 
 }  // namespace headlight
 

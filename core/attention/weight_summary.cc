@@ -179,7 +179,8 @@ HWY_INLINE void AddRows(const WeightTiles<T>& tiles, const SummaryRows& rows, in
   const V4 mean_exponent = hn::Div(hn::LoadN(kFourFloats, rows.exponent_sums + row, count), sum);
   // Rows without an allowed key have a sum of 0. An entropy of 0 may come out below it.
   const auto counts = hn::Ne(sum, hn::Zero(kFourFloats));
-  const V4 entropy = hn::Max(hn::Zero(kFourFloats), hn::Sub(Log2(sum), mean_exponent));
+  V4 entropy = hn::Sub(Log2(sum), mean_exponent);
+  entropy = hn::IfThenZeroElse(hn::Lt(entropy, hn::Zero(kFourFloats)), entropy);
   sums.entropy = hn::Add(sums.entropy, hn::IfThenElseZero(counts, entropy));
   sums.max = hn::Add(sums.max, max);
   sums.support =

@@ -54,77 +54,39 @@ void WeightsWriter<T>::MakeFactors(const SoftmaxState& state, const float* sums)
 }
 
 template <typename T>
-template <typename Use>
-void WeightsWriter<T>::ForEachTile(const WeightTiles<T>& tiles, int64_t row, const Use& use) const {
-  for (int64_t tile = 0; tile < num_tiles_; ++tile) {
-    use(tiles.Row(tile, row), tiles.NumKeys(tile), tiles.Factor(tile, row), tiles.FirstKey(tile));
-  }
-}
-
-template <typename T>
-void WeightsWriter<T>::WriteRow(const WeightTiles<T>& tiles, int64_t row) const {
-  const int64_t query = block_.first_query + row;
-  const int64_t sink_query = query - sink_.QueryBegin(head_.q_len);
-  const int64_t place = place_ * sink_.head_stride + sink_query * sink_.query_stride;
-  const auto fill_unseen = [&](float* out) {
-    std::fill(out, out + first_key_, 0.0f);
-    std::fill(out + end_key_, out + head_.num_keys, 0.0f);
-  };
-  switch (sink_.mode) {
-    case WeightsSink::Mode::kNone:
-      return;
-    case WeightsSink::Mode::kFull: {
-      float* const out = sink_.data + place;
-      fill_unseen(out);
-      return ForEachTile(tiles, row, [&](const T* e, int64_t keys, float factor, int64_t key) {
-        StreamTo(e, keys, factor, out + key);
-      });
-    }
-    case WeightsSink::Mode::kMean: {
-      float* const out = sink_.data + sink_query * sink_.query_stride;
-      const float share = 1.0f / static_cast<float>(sink_.NumHeads(head_.num_heads));
-      if (first_reported_head_) fill_unseen(out);
-      return ForEachTile(tiles, row, [&](const T* e, int64_t keys, float factor, int64_t key) {
-        if (first_reported_head_) {
-          ScaleTo(e, keys, factor * share, out + key);
-        } else {
-          ScaleAndAdd(e, keys, factor * share, out + key);
-        }
-      });
-    }
-    case WeightsSink::Mode::kTopK:
-    case WeightsSink::Mode::kSummary:
-      return;  // all rows at once
-  }
-}
-
-template <typename T>
 void WeightsWriter<T>::Finish(const SoftmaxState& state, const T* exponentials, int64_t tile_stride,
                               int64_t row_stride) {
   float sums[kQueryBlockRows];
   SumRows(state.sum, block_.rows, sums);
   MakeFactors(state, sums);
   const WeightTiles<T> tiles{exponentials, tile_stride, row_stride, tile_factors_, first_key_, end_key_};
-  if (sink_.mode == WeightsSink::Mode::kSummary) {
-    float exponent_sums[kQueryBlockRows];
-    SumRows(state.exponent_sum, block_.rows, exponent_sums);
-    const SummaryRows rows{.first_row = first_row_,
-                           .end_row = end_row_,
-                           .first_position = block_.first_query + head_.kv_len - head_.q_len,
-                           .kv_len = head_.kv_len,
-                           .sums = sums,
-                           .exponent_sums = exponent_sums};
-    return AddToSummary(tiles, rows, *summary_, sink_.received_mass + place_ * sink_.received_stride);
+  const int64_t query = block_.first_query + first_row_ - sink_.QueryBegin(head_.q_len);  // of the sink
+  const int64_t place = place_ * sink_.head_stride + query * sink_.query_stride;
+  switch (sink_.mode) {
+    case WeightsSink::Mode::kNone:
+      return;
+    case WeightsSink::Mode::kFull:
+      StreamRows(tiles, first_row_, end_row_, {sink_.data + place, sink_.query_stride, head_.num_keys});
+      return FinishStreams();
+    case WeightsSink::Mode::kMean:
+      return AddToMean(tiles, first_row_, end_row_,
+                       1.0f / static_cast<float>(sink_.NumHeads(head_.num_heads)), first_reported_head_,
+                       {sink_.data + query * sink_.query_stride, sink_.query_stride, head_.num_keys});
+    case WeightsSink::Mode::kTopK:
+      return SelectTopK(tiles, first_row_, end_row_,
+                        {sink_.top_k, sink_.data + place, sink_.keys + place, sink_.query_stride});
+    case WeightsSink::Mode::kSummary:
+      break;
   }
-  if (sink_.mode == WeightsSink::Mode::kTopK) {
-    const int64_t place =
-        place_ * sink_.head_stride +
-        (block_.first_query + first_row_ - sink_.QueryBegin(head_.q_len)) * sink_.query_stride;
-    const TopKLists lists{sink_.top_k, sink_.data + place, sink_.keys + place, sink_.query_stride};
-    return SelectTopK(tiles, first_row_, end_row_, lists);
-  }
-  for (int64_t row = first_row_; row < end_row_; ++row) WriteRow(tiles, row);
-  if (sink_.mode == WeightsSink::Mode::kFull) FinishStreams();
+  float exponent_sums[kQueryBlockRows];
+  SumRows(state.exponent_sum, block_.rows, exponent_sums);
+  const SummaryRows rows{.first_row = first_row_,
+                         .end_row = end_row_,
+                         .first_position = block_.first_query + head_.kv_len - head_.q_len,
+                         .kv_len = head_.kv_len,
+                         .sums = sums,
+                         .exponent_sums = exponent_sums};
+  AddToSummary(tiles, rows, *summary_, sink_.received_mass + place_ * sink_.received_stride);
 }
 
 template class WeightsWriter<float>;

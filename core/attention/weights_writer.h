@@ -52,10 +52,6 @@ class WeightsWriter {
 
  private:
   void MakeFactors(const SoftmaxState& state, const float* sums) const;
-  // Calls use(exponentials, keys, factor, first key) for each tile of a row; weight = exponential * factor.
-  template <typename Use>
-  void ForEachTile(const WeightTiles<T>& tiles, int64_t row, const Use& use) const;
-  void WriteRow(const WeightTiles<T>& tiles, int64_t row) const;
 
   const WeightsSink& sink_;
   const WeightsHead head_;

@@ -9,6 +9,7 @@ namespace headlight::testing {
 namespace {
 
 constexpr double kLogError = 0x1p-21;
+constexpr double kLargestSpread = 64 * 0.69314718055994531;
 constexpr double kLeastF32 = 0x1p-149;  // below it a computed weight is 0, and its logarithm is not taken
 
 // What a weight may be.
@@ -27,6 +28,22 @@ double EntropyTermBound(const WeightRange& w) {
     }
   }
   return worst + w.high * (1 + std::abs(std::log(std::max(w.high, kLeastF32)))) * kLogError;
+}
+
+// What summing up the entropy of the row of weights that begins at `row` adds to the bound.
+double EntropySumBound(const ReferenceResult& reference, int64_t row) {
+  const auto p = reference.weights.begin() + row;
+  const double max_p = *std::max_element(p, p + reference.kv_len);
+  double magnitude = std::log(static_cast<double>(reference.kv_len));
+  double spread = 0.0;  // D
+  for (int64_t key = 0; key < reference.kv_len; ++key) {
+    if (p[key] == 0) continue;
+    const double below = std::log(max_p / p[key]);
+    magnitude += p[key] * below;
+    if (below <= kLargestSpread) spread = std::max(spread, below);
+  }
+  const int64_t rescalings = 2 + reference.kv_len / 64;
+  return SumErrorBound(reference.kv_len + 3 * rescalings + 8) * (magnitude + 2 * spread);
 }
 
 // Of one query, and what its statistics are.
@@ -62,7 +79,7 @@ void AddQuery(const ReferenceResult& reference, const ErrorBound& weights, int64
     square_p += p * p;
     square_low += w.low * w.low;
   }
-  bound.entropy_nats += sum_error * entropy;
+  bound.entropy_nats += EntropySumBound(reference, row);
   bound.distance_tokens += sum_error * distance_sum;
   bound.max_weight += std::max(max_high - max_p, max_p - max_low);
   bound.effective_support += (1 + sum_error) / square_low - 1 / square_p;
