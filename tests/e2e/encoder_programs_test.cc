@@ -32,7 +32,7 @@ using ::headlight::testing::RunProgram;
 using ::headlight::testing::RunResult;
 using ::testing::HasSubstr;
 
-constexpr char kClient[] = HEADLIGHT_CLIENT_PROGRAM;
+constexpr char kHeadlight[] = HEADLIGHT_CLIENT_PROGRAM;
 constexpr int64_t kWidth = 32;
 
 ModelConfig EncoderConfig() {
@@ -134,13 +134,11 @@ TEST_F(EncoderProgramsTest, IdsBecomeHiddenStatesPooledVectorsAndWeights) {
   WriteIds<int64_t>("dense_types.npy", {2, 5}, {0, 0, 1, 1, 0, 1, 0, 1, -1, 77});
   e2e::ServerProcess server({"--model-repository", repository_.string()});
   const auto attend = [&](const std::string& form, const std::vector<std::string>& more) {
-    std::vector<std::string> words = {kClient,         "attend",
-                                      "--server",      server.address(),
-                                      "--model",       "encoder",
-                                      "--seq-lens",    "5,3",
-                                      "--ids",         Path(form + ".npy"),
-                                      "--token-types", Path(form + "_types.npy"),
-                                      "--output",      Path("out.npy")};
+    std::vector<std::string> words = {kHeadlight,          "attend",        "--server",
+                                      server.address(),    "--model",       "encoder",
+                                      "--seq-lens",        "5,3",           "--ids",
+                                      Path(form + ".npy"), "--token-types", Path(form + "_types.npy"),
+                                      "--output",          Path("out.npy")};
     words.insert(words.end(), more.begin(), more.end());
     const RunResult run = RunProgram(words);
     EXPECT_EQ(run.exit_code, 0) << run.output;
@@ -168,14 +166,14 @@ TEST_F(EncoderProgramsTest, IdsBecomeHiddenStatesPooledVectorsAndWeights) {
 
 TEST_F(EncoderProgramsTest, RandomIdsComeWithoutAFileAndWrongOnesAreRefused) {
   e2e::ServerProcess server({"--model-repository", repository_.string()});
-  const RunResult models = RunProgram({kClient, "models", "--server", server.address()});
+  const RunResult models = RunProgram({kHeadlight, "models", "--server", server.address()});
   EXPECT_THAT(models.output, HasSubstr("ids below 100, at most 24"));
-  const RunResult attend = RunProgram({kClient, "attend", "--server", server.address(), "--model", "encoder",
-                                       "--shape", "2x24", "--pooling", "cls"});
+  const RunResult attend = RunProgram({kHeadlight, "attend", "--server", server.address(), "--model",
+                                       "encoder", "--shape", "2x24", "--pooling", "cls"});
   EXPECT_EQ(attend.exit_code, 0) << attend.output;
-  const RunResult load = RunProgram({kClient, "loadtest", "--server", server.address(), "--model", "encoder",
-                                     "--seq-lens", "1,5,16", "--pooled", "--duration", "300ms", "--warmup",
-                                     "50ms", "--json", Path("load.json")});
+  const RunResult load = RunProgram({kHeadlight, "loadtest", "--server", server.address(), "--model",
+                                     "encoder", "--seq-lens", "1,5,16", "--pooled", "--duration", "300ms",
+                                     "--warmup", "50ms", "--json", Path("load.json")});
   ASSERT_EQ(load.exit_code, 0) << load.output;
   std::ifstream file(Path("load.json"));
   const auto report = nlohmann::json::parse(file, nullptr, /*allow_exceptions=*/false);
@@ -185,7 +183,7 @@ TEST_F(EncoderProgramsTest, RandomIdsComeWithoutAFileAndWrongOnesAreRefused) {
 
   WriteIds<int32_t>("wrong.npy", {1, 3}, {1, 100, 2});
   const RunResult wrong = RunProgram(
-      {kClient, "attend", "--server", server.address(), "--model", "encoder", "--ids", Path("wrong.npy")});
+      {kHeadlight, "attend", "--server", server.address(), "--model", "encoder", "--ids", Path("wrong.npy")});
   EXPECT_EQ(wrong.exit_code, 1);
   EXPECT_THAT(wrong.output, HasSubstr("INVALID_ARGUMENT: token_ids[0, 1]: got 100, wanted 0 to 99"));
 }

@@ -25,8 +25,8 @@ namespace {
 
 using ::headlight::testing::IsOk;
 
-constexpr int kNumClients = 6;
-constexpr int64_t kMaxMessageBytes = int64_t{256} << 20;
+constexpr int kEncoderClients = 6;
+constexpr int64_t kEncoderMessageBytes = int64_t{256} << 20;
 constexpr int64_t kVocabSize = 200;
 constexpr int64_t kNumPositions = 80;
 
@@ -157,27 +157,27 @@ TEST(EncoderStressTest, ManyThreadsGetTheBitsOfLoneRuns) {
   const auto model = LoadModel("encoder", "1", "native", config, RandomModelWeights(config, 1), "");
   ASSERT_THAT(model, IsOk());
   ASSERT_THAT(registry.Add(*model), IsOk());
-  const CodecContext codec{registry, kMaxMessageBytes};
+  const CodecContext codec{registry, kEncoderMessageBytes};
   const std::vector<Case> cases = MakeCases(codec);
   const SteadyClock clock;
   ComputeArena arena(2);
   AttentionExecutor executor(arena, /*max_idle_bytes=*/int64_t{64} << 20);
   Scheduler scheduler(
-      {.max_batch_tokens = 512, .queue_max_requests = 64, .queue_max_bytes = kMaxMessageBytes}, executor,
+      {.max_batch_tokens = 512, .queue_max_requests = 64, .queue_max_bytes = kEncoderMessageBytes}, executor,
       clock);
 
   const auto deadline = std::chrono::steady_clock::now() + e2e::StressTime();
-  std::vector<std::string> failures(kNumClients);
-  std::vector<int64_t> answered(kNumClients, 0);
+  std::vector<std::string> failures(kEncoderClients);
+  std::vector<int64_t> answered(kEncoderClients, 0);
   std::vector<std::thread> threads;
-  for (int i = 0; i < kNumClients; ++i) {
+  for (int i = 0; i < kEncoderClients; ++i) {
     threads.emplace_back(
         [&, i] { failures[i] = RunClient(codec, scheduler, cases, /*seed=*/i, deadline, answered[i]); });
   }
   for (std::thread& thread : threads) thread.join();
   for (const std::string& failure : failures) EXPECT_EQ(failure, "");
   const int64_t total = std::accumulate(answered.begin(), answered.end(), int64_t{0});
-  EXPECT_GE(total, kNumClients);
+  EXPECT_GE(total, kEncoderClients);
   RecordProperty("answered", std::to_string(total));
   scheduler.Drain();
 }

@@ -30,7 +30,7 @@ using testing::TestMask;
 using testing::TestSequence;
 using testing::UniformInt;
 
-constexpr float kInfinity = std::numeric_limits<float>::infinity();
+constexpr float kForbidden = -std::numeric_limits<float>::infinity();  // an additive mask
 
 class KernelWeightsTest : public testing::KernelTest {
  protected:
@@ -128,7 +128,7 @@ TEST_P(KernelWeightsTest, ReportsNothingOfForbiddenKeys) {
     sequence.mask = TestMask(DType::kF32, 1, 70, 640);
     for (int64_t query = 0; query < 70; query += 3) {
       for (int64_t key = 0; key < 640; ++key) {
-        if (key < forbidden || key % 5 == 0) sequence.mask.SetTerm(0, query, key, -kInfinity);
+        if (key < forbidden || key % 5 == 0) sequence.mask.SetTerm(0, query, key, kForbidden);
       }
     }
     ASSERT_NO_FATAL_FAILURE(ExpectReports(layer, sequence));

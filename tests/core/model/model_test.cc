@@ -23,8 +23,6 @@ using testing::ModelInputs;
 using testing::NamedConfig;
 using testing::StatusIs;
 
-constexpr auto kInvalid = absl::StatusCode::kInvalidArgument;
-
 // Of a whole model in f32, on numbers around 1. A sum of n products rounds by about sqrt(n) 2^-24 of its
 // terms' norm; with n of at most 256, some ten such sums and norms in a layer, three layers and gains of at
 // most 1.1 that is below 300 * 2^-24.
@@ -248,37 +246,46 @@ TEST_F(ModelChecksTest, RefusesIdsOutsideOfTheirTables) {
   ModelInputs inputs(config_, {4, 4}, {1, 2});
   inputs.token_ids[5] = 50;
   EXPECT_THAT(RunEncoder(inputs),
-              StatusIs(kInvalid, AllOf(HasSubstr("token_ids[5]"), HasSubstr("got 50"), HasSubstr("0..49"))));
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       AllOf(HasSubstr("token_ids[5]"), HasSubstr("got 50"), HasSubstr("0..49"))));
   inputs.token_ids[5] = -1;
-  EXPECT_THAT(RunEncoder(inputs), StatusIs(kInvalid, HasSubstr("token_ids[5]: got -1")));
+  EXPECT_THAT(RunEncoder(inputs),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("token_ids[5]: got -1")));
   inputs.token_ids[5] = 0;
   inputs.token_types[7] = 2;
-  EXPECT_THAT(RunEncoder(inputs), StatusIs(kInvalid, HasSubstr("token_types[7]: got 2, wanted 0..1")));
+  EXPECT_THAT(RunEncoder(inputs),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("token_types[7]: got 2, wanted 0..1")));
   inputs.token_types.pop_back();
-  EXPECT_THAT(RunEncoder(inputs), StatusIs(kInvalid, HasSubstr("token_types: got 7, wanted 8")));
+  EXPECT_THAT(RunEncoder(inputs),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("token_types: got 7, wanted 8")));
 }
 
 TEST_F(ModelChecksTest, RefusesSequencesBeyondThePositionTable) {
   ModelInputs inputs(config_, {4, 401}, {1, 2});
   EXPECT_THAT(RunEncoder(inputs),
-              StatusIs(kInvalid, AllOf(HasSubstr("sequences[1]: got 401 tokens"), HasSubstr("at most 400"))));
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       AllOf(HasSubstr("sequences[1]: got 401 tokens"), HasSubstr("at most 400"))));
 }
 
 TEST_F(ModelChecksTest, RefusesWhatTheModelDoesNotBeginAt) {
   ModelInputs inputs(config_, {4}, {1});
   inputs.query.resize(4 * 96);
-  EXPECT_THAT(RunEncoder(inputs), StatusIs(kInvalid, HasSubstr("query: got a matrix")));
+  EXPECT_THAT(RunEncoder(inputs),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("query: got a matrix")));
   inputs.query.clear();
   inputs.token_ids.clear();
-  EXPECT_THAT(RunEncoder(inputs), StatusIs(kInvalid, HasSubstr("token_ids: got none")));
+  EXPECT_THAT(RunEncoder(inputs),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("token_ids: got none")));
 }
 
 TEST_F(ModelChecksTest, RefusesLayersThatThereAreNot) {
   ModelInputs inputs(config_, {4, 4}, {1, 2});
   inputs.weights_layer = {0};
-  EXPECT_THAT(RunEncoder(inputs), StatusIs(kInvalid, HasSubstr("weights_layer: got 1, wanted 2")));
+  EXPECT_THAT(RunEncoder(inputs),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("weights_layer: got 1, wanted 2")));
   inputs.weights_layer = {0, 2};
-  EXPECT_THAT(RunEncoder(inputs), StatusIs(kInvalid, HasSubstr("weights_layer[1]: got 2, wanted 0..1")));
+  EXPECT_THAT(RunEncoder(inputs), StatusIs(absl::StatusCode::kInvalidArgument,
+                                           HasSubstr("weights_layer[1]: got 2, wanted 0..1")));
 }
 
 TEST_F(ModelChecksTest, RefusesKeysOfTheirOwnInAStack) {
@@ -292,7 +299,7 @@ TEST_F(ModelChecksTest, RefusesKeysOfTheirOwnInAStack) {
   batch.attention.key.data = other.data();
   ComputeArena arena(1);
   EXPECT_THAT(model->Forward(batch, arena, *model->NewWorkspace(arena)),
-              StatusIs(kInvalid, HasSubstr("attends to its own tokens")));
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("attends to its own tokens")));
 }
 
 TEST(BareModelTest, IsTheAttentionLayerBitForBit) {
