@@ -485,6 +485,7 @@ void TiledKernel<T>::AttendChunk(const AttentionBatch& batch, const QueryChunk& 
     }
     row += block.rows;
   }
+  if (ws.plan.wants_weights) FinishStreams();
 }
 
 template <typename T>

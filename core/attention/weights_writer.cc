@@ -66,8 +66,8 @@ void WeightsWriter<T>::Finish(const SoftmaxState& state, const T* exponentials, 
     case WeightsSink::Mode::kNone:
       return;
     case WeightsSink::Mode::kFull:
-      StreamRows(tiles, first_row_, end_row_, {sink_.data + place, sink_.query_stride, head_.num_keys});
-      return FinishStreams();
+      return StreamRows(tiles, first_row_, end_row_,
+                        {sink_.data + place, sink_.query_stride, head_.num_keys});
     case WeightsSink::Mode::kMean:
       return AddToMean(tiles, first_row_, end_row_,
                        1.0f / static_cast<float>(sink_.NumHeads(head_.num_heads)), first_reported_head_,

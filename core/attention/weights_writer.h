@@ -46,8 +46,8 @@ class WeightsWriter {
   // A tile of `keys` keys was added to the state; its exponentials stay where they are until Finish.
   void AddTile(int64_t keys, const SoftmaxState& state);
 
-  // Writes the block's rows of the sink. Tile t's exponentials of row r are at exponentials + t * tile_stride
-  // + r * row_stride.
+  // Writes the block's rows of the sink; other threads see them after FinishStreams on this one. Tile t's
+  // exponentials of row r are at exponentials + t * tile_stride + r * row_stride.
   void Finish(const SoftmaxState& state, const T* exponentials, int64_t tile_stride, int64_t row_stride);
 
  private:
