@@ -30,8 +30,6 @@ using testing::TestMask;
 using testing::TestSequence;
 using testing::UniformInt;
 
-constexpr float kInfinity = std::numeric_limits<float>::infinity();
-
 class KernelWeightsTest : public testing::KernelTest {
  protected:
   // One head whose queries and keys are the first element of the input, the others zero.
@@ -128,7 +126,8 @@ TEST_P(KernelWeightsTest, ReportsNothingOfForbiddenKeys) {
     sequence.mask = TestMask(DType::kF32, 1, 70, 640);
     for (int64_t query = 0; query < 70; query += 3) {
       for (int64_t key = 0; key < 640; ++key) {
-        if (key < forbidden || key % 5 == 0) sequence.mask.SetTerm(0, query, key, -kInfinity);
+        if (key < forbidden || key % 5 == 0)
+          sequence.mask.SetTerm(0, query, key, -std::numeric_limits<float>::infinity());
       }
     }
     ASSERT_NO_FATAL_FAILURE(ExpectReports(layer, sequence));
