@@ -166,6 +166,19 @@ class HotSwapTest : public ::testing::Test {
     return ResidentBytes(pid);
   }
 
+  // A thousand swaps show within 5 % that nothing stays. In a short run the allocator's moods are as large as
+  // that, so it looks for models that stay: each brings hundreds of compiled products, of a page at least,
+  // and forty of them would more than double the process. Under AddressSanitizer freed memory stays on
+  // purpose.
+  static void ExpectMemoryCameBack([[maybe_unused]] int swaps, [[maybe_unused]] int64_t begin_bytes,
+                                   [[maybe_unused]] int64_t end_bytes) {
+#ifndef __SANITIZE_ADDRESS__
+    const double tolerance = swaps >= 1000 ? 0.05 : 0.25;
+    EXPECT_LE(end_bytes, begin_bytes * (1 + tolerance));
+    EXPECT_GE(end_bytes, begin_bytes * (1 - tolerance));
+#endif
+  }
+
   fs::path root_;
   std::shared_mutex pause_;  // clients share it while they ask
   std::vector<float> input_;
@@ -221,8 +234,7 @@ TEST_F(HotSwapTest, NoRequestFailsNoAnswerIsMixedAndMemoryComesBack) {
   for (const auto& [version, count] : answered_) answered += count;
   EXPECT_GE(answered, swaps);
   EXPECT_GE(answered_.size(), 2u);
-  EXPECT_LE(end_bytes, begin_bytes * 1.05);
-  EXPECT_GE(end_bytes, begin_bytes * 0.95);
+  ExpectMemoryCameBack(swaps, begin_bytes, end_bytes);
   EXPECT_THAT(control->GetModel("tiny", "1", kTimeout), StatusIs(absl::StatusCode::kNotFound, ::testing::_));
   std::printf("%d swaps, %d broken versions, %.1f s, %lld answers by %zu versions, %.1f -> %.1f MB\n", swaps,
               broken, seconds.count(), static_cast<long long>(answered), answered_.size(), begin_bytes / 1e6,
