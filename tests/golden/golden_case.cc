@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "core/attention/kernel.h"
 #include "core/base/status_macros.h"
 #include "core/model/model.h"
 #include "core/model/safetensors.h"
@@ -105,6 +106,17 @@ absl::Status Compute(const Model& model, const Inputs& inputs, GoldenRun& run) {
   return model.Forward(batch, arena, *workspace);
 }
 
+// In the precision that the config asks for if any kernel is able to, even where this CPU is faster in f32.
+absl::StatusOr<Model> CreateInItsPrecision(const ModelConfig& config, const ModelWeights& weights) {
+  absl::StatusOr<Model> model = Model::Create(config, weights);
+  if (!model.ok() || model->attention().precision() == config.block.attention.precision) return model;
+  for (const KernelEntry& entry : KernelTable()) {
+    absl::StatusOr<Model> named = Model::Create(config, weights, entry.name);
+    if (named.ok()) return named;
+  }
+  return model;
+}
+
 }  // namespace
 
 absl::StatusOr<GoldenRun> RunGoldenCase(const std::string& folder, const std::string& case_file,
@@ -117,7 +129,7 @@ absl::StatusOr<GoldenRun> RunGoldenCase(const std::string& folder, const std::st
   HEADLIGHT_ASSIGN_OR_RETURN(run.expected_weights, Read<float>(*file, "weights", "F32"));
   ModelConfig config = loaded.summary.config;
   config.block.attention.precision = precision;
-  HEADLIGHT_ASSIGN_OR_RETURN(const Model model, Model::Create(config, loaded.weights));
+  HEADLIGHT_ASSIGN_OR_RETURN(const Model model, CreateInItsPrecision(config, loaded.weights));
   run.precision = model.attention().precision();
   run.embed_dim = config.block.attention.embed_dim;
   run.summary = std::move(loaded.summary);

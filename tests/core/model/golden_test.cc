@@ -36,7 +36,7 @@ TEST_P(GoldenTest, F32IsWhatTheOriginalComputes) {
   EXPECT_LE(MaxAbsError(run.weights, run.expected_weights), 2e-5);
 }
 
-// On CPUs that compute a layer in f32 after all, this is the test above.
+// On CPUs without any bf16 products this is the test above.
 TEST_P(GoldenTest, Bf16PointsWhereTheOriginalDoes) {
   const GoldenRun run = Run(Precision::kBf16);
   EXPECT_GE(Cosine(run.output, run.expected_output), 0.9995) << Name(run.precision);
