@@ -144,6 +144,7 @@ bool JsonHandler::parse_error(size_t position, const std::string& last_token,
 }
 
 absl::Status ScanJson(absl::string_view text, JsonHandler& handler, const std::string& name) {
+  if (text.empty()) return absl::InvalidArgumentError(absl::StrCat(name, ": not JSON: got nothing"));
   // The library takes a NUL for the end of the text and would not look at what follows.
   if (const size_t nul = text.find('\0'); nul != absl::string_view::npos) {
     return absl::InvalidArgumentError(absl::StrCat(name, ": not JSON: a NUL at byte ", nul));

@@ -39,7 +39,7 @@ struct Refusal {
 
 TEST(BoundedJson, RefusesWithTheNameTheKeyAndTheReason) {
   const Refusal refusals[] = {
-      {"", "unexpected end of input"},
+      {"", "not JSON: got nothing"},
       {"{", "not JSON at byte"},
       {R"({"a": 1} x)", "not JSON at byte"},
       {R"({"a": NaN})", R"("a": not JSON at byte)"},
