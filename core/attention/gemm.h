@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The one matrix product that the tiled kernel is built from, and the two oneDNN interfaces that provide it.
+// The one matrix product that the tiled kernel is built from, and what provides it: two interfaces of oneDNN
+// and a loop of our own.
 #ifndef HEADLIGHT_CORE_ATTENTION_GEMM_H_
 #define HEADLIGHT_CORE_ATTENTION_GEMM_H_
 
@@ -37,6 +38,12 @@ constexpr int64_t OperandBytes(Precision operands) {
 // Rows of B that are interleaved.
 constexpr int64_t InterleavedRows(Precision operands) { return 4 / OperandBytes(operands); }
 
+// Memory that will be read next. A product may ask for it while it computes, or leave it.
+struct Ahead {
+  const std::byte* begin = nullptr;
+  int64_t size_bytes = 0;
+};
+
 // A product of one shape, with any number of rows. Everything is compiled in the constructor, nothing on a
 // call. The bits of a row of C depend on that row of A and on B alone: not on the other rows nor on how many
 // there are. Immutable and thread-safe. Runs on the calling thread. The constructor and Run may throw
@@ -45,13 +52,14 @@ class Gemm {
  public:
   virtual ~Gemm() = default;
   // `scratch` holds at least scratch_bytes(), aligned to 64, used by one call at a time.
-  virtual void Run(int64_t rows, const void* a, const void* b, void* c, std::byte* scratch) const = 0;
+  virtual void Run(int64_t rows, const void* a, const void* b, void* c, std::byte* scratch,
+                   Ahead ahead) const = 0;
   virtual int64_t scratch_bytes() const = 0;
 };
 
 // One way to make them.
 struct GemmProvider {
-  const char* kernel_name;  // of the tiled kernel that is built on it
+  const char* name;
   // OK, or UNIMPLEMENTED with the sentence why this build or CPU has no such product.
   absl::Status (*Available)(Precision operands);
   std::unique_ptr<const Gemm> (*Make)(const GemmShape& shape);
@@ -60,6 +68,7 @@ struct GemmProvider {
   void (*BeginWork)();
 };
 
+extern const GemmProvider kVectorProvider;  // vector_gemm.cc: AVX-512 vectors
 extern const GemmProvider kBrgemmProvider;  // ukernel.cc: oneDNN's BRGeMM ukernels
 extern const GemmProvider kMatmulProvider;  // matmul.cc: oneDNN's matmul primitive; kF32 only
 

@@ -11,7 +11,7 @@
 namespace headlight {
 namespace {
 
-constexpr TiledKernelKind kFused = {"avx512-fused", kBrgemmProvider, /*fused_scores=*/true};
+constexpr TiledKernelKind kFused = {"avx512-fused", kVectorProvider, /*fused_scores=*/true};
 constexpr TiledKernelKind kBrgemm = {"brgemm", kBrgemmProvider, /*fused_scores=*/false};
 constexpr TiledKernelKind kMatmul = {"matmul", kMatmulProvider, /*fused_scores=*/false};
 
@@ -70,7 +70,7 @@ constexpr KernelEntry Entry(const char* description) {
 
 std::span<const KernelEntry> KernelTable() {
   static constexpr KernelEntry kTable[] = {
-      Entry<kFused>("oneDNN BRGeMM ukernels; scores and exponentials in one AVX-512 loop"),
+      Entry<kFused>("products, scores and exponentials in AVX-512 loops"),
       Entry<kBrgemm>("oneDNN BRGeMM ukernels"),
       Entry<kMatmul>("oneDNN matmul primitives"),
   };

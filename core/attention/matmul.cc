@@ -57,8 +57,8 @@ class MatmulGemm final : public Gemm {
     primitive_ = dnnl::matmul(description);
   }
 
-  void Run(int64_t rows, const void* a_rows, const void* b_rows, void* c_rows,
-           std::byte* scratch) const override {
+  void Run(int64_t rows, const void* a_rows, const void* b_rows, void* c_rows, std::byte* scratch,
+           Ahead) const override {
     const auto* a = static_cast<const float*>(a_rows);
     const auto* b = static_cast<const float*>(b_rows);
     auto* c = static_cast<float*>(c_rows);

@@ -99,20 +99,21 @@ PanelGemm::PanelGemm(const GemmProvider& provider, Precision precision, int64_t 
 }
 
 void PanelGemm::Run(int64_t rows, const Activations& a, const PanelMatrix& b, int64_t first_panel,
-                    int64_t end_panel, float* c, std::byte* scratch) const {
+                    int64_t end_panel, float* c, std::byte* scratch, Ahead ahead) const {
   for (int64_t panel = first_panel; panel < end_panel; ++panel) {
-    RunPanel(rows, a, b, panel, c + panel * kPanelCols, scratch);
+    RunPanel(rows, a, b, panel, c + panel * kPanelCols, scratch,
+             panel + 1 < end_panel ? b.PanelAhead(panel + 1) : ahead);
   }
 }
 
 void PanelGemm::RunPanel(int64_t rows, const Activations& a, const PanelMatrix& b, int64_t panel, float* c,
-                         std::byte* scratch) const {
+                         std::byte* scratch, Ahead ahead) const {
   const int64_t width = b.PanelWidth(panel);
   const Gemm& gemm = width == kPanelCols ? *full_ : *last_;
-  if (precision_ != Precision::kInt8) return gemm.Run(rows, a.rows, b.Panel(panel), c, scratch);
+  if (precision_ != Precision::kInt8) return gemm.Run(rows, a.rows, b.Panel(panel), c, scratch, ahead);
   const int64_t first_col = panel * kPanelCols;
   auto* sums = reinterpret_cast<int32_t*>(scratch);
-  gemm.Run(rows, a.rows, b.Panel(panel), sums, scratch + SumBytes());
+  gemm.Run(rows, a.rows, b.Panel(panel), sums, scratch + SumBytes(), ahead);
   Dequantize(sums, kPanelCols, a.scale, a.zero, b.col_scale() + first_col, b.col_sum() + first_col,
              {c, rows, width, ldc_});
 }

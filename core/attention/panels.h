@@ -51,6 +51,10 @@ class PanelMatrix {
   Precision precision() const { return precision_; }
   int64_t num_panels() const { return (cols_ + kPanelCols - 1) / kPanelCols; }
   int64_t PanelWidth(int64_t panel) const { return std::min(kPanelCols, cols_ - panel * kPanelCols); }
+  // A whole panel, to be asked for ahead of its product.
+  Ahead PanelAhead(int64_t panel) const {
+    return {Panel(panel), depth_ * PanelWidth(panel) * OperandBytes(precision_)};
+  }
   const std::byte* Panel(int64_t panel) const {
     return panels_ + panel * kPanelCols * depth_ * OperandBytes(precision_);
   }
@@ -78,18 +82,19 @@ class PanelGemm {
   PanelGemm(const GemmProvider& provider, Precision precision, int64_t k, int64_t cols, int64_t ldc);
 
   // The columns of panels [first_panel, end_panel) of C, which points at its column 0. rows is at most
-  // kMaxRows for kInt8.
+  // kMaxRows for kInt8. `ahead` is what the caller multiplies with next.
   void Run(int64_t rows, const Activations& a, const PanelMatrix& b, int64_t first_panel, int64_t end_panel,
-           float* c, std::byte* scratch) const;
+           float* c, std::byte* scratch, Ahead ahead = {}) const;
 
   // All columns.
-  void Run(int64_t rows, const Activations& a, const PanelMatrix& b, float* c, std::byte* scratch) const {
-    Run(rows, a, b, 0, b.num_panels(), c, scratch);
+  void Run(int64_t rows, const Activations& a, const PanelMatrix& b, float* c, std::byte* scratch,
+           Ahead ahead = {}) const {
+    Run(rows, a, b, 0, b.num_panels(), c, scratch, ahead);
   }
 
   // The columns of one panel, to `c` [rows, panel width], its rows ldc elements apart.
   void RunPanel(int64_t rows, const Activations& a, const PanelMatrix& b, int64_t panel, float* c,
-                std::byte* scratch) const;
+                std::byte* scratch, Ahead ahead = {}) const;
 
   int64_t scratch_bytes() const;
 

@@ -381,7 +381,7 @@ void TiledKernel<T>::ProjectKeys(const AttentionBatch& batch, const KeyChunk& ch
 
   const Activations keys = ws.key.From(chunk.first_row);
   if constexpr (sizeof(T) == 2) Prefetch(keys.rows, chunk.rows * keys.row_bytes);
-  project_k_.Run(chunk.rows, keys, wk_[kv_head], projected, scratch.gemm.bytes());
+  project_k_.Run(chunk.rows, keys, wk_[kv_head], projected, scratch.gemm.bytes(), wv_[kv_head].PanelAhead(0));
   ForEachPart(batch.cu_kv_lens, chunk.first_row, chunk.rows,
               [&](int64_t row, int64_t rows, int64_t sequence, int64_t first_key) {
                 // Not always in place: T may be narrower.
@@ -393,7 +393,8 @@ void TiledKernel<T>::ProjectKeys(const AttentionBatch& batch, const KeyChunk& ch
                          packed.keys + ws.plan.packed_key_row[sequence] * padded_head_dim_);
               });
 
-  project_v_.Run(chunk.rows, ws.value.From(chunk.first_row), wv_[kv_head], projected, scratch.gemm.bytes());
+  project_v_.Run(chunk.rows, ws.value.From(chunk.first_row), wv_[kv_head], projected, scratch.gemm.bytes(),
+                 wq_[kv_head * config_.heads_per_kv_head()].PanelAhead(0));
   ForEachPart(batch.cu_kv_lens, chunk.first_row, chunk.rows,
               [&](int64_t row, int64_t rows, int64_t sequence, int64_t first_key) {
                 PackValues(kv_head, first_key, rows, batch.kv_len(sequence), rows_at(row, rows), scratch,
@@ -453,7 +454,8 @@ void TiledKernel<T>::ProjectQueries(const AttentionBatch& batch, int64_t first_r
                                     int64_t head, const TiledWorkspace& ws, WorkerScratch& scratch,
                                     T* queries) const {
   float* projected = scratch.projected.floats();
-  project_q_.Run(num_rows, ws.query.From(first_row), wq_[head], projected, scratch.gemm.bytes());
+  project_q_.Run(num_rows, ws.query.From(first_row), wq_[head], projected, scratch.gemm.bytes(),
+                 AfterQueries(head));
   const float* bias = bq_.data() + head * padded_head_dim_;
   const auto finish = [&](int64_t row, int64_t rows, const Rotation& rotation) {
     const int64_t first = row * padded_head_dim_;
@@ -466,6 +468,15 @@ void TiledKernel<T>::ProjectQueries(const AttentionBatch& batch, int64_t first_r
                 const int64_t position = first_query + batch.kv_len(sequence) - batch.q_len(sequence);
                 finish(row, rows, ws.rope.From(position));
               });
+}
+
+// The panel that follows once a head's queries are projected.
+template <typename T>
+Ahead TiledKernel<T>::AfterQueries(int64_t head) const {
+  const int64_t next = head + 1;
+  if (next == config_.num_heads) return wo_.PanelAhead(0);
+  if (next % config_.heads_per_kv_head() != 0) return wq_[next].PanelAhead(0);
+  return wk_[next / config_.heads_per_kv_head()].PanelAhead(0);
 }
 
 template <typename T>
@@ -611,7 +622,7 @@ void TiledKernel<T>::ScoreKeys(int64_t rows, const T* queries, const T* keys, in
   for (int64_t key = first_key; key < end_key; key += kPanelCols) {
     const int64_t width = std::min(kPanelCols, padded_keys - key);
     score_keys_[width / kGranule<T> - 1]->Run(rows, queries, keys + key * padded_head_dim_,
-                                              scores + (key - first_key), scratch.gemm.bytes());
+                                              scores + (key - first_key), scratch.gemm.bytes(), {});
   }
 }
 
@@ -622,7 +633,7 @@ void TiledKernel<T>::AddValues(int64_t rows, const T* probabilities, const T* va
   for (const auto& [depth, gemm] : add_values_) {
     for (; RoundUp(num_keys, kGranule<T>) - done >= depth; done += depth) {
       gemm->Run(rows, probabilities + done, values + done * padded_head_dim_, scratch.acc.floats(),
-                scratch.gemm.bytes());
+                scratch.gemm.bytes(), {});
     }
   }
 }

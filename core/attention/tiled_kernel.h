@@ -32,8 +32,8 @@ struct TiledKernelKind {
   bool fused_scores;  // whole visible panels of keys go through ScoreAndExp
 };
 
-// T, the operands of attention itself: float for Precision::kF32, Bf16 for kBf16; for kInt8, whose projections
-// alone are of 8 bits, either.
+// T, the operands of attention itself: float for Precision::kF32, Bf16 for kBf16; for kInt8, whose
+// projections alone are of 8 bits, either.
 template <typename T>
 class TiledKernel final : public AttentionKernel {
  public:
@@ -68,6 +68,7 @@ class TiledKernel final : public AttentionKernel {
                   MutableMatrixView rows, WorkerScratch& scratch, T* values) const;
   void ProjectQueries(const AttentionBatch& batch, int64_t first_row, int64_t num_rows, int64_t head,
                       const TiledWorkspace& workspace, WorkerScratch& scratch, T* queries) const;
+  Ahead AfterQueries(int64_t head) const;
   void AttendChunk(const AttentionBatch& batch, const QueryChunk& chunk, int64_t head, const T* queries,
                    TiledWorkspace& workspace, WorkerScratch& scratch, SummarySums* summaries,
                    const PackedKeys& packed) const;

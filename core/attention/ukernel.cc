@@ -83,7 +83,7 @@ class BrgemmGemm final : public Gemm {
     }
   }
 
-  void Run(int64_t rows, const void* a, const void* b, void* c, std::byte* scratch) const override {
+  void Run(int64_t rows, const void* a, const void* b, void* c, std::byte* scratch, Ahead) const override {
     static const std::vector<std::pair<memory::dim, memory::dim>> kOneBlock = {{0, 0}};
     const auto* a_row = static_cast<const std::byte*>(a);
     auto* c_row = static_cast<std::byte*>(c);

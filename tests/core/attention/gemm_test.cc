@@ -100,14 +100,13 @@ class GemmTest : public ::testing::TestWithParam<GemmParam> {
   static Precision operands() { return std::get<1>(GetParam()); }
 };
 
-INSTANTIATE_TEST_SUITE_P(Providers, GemmTest,
-                         ::testing::Combine(::testing::Values(&kBrgemmProvider, &kMatmulProvider),
-                                            ::testing::Values(Precision::kF32, Precision::kBf16,
-                                                              Precision::kInt8)),
-                         [](const auto& info) {
-                           return absl::StrCat(std::get<0>(info.param)->kernel_name, "_",
-                                               Name(std::get<1>(info.param)));
-                         });
+INSTANTIATE_TEST_SUITE_P(
+    Providers, GemmTest,
+    ::testing::Combine(::testing::Values(&kVectorProvider, &kBrgemmProvider, &kMatmulProvider),
+                       ::testing::Values(Precision::kF32, Precision::kBf16, Precision::kInt8)),
+    [](const auto& info) {
+      return absl::StrCat(std::get<0>(info.param)->name, "_", Name(std::get<1>(info.param)));
+    });
 
 // Small whole numbers, whose products and sums are exact in every precision; none below `least`.
 std::vector<float> WholeNumbers(int64_t size, int64_t seed, int64_t least) {
@@ -123,7 +122,7 @@ void ExpectExactProduct(const Gemm& gemm, const GemmShape& shape, int64_t rows) 
   const std::vector<float> b = WholeNumbers(shape.k * shape.n, 2, -5);
   std::vector<float> c = FromNumbers(shape.operands, std::vector<float>((rows + 1) * shape.ldc, kBefore));
   const Buffer scratch = Buffer::Allocate(gemm.scratch_bytes());
-  gemm.Run(rows, OperandA(shape, a, 3.0f).data(), OperandB(shape, b).data(), c.data(), scratch.bytes());
+  gemm.Run(rows, OperandA(shape, a, 3.0f).data(), OperandB(shape, b).data(), c.data(), scratch.bytes(), {});
 
   std::vector<float> expected(c.size(), kBefore);
   for (int64_t row = 0; row < rows; ++row) {
@@ -177,7 +176,7 @@ TEST_P(GemmTest, DoesNotSaturate) {
   const std::vector<int8_t> b(64 * 16, -127);
   std::vector<int32_t> c(16);
   const Buffer scratch = Buffer::Allocate(gemm->scratch_bytes());
-  gemm->Run(1, a.data(), b.data(), c.data(), scratch.bytes());
+  gemm->Run(1, a.data(), b.data(), c.data(), scratch.bytes(), {});
   EXPECT_EQ(c, std::vector<int32_t>(16, -255 * 127 * 64));
 }
 
@@ -201,10 +200,10 @@ TEST_P(GemmTest, ARowHasTheSameBitsWhereverItStands) {
       const std::unique_ptr<const Gemm> gemm = provider().Make(shape);
       const Buffer scratch = Buffer::Allocate(gemm->scratch_bytes());
       std::vector<float> alone(n);
-      gemm->Run(1, operand_a.data(), operand_b.data(), alone.data(), scratch.bytes());
+      gemm->Run(1, operand_a.data(), operand_b.data(), alone.data(), scratch.bytes(), {});
       for (const int64_t rows : {int64_t{2}, int64_t{31}, int64_t{32}, int64_t{48}, kMaxRows}) {
         std::vector<float> c(rows * n);
-        gemm->Run(rows, operand_a.data(), operand_b.data(), c.data(), scratch.bytes());
+        gemm->Run(rows, operand_a.data(), operand_b.data(), c.data(), scratch.bytes(), {});
         for (int64_t i = 0; i < rows; ++i) {
           EXPECT_EQ(std::memcmp(c.data() + i * n, alone.data(), n * sizeof(float)), 0)
               << "row " << i << " of " << rows << ", n " << n << ", k " << k;
