@@ -28,6 +28,7 @@ struct GemmShape {
   int64_t ldb = 0;
   int64_t ldc = 0;
   bool accumulate = false;
+  bool bias = false;  // C = bias + A B, with a row of n added to each row; not with accumulate nor kInt8
 };
 
 // Bytes of an element of A and of B.
@@ -51,8 +52,9 @@ struct Ahead {
 class Gemm {
  public:
   virtual ~Gemm() = default;
-  // `scratch` holds at least scratch_bytes(), aligned to 64, used by one call at a time.
-  virtual void Run(int64_t rows, const void* a, const void* b, void* c, std::byte* scratch,
+  // `scratch` holds at least scratch_bytes(), aligned to 64, used by one call at a time. `bias` [n] is read
+  // where the shape says so.
+  virtual void Run(int64_t rows, const void* a, const void* b, void* c, std::byte* scratch, const float* bias,
                    Ahead ahead) const = 0;
   virtual int64_t scratch_bytes() const = 0;
 };

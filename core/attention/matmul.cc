@@ -8,6 +8,7 @@
 #include <unordered_map>
 
 #include "core/attention/gemm.h"
+#include "core/attention/packing.h"
 #include "oneapi/dnnl/dnnl.hpp"
 
 namespace headlight {
@@ -47,7 +48,7 @@ class MatmulGemm final : public Gemm {
     dnnl::primitive_attr attributes;
     attributes.set_scratchpad_mode(
         dnnl::scratchpad_mode::user);  // the default one is tied to the creating thread
-    if (shape.accumulate) {
+    if (shape.accumulate || shape.bias) {
       dnnl::post_ops post_ops;
       post_ops.append_sum();
       attributes.set_post_ops(post_ops);
@@ -58,7 +59,8 @@ class MatmulGemm final : public Gemm {
   }
 
   void Run(int64_t rows, const void* a_rows, const void* b_rows, void* c_rows, std::byte* scratch,
-           Ahead) const override {
+           const float* bias, Ahead) const override {
+    if (shape_.bias) FillRows(bias, {static_cast<float*>(c_rows), rows, shape_.n, shape_.ldc});
     const auto* a = static_cast<const float*>(a_rows);
     const auto* b = static_cast<const float*>(b_rows);
     auto* c = static_cast<float*>(c_rows);

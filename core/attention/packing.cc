@@ -42,37 +42,24 @@ HWY_INLINE void RotateRow(const Rotation& rotation, const float* cos, const floa
 }
 
 template <typename T>
-HWY_INLINE void FinishRowsAs(MutableMatrixView in, const float* bias, const Rotation& rotation, float scale,
-                             BasicMatrixView<T> out) {
-  const V factor = hn::Set(kFloats, scale);
+HWY_INLINE void FinishRowsAs(MutableMatrixView in, const Rotation& rotation, BasicMatrixView<T> out) {
   for (int64_t r = 0; r < in.rows; ++r) {
     float* row = in.Row(r);
     if (rotation.num_pairs > 0) {
-      for (int64_t col = 0; col < in.cols; col += kStep) {
-        hn::StoreU(hn::Add(hn::LoadU(kFloats, row + col), hn::LoadU(kFloats, bias + col)), kFloats,
-                   row + col);
-      }
       RotateRow(rotation, rotation.cos + r * rotation.num_pairs, rotation.sin + r * rotation.num_pairs, row);
-      for (int64_t col = 0; col < in.cols; col += kStep) {
-        StoreAs(hn::Mul(hn::LoadU(kFloats, row + col), factor), out.Row(r) + col);
-      }
-    } else {
-      for (int64_t col = 0; col < in.cols; col += kStep) {
-        const V sum = hn::Add(hn::LoadU(kFloats, row + col), hn::LoadU(kFloats, bias + col));
-        StoreAs(hn::Mul(sum, factor), out.Row(r) + col);
-      }
+    }
+    for (int64_t col = 0; col < in.cols; col += kStep) {
+      StoreAs(hn::LoadU(kFloats, row + col), out.Row(r) + col);
     }
   }
 }
 
-void FinishRowsF32(MutableMatrixView in, const float* bias, const Rotation& rotation, float scale,
-                   BasicMatrixView<float> out) {
-  FinishRowsAs(in, bias, rotation, scale, out);
+void FinishRowsF32(MutableMatrixView in, const Rotation& rotation, BasicMatrixView<float> out) {
+  FinishRowsAs(in, rotation, out);
 }
 
-void FinishRowsBf16(MutableMatrixView in, const float* bias, const Rotation& rotation, float scale,
-                    BasicMatrixView<Bf16> out) {
-  FinishRowsAs(in, bias, rotation, scale, out);
+void FinishRowsBf16(MutableMatrixView in, const Rotation& rotation, BasicMatrixView<Bf16> out) {
+  FinishRowsAs(in, rotation, out);
 }
 
 #if HWY_TARGET <= HWY_AVX3
@@ -224,34 +211,27 @@ void QuantizeEachRow(MatrixView in, uint8_t* out, int64_t out_stride, float* sca
   }
 }
 
-void DequantizeRows(const int32_t* in, int64_t in_stride, const float* row_scale, const float* row_zero,
-                    const float* col_scale, const float* col_sum, MutableMatrixView out) {
+void DequantizeRows(const int32_t* in, int64_t in_stride, const QuantizedProduct& product,
+                    MutableMatrixView out) {
   const hn::RebindToSigned<Floats> integers;
   for (int64_t r = 0; r < out.rows; ++r) {
     const int32_t* from = in + r * in_stride;
     float* to = out.Row(r);
-    const V scale = hn::Set(kFloats, row_scale[r]), zero = hn::Set(kFloats, row_zero[r]);
+    const float row_scale = product.row_scale[r], row_zero = product.row_zero[r];
+    const V scale = hn::Set(kFloats, row_scale), zero = hn::Set(kFloats, row_zero);
     int64_t col = 0;
     for (; col + kStep <= out.cols; col += kStep) {
       const V sum = hn::ConvertTo(kFloats, hn::LoadU(integers, from + col));
-      const V shifted = hn::NegMulAdd(zero, hn::LoadU(kFloats, col_sum + col), sum);
-      hn::StoreU(hn::Mul(hn::Mul(shifted, hn::LoadU(kFloats, col_scale + col)), scale), kFloats, to + col);
+      const V shifted = hn::NegMulAdd(zero, hn::LoadU(kFloats, product.col_sum + col), sum);
+      const V scaled = hn::Mul(hn::Mul(shifted, hn::LoadU(kFloats, product.col_scale + col)), scale);
+      const V bias = product.bias == nullptr ? hn::Zero(kFloats) : hn::LoadU(kFloats, product.bias + col);
+      hn::StoreU(hn::Add(scaled, bias), kFloats, to + col);
     }
     for (; col < out.cols; ++col) {
-      const float shifted = std::fma(-row_zero[r], col_sum[col], static_cast<float>(from[col]));
-      to[col] = shifted * col_scale[col] * row_scale[r];
+      const float shifted = std::fma(-row_zero, product.col_sum[col], static_cast<float>(from[col]));
+      const float bias = product.bias == nullptr ? 0.0f : product.bias[col];
+      to[col] = shifted * product.col_scale[col] * row_scale + bias;
     }
-  }
-}
-
-void AddBiasToRows(const float* bias, MutableMatrixView rows) {
-  for (int64_t r = 0; r < rows.rows; ++r) {
-    float* row = rows.Row(r);
-    int64_t col = 0;
-    for (; col + kStep <= rows.cols; col += kStep) {
-      hn::StoreU(hn::Add(hn::LoadU(kFloats, row + col), hn::LoadU(kFloats, bias + col)), kFloats, row + col);
-    }
-    for (; col < rows.cols; ++col) row[col] += bias[col];
   }
 }
 
@@ -268,16 +248,13 @@ HWY_EXPORT(InterleavePairRows);
 HWY_EXPORT(ConvertRows);
 HWY_EXPORT(QuantizeEachRow);
 HWY_EXPORT(DequantizeRows);
-HWY_EXPORT(AddBiasToRows);
 
-void FinishRows(MutableMatrixView in, const float* bias, const Rotation& rotation, float scale,
-                BasicMatrixView<float> out) {
-  HWY_DYNAMIC_DISPATCH(FinishRowsF32)(in, bias, rotation, scale, out);
+void FinishRows(MutableMatrixView in, const Rotation& rotation, BasicMatrixView<float> out) {
+  HWY_DYNAMIC_DISPATCH(FinishRowsF32)(in, rotation, out);
 }
 
-void FinishRows(MutableMatrixView in, const float* bias, const Rotation& rotation, float scale,
-                BasicMatrixView<Bf16> out) {
-  HWY_DYNAMIC_DISPATCH(FinishRowsBf16)(in, bias, rotation, scale, out);
+void FinishRows(MutableMatrixView in, const Rotation& rotation, BasicMatrixView<Bf16> out) {
+  HWY_DYNAMIC_DISPATCH(FinishRowsBf16)(in, rotation, out);
 }
 
 void TransposeWords(const void* in, int64_t rows, int64_t words, int64_t row_stride, void* panel,
@@ -298,12 +275,14 @@ void QuantizeRows(MatrixView in, uint8_t* out, int64_t out_stride, float* scale,
   HWY_DYNAMIC_DISPATCH(QuantizeEachRow)(in, out, out_stride, scale, zero);
 }
 
-void Dequantize(const int32_t* in, int64_t in_stride, const float* row_scale, const float* row_zero,
-                const float* col_scale, const float* col_sum, MutableMatrixView out) {
-  HWY_DYNAMIC_DISPATCH(DequantizeRows)(in, in_stride, row_scale, row_zero, col_scale, col_sum, out);
+void Dequantize(const int32_t* in, int64_t in_stride, const QuantizedProduct& product,
+                MutableMatrixView out) {
+  HWY_DYNAMIC_DISPATCH(DequantizeRows)(in, in_stride, product, out);
 }
 
-void AddBias(const float* bias, MutableMatrixView rows) { HWY_DYNAMIC_DISPATCH(AddBiasToRows)(bias, rows); }
+void FillRows(const float* row, MutableMatrixView rows) {
+  for (int64_t r = 0; r < rows.rows; ++r) std::copy_n(row, rows.cols, rows.Row(r));
+}
 
 }  // namespace headlight
 #endif  // HWY_ONCE

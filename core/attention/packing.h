@@ -23,12 +23,10 @@ struct Rotation {
   bool interleaved = false;  // pairs are (2i, 2i + 1); else (i, i + num_pairs)
 };
 
-// out = rotated(in + bias) * scale, row by row; out may be in where both are f32. `bias` has in.cols
-// elements. in.cols is a multiple of kLanes.
-void FinishRows(MutableMatrixView in, const float* bias, const Rotation& rotation, float scale,
-                BasicMatrixView<float> out);
-void FinishRows(MutableMatrixView in, const float* bias, const Rotation& rotation, float scale,
-                BasicMatrixView<Bf16> out);
+// out = rotated(in), row by row; out may be in where both are f32, or else overwrites nothing of it. Without
+// a rotation it converts or copies. in.cols is a multiple of kLanes.
+void FinishRows(MutableMatrixView in, const Rotation& rotation, BasicMatrixView<float> out);
+void FinishRows(MutableMatrixView in, const Rotation& rotation, BasicMatrixView<Bf16> out);
 
 // Rows of keys into columns, 32-bit words at a time (for bf16: pairs of elements): word w of row r goes to
 // panel[w * panel_cols + r]; columns from `rows` to panel_cols become zero. `words` and panel_cols are
@@ -48,13 +46,20 @@ void ConvertRowsToBf16(MatrixView in, Bf16* out, int64_t out_stride);
 // NaN. Columns from in.cols up to out_stride become 0, which weights of 0 must meet.
 void QuantizeRows(MatrixView in, uint8_t* out, int64_t out_stride, float* scale, float* zero);
 
-// out[r][c] = row_scale[r] * col_scale[c] * (in[r][c] - row_zero[r] * col_sum[c]), in place: `rows` x `cols`
-// sums of products of quantised operands become f32. cols is a multiple of 16 or the stride has room.
-void Dequantize(const int32_t* in, int64_t in_stride, const float* row_scale, const float* row_zero,
-                const float* col_scale, const float* col_sum, MutableMatrixView out);
+// What turns sums of products of quantised operands into numbers.
+struct QuantizedProduct {
+  const float* row_scale = nullptr;
+  const float* row_zero = nullptr;
+  const float* col_scale = nullptr;
+  const float* col_sum = nullptr;
+  const float* bias = nullptr;  // of the columns, or null
+};
 
-// Adds `bias` [rows.cols] to each row. No alignment needed.
-void AddBias(const float* bias, MutableMatrixView rows);
+// out[r][c] = row_scale[r] * col_scale[c] * (in[r][c] - row_zero[r] * col_sum[c]) + bias[c].
+void Dequantize(const int32_t* in, int64_t in_stride, const QuantizedProduct& product, MutableMatrixView out);
+
+// Each row becomes `row` [rows.cols].
+void FillRows(const float* row, MutableMatrixView rows);
 
 }  // namespace headlight
 

@@ -86,35 +86,49 @@ void PanelMatrix::PackPanel(MatrixView matrix, int64_t panel) {
   }
 }
 
-PanelGemm::PanelGemm(const GemmProvider& provider, Precision precision, int64_t k, int64_t cols, int64_t ldc)
+PanelGemm::PanelGemm(const GemmProvider& provider, Precision precision, int64_t k, int64_t cols, int64_t ldc,
+                     bool bias)
     : precision_(precision), ldc_(ldc) {
   const int64_t depth = OperandCols(precision, k);
+  const bool is_int8 = precision == Precision::kInt8;  // whose bias is added with the scales
   const auto make = [&](int64_t width) {
-    const int64_t c_stride = precision == Precision::kInt8 ? kPanelCols : ldc;
-    return provider.Make(
-        {.operands = precision, .n = width, .k = depth, .lda = depth, .ldb = width, .ldc = c_stride});
+    return provider.Make({.operands = precision,
+                          .n = width,
+                          .k = depth,
+                          .lda = depth,
+                          .ldb = width,
+                          .ldc = is_int8 ? kPanelCols : ldc,
+                          .bias = bias && !is_int8});
   };
   if (cols >= kPanelCols) full_ = make(kPanelCols);
   if (cols % kPanelCols != 0) last_ = make(cols % kPanelCols);
 }
 
 void PanelGemm::Run(int64_t rows, const Activations& a, const PanelMatrix& b, int64_t first_panel,
-                    int64_t end_panel, float* c, std::byte* scratch, Ahead ahead) const {
+                    int64_t end_panel, float* c, std::byte* scratch, const float* bias, Ahead ahead) const {
   for (int64_t panel = first_panel; panel < end_panel; ++panel) {
-    RunPanel(rows, a, b, panel, c + panel * kPanelCols, scratch,
+    RunPanel(rows, a, b, panel, c + panel * kPanelCols, scratch, bias,
              panel + 1 < end_panel ? b.PanelAhead(panel + 1) : ahead);
   }
 }
 
 void PanelGemm::RunPanel(int64_t rows, const Activations& a, const PanelMatrix& b, int64_t panel, float* c,
-                         std::byte* scratch, Ahead ahead) const {
+                         std::byte* scratch, const float* bias, Ahead ahead) const {
   const int64_t width = b.PanelWidth(panel);
-  const Gemm& gemm = width == kPanelCols ? *full_ : *last_;
-  if (precision_ != Precision::kInt8) return gemm.Run(rows, a.rows, b.Panel(panel), c, scratch, ahead);
   const int64_t first_col = panel * kPanelCols;
+  const Gemm& gemm = width == kPanelCols ? *full_ : *last_;
+  if (bias != nullptr) bias += first_col;
+  if (precision_ != Precision::kInt8) {
+    return gemm.Run(rows, a.rows, b.Panel(panel), c, scratch, bias, ahead);
+  }
   auto* sums = reinterpret_cast<int32_t*>(scratch);
-  gemm.Run(rows, a.rows, b.Panel(panel), sums, scratch + SumBytes(), ahead);
-  Dequantize(sums, kPanelCols, a.scale, a.zero, b.col_scale() + first_col, b.col_sum() + first_col,
+  gemm.Run(rows, a.rows, b.Panel(panel), sums, scratch + SumBytes(), nullptr, ahead);
+  Dequantize(sums, kPanelCols,
+             {.row_scale = a.scale,
+              .row_zero = a.zero,
+              .col_scale = b.col_scale() + first_col,
+              .col_sum = b.col_sum() + first_col,
+              .bias = bias},
              {c, rows, width, ldc_});
 }
 

@@ -79,22 +79,24 @@ class PanelMatrix {
 class PanelGemm {
  public:
   // Rows of A are OperandCols(precision, k) operands apart, rows of C ldc elements.
-  PanelGemm(const GemmProvider& provider, Precision precision, int64_t k, int64_t cols, int64_t ldc);
+  // With `bias`, calls bring the bias of the columns.
+  PanelGemm(const GemmProvider& provider, Precision precision, int64_t k, int64_t cols, int64_t ldc,
+            bool bias = false);
 
   // The columns of panels [first_panel, end_panel) of C, which points at its column 0. rows is at most
-  // kMaxRows for kInt8. `ahead` is what the caller multiplies with next.
+  // kMaxRows for kInt8. `bias` [cols]; `ahead` is what the caller multiplies with next.
   void Run(int64_t rows, const Activations& a, const PanelMatrix& b, int64_t first_panel, int64_t end_panel,
-           float* c, std::byte* scratch, Ahead ahead = {}) const;
+           float* c, std::byte* scratch, const float* bias = nullptr, Ahead ahead = {}) const;
 
   // All columns.
   void Run(int64_t rows, const Activations& a, const PanelMatrix& b, float* c, std::byte* scratch,
-           Ahead ahead = {}) const {
-    Run(rows, a, b, 0, b.num_panels(), c, scratch, ahead);
+           const float* bias = nullptr, Ahead ahead = {}) const {
+    Run(rows, a, b, 0, b.num_panels(), c, scratch, bias, ahead);
   }
 
-  // The columns of one panel, to `c` [rows, panel width], its rows ldc elements apart.
+  // The columns of one panel, to `c` [rows, panel width], its rows ldc elements apart. `bias` as in Run.
   void RunPanel(int64_t rows, const Activations& a, const PanelMatrix& b, int64_t panel, float* c,
-                std::byte* scratch, Ahead ahead = {}) const;
+                std::byte* scratch, const float* bias = nullptr, Ahead ahead = {}) const;
 
   int64_t scratch_bytes() const;
 

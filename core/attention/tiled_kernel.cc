@@ -76,11 +76,20 @@ std::vector<PanelMatrix> PackHeads(Precision precision, const std::vector<float>
   return heads;
 }
 
-// [num_heads, head_dim] as [num_heads, padded head_dim]; zeros for an empty one.
+// Scores are in units of log2, and a head's weights and bias of the queries bring the factor for it. A
+// softcap takes its units back from the tanh.
+std::vector<float> ScaledForScores(std::vector<float> weights, const AttentionConfig& config) {
+  const auto scale = static_cast<float>(config.logit_softcap == 0.0 ? *config.scale * kLog2E
+                                                                    : *config.scale / config.logit_softcap);
+  for (float& weight : weights) weight *= scale;
+  return weights;
+}
+
+// [num_heads, head_dim] as [num_heads, padded head_dim]; an empty one stays empty.
 std::vector<float> PadHeads(const std::vector<float>& rows, int64_t num_heads, int64_t head_dim,
                             int64_t padded_head_dim) {
+  if (rows.empty()) return {};
   std::vector<float> out(num_heads * padded_head_dim, 0.0f);
-  if (rows.empty()) return out;
   for (int64_t head = 0; head < num_heads; ++head) {
     std::copy_n(rows.data() + head * head_dim, head_dim, out.data() + head * padded_head_dim);
   }
@@ -144,25 +153,26 @@ TiledKernel<T>::TiledKernel(const TiledKernelKind& kind, const AttentionConfig& 
       config_(config),
       padded_head_dim_(RoundUp(config.head_dim, kGranule<T>)),
       storage_(WeightBytes(config, padded_head_dim_)),
-      wq_(PackHeads(config.precision, weights.wq, config.embed_dim, config.num_heads, config.head_dim,
-                    padded_head_dim_, storage_)),
+      wq_(PackHeads(config.precision, ScaledForScores(weights.wq, config), config.embed_dim, config.num_heads,
+                    config.head_dim, padded_head_dim_, storage_)),
       wk_(PackHeads(config.precision, weights.wk, config.kdim, config.num_kv_heads, config.head_dim,
                     padded_head_dim_, storage_)),
       wv_(PackHeads(config.precision, weights.wv, config.vdim, config.num_kv_heads, config.head_dim,
                     padded_head_dim_, storage_)),
       wo_(config.precision, {weights.wo.data(), config.q_width(), config.embed_dim, config.embed_dim},
           config.embed_dim, storage_),
-      bq_(PadHeads(weights.bq, config.num_heads, config.head_dim, padded_head_dim_)),
+      bq_(PadHeads(ScaledForScores(weights.bq, config), config.num_heads, config.head_dim, padded_head_dim_)),
       bk_(PadHeads(weights.bk, config.num_kv_heads, config.head_dim, padded_head_dim_)),
       bv_(PadHeads(weights.bv, config.num_kv_heads, config.head_dim, padded_head_dim_)),
       bo_(weights.bo),
-      project_q_(kind.provider, config.precision, config.embed_dim, padded_head_dim_, padded_head_dim_),
-      project_k_(kind.provider, config.precision, config.kdim, padded_head_dim_, padded_head_dim_),
-      project_v_(kind.provider, config.precision, config.vdim, padded_head_dim_, padded_head_dim_),
-      project_out_(kind.provider, config.precision, config.q_width(), config.embed_dim, config.embed_dim) {
-  // Scores are in units of log2. A softcap takes its units back from the tanh.
-  query_scale_ = static_cast<float>(config.logit_softcap == 0.0 ? *config.scale * kLog2E
-                                                                : *config.scale / config.logit_softcap);
+      project_q_(kind.provider, config.precision, config.embed_dim, padded_head_dim_, padded_head_dim_,
+                 !weights.bq.empty()),
+      project_k_(kind.provider, config.precision, config.kdim, padded_head_dim_, padded_head_dim_,
+                 !weights.bk.empty()),
+      project_v_(kind.provider, config.precision, config.vdim, padded_head_dim_, padded_head_dim_,
+                 !weights.bv.empty()),
+      project_out_(kind.provider, config.precision, config.q_width(), config.embed_dim, config.embed_dim,
+                   !weights.bo.empty()) {
   const auto append = [&](const std::vector<float>& k, const std::vector<float>& v) {
     for (const auto& [from, to] : {std::pair(&k, &appended_k_), std::pair(&v, &appended_v_)}) {
       const std::vector<float> padded =
@@ -171,7 +181,10 @@ TiledKernel<T>::TiledKernel(const TiledKernelKind& kind, const AttentionConfig& 
     }
   };
   if (config.add_bias_kv) append(weights.bias_k, weights.bias_v);
-  if (config.add_zero_attn) append({}, {});
+  if (config.add_zero_attn) {
+    appended_k_.resize(appended_k_.size() + config.num_kv_heads * padded_head_dim_, 0.0f);
+    appended_v_.resize(appended_k_.size(), 0.0f);
+  }
 
   for (int64_t keys = kGranule<T>; keys <= kPanelCols; keys += kGranule<T>) {
     score_keys_.push_back(kind.provider.Make({.operands = kOperands<T>,
@@ -374,30 +387,40 @@ template <typename T>
 void TiledKernel<T>::ProjectKeys(const AttentionBatch& batch, const KeyChunk& chunk, int64_t kv_head,
                                  const TiledWorkspace& ws, WorkerScratch& scratch,
                                  const PackedKeys& packed) const {
-  float* projected = scratch.projected.floats();
-  const auto rows_at = [&](int64_t row, int64_t rows) {
-    return MutableMatrixView{projected + row * padded_head_dim_, rows, padded_head_dim_, padded_head_dim_};
-  };
-
+  float* const projected = scratch.projected.floats();
   const Activations keys = ws.key.From(chunk.first_row);
   if constexpr (sizeof(T) == 2) Prefetch(keys.rows, chunk.rows * keys.row_bytes);
-  project_k_.Run(chunk.rows, keys, wk_[kv_head], projected, scratch.gemm.bytes(), wv_[kv_head].PanelAhead(0));
+  project_k_.Run(chunk.rows, keys, wk_[kv_head], projected, scratch.gemm.bytes(), OfHead(bk_, kv_head),
+                 wv_[kv_head].PanelAhead(0));
   ForEachPart(batch.cu_kv_lens, chunk.first_row, chunk.rows,
               [&](int64_t row, int64_t rows, int64_t sequence, int64_t first_key) {
-                // Not always in place: T may be narrower.
-                const BasicMatrixView<T> finished = {As<T>(scratch.finished), rows, padded_head_dim_,
-                                                     padded_head_dim_};
-                FinishRows(rows_at(row, rows), bk_.data() + kv_head * padded_head_dim_,
-                           config_.rope ? ws.rope.From(first_key) : Rotation{}, 1.0f, finished);
-                PackKeys(kv_head, first_key, rows, batch.kv_len(sequence), finished.data,
+                float* const part = projected + row * padded_head_dim_;
+                T* const finished = kSameType ? reinterpret_cast<T*>(part) : As<T>(scratch.finished);
+                if (config_.rope || !kSameType) {
+                  FinishRows(Padded(part, rows), config_.rope ? ws.rope.From(first_key) : Rotation{},
+                             Padded(finished, rows));
+                }
+                PackKeys(kv_head, first_key, rows, batch.kv_len(sequence), finished,
                          packed.keys + ws.plan.packed_key_row[sequence] * padded_head_dim_);
               });
 
-  project_v_.Run(chunk.rows, ws.value.From(chunk.first_row), wv_[kv_head], projected, scratch.gemm.bytes(),
-                 wq_[kv_head * config_.heads_per_kv_head()].PanelAhead(0));
+  // Values go to their places at once where those of the chunk follow each other.
+  bool in_place = kSameType;
+  int64_t first_place = -1;
+  ForEachPart(batch.cu_kv_lens, chunk.first_row, chunk.rows,
+              [&](int64_t row, int64_t, int64_t sequence, int64_t first_key) {
+                const int64_t place = ws.plan.packed_key_row[sequence] + first_key;
+                if (row == 0) first_place = place;
+                in_place = in_place && place == first_place + row;
+              });
+  float* const values =
+      in_place ? reinterpret_cast<float*>(packed.values + first_place * padded_head_dim_) : projected;
+  project_v_.Run(chunk.rows, ws.value.From(chunk.first_row), wv_[kv_head], values, scratch.gemm.bytes(),
+                 OfHead(bv_, kv_head), wq_[kv_head * config_.heads_per_kv_head()].PanelAhead(0));
   ForEachPart(batch.cu_kv_lens, chunk.first_row, chunk.rows,
               [&](int64_t row, int64_t rows, int64_t sequence, int64_t first_key) {
-                PackValues(kv_head, first_key, rows, batch.kv_len(sequence), rows_at(row, rows), scratch,
+                PackValues(kv_head, first_key, rows, batch.kv_len(sequence),
+                           Padded(values + row * padded_head_dim_, rows), scratch,
                            packed.values + ws.plan.packed_key_row[sequence] * padded_head_dim_);
               });
 }
@@ -427,7 +450,7 @@ void TiledKernel<T>::PackKeys(int64_t kv_head, int64_t first_key, int64_t num_ke
   }
 }
 
-// The same for values: rows of `rows` before the bias. Padding meets weights of zero, and 0 * garbage could
+// The same for values; `rows` may be in place already. Padding meets weights of zero, and 0 * garbage could
 // be NaN, so it is zero too.
 template <typename T>
 void TiledKernel<T>::PackValues(int64_t kv_head, int64_t first_key, int64_t num_keys, int64_t kv_len,
@@ -436,9 +459,8 @@ void TiledKernel<T>::PackValues(int64_t kv_head, int64_t first_key, int64_t num_
   const int64_t total = kv_len + config_.num_appended_keys();
   const int64_t end = is_end ? RoundUp(total, kGranule<T>) : first_key + num_keys;
   T* const out = values + first_key * padded_head_dim_;
-  T* const finished = sizeof(T) == 4 ? out : As<T>(scratch.finished);
-  FinishRows(rows, bv_.data() + kv_head * padded_head_dim_, {}, 1.0f,
-             BasicMatrixView<T>{finished, num_keys, padded_head_dim_, padded_head_dim_});
+  T* const finished = kSameType ? out : As<T>(scratch.finished);
+  if (static_cast<void*>(rows.data) != out) FinishRows(rows, {}, Padded(finished, num_keys));
   std::fill(finished + num_keys * padded_head_dim_, finished + (end - first_key) * padded_head_dim_, T{});
   if constexpr (sizeof(T) == 2) InterleavePairs(finished, end - first_key, padded_head_dim_, out);
   for (int64_t key = kv_len; is_end && key < total; ++key) {
@@ -453,16 +475,17 @@ template <typename T>
 void TiledKernel<T>::ProjectQueries(const AttentionBatch& batch, int64_t first_row, int64_t num_rows,
                                     int64_t head, const TiledWorkspace& ws, WorkerScratch& scratch,
                                     T* queries) const {
-  float* projected = scratch.projected.floats();
+  float* const projected = kSameType ? reinterpret_cast<float*>(queries) : scratch.projected.floats();
   project_q_.Run(num_rows, ws.query.From(first_row), wq_[head], projected, scratch.gemm.bytes(),
-                 AfterQueries(head));
-  const float* bias = bq_.data() + head * padded_head_dim_;
+                 OfHead(bq_, head), AfterQueries(head));
   const auto finish = [&](int64_t row, int64_t rows, const Rotation& rotation) {
-    const int64_t first = row * padded_head_dim_;
-    FinishRows({projected + first, rows, padded_head_dim_, padded_head_dim_}, bias, rotation, query_scale_,
-               BasicMatrixView<T>{queries + first, rows, padded_head_dim_, padded_head_dim_});
+    FinishRows(Padded(projected + row * padded_head_dim_, rows), rotation,
+               Padded(queries + row * padded_head_dim_, rows));
   };
-  if (!config_.rope) return finish(0, num_rows, {});
+  if (!config_.rope) {
+    if (!kSameType) finish(0, num_rows, {});
+    return;
+  }
   ForEachPart(batch.cu_q_lens, first_row, num_rows,
               [&](int64_t row, int64_t rows, int64_t sequence, int64_t first_query) {
                 const int64_t position = first_query + batch.kv_len(sequence) - batch.q_len(sequence);
@@ -622,7 +645,7 @@ void TiledKernel<T>::ScoreKeys(int64_t rows, const T* queries, const T* keys, in
   for (int64_t key = first_key; key < end_key; key += kPanelCols) {
     const int64_t width = std::min(kPanelCols, padded_keys - key);
     score_keys_[width / kGranule<T> - 1]->Run(rows, queries, keys + key * padded_head_dim_,
-                                              scores + (key - first_key), scratch.gemm.bytes(), {});
+                                              scores + (key - first_key), scratch.gemm.bytes(), nullptr, {});
   }
 }
 
@@ -633,7 +656,7 @@ void TiledKernel<T>::AddValues(int64_t rows, const T* probabilities, const T* va
   for (const auto& [depth, gemm] : add_values_) {
     for (; RoundUp(num_keys, kGranule<T>) - done >= depth; done += depth) {
       gemm->Run(rows, probabilities + done, values + done * padded_head_dim_, scratch.acc.floats(),
-                scratch.gemm.bytes(), {});
+                scratch.gemm.bytes(), nullptr, {});
     }
   }
 }
@@ -662,12 +685,8 @@ void TiledKernel<T>::ProjectOutput(const AttentionBatch& batch, ComputeArena& ar
     const int64_t first_panel = item % splits * wo_.num_panels() / splits;
     const int64_t end_panel = (item % splits + 1) * wo_.num_panels() / splits;
     project_out_.Run(rows, concat.From(first_row), wo_, first_panel, end_panel, batch.output.Row(first_row),
-                     ws.workers[worker].gemm.bytes());
-    if (bo_.empty()) return;
-    const int64_t first_col = first_panel * kPanelCols;
-    const int64_t cols = std::min(end_panel * kPanelCols, config_.embed_dim) - first_col;
-    AddBias(bo_.data() + first_col,
-            {batch.output.Row(first_row) + first_col, rows, cols, batch.output.stride});
+                     ws.workers[worker].gemm.bytes(), bo_.empty() ? nullptr : bo_.data(),
+                     wo_.PanelAhead(first_panel));
   });
 }
 

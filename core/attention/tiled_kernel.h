@@ -47,6 +47,9 @@ class TiledKernel final : public AttentionKernel {
   absl::Status Run(const AttentionBatch& batch, ComputeArena& arena, Workspace& workspace) const override;
 
  private:
+  // A projection's f32 rows are what attention computes on.
+  static constexpr bool kSameType = sizeof(T) == sizeof(float);
+
   // Keys and values of one (group, head) in the layout that the products want. Sequence s begins at row
   // plan.packed_key_row[s] of both.
   struct PackedKeys {
@@ -84,6 +87,15 @@ class TiledKernel final : public AttentionKernel {
                  WorkerScratch& scratch) const;
   void ProjectOutput(const AttentionBatch& batch, ComputeArena& arena, TiledWorkspace& workspace) const;
 
+  // Rows of a head's padded width, one after the other.
+  template <typename Element>
+  BasicMatrixView<Element> Padded(Element* data, int64_t rows) const {
+    return {data, rows, padded_head_dim_, padded_head_dim_};
+  }
+  // A head's row of bq_, bk_ or bv_; null where the layer has none.
+  const float* OfHead(const std::vector<float>& biases, int64_t head) const {
+    return biases.empty() ? nullptr : biases.data() + head * padded_head_dim_;
+  }
   ScoreRules RulesOf(const AttentionBatch& batch, int64_t sequence, int64_t head) const;
   int64_t MaxScratchBytes() const;
   int64_t ConcatRowBytes() const;
@@ -91,14 +103,13 @@ class TiledKernel final : public AttentionKernel {
   const TiledKernelKind& kind_;
   const AttentionConfig config_;
   const int64_t padded_head_dim_;
-  float query_scale_ = 1.0f;
 
   PanelStorage storage_;         // of the panels
-  std::vector<PanelMatrix> wq_;  // one for each head, [embed_dim, padded head_dim]
+  std::vector<PanelMatrix> wq_;  // one for each head, [embed_dim, padded head_dim], scaled as bq_ for scores
   std::vector<PanelMatrix> wk_;  // one for each kv head
   std::vector<PanelMatrix> wv_;
   PanelMatrix wo_;         // [num_heads * head_dim, embed_dim]
-  std::vector<float> bq_;  // [num_heads, padded head_dim]; zeros where the layer has no bias
+  std::vector<float> bq_;  // [num_heads, padded head_dim], or empty
   std::vector<float> bk_;  // [num_kv_heads, padded head_dim]
   std::vector<float> bv_;
   std::vector<float> bo_;          // [embed_dim], or empty

@@ -11,6 +11,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "core/attention/gemm.h"
+#include "core/attention/packing.h"
 #include "oneapi/dnnl/dnnl.hpp"
 #include "oneapi/dnnl/dnnl_config.h"
 #ifdef DNNL_EXPERIMENTAL_UKERNEL
@@ -46,7 +47,7 @@ brgemm Compile(int64_t rows, const GemmShape& shape) {
   const DataTypes types = TypesOf(shape.operands);
   brgemm kernel(rows, shape.n, shape.k, /*batch_size=*/1, shape.lda, shape.ldb, shape.ldc, types.a, types.b,
                 types.c);
-  kernel.set_add_C(shape.accumulate);
+  kernel.set_add_C(shape.accumulate || shape.bias);
   kernel.finalize();
   kernel.generate();
   return kernel;
@@ -83,7 +84,9 @@ class BrgemmGemm final : public Gemm {
     }
   }
 
-  void Run(int64_t rows, const void* a, const void* b, void* c, std::byte* scratch, Ahead) const override {
+  void Run(int64_t rows, const void* a, const void* b, void* c, std::byte* scratch, const float* bias,
+           Ahead) const override {
+    if (shape_.bias) FillRows(bias, {static_cast<float*>(c), rows, shape_.n, shape_.ldc});
     static const std::vector<std::pair<memory::dim, memory::dim>> kOneBlock = {{0, 0}};
     const auto* a_row = static_cast<const std::byte*>(a);
     auto* c_row = static_cast<std::byte*>(c);

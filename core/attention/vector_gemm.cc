@@ -34,6 +34,7 @@ struct WordProduct {
   int64_t ldb = 0;
   int64_t ldc = 0;
   bool accumulate = false;
+  const float* bias = nullptr;  // [columns], or null
   Ahead ahead;
 };
 using WordProductFunction = void (*)(const WordProduct& product);
@@ -118,11 +119,18 @@ HWY_NOINLINE void MultiplyTile(const WordProduct& product, int64_t row, const st
   const RowPointers<kRows> a(product.a + row * product.lda, product.lda);
   const float* const b = product.b;
   float* const c = product.c + row * ldc;
+  __m512 first[kVectors];
+#pragma GCC unroll 4
+  for (__m512& sum : first) sum = _mm512_setzero_ps();
+  if (product.bias != nullptr) {
+#pragma GCC unroll 4
+    for (int64_t v = 0; v < kVectors; ++v) first[v] = _mm512_loadu_ps(product.bias + v * kLanes);
+  }
   __m512 acc[kRows][kVectors];
 #pragma GCC unroll 12
-  for (auto& acc_row : acc) {
+  for (int64_t r = 0; r < kRows; ++r) {
 #pragma GCC unroll 4
-    for (__m512& sum : acc_row) sum = _mm512_setzero_ps();
+    for (int64_t v = 0; v < kVectors; ++v) acc[r][v] = first[v];
   }
   int64_t word = 0;
   for (; word + kUnrolledWords <= words; word += kUnrolledWords) {
@@ -226,7 +234,8 @@ class VectorGemm final : public Gemm {
  public:
   VectorGemm(const GemmShape& shape, WordProductFunction multiply) : shape_(shape), multiply_(multiply) {}
 
-  void Run(int64_t rows, const void* a, const void* b, void* c, std::byte*, Ahead ahead) const override {
+  void Run(int64_t rows, const void* a, const void* b, void* c, std::byte*, const float* bias,
+           Ahead ahead) const override {
     const int64_t operands_per_word = InterleavedRows(shape_.operands);
     multiply_({.a = static_cast<const float*>(a),
                .b = static_cast<const float*>(b),
@@ -237,6 +246,7 @@ class VectorGemm final : public Gemm {
                .ldb = shape_.ldb,
                .ldc = shape_.ldc,
                .accumulate = shape_.accumulate,
+               .bias = shape_.bias ? bias : nullptr,
                .ahead = ahead});
   }
 

@@ -122,7 +122,8 @@ void ExpectExactProduct(const Gemm& gemm, const GemmShape& shape, int64_t rows) 
   const std::vector<float> b = WholeNumbers(shape.k * shape.n, 2, -5);
   std::vector<float> c = FromNumbers(shape.operands, std::vector<float>((rows + 1) * shape.ldc, kBefore));
   const Buffer scratch = Buffer::Allocate(gemm.scratch_bytes());
-  gemm.Run(rows, OperandA(shape, a, 3.0f).data(), OperandB(shape, b).data(), c.data(), scratch.bytes(), {});
+  gemm.Run(rows, OperandA(shape, a, 3.0f).data(), OperandB(shape, b).data(), c.data(), scratch.bytes(),
+           nullptr, {});
 
   std::vector<float> expected(c.size(), kBefore);
   for (int64_t row = 0; row < rows; ++row) {
@@ -176,7 +177,7 @@ TEST_P(GemmTest, DoesNotSaturate) {
   const std::vector<int8_t> b(64 * 16, -127);
   std::vector<int32_t> c(16);
   const Buffer scratch = Buffer::Allocate(gemm->scratch_bytes());
-  gemm->Run(1, a.data(), b.data(), c.data(), scratch.bytes(), {});
+  gemm->Run(1, a.data(), b.data(), c.data(), scratch.bytes(), nullptr, {});
   EXPECT_EQ(c, std::vector<int32_t>(16, -255 * 127 * 64));
 }
 
@@ -200,10 +201,10 @@ TEST_P(GemmTest, ARowHasTheSameBitsWhereverItStands) {
       const std::unique_ptr<const Gemm> gemm = provider().Make(shape);
       const Buffer scratch = Buffer::Allocate(gemm->scratch_bytes());
       std::vector<float> alone(n);
-      gemm->Run(1, operand_a.data(), operand_b.data(), alone.data(), scratch.bytes(), {});
+      gemm->Run(1, operand_a.data(), operand_b.data(), alone.data(), scratch.bytes(), nullptr, {});
       for (const int64_t rows : {int64_t{2}, int64_t{31}, int64_t{32}, int64_t{48}, kMaxRows}) {
         std::vector<float> c(rows * n);
-        gemm->Run(rows, operand_a.data(), operand_b.data(), c.data(), scratch.bytes(), {});
+        gemm->Run(rows, operand_a.data(), operand_b.data(), c.data(), scratch.bytes(), nullptr, {});
         for (int64_t i = 0; i < rows; ++i) {
           EXPECT_EQ(std::memcmp(c.data() + i * n, alone.data(), n * sizeof(float)), 0)
               << "row " << i << " of " << rows << ", n " << n << ", k " << k;
