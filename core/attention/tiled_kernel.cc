@@ -686,7 +686,7 @@ void TiledKernel<T>::ProjectOutput(const AttentionBatch& batch, ComputeArena& ar
     const int64_t end_panel = (item % splits + 1) * wo_.num_panels() / splits;
     project_out_.Run(rows, concat.From(first_row), wo_, first_panel, end_panel, batch.output.Row(first_row),
                      ws.workers[worker].gemm.bytes(), bo_.empty() ? nullptr : bo_.data(),
-                     wo_.PanelAhead(first_panel));
+                     wo_.PanelAhead(end_panel % wo_.num_panels()));
   });
 }
 
