@@ -12,9 +12,11 @@ namespace {
 // Items per thread below which their unequal lengths would leave threads idle at the end.
 constexpr int64_t kItemsPerThread = 4;
 
-int64_t BlockRows(const Visibility& visibility) {
-  const bool bounded = visibility.causal || visibility.window_left || visibility.window_right;
-  return bounded ? kBoundedQueryBlockRows : kQueryBlockRows;
+int64_t BlockRows(const AttentionConfig& config, const SequenceOptions& sequence) {
+  const Visibility visibility = VisibilityOf(config, sequence);
+  const bool is_bounded = visibility.causal || visibility.window_left || visibility.window_right;
+  const bool has_weights = sequence.weights.mode != WeightsSink::Mode::kNone;
+  return is_bounded || has_weights ? kSmallQueryBlockRows : kQueryBlockRows;
 }
 
 }  // namespace
@@ -90,7 +92,7 @@ void WorkPlan::AddGroup(const AttentionBatch& batch, const AttentionConfig& conf
 void WorkPlan::AddQueryBlocks(const AttentionBatch& batch, const AttentionConfig& config,
                               const SequenceGroup& group) {
   for (int64_t s = group.first_sequence; s < group.end_sequence; ++s) {
-    const int64_t block_rows = BlockRows(VisibilityOf(config, batch.sequences[s]));
+    const int64_t block_rows = BlockRows(config, batch.sequences[s]);
     for (int64_t query = 0; query < batch.q_len(s); query += block_rows) {
       query_blocks.push_back({s, query, std::min(block_rows, batch.q_len(s) - query)});
     }

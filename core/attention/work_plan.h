@@ -18,10 +18,10 @@ namespace headlight {
 constexpr int64_t kProjectionRows = 256;
 // Rows that one (group, head) brings along: its inputs then stay in L2 for the q, k and v projections.
 constexpr int64_t kGroupRows = 512;
-// Queries of one block of attention, without and with a causal or window bound (where smaller blocks waste
-// less).
+// Queries of one block of attention: usually, and where there is a causal or window bound (smaller blocks
+// waste less) or weights are asked for (all tiles of a block are kept until its end, and should stay in L2).
 constexpr int64_t kQueryBlockRows = 128;
-constexpr int64_t kBoundedQueryBlockRows = 64;
+constexpr int64_t kSmallQueryBlockRows = 64;
 // Keys whose scores are in work at once: kQueryBlockRows x kKeyTile scores stay in L2.
 constexpr int64_t kKeyTile = 512;
 

@@ -100,11 +100,14 @@ void FeedForward::Up(const PackedFeedForward& layer, const FeedForwardRows& memo
   for (int64_t panel = first_panel; panel < end_panel; ++panel) {
     const int64_t first_col = panel * kPanelCols;
     const int64_t cols = layer.up.PanelWidth(panel);
-    up_gemm_.RunPanel(rows, input, layer.up, panel, scratch.up_tile.floats(), scratch.gemm.bytes());
+    const Ahead next = panel + 1 < end_panel ? layer.up.PanelAhead(panel + 1) : layer.down.PanelAhead(0);
+    up_gemm_.RunPanel(rows, input, layer.up, panel, scratch.up_tile.floats(), scratch.gemm.bytes(), nullptr,
+                      layer.gate ? layer.gate->PanelAhead(panel) : next);
     HiddenTile tile{.up = {scratch.up_tile.floats(), rows, cols, kPanelCols},
                     .up_bias = layer.up_bias.data() + first_col};
     if (layer.gate) {
-      up_gemm_.RunPanel(rows, input, *layer.gate, panel, scratch.gate_tile.floats(), scratch.gemm.bytes());
+      up_gemm_.RunPanel(rows, input, *layer.gate, panel, scratch.gate_tile.floats(), scratch.gemm.bytes(),
+                        nullptr, next);
       tile.gate = {scratch.gate_tile.floats(), rows, cols, kPanelCols};
       tile.gate_bias = layer.gate_bias.data() + first_col;
     }
@@ -138,7 +141,7 @@ void FeedForward::Down(const PackedFeedForward& layer, const FeedForwardRows& me
     hidden = {memory.hidden.bytes(), OperandCols(precision_, config_.hidden_dim) * OperandBytes(precision_)};
   }
   down_gemm_.Run(rows, hidden, layer.down, first_panel, end_panel, memory.output.floats(),
-                 scratch.gemm.bytes());
+                 scratch.gemm.bytes(), nullptr, layer.up.PanelAhead(0));
 }
 
 }  // namespace headlight
