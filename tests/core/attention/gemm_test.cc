@@ -121,14 +121,18 @@ void ExpectExactProduct(const Gemm& gemm, const GemmShape& shape, int64_t rows) 
   const std::vector<float> a = WholeNumbers(rows * shape.k, 1, shape.operands == Precision::kInt8 ? 0 : -5);
   const std::vector<float> b = WholeNumbers(shape.k * shape.n, 2, -5);
   std::vector<float> c = FromNumbers(shape.operands, std::vector<float>((rows + 1) * shape.ldc, kBefore));
+  const std::vector<float> bias = WholeNumbers(shape.n, 3, -5);
+  const OperandMatrix operand_b = OperandB(shape, b);
+  const Ahead ahead = {operand_b.data(),
+                       shape.k * shape.n * OperandBytes(shape.operands)};  // changes nothing
   const Buffer scratch = Buffer::Allocate(gemm.scratch_bytes());
-  gemm.Run(rows, OperandA(shape, a, 3.0f).data(), OperandB(shape, b).data(), c.data(), scratch.bytes(),
-           nullptr, {});
+  gemm.Run(rows, OperandA(shape, a, 3.0f).data(), operand_b.data(), c.data(), scratch.bytes(), bias.data(),
+           ahead);
 
   std::vector<float> expected(c.size(), kBefore);
   for (int64_t row = 0; row < rows; ++row) {
     for (int64_t col = 0; col < shape.n; ++col) {
-      float sum = shape.accumulate ? kBefore : 0.0f;
+      float sum = shape.accumulate ? kBefore : shape.bias ? bias[col] : 0.0f;
       for (int64_t i = 0; i < shape.k; ++i) sum += a[row * shape.k + i] * b[i * shape.n + col];
       expected[row * shape.ldc + col] = sum;
     }
@@ -142,11 +146,15 @@ int64_t DepthOf(Precision operands, int64_t k) {
   return (k + interleaved - 1) / interleaved * interleaved;
 }
 
+// What a product's sums begin with.
+enum class Start { kZero, kC, kBias };
+
 TEST_P(GemmTest, MultipliesEveryShapeExactly) {
-  for (const int64_t n : {1, 2, 15, 16, 48, 64}) {
+  for (const int64_t n : {1, 2, 15, 16, 32, 48, 64}) {
     for (const int64_t depth : {1, 3, 16, 80}) {
-      for (const int64_t gap : {0, 5}) {
-        for (const bool accumulate : {false, true}) {
+      for (const int64_t gap : {0, 5, 8}) {
+        for (const Start start : {Start::kZero, Start::kC, Start::kBias}) {
+          if (start == Start::kBias && operands() == Precision::kInt8) continue;  // has none
           const int64_t k = DepthOf(operands(), depth);
           const GemmShape shape = {.operands = operands(),
                                    .n = n,
@@ -154,11 +162,15 @@ TEST_P(GemmTest, MultipliesEveryShapeExactly) {
                                    .lda = k + gap,
                                    .ldb = n,
                                    .ldc = n + gap,
-                                   .accumulate = accumulate};
+                                   .accumulate = start == Start::kC,
+                                   .bias = start == Start::kBias};
           const std::unique_ptr<const Gemm> gemm = provider().Make(shape);
-          for (const int64_t rows : {1, 7, 32, 71}) {
-            SCOPED_TRACE(absl::StrCat("rows ", rows, ", n ", n, ", k ", k, ", gap ", gap, ", accumulate ",
-                                      accumulate));
+          for (const int64_t rows : {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 32, 71}) {
+            SCOPED_TRACE(absl::StrCat("rows ", rows, ", n ", n, ", k ", k, ", gap ", gap,
+                                      ", sums begin with ",
+                                      start == Start::kZero ? "0"
+                                      : start == Start::kC  ? "C"
+                                                            : "a bias"));
             ExpectExactProduct(*gemm, shape, rows);
             if (HasFailure()) return;
           }
@@ -187,7 +199,7 @@ TEST_P(GemmTest, ARowHasTheSameBitsWhereverItStands) {
   constexpr int64_t kMaxRows = 71;
   testing::Rng rng = testing::MakeRng(0);
   std::uniform_real_distribution<float> distribution(-1.0f, 1.0f);
-  for (const int64_t n : {16, 40, 64}) {
+  for (const int64_t n : {16, 32, 40, 48, 64}) {
     for (const int64_t k : {16, 80, 768}) {
       const GemmShape shape = {.operands = operands(), .n = n, .k = k, .lda = k, .ldb = n, .ldc = n};
       std::vector<float> row(k), b(k * n);
@@ -202,7 +214,8 @@ TEST_P(GemmTest, ARowHasTheSameBitsWhereverItStands) {
       const Buffer scratch = Buffer::Allocate(gemm->scratch_bytes());
       std::vector<float> alone(n);
       gemm->Run(1, operand_a.data(), operand_b.data(), alone.data(), scratch.bytes(), nullptr, {});
-      for (const int64_t rows : {int64_t{2}, int64_t{31}, int64_t{32}, int64_t{48}, kMaxRows}) {
+      for (const int64_t rows :
+           {int64_t{2}, int64_t{5}, int64_t{7}, int64_t{11}, int64_t{31}, int64_t{48}, kMaxRows}) {
         std::vector<float> c(rows * n);
         gemm->Run(rows, operand_a.data(), operand_b.data(), c.data(), scratch.bytes(), nullptr, {});
         for (int64_t i = 0; i < rows; ++i) {
