@@ -38,7 +38,7 @@ TEST(LoadtestCommandTest, PrintsAReport) {
   EXPECT_THAT(result.out, HasSubstr("each query [2, 3, 4], 6 tokens, "));
   EXPECT_THAT(result.out, HasSubstr("; 2 connections\n"));
   EXPECT_THAT(result.out, HasSubstr("3 in flight for 0.2 s\n"));
-  EXPECT_THAT(result.out, HasSubstr("latency "));
+  EXPECT_THAT(result.out, HasSubstr("latency, ms"));
 }
 
 TEST(LoadtestCommandTest, AnEncoderGetsIds) {

@@ -122,10 +122,16 @@ TEST(QuantileRanksTest, AreTheTightestThatLeaveOutAtMostTwoAndAHalfPercentOnEach
     for (const int64_t n : {1, 5, 10, 100, 1000, 5000}) {
       const QuantileRanks ranks = QuantileRanks95(n, share);
       // The value of rank r is above the quantile if fewer than r are below it.
-      if (ranks.low > 0) EXPECT_LE(BinomialAtMost(n, share, ranks.low - 1), 0.025 + 1e-9);
+      if (ranks.low > 0) {
+        EXPECT_LE(BinomialAtMost(n, share, ranks.low - 1), 0.025 + 1e-9);
+      }
       EXPECT_GT(BinomialAtMost(n, share, ranks.low), 0.025 - 1e-9);
-      if (ranks.high <= n) EXPECT_LE(1 - BinomialAtMost(n, share, ranks.high - 1), 0.025 + 1e-9);
-      if (ranks.high > 1) EXPECT_GT(1 - BinomialAtMost(n, share, ranks.high - 2), 0.025 - 1e-9);
+      if (ranks.high <= n) {
+        EXPECT_LE(1 - BinomialAtMost(n, share, ranks.high - 1), 0.025 + 1e-9);
+      }
+      if (ranks.high > 1) {
+        EXPECT_GT(1 - BinomialAtMost(n, share, ranks.high - 2), 0.025 - 1e-9);
+      }
     }
   }
 }
