@@ -2,11 +2,11 @@
 #include "client/cli/load_report.h"
 
 #include <algorithm>
-#include <vector>
+#include <cmath>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
-#include "client/cli/text.h"
+#include "client/load/quantile_ranks.h"
 
 namespace headlight::client {
 namespace {
@@ -14,119 +14,202 @@ namespace {
 using Json = nlohmann::ordered_json;
 using std::chrono::nanoseconds;
 
-double Seconds(nanoseconds duration) { return static_cast<double>(duration.count()) / 1e9; }
-double Ms(nanoseconds duration) { return static_cast<double>(duration.count()) / 1e6; }
+double ToSeconds(nanoseconds duration) { return static_cast<double>(duration.count()) / 1e9; }
+double ToMs(nanoseconds duration) { return static_cast<double>(duration.count()) / 1e6; }
 
 double Ratio(double numerator, double denominator) { return denominator > 0 ? numerator / denominator : 0; }
+double Ratio(int64_t numerator, double denominator) {
+  return Ratio(static_cast<double>(numerator), denominator);
+}
 
-// What follows from the counts.
-struct Derived {
-  double requests_per_s;
-  double tokens_per_s;
-  double queue_us, compute_us, server_us, batch_requests;  // means
-  double queue_share, compute_share, other_share;          // of the mean latency
-
-  Derived(const LoadDescription& load, const LoadResult& result) {
-    const auto replies = static_cast<double>(result.replies());
-    const double latency_us = Ms(result.latency.mean()) * 1e3;
-    requests_per_s = Ratio(replies, Seconds(result.measured));
-    tokens_per_s = requests_per_s * static_cast<double>(load.tokens_per_request);
-    queue_us = Ratio(static_cast<double>(result.queue_us), replies);
-    compute_us = Ratio(static_cast<double>(result.compute_us), replies);
-    server_us = Ratio(static_cast<double>(result.server_us), replies);
-    batch_requests = Ratio(static_cast<double>(result.batch_requests), replies);
-    queue_share = Ratio(queue_us, latency_us);
-    compute_share = Ratio(compute_us, latency_us);
-    other_share = replies > 0 ? std::max(0.0, 1 - queue_share - compute_share) : 0;
+// Points of a curve that resolves each further nine: 0, 5, ... 90, 91, ... 99, 99.1, ... 99.999 %.
+std::vector<double> CurvePercents() {
+  std::vector<double> percents;
+  for (int percent = 0; percent <= 90; percent += 5) percents.push_back(percent);
+  for (int step = 1; step <= 1000; step *= 10) {
+    for (int i = 1; i <= 9; ++i) percents.push_back(100 - (10.0 - i) / step);
   }
-};
+  return percents;
+}
 
-}  // namespace
+Json LatencyJson(const LatencyHistogram& latency) {
+  Json json = {{"mean", ToMs(latency.mean())}};
+  for (const NamedPercentile& percentile : kLoadPercentiles) {
+    json[percentile.name] = ToMs(latency.Percentile(percentile.percent));
+  }
+  json["max"] = ToMs(latency.max());
+  Json& intervals = json["ci95"] = Json::object();
+  for (const NamedPercentile& percentile : kLoadPercentiles) {
+    if (latency.count() == 0) break;
+    const QuantileRanks ranks = QuantileRanks95(latency.count(), percentile.percent / 100);
+    const auto bound = [&](int64_t rank) {
+      return rank < 1 || rank > latency.count() ? Json() : Json(ToMs(latency.AtRank(rank)));
+    };
+    intervals[percentile.name] = Json::array({bound(ranks.low), bound(ranks.high)});
+  }
+  Json& curve = json["percentiles"] = Json::array();
+  if (latency.count() == 0) return json;
+  for (double percent : CurvePercents()) {
+    curve.push_back(Json::array({percent, ToMs(latency.Percentile(percent))}));
+  }
+  return json;
+}
 
-Json LoadReportJson(const LoadDescription& load, const LoadResult& result) {
-  const Derived derived(load, result);
+Json TimelineJson(const Timeline& timeline) {
+  Json json = Json::array();
+  for (size_t i = 0; i < timeline.bins().size(); ++i) {
+    const TimelineBin& bin = timeline.bins()[i];
+    json.push_back({{"t_s", ToSeconds(timeline.width()) * static_cast<double>(i)},
+                    {"sent", bin.sent},
+                    {"replies", bin.replies},
+                    {"refused", bin.refused},
+                    {"p50_ms", ToMs(bin.latency.Percentile(50))},
+                    {"p99_ms", ToMs(bin.latency.Percentile(99))},
+                    {"max_ms", ToMs(bin.latency.max())}});
+  }
+  return json;
+}
+
+Json RefusalsJson(const LoadResult& result) {
   Json refusals = Json::object();
   for (const auto& [code, of_code] : result.refusals) {
     refusals[absl::StatusCodeToString(code)] = {{"count", of_code.count}, {"example", of_code.example}};
   }
-  return {
-      {"server", load.server},
-      {"model", load.model},
-      {"model_version", load.model_version},
-      {"loop", "closed"},
-      {"concurrency", load.concurrency},
-      {"connections", load.connections},
-      {"warmup_s", Seconds(load.warmup)},
-      {"duration_s", Seconds(load.duration)},
-      {"timeout_ms", load.timeout.count()},
-      {"request",
-       {{absl::StrCat(load.input, "_shape"), load.input_shape},
-        {"tokens", load.tokens_per_request},
-        {"bytes", load.request_bytes}}},
-      {"measured_s", Seconds(result.measured)},
-      {"interrupted", load.interrupted},
-      {"replies", result.replies()},
-      {"requests_per_s", derived.requests_per_s},
-      {"tokens_per_s", derived.tokens_per_s},
-      {"sent_bytes", result.replies() * load.request_bytes},
-      {"received_bytes", result.reply_bytes},
-      {"refused", result.refused()},
-      {"refusals", refusals},
-      {"unfinished", result.unfinished},
-      {"latency_ms",
-       {{"mean", Ms(result.latency.mean())},
-        {"p50", Ms(result.latency.Percentile(50))},
-        {"p95", Ms(result.latency.Percentile(95))},
-        {"p99", Ms(result.latency.Percentile(99))},
-        {"max", Ms(result.latency.max())}}},
-      {"server_mean",
-       {{"queue_us", derived.queue_us},
-        {"compute_us", derived.compute_us},
-        {"total_us", derived.server_us},
-        {"batch_requests", derived.batch_requests}}},
-      {"server_share",
-       {{"queue", derived.queue_share}, {"compute", derived.compute_share}, {"other", derived.other_share}}},
-  };
+  return refusals;
 }
 
-std::string LoadReportText(const LoadDescription& load, const LoadResult& result) {
-  const Derived derived(load, result);
-  std::vector<std::vector<std::string>> rows = {
-      {"target", absl::StrCat(load.server, ", model ", load.model, ", version ", load.model_version)},
-      {"load", absl::StrCat(load.concurrency, " in flight over ", load.connections, " connections; each ",
-                            load.input, " ", ToString(load.input_shape), ", ", load.tokens_per_request,
-                            " tokens, ", FormatBytes(load.request_bytes))},
-      {"measured", absl::StrCat(FormatSeconds(result.measured), " after ", FormatSeconds(load.warmup),
-                                " of warm-up", load.interrupted ? ", interrupted" : "")},
-      {"replies", absl::StrFormat("%d, %.1f requests/s, %.1f tokens/s", result.replies(),
-                                  derived.requests_per_s, derived.tokens_per_s)},
-      {"refused", absl::StrCat(result.refused())},
+Json ClientJson(const LoadRun& run) {
+  const LoadResult& result = run.result;
+  const std::optional<std::string> warning = TesterWarning(run);
+  return {{"cpu_cores", result.cpu_cores},
+          {"threads", result.threads},
+          {"late_ms",
+           {{"p50", ToMs(result.late.Percentile(50))},
+            {"p99", ToMs(result.late.Percentile(99))},
+            {"max", ToMs(result.late.max())}}},
+          {"is_bottleneck", warning.has_value()},
+          {"warning", warning ? Json(*warning) : Json()}};
+}
+
+void AddServerTimes(const LoadResult& result, Json& json) {
+  const auto replies = static_cast<double>(result.replies());
+  const double latency_us = ToMs(result.actual.mean()) * 1e3;
+  const double queue_us = Ratio(result.queue_us, replies);
+  const double compute_us = Ratio(result.compute_us, replies);
+  const double queue = Ratio(queue_us, latency_us);
+  const double compute = Ratio(compute_us, latency_us);
+  json["server_mean"] = {{"queue_us", queue_us},
+                         {"compute_us", compute_us},
+                         {"total_us", Ratio(result.server_us, replies)},
+                         {"batch_requests", Ratio(result.batch_requests, replies)}};
+  json["server_share"] = {{"queue", queue},
+                          {"compute", compute},
+                          {"other", replies > 0 ? std::max(0.0, 1 - queue - compute) : 0}};
+}
+
+Json RunJson(const LoadRun& run) {
+  const LoadResult& result = run.result;
+  const double measured_s = ToSeconds(result.measured);
+  Json json = {
+      {"loop", run.concurrency > 0 ? "closed" : "open"},
+      {"concurrency", run.concurrency > 0 ? Json(run.concurrency) : Json()},
+      {"rate", run.concurrency > 0 ? Json() : Json(run.rate)},
+      {"measured_s", measured_s},
+      {"sent", result.sent},
+      {"replies", result.replies()},
+      {"requests_per_s", Ratio(result.replies_in_window, measured_s)},
+      {"goodput_per_s", Ratio(result.good_in_window, measured_s)},
+      {"tokens_per_s", Ratio(result.tokens_in_window, measured_s)},
+      {"sent_bytes", result.sent_bytes},
+      {"received_bytes", result.received_bytes},
+      {"refused", result.refused()},
+      {"refusals", RefusalsJson(result)},
+      {"cancelled", result.cancelled},
+      {"unfinished", result.unfinished},
+      {"unsent", result.unsent},
+      {"latency_ms", {{"intended", LatencyJson(result.intended)}, {"actual", LatencyJson(result.actual)}}},
+      {"timeline_bin_s", ToSeconds(result.timeline.width())},
+      {"timeline", TimelineJson(result.timeline)},
   };
-  for (const auto& [code, of_code] : result.refusals) {
-    rows.push_back(
-        {"", absl::StrCat(of_code.count, " ", absl::StatusCodeToString(code), ": ", of_code.example)});
+  AddServerTimes(result, json);
+  json["client"] = ClientJson(run);
+  return json;
+}
+
+Json SearchJson(const LoadSearch& search) {
+  Json steps = Json::array();
+  for (const SearchStep& step : search.result.steps) {
+    steps.push_back({{"rate", step.rate},
+                     {"value_ms", step.value_ms ? Json(*step.value_ms) : Json()},
+                     {"met", step.met}});
   }
-  if (result.unfinished > 0) {
-    rows.push_back({"unfinished", absl::StrCat(result.unfinished, " in flight at the end, not counted")});
+  return {{"goal", absl::StrCat(search.goal.percentile.name, "_ms")},
+          {"limit_ms", search.goal.limit_ms},
+          {"best_rate", search.result.best_rate ? Json(*search.result.best_rate) : Json()},
+          {"steps", steps}};
+}
+
+}  // namespace
+
+std::optional<double> GoalValueMs(const SearchGoal& goal, const LoadResult& result) {
+  const int64_t total = result.replies() + result.refused() + result.unfinished + result.unsent;
+  if (total == 0) return std::nullopt;
+  const double share = goal.percentile.percent / 100 * (1 - 1e-12);  // 99 % of 100 is rank 99
+  const auto rank = std::max<int64_t>(1, static_cast<int64_t>(std::ceil(share * static_cast<double>(total))));
+  if (rank > result.replies()) return std::nullopt;
+  return ToMs(result.intended.AtRank(rank));
+}
+
+std::optional<std::string> TesterWarning(const LoadRun& run) {
+  constexpr double kBusy = 0.9;  // of what the load threads can use at most
+  const LoadResult& result = run.result;
+  const int usable = std::min(result.threads, result.cpus);
+  if (usable > 0 && result.cpu_cores >= kBusy * usable) {
+    return absl::StrFormat("the tester used %.2f CPUs and can use %d: it may be the bottleneck",
+                           result.cpu_cores, usable);
   }
-  if (result.replies() > 0) {
-    rows.push_back({"latency", absl::StrCat("p50 ", FormatMs(result.latency.Percentile(50)), ", p95 ",
-                                            FormatMs(result.latency.Percentile(95)), ", p99 ",
-                                            FormatMs(result.latency.Percentile(99)), ", max ",
-                                            FormatMs(result.latency.max()), ", mean ",
-                                            FormatMs(result.latency.mean()))});
-    rows.push_back(
-        {"share",
-         absl::StrFormat("queue %.1f %%, compute %.1f %%, other %.1f %% of the mean latency",
-                         100 * derived.queue_share, 100 * derived.compute_share, 100 * derived.other_share)});
-    rows.push_back(
-        {"server",
-         absl::StrFormat("queue %.0f us, compute %.0f us, total %.0f us, %.1f requests a batch",
-                         derived.queue_us, derived.compute_us, derived.server_us, derived.batch_requests)});
-    rows.push_back({"bytes", absl::StrCat("sent ", FormatBytes(result.replies() * load.request_bytes),
-                                          ", received ", FormatBytes(result.reply_bytes))});
+  const nanoseconds late = result.late.Percentile(99);
+  if (late > std::max<nanoseconds>(std::chrono::milliseconds(1), result.intended.Percentile(50) / 10)) {
+    return absl::StrFormat(
+        "1 %% of the requests were sent %.1f ms late or later: this machine was too busy, or too many were "
+        "in "
+        "flight",
+        ToMs(late));
   }
-  return FormatTable(rows);
+  if (result.unsent > 0)
+    return absl::StrCat(result.unsent, " requests could not be sent within their timeout");
+  return std::nullopt;
+}
+
+Json LoadReportJson(const LoadDescription& load, const std::vector<LoadRun>& runs,
+                    const std::optional<LoadSearch>& search) {
+  Json request = {{"input", load.input}};
+  if (!load.shape.empty()) request["shape"] = load.shape;
+  if (!load.seq_lens.empty()) request["seq_lens"] = load.seq_lens;
+  request["mean_tokens"] = load.mean_tokens;
+  request["mean_bytes"] = load.mean_bytes;
+  request["dtype"] = load.dtype;
+  request["weights"] = load.weights;
+  Json timeouts = Json::array();
+  for (const auto timeout : load.timeouts) timeouts.push_back(timeout.count());
+  Json report = {{"schema", kLoadtestSchema},
+                 {"server", load.server},
+                 {"model", load.model},
+                 {"model_version", load.model_version},
+                 {"precision", load.precision},
+                 {"started_at", load.started_at},
+                 {"interrupted", load.interrupted},
+                 {"request", request},
+                 {"connections", load.connections},
+                 {"arrivals", load.arrivals.empty() ? Json() : Json(load.arrivals)},
+                 {"timeouts_ms", timeouts},
+                 {"cancel_ratio", load.cancel_ratio},
+                 {"warmup_s", ToSeconds(load.warmup)},
+                 {"seed", load.seed},
+                 {"runs", Json::array()},
+                 {"search", search ? SearchJson(*search) : Json()}};
+  for (const LoadRun& run : runs) report["runs"].push_back(RunJson(run));
+  return report;
 }
 
 }  // namespace headlight::client

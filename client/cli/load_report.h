@@ -1,53 +1,88 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What a load test found, for people and for scripts.
-//
-// JSON keys, stable; times in the unit of the name, shares of 1:
-//   server, model, model_version                   what was tested
-//   loop                                           "closed"
-//   concurrency, connections                       requests in flight, TCP connections
-//   warmup_s, duration_s, timeout_ms               as asked for
-//   request.query_shape, .tokens, .bytes           each request: its query (or token_ids_shape), its tokens,
-//   its size on the wire measured_s, interrupted                        length of the measured window;
-//   whether Ctrl-C ended it early replies, requests_per_s, tokens_per_s          successes within the window
-//   sent_bytes, received_bytes                     of these successes refused, refusals.CODE.{count, example}
-//   failures by gRPC code, with the first message of each unfinished requests in flight when the window
-//   closed; counted nowhere else latency_ms.{mean, p50, p95, p99, max}          of the successes, seen from
-//   here; 0 without any server_mean.{queue_us, compute_us, total_us, batch_requests} means of the replies'
-//   time budgets; 0 without any server_share.{queue, compute, other}           of the mean latency; other:
-//   network, client, rest of the server
+// What a load test found, for people and for scripts. docs/load-testing.md has the JSON keys, which are
+// stable; text and CSV are made from the JSON, so that all three say the same.
 #ifndef HEADLIGHT_CLIENT_CLI_LOAD_REPORT_H_
 #define HEADLIGHT_CLIENT_CLI_LOAD_REPORT_H_
 
+#include <array>
 #include <chrono>
 #include <cstdint>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
+#include <vector>
 
-#include "client/load/closed_loop.h"
+#include "client/load/load_result.h"
+#include "client/load/rate_search.h"
 #include "client/tensor.h"
 
 namespace headlight::client {
 
-// What was run.
+inline constexpr char kLoadtestSchema[] = "headlight-loadtest/1";
+
+struct NamedPercentile {
+  const char* name;
+  double percent;
+};
+inline constexpr std::array<NamedPercentile, 6> kLoadPercentiles = {
+    {{"p50", 50}, {"p90", 90}, {"p95", 95}, {"p99", 99}, {"p99_9", 99.9}, {"p99_99", 99.99}}};
+
+// What all runs have in common.
 struct LoadDescription {
   std::string server;
   std::string model;
   std::string model_version;
-  std::string input = "query";  // or "token_ids"
-  Shape input_shape;
-  int64_t tokens_per_request = 0;
-  int64_t request_bytes = 0;
-  int concurrency = 0;
-  int connections = 0;
-  std::chrono::milliseconds warmup{0};
-  std::chrono::milliseconds duration{0};
-  std::chrono::milliseconds timeout{0};
+  std::string precision;
+  std::string started_at;  // UTC, ISO 8601
   bool interrupted = false;
+
+  std::string input = "query";  // or "token_ids"
+  Shape shape;                  // of the input; empty if lengths are drawn
+  std::string seq_lens;         // --seq-lens as given; empty if not
+  double mean_tokens = 0;       // of the prepared requests
+  double mean_bytes = 0;
+  std::string dtype = "f32";
+  std::string weights = "none";
+
+  int connections = 0;
+  std::string arrivals;  // "poisson" or "constant"; empty for closed loops
+  std::vector<std::chrono::milliseconds> timeouts;
+  double cancel_ratio = 0;
+  std::chrono::milliseconds warmup{0};
+  uint64_t seed = 0;
 };
 
-nlohmann::ordered_json LoadReportJson(const LoadDescription& load, const LoadResult& result);
-std::string LoadReportText(const LoadDescription& load, const LoadResult& result);
+struct LoadRun {
+  int concurrency = 0;  // of a closed loop
+  double rate = 0;      // of an open loop, per second
+  LoadResult result;
+};
+
+// The value that --search holds a run against.
+struct SearchGoal {
+  NamedPercentile percentile = {"p99", 99};
+  double limit_ms = 0;
+};
+
+// The latency since the intended time that this share of all requests kept; nothing if so many of them
+// failed or were not sent that the percentile is one of those. Requests that we cancelled do not count.
+std::optional<double> GoalValueMs(const SearchGoal& goal, const LoadResult& result);
+
+// Why the tester, not the server, may have set the numbers; nothing if it kept up.
+std::optional<std::string> TesterWarning(const LoadRun& run);
+
+struct LoadSearch {
+  SearchGoal goal;
+  SearchResult result;
+};
+
+nlohmann::ordered_json LoadReportJson(const LoadDescription& load, const std::vector<LoadRun>& runs,
+                                      const std::optional<LoadSearch>& search);
+
+// Both take a report of LoadReportJson.
+std::string LoadReportText(const nlohmann::ordered_json& report);
+std::string LoadReportCsv(const nlohmann::ordered_json& report);  // a header, and a row for each run
 
 }  // namespace headlight::client
 

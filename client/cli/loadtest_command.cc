@@ -1,43 +1,37 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // `headlight loadtest`: how many requests a second the server answers, and how long each takes.
+#include <unistd.h>
+
 #include <algorithm>
-#include <chrono>
+#include <atomic>
+#include <ctime>
 #include <fstream>
+#include <iostream>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "client/cli/commands.h"
-#include "client/cli/flags.h"
 #include "client/cli/inputs.h"
 #include "client/cli/interrupt.h"
+#include "client/cli/load_compare.h"
+#include "client/cli/load_flags.h"
 #include "client/cli/load_report.h"
-#include "client/load/closed_loop.h"
+#include "client/cli/load_report_html.h"
+#include "client/cli/load_requests.h"
+#include "client/load/load_run.h"
+#include "client/load/rate_search.h"
 
 namespace headlight::client {
 namespace {
 
-using std::chrono::milliseconds;
-
-constexpr int64_t kLoadtestTimeoutMs = 10'000;
-constexpr int kMaxConcurrency = 1 << 16;
-constexpr int kMaxChannels = 1024;
-constexpr int kDefaultChannels = 4;  // or --concurrency, if that is smaller
-
-struct LoadtestFlags {
-  ServerFlags server;
-  RequestFlags request;
-  int concurrency = 8;
-  int channels = 0;  // 0: not given
-  milliseconds warmup{1000};
-  milliseconds duration{10'000};
-  std::string json_path;  // "-" is the standard output
-
-  int num_channels() const { return channels > 0 ? channels : std::min(concurrency, kDefaultChannels); }
-};
+// Beside those of commands.h: there were replies, and failures that load alone does not explain.
+constexpr int kExitSomeFailed = 3;
 
 // One connection of its own for each channel; they connect on the first request, which warm-up leaves out.
 absl::StatusOr<std::vector<std::shared_ptr<grpc::Channel>>> OpenChannels(const LoadtestFlags& flags) {
@@ -50,102 +44,235 @@ absl::StatusOr<std::vector<std::shared_ptr<grpc::Channel>>> OpenChannels(const L
   return channels;
 }
 
-// The request in wire form and the parts of the description that follow from it and its model.
-absl::StatusOr<grpc::ByteBuffer> MakeRequest(const LoadtestFlags& flags, const v1::Model& model,
-                                             LoadDescription& description) {
-  Inputs inputs;
-  const absl::Status status = AddRandomInputs(flags.request, model, flags.server.max_message_bytes, inputs);
-  if (!status.ok()) return status;
-  absl::StatusOr<grpc::ByteBuffer> request = EncodeRequest(inputs.Call(flags.request));
-  if (!request.ok()) return request.status();
-  description.model = model.name();
-  description.model_version = model.version();
-  Shape shape = inputs.query ? inputs.query->shape : inputs.token_ids->shape;
-  description.input = inputs.query ? "query" : "token_ids";
-  description.input_shape = shape;
-  if (!inputs.query) shape.push_back(1);
-  description.tokens_per_request = NumTokens(shape, flags.request.seq_lens);
-  description.request_bytes = static_cast<int64_t>(request->Length());
-  return request;
+std::string NowUtc() {
+  const std::time_t now = std::time(nullptr);
+  std::tm utc = {};
+  gmtime_r(&now, &utc);
+  char text[32];
+  std::strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%SZ", &utc);
+  return text;
 }
 
-absl::Status WriteReport(const LoadtestFlags& flags, const LoadDescription& description,
-                         const LoadResult& result, std::ostream& out) {
-  const auto json = [&] { return LoadReportJson(description, result).dump(2); };
-  if (flags.json_path == "-") {
-    out << json() << std::endl;
+LoadDescription Describe(const LoadtestFlags& flags, const v1::Model& model, const RequestPool& pool) {
+  return {
+      .server = flags.server.server,
+      .model = model.name(),
+      .model_version = model.version(),
+      .precision = model.precision(),
+      .started_at = NowUtc(),
+      .input = pool.input,
+      .shape = pool.shape,
+      .seq_lens = flags.lengths.text,
+      .mean_tokens = pool.mean_tokens,
+      .mean_bytes = pool.mean_bytes,
+      .dtype = DTypeName(flags.request.dtype),
+      .weights = WeightsModeName(flags.request.weights),
+      .connections = flags.num_channels(),
+      .arrivals = !flags.is_open_loop()                  ? ""
+                  : flags.arrivals == Arrivals::kPoisson ? "poisson"
+                                                         : "constant",
+      .timeouts = flags.timeouts,
+      .cancel_ratio = flags.cancel_ratio,
+      .warmup = flags.warmup,
+      .seed = flags.request.seed,
+  };
+}
+
+// A line that is written over and over; silent where nobody watches.
+class ProgressLine {
+ public:
+  explicit ProgressLine(const Streams& streams) : err_(streams.err) {
+    is_terminal_ = &streams.err == &std::cerr && isatty(STDERR_FILENO) == 1;
+  }
+  void Erase() {
+    if (is_terminal_) err_ << kErase << std::flush;
+  }
+
+  void Show(const std::string& what, const LoadProgress& progress) {
+    if (!is_terminal_) return;
+    const double elapsed_s = static_cast<double>(progress.elapsed.count()) / 1e9;
+    const double planned_s = static_cast<double>(progress.planned.count()) / 1e9;
+    err_ << kErase << what << absl::StrFormat(": %.0f", elapsed_s)
+         << (planned_s > 0 ? absl::StrFormat(" of %.0f s, ", planned_s) : " s, ")
+         << absl::StrFormat("%.0f replies/s, %d refused, %d in flight",
+                            static_cast<double>(progress.replies) / elapsed_s, progress.refused,
+                            std::max<int64_t>(0, progress.sent - progress.replies - progress.refused))
+         << std::flush;
+  }
+
+ private:
+  static constexpr char kErase[] = "\r\033[K";
+  std::ostream& err_;
+  bool is_terminal_;
+};
+
+// Runs what the flags ask for, until done or interrupted.
+class Loadtest {
+ public:
+  Loadtest(const LoadtestFlags& flags, LoadPlan plan, const std::atomic<bool>& stop, ProgressLine& progress)
+      : flags_(flags), plan_(std::move(plan)), stop_(stop), progress_(progress) {}
+
+  void Run() {
+    if (flags_.search.limit_ms > 0) return Search();
+    for (int concurrency : flags_.concurrencies) RunOne(concurrency, 0);
+    for (double rate : flags_.rates) RunOne(0, rate);
+  }
+
+  const std::vector<LoadRun>& runs() const { return runs_; }
+  const std::optional<LoadSearch>& search() const { return search_; }
+
+ private:
+  // False if interrupted, before or meanwhile.
+  bool RunOne(int concurrency, double rate) {
+    if (stop_) return false;
+    plan_.concurrency = concurrency;
+    plan_.rate = rate;
+    const std::string what =
+        concurrency > 0 ? absl::StrCat(concurrency, " in flight") : absl::StrFormat("%g requests/s", rate);
+    LoadRun run{.concurrency = concurrency, .rate = rate};
+    run.result = RunLoad(plan_, stop_, [&](const LoadProgress& now) { progress_.Show(what, now); });
+    runs_.push_back(std::move(run));
+    return !stop_;
+  }
+
+  void Search() {
+    SearchLimits limits;
+    if (!flags_.rates.empty()) limits.first_rate = flags_.rates.front();
+    search_ = LoadSearch{.goal = flags_.search};
+    search_->result = SearchRate(limits, [&](double rate) -> std::optional<SearchStep> {
+      if (!RunOne(0, rate)) return std::nullopt;
+      const std::optional<double> value_ms = GoalValueMs(flags_.search, runs_.back().result);
+      return SearchStep{
+          .rate = rate, .value_ms = value_ms, .met = value_ms && *value_ms <= flags_.search.limit_ms};
+    });
+  }
+
+  const LoadtestFlags& flags_;
+  LoadPlan plan_;
+  const std::atomic<bool>& stop_;
+  ProgressLine& progress_;
+  std::vector<LoadRun> runs_;
+  std::optional<LoadSearch> search_;
+};
+
+absl::Status WriteFile(const std::string& path, const std::string& text, std::ostream& out) {
+  if (path.empty()) return absl::OkStatus();
+  if (path == "-") {
+    out << text << std::flush;
     return absl::OkStatus();
   }
-  out << LoadReportText(description, result) << std::flush;
-  if (flags.json_path.empty()) return absl::OkStatus();
-  std::ofstream file(flags.json_path);
-  file << json() << std::endl;
-  if (!file) return absl::UnavailableError(absl::StrCat(flags.json_path, ": cannot be written"));
+  std::ofstream file(path);
+  file << text << std::flush;
+  if (!file) return absl::UnavailableError(absl::StrCat(path, ": cannot be written"));
   return absl::OkStatus();
 }
 
-int RunLoadtest(const LoadtestFlags& flags, const Streams& streams) {
-  if (const absl::Status status = CheckInputFlags(flags.request, {}); !status.ok()) {
+absl::Status WriteReports(const LoadtestFlags& flags, const nlohmann::ordered_json& report,
+                          std::ostream& out) {
+  if (flags.json_path != "-" && flags.csv_path != "-" && flags.html_path != "-") {
+    out << LoadReportText(report) << std::flush;
+  }
+  absl::Status status = WriteFile(flags.json_path, report.dump(2) + "\n", out);
+  if (status.ok()) status = WriteFile(flags.csv_path, LoadReportCsv(report), out);
+  // Call site of the page: its provisional body gives way at the merge, this line stays.
+  if (status.ok() && !flags.html_path.empty()) {
+    status = WriteFile(flags.html_path, LoadReportHtml(report), out);
+  }
+  return status;
+}
+
+// What the server refuses under load is a result. Anything else that failed is told apart by the exit code.
+int ExitCodeOf(const std::vector<LoadRun>& runs) {
+  int64_t replies = 0, failed = 0;
+  for (const LoadRun& run : runs) {
+    replies += run.result.replies();
+    for (const auto& [code, refusals] : run.result.refusals) {
+      const bool is_load =
+          code == absl::StatusCode::kResourceExhausted || code == absl::StatusCode::kDeadlineExceeded;
+      if (!is_load) failed += refusals.count;
+    }
+  }
+  return replies == 0 ? kExitFailed : failed > 0 ? kExitSomeFailed : kExitOk;
+}
+
+int RunCompare(const LoadtestFlags& flags, const Streams& streams) {
+  const auto first = ReadLoadReport(flags.compare[0]);
+  if (!first.ok()) return Fail(streams, kExitUsage, first.status());
+  const auto second = ReadLoadReport(flags.compare[1]);
+  if (!second.ok()) return Fail(streams, kExitUsage, second.status());
+  streams.out << CompareLoadReports(*first, *second) << std::flush;
+  return kExitOk;
+}
+
+absl::StatusOr<RequestPool> MakePool(const LoadtestFlags& flags, const v1::Model& model) {
+  return MakeRequestPool(
+      flags.request,
+      {.lengths = flags.lengths.drawn, .sequences = flags.sequences, .pool_size = flags.pool_size}, model,
+      flags.server.max_message_bytes);
+}
+
+int RunLoadtest(LoadtestFlags flags, const Streams& streams) {
+  if (!flags.compare.empty()) return RunCompare(flags, streams);
+  if (absl::Status status = CompleteLoadtestFlags(flags); !status.ok()) {
     return Fail(streams, kExitUsage, status);
   }
+  RequestFlags asked = flags.request;
+  if (!flags.lengths.drawn.lengths.empty()) asked.seq_lens = {1};  // some; which ones is drawn below
+  if (absl::Status status = CheckInputFlags(asked, {}); !status.ok())
+    return Fail(streams, kExitUsage, status);
   const absl::StatusOr<Client> client = flags.server.Connect();
   if (!client.ok()) return Fail(streams, kExitUsage, client.status());
   const auto model =
       client->GetModel(flags.request.model, flags.request.model_version, flags.server.timeout());
   if (!model.ok()) return Fail(streams, kExitFailed, model.status());
-
-  LoadDescription description{
-      .server = flags.server.server,
-      .concurrency = flags.concurrency,
-      .connections = flags.num_channels(),
-      .warmup = flags.warmup,
-      .duration = flags.duration,
-      .timeout = flags.server.timeout(),
-  };
-  const absl::StatusOr<grpc::ByteBuffer> request = MakeRequest(flags, *model, description);
-  if (!request.ok()) return Fail(streams, kExitUsage, request.status());
+  absl::StatusOr<RequestPool> pool = MakePool(flags, *model);
+  if (!pool.ok()) return Fail(streams, kExitUsage, pool.status());
   auto channels = OpenChannels(flags);
   if (!channels.ok()) return Fail(streams, kExitUsage, channels.status());
 
-  const ClosedLoopPlan plan{
+  LoadDescription description = Describe(flags, *model, *pool);
+  LoadPlan plan{
       .channels = *std::move(channels),
-      .request = *request,
-      .concurrency = flags.concurrency,
+      .pool = std::move(pool->requests),
+      .mix = {.timeouts = flags.timeouts,
+              .cancel_ratio = flags.cancel_ratio,
+              .cancel_within = flags.cancel_within,
+              .seed = flags.request.seed},
+      .arrivals = flags.arrivals,
+      .max_in_flight = flags.max_in_flight,
       .warmup = flags.warmup,
       .duration = flags.duration,
-      .timeout = flags.server.timeout(),
+      .count = flags.count,
   };
-  LoadResult result;
-  {
-    const InterruptGuard guard;
-    result = RunClosedLoop(plan, guard.interrupted());
-    description.interrupted = guard.interrupted();
-  }
-  const absl::Status written = WriteReport(flags, description, result, streams.out);
+  const InterruptGuard guard;
+  ProgressLine progress(streams);
+  Loadtest loadtest(flags, std::move(plan), guard.interrupted(), progress);
+  loadtest.Run();
+  progress.Erase();
+  description.interrupted = guard.interrupted();
+  const auto report = LoadReportJson(description, loadtest.runs(), loadtest.search());
+  const absl::Status written = WriteReports(flags, report, streams.out);
   if (!written.ok()) return Fail(streams, kExitFailed, written);
-  return result.replies() > 0 ? kExitOk : kExitFailed;
+  return ExitCodeOf(loadtest.runs());
 }
 
 constexpr char kLoadtestFooter[] =
-    "A closed loop: --concurrency requests are in flight at any time. Errors are counted by code and never "
-    "end the\n"
-    "run; Ctrl-C ends it with what was gathered. Ends with 1 if no request succeeded.\n"
-    "--json keys: server, model, model_version, loop, concurrency, connections, warmup_s, duration_s, "
-    "timeout_ms,\n"
-    "request.{query_shape or token_ids_shape, tokens, bytes}, measured_s, interrupted, replies, "
-    "requests_per_s, tokens_per_s, "
-    "sent_bytes,\n"
-    "received_bytes, refused, refusals.CODE.{count, example}, unfinished, latency_ms.{mean, p50, p95, p99, "
-    "max},\n"
-    "server_mean.{queue_us, compute_us, total_us, batch_requests}, server_share.{queue, compute, other}.\n"
-    "Example: headlight loadtest --shape 4x128 --concurrency 16 --duration 10s --json report.json";
-
-absl::StatusOr<milliseconds> ParsePositiveDuration(const std::string& text) {
-  absl::StatusOr<milliseconds> duration = ParseDuration(text);
-  if (duration.ok() && duration->count() == 0)
-    return absl::InvalidArgumentError("got 0, wanted at least 1ms");
-  return duration;
-}
+    "A closed loop (--concurrency) finds the highest throughput; an open loop (--rate) what users see at a "
+    "given one.\n"
+    "Latency counts from the time that a request was due, and from when it was sent. Errors are counted by "
+    "code and\n"
+    "never end the run; Ctrl-C ends it with what was gathered.\n"
+    "Ends with 0 if the server answered, or refused for load alone (RESOURCE_EXHAUSTED, DEADLINE_EXCEEDED); "
+    "1 if no\n"
+    "request succeeded; 3 if some succeeded and others failed with another code, as when a server is "
+    "restarted.\n"
+    "The JSON schema is headlight-loadtest/1, in docs/load-testing.md: schema, server, model, request.{...}, "
+    "runs[].{loop,\n"
+    "concurrency, rate, requests_per_s, goodput_per_s, refusals, latency_ms.{intended, actual}, timeline, "
+    "client, ...}, search.\n"
+    "Examples: headlight loadtest --shape 4x128 --concurrency 1,2,4,8 --duration 10s --json report.json\n"
+    "          headlight loadtest --seq-lens uniform:1-128 --rate 100,200,400 --html report.html\n"
+    "          headlight loadtest --shape 1x128 --search p99_ms=50 --duration 5s";
 
 }  // namespace
 
@@ -153,27 +280,7 @@ void AddLoadtestCommand(CLI::App& app, Command& chosen) {
   auto flags = std::make_shared<LoadtestFlags>();  // shared with the parser, which fills it, and the command
   CLI::App* command =
       app.add_subcommand("loadtest", "Keep the server busy for a while and report how it did");
-  AddServerFlags(*command, kLoadtestTimeoutMs, flags->server);
-  AddRequestFlags(*command, flags->request);
-  command->add_option("--concurrency", flags->concurrency, "Requests in flight")
-      ->check(CLI::Range(1, kMaxConcurrency))
-      ->type_name("N")
-      ->capture_default_str();
-  command
-      ->add_option("--channels", flags->channels,
-                   "TCP connections that share them; the smaller of --concurrency and 4 if not given")
-      ->check(CLI::Range(1, kMaxChannels))
-      ->type_name("N");
-  AddParsed(*command, {"--warmup", "TIME", "Runs before it measures, as in 500ms, 1s or 2m"}, ParseDuration,
-            &flags->warmup)
-      ->default_str("1s");
-  AddParsed(*command, {"--duration", "TIME", "Measures for this long"}, ParsePositiveDuration,
-            &flags->duration)
-      ->default_str("10s");
-  command
-      ->add_option("--json", flags->json_path,
-                   "Write the report as JSON too; - writes it here, instead of the text")
-      ->type_name("FILE");
+  AddLoadtestFlags(*command, *flags);
   command->footer(kLoadtestFooter);
   command->callback([flags, &chosen] {
     chosen = [flags](const Streams& streams) { return RunLoadtest(*flags, streams); };

@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
+#include <cstddef>
+#include <numeric>
 
 namespace headlight::client {
 namespace {
@@ -51,14 +53,24 @@ std::chrono::nanoseconds LatencyHistogram::mean() const {
 }
 
 std::chrono::nanoseconds LatencyHistogram::Percentile(double percent) const {
-  const int64_t rank =
-      std::max<int64_t>(1, std::llround(std::ceil(percent / 100 * static_cast<double>(count_))));
+  // Less what rounding may have added: 99.9 % of 1000 is rank 999.
+  const double rank = percent / 100 * static_cast<double>(count_);
+  return AtRank(std::max<int64_t>(1, std::llround(std::ceil(rank * (1 - 1e-12)))));
+}
+
+std::chrono::nanoseconds LatencyHistogram::AtRank(int64_t rank) const {
   int64_t seen = 0;
   for (size_t bucket = 0; bucket < counts_.size(); ++bucket) {
     seen += counts_[bucket];
     if (seen >= rank) return std::min(max_, std::chrono::nanoseconds(BucketEnd(bucket)));
   }
   return max_;
+}
+
+int64_t LatencyHistogram::CountUpTo(std::chrono::nanoseconds latency) const {
+  const size_t end =
+      std::min(counts_.size(), BucketOf(static_cast<uint64_t>(std::max<int64_t>(0, latency.count()))) + 1);
+  return std::accumulate(counts_.begin(), counts_.begin() + static_cast<std::ptrdiff_t>(end), int64_t{0});
 }
 
 }  // namespace headlight::client

@@ -27,6 +27,12 @@ class LatencyHistogram {
   // 100].
   std::chrono::nanoseconds Percentile(double percent) const;
 
+  // The recorded latency of this rank, counted from 1 for the smallest; rounded as above.
+  std::chrono::nanoseconds AtRank(int64_t rank) const;
+
+  // How many are at most `latency`, or share a bucket with it.
+  int64_t CountUpTo(std::chrono::nanoseconds latency) const;
+
  private:
   std::vector<int64_t> counts_;  // by bucket, as long as the largest latency so far needs
   int64_t count_ = 0;

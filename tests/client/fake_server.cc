@@ -88,10 +88,10 @@ std::vector<v1::Model> Models() {
 
 }  // namespace
 
-FakeServer::FakeServer(AttendHandler handler) : handler_(std::move(handler)) {
+FakeServer::FakeServer(AttendHandler handler, int port) : handler_(std::move(handler)) {
   grpc::EnableDefaultHealthCheckService(true);
   grpc::ServerBuilder builder;
-  builder.AddListeningPort("127.0.0.1:0", grpc::InsecureServerCredentials(), &port_);
+  builder.AddListeningPort("127.0.0.1:" + std::to_string(port), grpc::InsecureServerCredentials(), &port_);
   builder.SetMaxReceiveMessageSize(-1);
   builder.RegisterService(this);
   server_ = builder.BuildAndStart();

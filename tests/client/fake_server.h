@@ -27,7 +27,7 @@ class FakeServer : private v1::AttentionService::Service {
   using AttendHandler =
       std::function<grpc::Status(grpc::ServerContext&, const v1::AttendRequest&, v1::AttendResponse&)>;
 
-  explicit FakeServer(AttendHandler handler = Echo);
+  explicit FakeServer(AttendHandler handler = Echo, int port = 0);  // 0: a free one
   ~FakeServer() override;
 
   std::string target() const;

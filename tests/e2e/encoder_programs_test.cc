@@ -178,8 +178,8 @@ TEST_F(EncoderProgramsTest, RandomIdsComeWithoutAFileAndWrongOnesAreRefused) {
   std::ifstream file(Path("load.json"));
   const auto report = nlohmann::json::parse(file, nullptr, /*allow_exceptions=*/false);
   ASSERT_TRUE(report.is_object());
-  EXPECT_EQ(report["refused"], 0);
-  EXPECT_EQ(report["request"]["tokens"], 22);
+  EXPECT_EQ(report["runs"][0]["refused"], 0);
+  EXPECT_EQ(report["request"]["mean_tokens"], 22);
 
   WriteIds<int32_t>("wrong.npy", {1, 3}, {1, 100, 2});
   const RunResult wrong = RunProgram(

@@ -35,9 +35,10 @@ TEST(LoadtestCommandTest, PrintsAReport) {
   const CliResult result = Loadtest(server, {"--shape", "2x3", "--concurrency", "3", "--channels", "2"});
   EXPECT_EQ(result.exit_code, 0) << result.err;
   EXPECT_THAT(result.out, HasSubstr("model demo, version 1\n"));
-  EXPECT_THAT(result.out, HasSubstr("3 in flight over 2 connections; each query [2, 3, 4], 6 tokens, "));
-  EXPECT_THAT(result.out, HasSubstr("0.2 s after 0.0 s of warm-up\n"));
-  EXPECT_THAT(result.out, HasSubstr("latency "));
+  EXPECT_THAT(result.out, HasSubstr("each query [2, 3, 4], 6 tokens, "));
+  EXPECT_THAT(result.out, HasSubstr("; 2 connections\n"));
+  EXPECT_THAT(result.out, HasSubstr("3 in flight for 0.2 s\n"));
+  EXPECT_THAT(result.out, HasSubstr("latency, ms"));
 }
 
 TEST(LoadtestCommandTest, AnEncoderGetsIds) {
@@ -46,8 +47,9 @@ TEST(LoadtestCommandTest, AnEncoderGetsIds) {
       Loadtest(server, {"--model", "encoder", "--shape", "2x3", "--pooled", "--json", "-"});
   EXPECT_EQ(result.exit_code, 0) << result.err;
   const auto json = nlohmann::json::parse(result.out);
-  EXPECT_EQ(json["request"]["token_ids_shape"], nlohmann::json({2, 3}));
-  EXPECT_EQ(json["request"]["tokens"], 6);
+  EXPECT_EQ(json["request"]["input"], "token_ids");
+  EXPECT_EQ(json["request"]["shape"], nlohmann::json({2, 3}));
+  EXPECT_EQ(json["request"]["mean_tokens"], 6);
   EXPECT_EQ(server.requests()[0].pooling(), v1::POOLING_MODE_MODEL);
 }
 
@@ -57,9 +59,9 @@ TEST(LoadtestCommandTest, JsonGoesToStandardOutputOrBesideTheText) {
       server, {"--seq-lens", "5,16,9", "--causal", "--weights", "mean", "--concurrency", "2", "--json", "-"});
   EXPECT_EQ(to_out.exit_code, 0) << to_out.err;
   const auto json = nlohmann::json::parse(to_out.out);
-  EXPECT_EQ(json["request"]["tokens"], 30);
+  EXPECT_EQ(json["request"]["mean_tokens"], 30);
   EXPECT_EQ(json["connections"], 2);
-  EXPECT_GT(json["replies"], 0);
+  EXPECT_GT(json["runs"][0]["replies"], 0);
   const v1::AttendRequest request = server.requests()[0];
   EXPECT_TRUE(request.causal());
   EXPECT_EQ(request.weights().mode(), v1::WEIGHTS_MODE_MEAN);
@@ -70,7 +72,7 @@ TEST(LoadtestCommandTest, JsonGoesToStandardOutputOrBesideTheText) {
   EXPECT_EQ(to_file.exit_code, 0) << to_file.err;
   EXPECT_THAT(to_file.out, StartsWith("target "));
   std::ifstream file(path);
-  EXPECT_EQ(nlohmann::json::parse(file)["duration_s"], 0.2);
+  EXPECT_EQ(nlohmann::json::parse(file)["runs"][0]["measured_s"], 0.2);
   std::filesystem::remove(path);
 }
 
@@ -83,16 +85,88 @@ TEST(LoadtestCommandTest, EndsWithOneIfNoRequestSucceeded) {
   EXPECT_THAT(result.out, HasSubstr("RESOURCE_EXHAUSTED: the queue is full\n"));
 }
 
-TEST(LoadtestCommandTest, SomeRefusalsAreNoFailure) {
+// What Loadtest ends with when every second request fails with `code`.
+int ExitCodeWithEverySecond(grpc::StatusCode code, std::string& out) {
   std::atomic<int> calls = 0;
   FakeServer server(
       [&](grpc::ServerContext& context, const v1::AttendRequest& request, v1::AttendResponse& response) {
-        return ++calls % 2 == 0 ? grpc::Status(grpc::StatusCode::UNAVAILABLE, "draining")
-                                : FakeServer::Echo(context, request, response);
+        return ++calls % 2 == 0 ? grpc::Status(code, "no") : FakeServer::Echo(context, request, response);
       });
   const CliResult result = Loadtest(server, {"--shape", "1x1"});
-  EXPECT_EQ(result.exit_code, 0);
-  EXPECT_THAT(result.out, HasSubstr("UNAVAILABLE: draining\n"));
+  out = result.out;
+  return result.exit_code;
+}
+
+TEST(LoadtestCommandTest, RefusalsOfLoadAreAResultAndOtherFailuresAreToldApart) {
+  std::string out;
+  EXPECT_EQ(ExitCodeWithEverySecond(grpc::StatusCode::RESOURCE_EXHAUSTED, out), 0);
+  EXPECT_THAT(out, HasSubstr("RESOURCE_EXHAUSTED: no\n"));
+  EXPECT_EQ(ExitCodeWithEverySecond(grpc::StatusCode::UNAVAILABLE, out), 3);
+  EXPECT_THAT(out, HasSubstr("UNAVAILABLE: no\n"));
+}
+
+TEST(LoadtestCommandTest, SweepsConcurrenciesAndRates) {
+  FakeServer server;
+  const CliResult closed = Loadtest(server, {"--shape", "1x1", "--concurrency", "1,3", "--json", "-"});
+  EXPECT_EQ(closed.exit_code, 0) << closed.err;
+  const auto closed_json = nlohmann::json::parse(closed.out);
+  ASSERT_THAT(closed_json["runs"], SizeIs(2));
+  EXPECT_EQ(closed_json["runs"][1]["concurrency"], 3);
+  EXPECT_EQ(closed_json["arrivals"], nullptr);
+
+  const CliResult open = RunHeadlight({"loadtest", "--server", server.target(), "--seq-lens", "uniform:1-5",
+                                       "--rate", "500,1000", "--arrivals", "constant", "--warmup", "0s",
+                                       "--count", "20", "--timeouts", "5000,9000", "--json", "-"});
+  EXPECT_EQ(open.exit_code, 0) << open.err;
+  const auto json = nlohmann::json::parse(open.out);
+  EXPECT_EQ(json["arrivals"], "constant");
+  EXPECT_EQ(json["request"]["seq_lens"], "uniform:1-5");
+  EXPECT_EQ(json["timeouts_ms"], nlohmann::json({5000, 9000}));
+  ASSERT_THAT(json["runs"], SizeIs(2));
+  for (const auto& run : json["runs"]) {
+    EXPECT_EQ(run["loop"], "open");
+    EXPECT_EQ(run["replies"], 20);
+  }
+  EXPECT_EQ(json["runs"][1]["rate"], 1000);
+}
+
+TEST(LoadtestCommandTest, SearchesForTheHighestRate) {
+  FakeServer server([](grpc::ServerContext&, const v1::AttendRequest&, v1::AttendResponse&) {
+    return grpc::Status(grpc::StatusCode::RESOURCE_EXHAUSTED, "never");
+  });
+  const CliResult result =
+      RunHeadlight({"loadtest", "--server", server.target(), "--shape", "1x1", "--search", "p99_ms=50",
+                    "--rate", "1000", "--warmup", "0s", "--count", "1", "--json", "-"});
+  EXPECT_EQ(result.exit_code, 1) << result.err;
+  const auto json = nlohmann::json::parse(result.out);
+  EXPECT_EQ(json["search"]["goal"], "p99_ms");
+  EXPECT_EQ(json["search"]["best_rate"], nullptr);
+  EXPECT_EQ(json["search"]["steps"][0]["rate"], 1000);
+  EXPECT_EQ(json["search"]["steps"].size(), json["runs"].size());
+}
+
+TEST(LoadtestCommandTest, WritesCsvAndHtmlAndComparesReports) {
+  FakeServer server;
+  const std::string path = ::testing::TempDir() + "headlight_loadtest_files";
+  const CliResult result = Loadtest(
+      server, {"--shape", "1x1", "--json", path + ".json", "--csv", path + ".csv", "--html", path + ".html"});
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_THAT(result.err, ::testing::IsEmpty());  // no progress line in pipes
+  std::string line;
+  std::ifstream csv(path + ".csv");
+  std::getline(csv, line);
+  EXPECT_THAT(line, StartsWith("model,arrivals,loop,"));
+  std::ifstream html(path + ".html");
+  std::getline(html, line);
+  EXPECT_THAT(line, StartsWith("<!"));
+  const CliResult compared = RunHeadlight({"loadtest", "--compare", path + ".json", path + ".json"});
+  EXPECT_EQ(compared.exit_code, 0) << compared.err;
+  EXPECT_THAT(compared.out, HasSubstr("8 in flight\n"));
+  EXPECT_THAT(compared.out, HasSubstr("1.000\n"));
+  const CliResult wrong = RunHeadlight({"loadtest", "--compare", path + ".json", path + ".csv"});
+  EXPECT_EQ(wrong.exit_code, 2);
+  EXPECT_THAT(wrong.err, HasSubstr("wanted a report of headlight-loadtest/1"));
+  for (const char* ending : {".json", ".csv", ".html"}) std::filesystem::remove(path + ending);
 }
 
 TEST(LoadtestCommandTest, CtrlCPrintsWhatWasGathered) {
@@ -107,8 +181,8 @@ TEST(LoadtestCommandTest, CtrlCPrintsWhatWasGathered) {
   EXPECT_EQ(result.exit_code, 0) << result.err;
   const auto json = nlohmann::json::parse(result.out);
   EXPECT_EQ(json["interrupted"], true);
-  EXPECT_GT(json["replies"], 0);
-  EXPECT_LT(json["measured_s"], 600);
+  EXPECT_GT(json["runs"][0]["replies"], 0);
+  EXPECT_LT(json["runs"][0]["measured_s"], 600);
 }
 
 TEST(LoadtestCommandTest, WrongUsageAndFailures) {

@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What `headlight loadtest` can be told.
+#ifndef HEADLIGHT_CLIENT_CLI_LOAD_FLAGS_H_
+#define HEADLIGHT_CLIENT_CLI_LOAD_FLAGS_H_
+
+#include <CLI/CLI.hpp>
+#include <chrono>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "client/cli/flags.h"
+#include "client/cli/load_report.h"
+#include "client/cli/load_requests.h"
+
+namespace headlight::client {
+
+// --seq-lens of a load test: the same lengths for all requests, or a distribution to draw them from.
+struct LoadLengths {
+  std::string text;
+  std::vector<int64_t> fixed;
+  LengthDistribution drawn;
+};
+
+// All Parse functions: INVALID_ARGUMENT, saying what was got and what was wanted.
+absl::StatusOr<LoadLengths> ParseLoadLengths(const std::string& text);
+absl::StatusOr<std::vector<int>> ParseConcurrencies(const std::string& text);  // "1,2,4"
+absl::StatusOr<std::vector<double>> ParseRates(const std::string& text);       // "100,200.5": per second
+absl::StatusOr<Arrivals> ParseArrivals(const std::string& text);               // "poisson", "constant"
+absl::StatusOr<std::vector<std::chrono::milliseconds>> ParseTimeouts(const std::string& text);  // "50,1000"
+absl::StatusOr<SearchGoal> ParseSearchGoal(const std::string& text);                            // "p99_ms=50"
+
+struct LoadtestFlags {
+  ServerFlags server;
+  RequestFlags request;
+  LoadLengths lengths;
+  int64_t sequences = 1;
+  int pool_size = 256;
+
+  std::vector<int> concurrencies;
+  std::vector<double> rates;
+  Arrivals arrivals = Arrivals::kPoisson;
+  int max_in_flight = 1 << 14;
+  int channels = 0;  // 0: not given
+  std::chrono::milliseconds warmup{1000};
+  std::chrono::milliseconds duration{10'000};
+  int64_t count = 0;
+  std::vector<std::chrono::milliseconds> timeouts;
+  double cancel_ratio = 0;
+  std::chrono::milliseconds cancel_within{10};
+
+  SearchGoal search;  // a limit of 0: no search
+  std::vector<std::string> compare;
+
+  std::string json_path;  // "-" is the standard output; so are the next two
+  std::string csv_path;
+  std::string html_path;
+
+  bool is_open_loop() const { return !rates.empty() || search.limit_ms > 0; }
+  int num_channels() const;
+};
+
+void AddLoadtestFlags(CLI::App& command, LoadtestFlags& flags);
+
+// After parsing: fills in what follows from other flags. INVALID_ARGUMENT if they contradict themselves.
+absl::Status CompleteLoadtestFlags(LoadtestFlags& flags);
+
+}  // namespace headlight::client
+
+#endif  // HEADLIGHT_CLIENT_CLI_LOAD_FLAGS_H_

@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// How many tiny requests a second the load tester drives on one CPU, beside the most that gRPC allows: a
+// client of forty lines that only sends, receives and counts. Both talk to the same echo server on another
+// CPU, in turns. Alternating and taking the median keeps a noisy machine from deciding.
+#include <grpcpp/client_context.h>
+#include <grpcpp/completion_queue.h>
+#include <grpcpp/create_channel.h>
+#include <grpcpp/generic/generic_stub.h>
+#include <grpcpp/security/credentials.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <cstdio>
+#include <deque>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "client/client.h"
+#include "client/load/load_run.h"
+#include "tests/bench/echo_server.h"
+
+namespace headlight::bench {
+namespace {
+
+using client::LoadPlan;
+using client::LoadResult;
+using std::chrono::milliseconds;
+using Clock = std::chrono::steady_clock;
+
+struct BenchFlags {
+  int seconds = 3;
+  int rounds = 3;
+  int concurrency = 64;
+  int channels = 1;
+  int client_cpu = 0;
+  int server_cpu = 1;
+};
+
+std::vector<std::shared_ptr<grpc::Channel>> OpenChannels(const std::string& target, int count) {
+  std::vector<std::shared_ptr<grpc::Channel>> channels;
+  for (int i = 0; i < count; ++i) {
+    channels.push_back(client::Client::Create(target, {.connection = client::Connection::kOwn})->channel());
+  }
+  return channels;
+}
+
+// The ceiling: no deadline, no clock, nothing counted but replies.
+double MeasureCeiling(const BenchFlags& flags, const std::string& target, const grpc::ByteBuffer& request) {
+  struct Call {
+    std::optional<grpc::ClientContext> context;
+    std::unique_ptr<grpc::GenericClientAsyncResponseReader> reader;
+    grpc::ByteBuffer reply;
+    grpc::Status status;
+    grpc::GenericStub* stub = nullptr;
+  };
+  grpc::CompletionQueue queue;
+  std::deque<grpc::GenericStub> stubs;
+  for (auto& channel : OpenChannels(target, flags.channels)) stubs.emplace_back(channel);
+  const std::string method = client::kAttendMethod;
+  const auto send = [&](Call& call) {
+    call.reader.reset();
+    call.context.emplace();
+    call.reply.Clear();
+    call.reader = call.stub->PrepareUnaryCall(&*call.context, method, request, &queue);
+    call.reader->StartCall();
+    call.reader->Finish(&call.reply, &call.status, &call);
+  };
+  std::deque<Call> calls(static_cast<size_t>(flags.concurrency));
+  for (size_t i = 0; i < calls.size(); ++i) {
+    calls[i].stub = &stubs[i % stubs.size()];
+    send(calls[i]);
+  }
+  int64_t replies = 0;
+  size_t busy = calls.size();
+  Clock::time_point begin = Clock::now() + milliseconds(500),
+                    end = begin + std::chrono::seconds(flags.seconds);
+  void* tag = nullptr;
+  bool ok = false;
+  while (busy > 0 && queue.Next(&tag, &ok)) {
+    Call& call = *static_cast<Call*>(tag);
+    const Clock::time_point now = Clock::now();
+    if (now >= end) {
+      --busy;
+      continue;
+    }
+    replies += now >= begin && call.status.ok();
+    send(call);
+  }
+  queue.Shutdown();
+  while (queue.Next(&tag, &ok)) {
+  }
+  return static_cast<double>(replies) / flags.seconds;
+}
+
+// A rate of 0: a closed loop.
+LoadResult MeasureLoad(const BenchFlags& flags, const std::string& target, const grpc::ByteBuffer& request,
+                       double rate) {
+  LoadPlan plan{.channels = OpenChannels(target, flags.channels),
+                .pool = {{.bytes = request, .tokens = 1}},
+                .mix = {.timeouts = {std::chrono::seconds(10)}},
+                .concurrency = rate > 0 ? 0 : flags.concurrency,
+                .rate = rate,
+                .warmup = milliseconds(500),
+                .duration = std::chrono::seconds(flags.seconds)};
+  const std::atomic<bool> never_stop = false;
+  return client::RunLoad(plan, never_stop);
+}
+
+double PerSecond(const LoadResult& result) {
+  return static_cast<double>(result.replies_in_window) / (static_cast<double>(result.measured.count()) / 1e9);
+}
+
+double Median(std::vector<double> values) {
+  std::sort(values.begin(), values.end());
+  return values[values.size() / 2];
+}
+
+int RunBench(const BenchFlags& flags) {
+  const EchoProcess server(flags.server_cpu);
+  if (server.port() == 0 || !PinToCpu(flags.client_cpu)) {
+    std::fprintf(stderr, "load_bench: the echo server did not start, or CPU %d is not ours\n",
+                 flags.client_cpu);
+    return 1;
+  }
+  const std::string target = "127.0.0.1:" + std::to_string(server.port());
+  // Read as a reply, a request has its query as output: what comes back from the echo is well-formed.
+  const client::Tensor query{.shape = {1, 1, 4}, .values = {1, 2, 3, 4}};
+  const grpc::ByteBuffer request = *client::EncodeRequest({.model = "demo", .query = query.View()});
+
+  std::vector<double> ceilings, closed, open;
+  std::printf(
+      "tiny requests of %zu bytes, %d in flight over %d connections; client on CPU %d, server on %d\n",
+      request.Length(), flags.concurrency, flags.channels, flags.client_cpu, flags.server_cpu);
+  for (int round = 0; round < flags.rounds; ++round) {
+    ceilings.push_back(MeasureCeiling(flags, target, request));
+    const LoadResult closed_result = MeasureLoad(flags, target, request, 0);
+    closed.push_back(PerSecond(closed_result));
+    const LoadResult open_result = MeasureLoad(flags, target, request, 0.7 * ceilings.back());
+    open.push_back(PerSecond(open_result));
+    std::printf(
+        "ceiling %7.0f/s   closed loop %7.0f/s, %.2f CPUs   open loop of %7.0f/s: %7.0f/s, p50 %.3f ms, p99 "
+        "%.3f "
+        "ms, late p99 %.3f ms\n",
+        ceilings.back(), closed.back(), closed_result.cpu_cores, 0.7 * ceilings.back(), open.back(),
+        static_cast<double>(open_result.intended.Percentile(50).count()) / 1e6,
+        static_cast<double>(open_result.intended.Percentile(99).count()) / 1e6,
+        static_cast<double>(open_result.late.Percentile(99).count()) / 1e6);
+  }
+  std::printf("median: ceiling %.0f/s, closed loop %.0f/s (%.2f of it), open loop %.0f/s\n", Median(ceilings),
+              Median(closed), Median(closed) / Median(ceilings), Median(open));
+  return 0;
+}
+
+}  // namespace
+}  // namespace headlight::bench
+
+int main(int argc, char** argv) {
+  headlight::bench::BenchFlags flags;
+  CLI::App app("How many tiny requests a second the load tester drives, beside a gRPC echo client",
+               "load_bench");
+  app.add_option("--seconds", flags.seconds, "Of each measurement")
+      ->check(CLI::Range(1, 60))
+      ->capture_default_str();
+  app.add_option("--rounds", flags.rounds, "Each of all three")
+      ->check(CLI::Range(1, 99))
+      ->capture_default_str();
+  app.add_option("--concurrency", flags.concurrency, "In flight")
+      ->check(CLI::Range(1, 10000))
+      ->capture_default_str();
+  app.add_option("--channels", flags.channels, "Connections")
+      ->check(CLI::Range(1, 64))
+      ->capture_default_str();
+  app.add_option("--client-cpu", flags.client_cpu, "CPU of the client")->capture_default_str();
+  app.add_option("--server-cpu", flags.server_cpu, "CPU of the server")->capture_default_str();
+  CLI11_PARSE(app, argc, argv);
+  return headlight::bench::RunBench(flags);
+}
