@@ -8,6 +8,7 @@
 #include <cstring>
 #include <fstream>
 #include <limits>
+#include <optional>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -19,8 +20,27 @@ namespace {
 
 static_assert(std::endian::native == std::endian::little, "arrays are little-endian and copied as they are");
 
-// Checks that exactly the array that `header` describes is left in `in`, and gives its number of elements.
-absl::StatusOr<size_t> CheckSize(const NpyHeader& header, size_t element_bytes, std::istream& in) {
+// An array of which the header has been read.
+struct NpyArray {
+  const NpyHeader& header;
+  std::istream& in;
+  std::optional<int64_t> size_bytes;  // of header and values, where somebody knows
+};
+
+// Bytes behind the header; nothing if that cannot be found out.
+std::optional<int64_t> LeftBytes(const NpyArray& array) {
+  if (array.size_bytes) return *array.size_bytes - static_cast<int64_t>(array.header.header_bytes);
+  const std::streamoff begin = array.in.tellg();
+  array.in.seekg(0, std::ios::end);
+  const int64_t left_bytes = static_cast<int64_t>(array.in.tellg() - begin);
+  array.in.seekg(begin);
+  if (!array.in) return std::nullopt;
+  return left_bytes;
+}
+
+// Checks that exactly the array that its header describes is left, and gives its number of elements.
+absl::StatusOr<size_t> CheckSize(const NpyArray& array, size_t element_bytes) {
+  const NpyHeader& header = array.header;
   if (header.fortran_order && header.shape.size() > 1) {
     return absl::InvalidArgumentError(
         "the array is in Fortran order, wanted C order: save it through numpy.ascontiguousarray");
@@ -30,62 +50,61 @@ absl::StatusOr<size_t> CheckSize(const NpyHeader& header, size_t element_bytes, 
       *num_elements > std::numeric_limits<int64_t>::max() / static_cast<int64_t>(element_bytes)) {
     return absl::InvalidArgumentError(absl::StrCat("the shape ", ToString(header.shape), " overflows"));
   }
-  const std::streamoff begin = in.tellg();
-  in.seekg(0, std::ios::end);
-  const int64_t left_bytes = static_cast<int64_t>(in.tellg() - begin);
-  in.seekg(begin);
-  if (!in)
+  const std::optional<int64_t> left_bytes = LeftBytes(array);
+  if (!left_bytes)
     return absl::InvalidArgumentError("the array's size cannot be found out: it must be a regular file");
   const int64_t wanted_bytes = *num_elements * static_cast<int64_t>(element_bytes);
-  if (left_bytes != wanted_bytes) {
+  if (*left_bytes != wanted_bytes) {
     return absl::InvalidArgumentError(absl::StrCat("the shape ", ToString(header.shape), " of dtype '",
                                                    header.dtype, "' wants ", wanted_bytes, " bytes, got ",
-                                                   left_bytes));
+                                                   *left_bytes));
   }
   return static_cast<size_t>(*num_elements);
 }
 
 // The array as it is stored.
 template <typename Stored>
-absl::StatusOr<std::vector<Stored>> ReadStored(const NpyHeader& header, std::istream& in) {
-  const absl::StatusOr<size_t> num_elements = CheckSize(header, sizeof(Stored), in);
+absl::StatusOr<std::vector<Stored>> ReadStored(const NpyArray& array) {
+  const absl::StatusOr<size_t> num_elements = CheckSize(array, sizeof(Stored));
   if (!num_elements.ok()) return num_elements.status();
   std::vector<Stored> stored(*num_elements);
-  in.read(static_cast<char*>(static_cast<void*>(stored.data())),
-          static_cast<std::streamsize>(stored.size() * sizeof(Stored)));
-  if (!in) return absl::InvalidArgumentError("the array cannot be read to its end");
+  array.in.read(static_cast<char*>(static_cast<void*>(stored.data())),
+                static_cast<std::streamsize>(stored.size() * sizeof(Stored)));
+  if (!array.in) return absl::InvalidArgumentError("the array cannot be read to its end");
   return stored;
 }
 
 template <typename Stored, typename Convert>
-absl::StatusOr<std::vector<float>> ReadConverted(const NpyHeader& header, std::istream& in, Convert convert) {
-  const absl::StatusOr<std::vector<Stored>> stored = ReadStored<Stored>(header, in);
+absl::StatusOr<std::vector<float>> ReadConverted(const NpyArray& array, Convert convert) {
+  const absl::StatusOr<std::vector<Stored>> stored = ReadStored<Stored>(array);
   if (!stored.ok()) return stored.status();
   std::vector<float> values(stored->size());
   std::transform(stored->begin(), stored->end(), values.begin(), convert);
   return values;
 }
 
-absl::StatusOr<std::vector<float>> ReadFloats(const NpyHeader& header, const std::string& wanted,
-                                              std::istream& in) {
-  if (header.dtype == "<f4") return ReadStored<float>(header, in);
-  if (header.dtype == "<f8") {
-    return ReadConverted<double>(header, in, [](double value) { return static_cast<float>(value); });
+absl::StatusOr<std::vector<float>> ReadFloats(const NpyArray& array, const std::string& wanted) {
+  const std::string& dtype = array.header.dtype;
+  if (dtype == "<f4") return ReadStored<float>(array);
+  if (dtype == "<f8") {
+    return ReadConverted<double>(array, [](double value) { return static_cast<float>(value); });
   }
-  if (header.dtype == "<f2") return ReadConverted<uint16_t>(header, in, HalfToFloat);
-  return absl::InvalidArgumentError(absl::StrCat("dtype: got '", header.dtype, "', wanted ", wanted));
+  if (dtype == "<f2") return ReadConverted<uint16_t>(array, HalfToFloat);
+  return absl::InvalidArgumentError(absl::StrCat("dtype: got '", dtype, "', wanted ", wanted));
 }
 
-template <typename Array>
-absl::StatusOr<Array> ReadFile(const std::string& path, absl::StatusOr<Array> (*read)(std::istream&)) {
+template <typename Result>
+absl::StatusOr<Result> ReadFile(const std::string& path, std::string* dtype,
+                                absl::StatusOr<Result> (*read)(std::istream&, std::optional<int64_t>,
+                                                               std::string*)) {
   std::ifstream in(path, std::ios::binary);
   if (!in) return absl::NotFoundError(absl::StrCat(path, ": ", std::strerror(errno)));
-  absl::StatusOr<Array> array = read(in);
-  if (!array.ok()) {
-    return absl::Status(array.status().code(),
-                        absl::StrCat(path, ": ", std::string(array.status().message())));
+  absl::StatusOr<Result> result = read(in, std::nullopt, dtype);
+  if (!result.ok()) {
+    return absl::Status(result.status().code(),
+                        absl::StrCat(path, ": ", std::string(result.status().message())));
   }
-  return array;
+  return result;
 }
 
 template <typename T>
@@ -106,33 +125,40 @@ absl::Status WriteFile(const std::string& path, Write write) {
 
 }  // namespace
 
-absl::StatusOr<Tensor> ReadNpyTensor(std::istream& in) {
+absl::StatusOr<Tensor> ReadNpyTensor(std::istream& in, std::optional<int64_t> size_bytes,
+                                     std::string* dtype) {
   absl::StatusOr<NpyHeader> header = ReadNpyHeader(in);
   if (!header.ok()) return header.status();
-  absl::StatusOr<std::vector<float>> values = ReadFloats(*header, "'<f4', '<f8' or '<f2'", in);
+  if (dtype != nullptr) *dtype = header->dtype;
+  const NpyArray array{.header = *header, .in = in, .size_bytes = size_bytes};
+  absl::StatusOr<std::vector<float>> values = ReadFloats(array, "'<f4', '<f8' or '<f2'");
   if (!values.ok()) return values.status();
   return Tensor{.shape = std::move(header->shape), .values = *std::move(values)};
 }
 
-absl::StatusOr<Mask> ReadNpyMask(std::istream& in) {
+absl::StatusOr<Mask> ReadNpyMask(std::istream& in, std::optional<int64_t> size_bytes, std::string* dtype) {
   absl::StatusOr<NpyHeader> header = ReadNpyHeader(in);
   if (!header.ok()) return header.status();
+  if (dtype != nullptr) *dtype = header->dtype;
+  const NpyArray array{.header = *header, .in = in, .size_bytes = size_bytes};
   Mask mask{.shape = header->shape};
   if (header->dtype == "|b1" || header->dtype == "|u1") {
-    absl::StatusOr<std::vector<uint8_t>> allowed = ReadStored<uint8_t>(*header, in);
+    absl::StatusOr<std::vector<uint8_t>> allowed = ReadStored<uint8_t>(array);
     if (!allowed.ok()) return allowed.status();
     mask.values = *std::move(allowed);
   } else {
-    absl::StatusOr<std::vector<float>> added = ReadFloats(*header, "'|b1', '|u1', '<f4', '<f8' or '<f2'", in);
+    absl::StatusOr<std::vector<float>> added = ReadFloats(array, "'|b1', '|u1', '<f4', '<f8' or '<f2'");
     if (!added.ok()) return added.status();
     mask.values = *std::move(added);
   }
   return mask;
 }
 
-absl::StatusOr<Ids> ReadNpyIds(std::istream& in) {
+absl::StatusOr<Ids> ReadNpyIds(std::istream& in, std::optional<int64_t> size_bytes, std::string* dtype) {
   absl::StatusOr<NpyHeader> header = ReadNpyHeader(in);
   if (!header.ok()) return header.status();
+  if (dtype != nullptr) *dtype = header->dtype;
+  const NpyArray array{.header = *header, .in = in, .size_bytes = size_bytes};
   Ids ids{.shape = header->shape};
   const auto read = [&](auto stored) -> absl::Status {
     if (stored.ok()) ids.values = *std::move(stored);
@@ -140,9 +166,9 @@ absl::StatusOr<Ids> ReadNpyIds(std::istream& in) {
   };
   absl::Status status;
   if (header->dtype == "<i4") {
-    status = read(ReadStored<int32_t>(*header, in));
+    status = read(ReadStored<int32_t>(array));
   } else if (header->dtype == "<i8") {
-    status = read(ReadStored<int64_t>(*header, in));
+    status = read(ReadStored<int64_t>(array));
   } else {
     status =
         absl::InvalidArgumentError(absl::StrCat("dtype: got '", header->dtype, "', wanted '<i4' or '<i8'"));
@@ -151,9 +177,15 @@ absl::StatusOr<Ids> ReadNpyIds(std::istream& in) {
   return ids;
 }
 
-absl::StatusOr<Tensor> ReadNpyTensorFile(const std::string& path) { return ReadFile(path, ReadNpyTensor); }
-absl::StatusOr<Mask> ReadNpyMaskFile(const std::string& path) { return ReadFile(path, ReadNpyMask); }
-absl::StatusOr<Ids> ReadNpyIdsFile(const std::string& path) { return ReadFile(path, ReadNpyIds); }
+absl::StatusOr<Tensor> ReadNpyTensorFile(const std::string& path, std::string* dtype) {
+  return ReadFile(path, dtype, ReadNpyTensor);
+}
+absl::StatusOr<Mask> ReadNpyMaskFile(const std::string& path, std::string* dtype) {
+  return ReadFile(path, dtype, ReadNpyMask);
+}
+absl::StatusOr<Ids> ReadNpyIdsFile(const std::string& path, std::string* dtype) {
+  return ReadFile(path, dtype, ReadNpyIds);
+}
 
 void WriteNpy(const Tensor& tensor, std::ostream& out, NpyFloat dtype) {
   if (dtype == NpyFloat::kF16) {

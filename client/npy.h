@@ -7,7 +7,9 @@
 #ifndef HEADLIGHT_CLIENT_NPY_H_
 #define HEADLIGHT_CLIENT_NPY_H_
 
+#include <cstdint>
 #include <istream>
+#include <optional>
 #include <ostream>
 #include <string>
 
@@ -17,16 +19,21 @@
 
 namespace headlight::client {
 
-// INVALID_ARGUMENT if the contents are not such an array. `in` must be seekable and is read to its end.
-absl::StatusOr<Tensor> ReadNpyTensor(std::istream& in);
-absl::StatusOr<Mask> ReadNpyMask(
-    std::istream& in);  // '|b1', '|u1': allowed keys; floats: added to the scores
-absl::StatusOr<Ids> ReadNpyIds(std::istream& in);
+// INVALID_ARGUMENT if the contents are not such an array. `size_bytes` is what `in` holds from here on;
+// without it, `in` must be seekable. It is read to the end. `dtype`, if not null, gets what the numbers are
+// stored as, once that is known.
+absl::StatusOr<Tensor> ReadNpyTensor(std::istream& in, std::optional<int64_t> size_bytes = std::nullopt,
+                                     std::string* dtype = nullptr);
+// '|b1', '|u1': allowed keys; floats: added to the scores.
+absl::StatusOr<Mask> ReadNpyMask(std::istream& in, std::optional<int64_t> size_bytes = std::nullopt,
+                                 std::string* dtype = nullptr);
+absl::StatusOr<Ids> ReadNpyIds(std::istream& in, std::optional<int64_t> size_bytes = std::nullopt,
+                               std::string* dtype = nullptr);
 
 // The same of a file. NOT_FOUND if it cannot be opened; every message begins with the path.
-absl::StatusOr<Tensor> ReadNpyTensorFile(const std::string& path);
-absl::StatusOr<Mask> ReadNpyMaskFile(const std::string& path);
-absl::StatusOr<Ids> ReadNpyIdsFile(const std::string& path);
+absl::StatusOr<Tensor> ReadNpyTensorFile(const std::string& path, std::string* dtype = nullptr);
+absl::StatusOr<Mask> ReadNpyMaskFile(const std::string& path, std::string* dtype = nullptr);
+absl::StatusOr<Ids> ReadNpyIdsFile(const std::string& path, std::string* dtype = nullptr);
 
 // What numbers are stored as: '<f4', or '<f2' rounded to nearest.
 enum class NpyFloat { kF32, kF16 };

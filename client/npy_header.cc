@@ -157,7 +157,9 @@ absl::StatusOr<NpyHeader> ReadNpyHeader(std::istream& in) {
   std::string dictionary(size_bytes, '\0');
   in.read(dictionary.data(), static_cast<std::streamsize>(size_bytes));
   if (!in) return BadDictionary("it is cut short");
-  return ParseDictionary(dictionary);
+  absl::StatusOr<NpyHeader> header = ParseDictionary(dictionary);
+  if (header.ok()) header->header_bytes = kMagic.size() + 2 + (major == 1 ? 2 : 4) + size_bytes;
+  return header;
 }
 
 std::string FormatNpyHeader(const std::string& dtype, const Shape& shape) {

@@ -17,6 +17,7 @@ struct NpyHeader {
   std::string dtype;  // as NumPy writes it: "<f4"
   bool fortran_order = false;
   Shape shape;
+  size_t header_bytes = 0;  // before the array
 };
 
 // Limits on what a header may say, far beyond any tensor that the server takes.

@@ -19,6 +19,8 @@
 #include "client/cli/summary.h"
 #include "client/cli/text.h"
 #include "client/npy.h"
+#include "client/npy_header.h"
+#include "client/npz.h"
 
 namespace headlight::client {
 namespace {
@@ -42,11 +44,19 @@ struct AttendFlags {
 
 Json TensorJson(const Tensor& tensor) {
   const Checksum checksum = ChecksumOf(tensor.values);
-  return {{"shape", tensor.shape}, {"sum", checksum.sum}, {"crc32", FormatCrc32(checksum.crc32)}};
+  const ValueRange range = RangeOf(tensor.values);
+  return {{"shape", tensor.shape},
+          {"min", range.min},
+          {"mean", range.mean},
+          {"max", range.max},
+          {"non_finite", range.num_non_finite},
+          {"sum", checksum.sum},
+          {"crc32", FormatCrc32(checksum.crc32)}};
 }
 
 // See kAttendFooter for the keys.
-Json ToJson(const AttendCall& call, const AttendReply& reply, microseconds round_trip) {
+Json ToJson(const AttendCall& call, const AttendReply& reply, const std::vector<std::string>& notes,
+            microseconds round_trip) {
   Json json = {
       {"model", reply.model},
       {"model_version", reply.model_version},
@@ -61,7 +71,10 @@ Json ToJson(const AttendCall& call, const AttendReply& reply, microseconds round
   json["output_dtype"] = DTypeName(reply.output_dtype);
   json["output"] = TensorJson(reply.output);
   if (reply.weights) json["weights"] = TensorJson(*reply.weights);
-  if (reply.weights_keys) json["weights_keys"] = {{"shape", reply.weights_keys->shape}};
+  if (reply.weights_keys) {
+    json["weights_keys"] = {{"shape", reply.weights_keys->shape}};
+    json["top_k"] = TopKJson(*reply.weights, *reply.weights_keys, call.heads, call.query_begin);
+  }
   if (reply.received_mass) {
     json["received_mass"] = TensorJson(*reply.received_mass);
     json["summary"] = SummaryJson(*reply.weights, call.heads);
@@ -78,28 +91,51 @@ Json ToJson(const AttendCall& call, const AttendReply& reply, microseconds round
       {"compute_threads", budget.compute_threads()},
   };
   json["client_us"] = round_trip.count();
+  json["notes"] = notes;
   return json;
 }
 
 std::vector<std::string> TensorRow(const char* name, const Tensor& tensor) {
   const Checksum checksum = ChecksumOf(tensor.values);
-  return {name, ToString(tensor.shape),
-          absl::StrFormat("sum %.9g, crc32 %s", checksum.sum, FormatCrc32(checksum.crc32))};
+  const ValueRange range = RangeOf(tensor.values);
+  std::vector<std::string> row = {name,
+                                  ToString(tensor.shape),
+                                  absl::StrFormat("%.4g", range.min),
+                                  absl::StrFormat("%.4g", range.mean),
+                                  absl::StrFormat("%.4g", range.max),
+                                  absl::StrFormat("%.9g", checksum.sum),
+                                  FormatCrc32(checksum.crc32)};
+  if (range.num_non_finite > 0)
+    row.push_back(absl::StrCat(range.num_non_finite, " infinite or NaN, not in min, mean and max"));
+  return row;
+}
+
+// What was sent, and what came back with its range and checksums.
+std::string TensorsTable(const AttendCall& call, const AttendReply& reply) {
+  std::vector<std::vector<std::string>> rows = {{"tensor", "shape", "min", "mean", "max", "sum", "crc32"}};
+  if (call.query) rows.push_back({"query", ToString(call.query->shape)});
+  if (call.token_ids) rows.push_back({"token_ids", ToString(call.token_ids->shape)});
+  if (call.token_types) rows.push_back({"token_types", ToString(call.token_types->shape)});
+  if (call.key) rows.push_back({"key", ToString(call.key->shape)});
+  if (call.value) rows.push_back({"value", ToString(call.value->shape)});
+  if (call.mask) rows.push_back({"mask", ToString(call.mask->shape)});
+  rows.push_back(TensorRow("output", reply.output));
+  if (reply.weights) rows.push_back(TensorRow("weights", *reply.weights));
+  if (reply.weights_keys) rows.push_back({"weights_keys", ToString(reply.weights_keys->shape)});
+  if (reply.received_mass) rows.push_back(TensorRow("received_mass", *reply.received_mass));
+  return FormatTable(rows);
+}
+
+// What the weights say, where that fits into a table; empty otherwise.
+std::string WeightsTable(const AttendCall& call, const AttendReply& reply) {
+  if (!reply.weights) return "";
+  if (reply.received_mass) return "\n" + SummaryTable(*reply.weights, call.heads);
+  if (reply.weights_keys)
+    return "\n" + TopKTable(*reply.weights, *reply.weights_keys, call.heads, call.query_begin);
+  return "";
 }
 
 std::string ToText(const AttendCall& call, const AttendReply& reply, microseconds round_trip) {
-  std::vector<std::vector<std::string>> tensors;
-  if (call.query) tensors.push_back({"query", ToString(call.query->shape)});
-  if (call.token_ids) tensors.push_back({"token_ids", ToString(call.token_ids->shape)});
-  if (call.token_types) tensors.push_back({"token_types", ToString(call.token_types->shape)});
-  if (call.key) tensors.push_back({"key", ToString(call.key->shape)});
-  if (call.value) tensors.push_back({"value", ToString(call.value->shape)});
-  if (call.mask) tensors.push_back({"mask", ToString(call.mask->shape)});
-  tensors.push_back(TensorRow("output", reply.output));
-  if (reply.weights) tensors.push_back(TensorRow("weights", *reply.weights));
-  if (reply.weights_keys) tensors.push_back({"weights_keys", ToString(reply.weights_keys->shape)});
-  if (reply.received_mass) tensors.push_back(TensorRow("received_mass", *reply.received_mass));
-
   const v1::TimeBudget& budget = reply.time_budget;
   const std::vector<std::vector<std::string>> times = {
       {"queued", FormatMs(microseconds(budget.queue_us())), "from arrival to the start of its batch"},
@@ -112,13 +148,24 @@ std::string ToText(const AttendCall& call, const AttendReply& reply, microsecond
   };
   const std::string id = reply.request_id.empty() ? "" : absl::StrCat(", request ", reply.request_id);
   return absl::StrCat("model ", reply.model, ", version ", reply.model_version, id, "\n\n",
-                      FormatTable(tensors), "\n", FormatTable(times),
-                      reply.received_mass ? "\n" + SummaryTable(*reply.weights, call.heads) : "");
+                      TensorsTable(call, reply), "\n", FormatTable(times), WeightsTable(call, reply));
 }
 
 absl::Status Missing(const char* field) {
   return absl::InternalError(
       absl::StrCat("the server's reply holds no ", field, " though they were asked for"));
+}
+
+bool IsNpzName(const std::string& path) { return path.ends_with(".npz"); }
+
+// Everything that came back, by the names of attention.proto.
+absl::Status WriteArchive(const std::string& path, const AttendReply& reply, NpyFloat dtype) {
+  NpzWriter archive(path);
+  archive.Add("output", reply.output, dtype);
+  if (reply.weights) archive.Add("weights", *reply.weights, dtype);
+  if (reply.weights_keys) archive.Add("weights_keys", *reply.weights_keys);
+  if (reply.received_mass) archive.Add("received_mass", *reply.received_mass, dtype);
+  return archive.Finish();
 }
 
 absl::Status WriteResults(const AttendFlags& flags, const AttendReply& reply) {
@@ -127,7 +174,8 @@ absl::Status WriteResults(const AttendFlags& flags, const AttendReply& reply) {
     if (path.empty()) return absl::OkStatus();
     return tensor ? WriteNpyFile(*tensor, path, dtype) : Missing(field);
   };
-  absl::Status status = write(flags.output_path, "output", reply.output);
+  absl::Status status = IsNpzName(flags.output_path) ? WriteArchive(flags.output_path, reply, dtype)
+                                                     : write(flags.output_path, "output", reply.output);
   if (status.ok()) status = write(flags.weights_output_path, "weights", reply.weights);
   if (status.ok()) status = write(flags.received_output_path, "received_mass", reply.received_mass);
   if (!status.ok() || flags.keys_output_path.empty()) return status;
@@ -146,13 +194,34 @@ absl::Status CheckFlags(const AttendFlags& flags) {
   if (!flags.received_output_path.empty() && weights != v1::WEIGHTS_MODE_SUMMARY) {
     return absl::InvalidArgumentError("--received-output wants --weights summary");
   }
+  for (const std::string& path :
+       {flags.weights_output_path, flags.keys_output_path, flags.received_output_path}) {
+    if (IsNpzName(path)) {
+      return absl::InvalidArgumentError(
+          absl::StrCat(path, ": wanted a .npy file; --output FILE.npz writes everything into one archive"));
+    }
+  }
   return CheckInputFlags(flags.request, flags.files);
+}
+
+// The largest array of an archive that could still be sent: f64 that travels as 16 bits, behind its header.
+int64_t MaxArrayBytes(const AttendFlags& flags) {
+  return int64_t{4} * flags.server.max_message_bytes + static_cast<int64_t>(kMaxNpyHeaderBytes);
+}
+
+// bf16 has no dtype in NumPy: files hold it as '<f4', exactly.
+void NoteOutputDtype(const AttendFlags& flags, const AttendReply& reply, std::vector<std::string>& notes) {
+  if (reply.output_dtype == v1::DTYPE_BF16 && !flags.output_path.empty())
+    notes.push_back(
+        absl::StrCat(flags.output_path, ": bf16, which NumPy has not, is written as f32, exactly"));
 }
 
 int RunAttend(const AttendFlags& flags, const Streams& streams) {
   if (const absl::Status status = CheckFlags(flags); !status.ok()) return Fail(streams, kExitUsage, status);
-  absl::StatusOr<Inputs> inputs = ReadInputs(flags.files);
+  absl::StatusOr<Inputs> inputs = ReadInputs(flags.files, MaxArrayBytes(flags));
   if (!inputs.ok()) return Fail(streams, kExitUsage, inputs.status());
+  if (const absl::Status status = CheckArchive(flags.request, flags.files, *inputs); !status.ok())
+    return Fail(streams, kExitUsage, status);
   const absl::StatusOr<Client> client = flags.server.Connect();
   if (!client.ok()) return Fail(streams, kExitUsage, client.status());
 
@@ -175,10 +244,12 @@ int RunAttend(const AttendFlags& flags, const Streams& streams) {
 
   if (const absl::Status status = WriteResults(flags, *reply); !status.ok())
     return Fail(streams, kExitFailed, status);
+  NoteOutputDtype(flags, *reply, inputs->notes);
   if (flags.json) {
-    streams.out << ToJson(call, *reply, round_trip).dump(2) << std::endl;
+    streams.out << ToJson(call, *reply, inputs->notes, round_trip).dump(2) << std::endl;
   } else {
     streams.out << ToText(call, *reply, round_trip) << std::flush;
+    for (const std::string& note : inputs->notes) streams.err << "headlight: note: " << note << std::endl;
   }
   return kExitOk;
 }
@@ -186,19 +257,26 @@ int RunAttend(const AttendFlags& flags, const Streams& streams) {
 constexpr char kAttendFooter[] =
     "Checksums: the sum of the values in double precision, and the CRC-32 of their little-endian f32 bytes, "
     "which is\n"
-    "zlib.crc32(array.astype('<f4').tobytes()) in Python.\n"
-    "Files: bf16 and f32 are written as '<f4', f16 as '<f2', keys as '<i4'.\n"
+    "zlib.crc32(array.astype('<f4').tobytes()) in Python. min, mean and max are those of the finite values.\n"
+    "Files: f32, f16 and f64 are read, f64 rounded to f32; masks are bool too, ids i32 or i64; all in C "
+    "order.\n"
+    "bf16 and f32 are written as '<f4', f16 as '<f2', keys as '<i4'.\n"
+    "An archive to read, of numpy.savez or savez_compressed, has query or token_ids and any of key, value, "
+    "mask,\n"
+    "token_types, seq_lens and kv_seq_lens; one that is written has output and what there is of weights,\n"
+    "weights_keys and received_mass.\n"
     "--json keys: model, model_version, request_id, query.shape or token_ids.shape [, token_types.shape,\n"
-    "key.shape, value.shape, mask.shape],\n"
-    "output_dtype, output.{shape, sum, crc32} [, weights.{shape, sum, crc32}, weights_keys.shape,\n"
-    "received_mass.{shape, sum, crc32}, summary[].{sequence, head, entropy_nats, distance_tokens, "
-    "max_weight,\n"
-    "self_mass, first_token_mass, effective_support}], time_budget.{queue_us, compute_us, total_us,\n"
-    "batch_requests, batch_sequences, batch_tokens, kernel, compute_threads}, client_us.\n"
+    "key.shape, value.shape, mask.shape], output_dtype,\n"
+    "output.{shape, min, mean, max, non_finite, sum, crc32} [, weights.{the same}, weights_keys.shape,\n"
+    "top_k[].{sequence, head, query, keys, weights}, received_mass.{the same}, summary[].{sequence, head,\n"
+    "entropy_nats, distance_tokens, max_weight, self_mass, first_token_mass, effective_support}],\n"
+    "time_budget.{queue_us, compute_us, total_us, batch_requests, batch_sequences, batch_tokens, kernel,\n"
+    "compute_threads}, client_us, notes.\n"
     "Examples: headlight attend --shape 2x16\n"
     "          headlight attend --seq-lens 5,16,9 --causal --weights mean --weights-output weights.npy\n"
     "          headlight attend --shape 1x64 --weights summary --heads 0,3,5 --queries 0:16\n"
     "          headlight attend --input query.npy --key memory.npy --output out.npy\n"
+    "          headlight attend --input request.npz --weights full --output results.npz\n"
     "          headlight attend --model encoder --ids ids.npy --pooled --output vectors.npy";
 
 }  // namespace
@@ -209,9 +287,10 @@ void AddAttendCommand(CLI::App& app, Command& chosen) {
   AddServerFlags(*command, kAttendTimeoutMs, flags->server);
   AddRequestFlags(*command, flags->request);
   const auto add_file = [&](const char* name, std::string& path, const char* help) {
-    command->add_option(name, path, help)->type_name("FILE.npy");
+    return command->add_option(name, path, help)->type_name("FILE.npy");
   };
-  add_file("--input", flags->files.query, "Query, instead of a random one");
+  add_file("--input", flags->files.query, "Query, instead of a random one; or an archive of all inputs")
+      ->type_name("FILE.npy|npz");
   add_file("--ids", flags->files.token_ids,
            "Token ids, int32 or int64: [batch, seq_len], or [tokens] as --seq-lens says");
   add_file("--token-types", flags->files.token_types, "Their types, of the same shape; all 0 if not given");
@@ -219,7 +298,8 @@ void AddAttendCommand(CLI::App& app, Command& chosen) {
   add_file("--value", flags->files.value, "Values of cross attention; the same as the keys if not given");
   add_file("--mask", flags->files.mask,
            "Mask [batch|1, heads|1, q_len, kv_len]: bool, or f32 added to the scores");
-  add_file("--output", flags->output_path, "Where to write the output");
+  add_file("--output", flags->output_path, "Where to write the output; as .npz, everything that comes back")
+      ->type_name("FILE.npy|npz");
   add_file("--weights-output", flags->weights_output_path, "Where to write the attention weights");
   add_file("--weights-keys-output", flags->keys_output_path, "Where to write the keys of --weights top-k");
   add_file("--received-output", flags->received_output_path,

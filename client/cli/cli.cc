@@ -26,6 +26,7 @@ int RunCli(int argc, const char* const* argv, std::ostream& out, std::ostream& e
   AddLoadtestCommand(app, chosen);
   AddModelsCommand(app, chosen);
   AddHealthCommand(app, chosen);
+  AddCompletionCommand(app, chosen);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

@@ -2,6 +2,7 @@
 //
 // `headlight health`: whether the server takes work, for people, scripts and container health checks.
 #include <memory>
+#include <nlohmann/json.hpp>
 #include <string>
 
 #include "client/cli/commands.h"
@@ -17,6 +18,7 @@ constexpr int64_t kHealthTimeoutMs = 5000;
 struct HealthFlags {
   ServerFlags server;
   std::string service;
+  bool json = false;
 };
 
 int RunHealth(const HealthFlags& flags, const Streams& streams) {
@@ -24,8 +26,16 @@ int RunHealth(const HealthFlags& flags, const Streams& streams) {
   if (!client.ok()) return Fail(streams, kExitUsage, client.status());
   const auto health = client->CheckHealth(flags.service, flags.server.timeout());
   if (!health.ok()) return Fail(streams, kExitFailed, health.status());
-  streams.out << HealthCheckResponse::ServingStatus_Name(*health) << std::endl;
-  return *health == HealthCheckResponse::SERVING ? kExitOk : kExitFailed;
+  const bool serving = *health == HealthCheckResponse::SERVING;
+  const std::string& status = HealthCheckResponse::ServingStatus_Name(*health);
+  if (flags.json) {
+    const nlohmann::ordered_json json = {
+        {"service", flags.service}, {"status", status}, {"serving", serving}};
+    streams.out << json.dump(2) << std::endl;
+  } else {
+    streams.out << status << std::endl;
+  }
+  return serving ? kExitOk : kExitFailed;
 }
 
 }  // namespace
@@ -35,9 +45,12 @@ void AddHealthCommand(CLI::App& app, Command& chosen) {
   CLI::App* command = app.add_subcommand("health", "Ask whether the server takes work");
   AddServerFlags(*command, kHealthTimeoutMs, flags->server);
   command->add_option("--service", flags->service,
-                      "Full gRPC name of one service; the whole server if not given");
+                      "Full gRPC name of one service, or models/NAME; the whole server if not given");
+  command->add_flag("--json", flags->json, "Print one JSON object");
   command->footer(
-      "Prints SERVING and ends with 0, or ends with 1.\nExample: headlight health --server 127.0.0.1:8001");
+      "Prints SERVING and ends with 0, or another status and ends with 1.\n"
+      "--json keys: service, status, serving.\n"
+      "Example: headlight health --server 127.0.0.1:8001");
   command->callback(
       [flags, &chosen] { chosen = [flags](const Streams& streams) { return RunHealth(*flags, streams); }; });
 }

@@ -3,21 +3,88 @@
 
 #include <numeric>
 #include <utility>
+#include <variant>
 
 #include "absl/strings/str_cat.h"
 #include "client/cli/random.h"
 #include "client/npy.h"
+#include "client/npz.h"
 
 namespace headlight::client {
 namespace {
 
-template <typename Array>
-absl::Status ReadIfNamed(const std::string& path, absl::StatusOr<Array> (*read)(const std::string&),
-                         std::optional<Array>& array) {
+// Numbers that lost digits on the way are worth a word.
+void NoteDtype(const std::string& where, const std::string& dtype, Inputs& inputs) {
+  if (dtype == "<f8") inputs.notes.push_back(absl::StrCat(where, ": f64 was rounded to f32"));
+}
+
+template <typename Read, typename Member>
+absl::Status ReadIfNamed(const std::string& path, Read read, Member Inputs::*member, Inputs& inputs) {
   if (path.empty()) return absl::OkStatus();
-  absl::StatusOr<Array> contents = read(path);
-  if (contents.ok()) array = *std::move(contents);
-  return contents.status();
+  if (IsNpzFile(path)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(path, ": got an .npz archive, wanted a .npy file; --input takes archives"));
+  }
+  std::string dtype;
+  auto contents = read(path, &dtype);
+  if (!contents.ok()) return contents.status();
+  inputs.*member = *std::move(contents);
+  NoteDtype(path, dtype, inputs);
+  return absl::OkStatus();
+}
+
+// seq_lens and kv_seq_lens: [sequences], in either width.
+absl::Status ReadLengths(NpzReader& archive, const std::string& path, const std::string& name,
+                         std::vector<int64_t>& lengths) {
+  const absl::StatusOr<Ids> ids = archive.ReadIds(name);
+  if (!ids.ok()) return ids.status();
+  if (ids->shape.size() != 1) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(path, ": ", name, ": got shape ", ToString(ids->shape), ", wanted [sequences]"));
+  }
+  std::visit([&](const auto& values) { lengths.assign(values.begin(), values.end()); }, ids->values);
+  return absl::OkStatus();
+}
+
+// Reads one array into the member that has its name.
+absl::Status ReadMember(NpzReader& archive, const std::string& path, const std::string& name,
+                        Inputs& inputs) {
+  std::string dtype;
+  const auto read = [&](auto NpzReader::*method, auto& member) -> absl::Status {
+    if (member) {
+      return absl::InvalidArgumentError(
+          absl::StrCat(path, ": ", name, ": got it from a file of its own too, wanted one of the two"));
+    }
+    auto array = (archive.*method)(name, &dtype);
+    if (!array.ok()) return array.status();
+    member = *std::move(array);
+    NoteDtype(absl::StrCat(path, ": ", name), dtype, inputs);
+    return absl::OkStatus();
+  };
+  if (name == "query") return read(&NpzReader::ReadTensor, inputs.query);
+  if (name == "key") return read(&NpzReader::ReadTensor, inputs.key);
+  if (name == "value") return read(&NpzReader::ReadTensor, inputs.value);
+  if (name == "mask") return read(&NpzReader::ReadMask, inputs.mask);
+  if (name == "token_ids") return read(&NpzReader::ReadIds, inputs.token_ids);
+  if (name == "token_types") return read(&NpzReader::ReadIds, inputs.token_types);
+  if (name == "seq_lens") return ReadLengths(archive, path, name, inputs.seq_lens);
+  if (name == "kv_seq_lens") return ReadLengths(archive, path, name, inputs.kv_seq_lens);
+  return absl::InvalidArgumentError(absl::StrCat(
+      path, ": got an array '", name,
+      "', wanted query, key, value, mask, token_ids, token_types, seq_lens and kv_seq_lens only"));
+}
+
+absl::Status ReadArchive(const std::string& path, int64_t max_array_bytes, Inputs& inputs) {
+  absl::StatusOr<NpzReader> archive = NpzReader::Open(path, max_array_bytes);
+  if (!archive.ok()) return archive.status();
+  if (archive->Has("query") == archive->Has("token_ids")) {
+    return absl::InvalidArgumentError(absl::StrCat(path, ": got ", archive->Has("query") ? "both" : "neither",
+                                                   " of query and token_ids, wanted one of them"));
+  }
+  for (const std::string& name : archive->names()) {
+    if (absl::Status status = ReadMember(*archive, path, name, inputs); !status.ok()) return status;
+  }
+  return absl::OkStatus();
 }
 
 // [batch, len, width] for a dense tensor, [sum of lengths, width] for a ragged one.
@@ -67,8 +134,8 @@ AttendCall Inputs::Call(const RequestFlags& flags) const {
   AttendCall call{
       .model = flags.model,
       .model_version = flags.model_version,
-      .seq_lens = flags.seq_lens,
-      .kv_seq_lens = flags.kv_seq_lens,
+      .seq_lens = seq_lens.empty() ? flags.seq_lens : seq_lens,
+      .kv_seq_lens = kv_seq_lens.empty() ? flags.kv_seq_lens : kv_seq_lens,
       .causal = flags.causal,
       .window_left = flags.window_left,
       .window_right = flags.window_right,
@@ -120,16 +187,30 @@ absl::Status CheckInputFlags(const RequestFlags& flags, const InputFiles& files)
   return absl::OkStatus();
 }
 
-absl::StatusOr<Inputs> ReadInputs(const InputFiles& files) {
+absl::StatusOr<Inputs> ReadInputs(const InputFiles& files, int64_t max_array_bytes) {
   Inputs inputs;
-  absl::Status status = ReadIfNamed(files.query, ReadNpyTensorFile, inputs.query);
-  if (status.ok()) status = ReadIfNamed(files.token_ids, ReadNpyIdsFile, inputs.token_ids);
-  if (status.ok()) status = ReadIfNamed(files.token_types, ReadNpyIdsFile, inputs.token_types);
-  if (status.ok()) status = ReadIfNamed(files.key, ReadNpyTensorFile, inputs.key);
-  if (status.ok()) status = ReadIfNamed(files.value, ReadNpyTensorFile, inputs.value);
-  if (status.ok()) status = ReadIfNamed(files.mask, ReadNpyMaskFile, inputs.mask);
+  const bool archive = !files.query.empty() && IsNpzFile(files.query);
+  absl::Status status;
+  if (!archive) status = ReadIfNamed(files.query, ReadNpyTensorFile, &Inputs::query, inputs);
+  if (status.ok()) status = ReadIfNamed(files.token_ids, ReadNpyIdsFile, &Inputs::token_ids, inputs);
+  if (status.ok()) status = ReadIfNamed(files.token_types, ReadNpyIdsFile, &Inputs::token_types, inputs);
+  if (status.ok()) status = ReadIfNamed(files.key, ReadNpyTensorFile, &Inputs::key, inputs);
+  if (status.ok()) status = ReadIfNamed(files.value, ReadNpyTensorFile, &Inputs::value, inputs);
+  if (status.ok()) status = ReadIfNamed(files.mask, ReadNpyMaskFile, &Inputs::mask, inputs);
+  if (status.ok() && archive) status = ReadArchive(files.query, max_array_bytes, inputs);
   if (!status.ok()) return status;
   return inputs;
+}
+
+absl::Status CheckArchive(const RequestFlags& flags, const InputFiles& files, const Inputs& inputs) {
+  const auto both = [&](const char* flag, const char* name) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(flag, " and ", files.query, " both say what ", name, " is"));
+  };
+  if (!inputs.seq_lens.empty() && !flags.seq_lens.empty()) return both("--seq-lens", "seq_lens");
+  if (!inputs.kv_seq_lens.empty() && !flags.kv_seq_lens.empty()) return both("--kv-seq-lens", "kv_seq_lens");
+  if (inputs.key && !flags.kv_shape.empty()) return both("--kv-shape", "key");
+  return absl::OkStatus();
 }
 
 bool NeedsRandomInputs(const RequestFlags& flags, const InputFiles& files) {

@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// From flags to the tensors of a request: read from NumPy files where a file is named, random otherwise.
+// From flags to the tensors of a request: read from NumPy files, one by one or all of them from an archive,
+// where a file is named, random otherwise.
 #ifndef HEADLIGHT_CLIENT_CLI_INPUTS_H_
 #define HEADLIGHT_CLIENT_CLI_INPUTS_H_
 
 #include <chrono>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -16,7 +18,7 @@ namespace headlight::client {
 
 // Paths of .npy files; empty if not given.
 struct InputFiles {
-  std::string query;
+  std::string query;  // or of an .npz archive, whose arrays have the names of the members of Inputs
   std::string token_ids;
   std::string token_types;
   std::string key;
@@ -32,6 +34,11 @@ struct Inputs {
   std::optional<Tensor> key;
   std::optional<Tensor> value;
   std::optional<Mask> mask;
+  // Of an archive only; empty otherwise.
+  std::vector<int64_t> seq_lens;
+  std::vector<int64_t> kv_seq_lens;
+  // What was done to what was read, a sentence each.
+  std::vector<std::string> notes;
 
   // The request over these tensors, which must outlive it.
   AttendCall Call(const RequestFlags& flags) const;
@@ -41,8 +48,13 @@ struct Inputs {
 // otherwise.
 absl::Status CheckInputFlags(const RequestFlags& flags, const InputFiles& files);
 
-// Reads the files that are named. The status says what is wrong with which file.
-absl::StatusOr<Inputs> ReadInputs(const InputFiles& files);
+// Reads the files that are named. Arrays of an archive may have `max_array_bytes`. The status says what is
+// wrong with which file; an archive must hold a query or token ids, no array that is none of a request's, and
+// none that another file gives.
+absl::StatusOr<Inputs> ReadInputs(const InputFiles& files, int64_t max_array_bytes);
+
+// Whether flags say again what an archive said. INVALID_ARGUMENT if so.
+absl::Status CheckArchive(const RequestFlags& flags, const InputFiles& files, const Inputs& inputs);
 
 // Whether AddRandomInputs has something to add; it needs the model's dimensions then.
 bool NeedsRandomInputs(const RequestFlags& flags, const InputFiles& files);

@@ -154,14 +154,22 @@ std::string LoadErrorsText(const v1::ListModelsResponse& response) {
 int RunLoad(const ModelsFlags& flags, const Client& client, const Streams& streams) {
   const absl::StatusOr<v1::Model> model = client.LoadModel(flags.load, flags.server.timeout());
   if (!model.ok()) return Fail(streams, kExitFailed, model.status());
-  streams.out << model->name() << " version " << model->version() << " serves" << std::endl;
+  if (flags.json) {
+    streams.out << Json{{"loaded", ToJson(*model)}}.dump(2) << std::endl;
+  } else {
+    streams.out << model->name() << " version " << model->version() << " serves" << std::endl;
+  }
   return kExitOk;
 }
 
 int RunUnload(const ModelsFlags& flags, const Client& client, const Streams& streams) {
   const absl::Status status = client.UnloadModel(flags.unload, flags.server.timeout());
   if (!status.ok()) return Fail(streams, kExitFailed, status);
-  streams.out << flags.unload << " is unloaded" << std::endl;
+  if (flags.json) {
+    streams.out << Json{{"unloaded", flags.unload}}.dump(2) << std::endl;
+  } else {
+    streams.out << flags.unload << " is unloaded" << std::endl;
+  }
   return kExitOk;
 }
 
@@ -188,18 +196,21 @@ void AddModelsCommand(CLI::App& app, Command& chosen) {
   auto flags = std::make_shared<ModelsFlags>();  // shared with the parser, which fills it, and the command
   CLI::App* command = app.add_subcommand("models", "List the models that the server holds");
   AddServerFlags(*command, kModelsTimeoutMs, flags->server);
-  CLI::Option* json = command->add_flag("--json", flags->json, "Print one JSON object");
+  command->add_flag("--json", flags->json, "Print one JSON object");
   CLI::Option* load = command->add_option(
       "--load", flags->load, "Load the newest version of this model from the repository instead");
   CLI::Option* unload = command->add_option("--unload", flags->unload, "Take this model out instead");
-  for (CLI::Option* option : {load, unload}) option->type_name("NAME")->excludes(json);
+  for (CLI::Option* option : {load, unload}) option->type_name("NAME");
   load->excludes(unload);
   command->footer(
       "input: what requests begin with, and the longest sequence if there is one; pooling: what --pooled "
       "gets.\n"
       "rms_error: of the model's outputs on a fixed probe against the same model in f32; scores: what "
       "changes them\n"
-      "beside the weights. --json has every field of the Model message.\n"
+      "beside the weights.\n"
+      "--json keys: models[], every field of the Model message under its name; with --load the one that "
+      "serves\n"
+      "now as loaded, with --unload its name as unloaded.\n"
       "Example: headlight models --server 127.0.0.1:8001");
   command->callback([command, flags, &chosen] {
     const bool controls = !flags->load.empty() || !flags->unload.empty();

@@ -1,17 +1,29 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The statistics of --weights summary, for people and for scripts.
+// Results in short, for people and for scripts: of any tensor its range, of --weights summary its statistics,
+// of
+// --weights top-k its keys.
 #ifndef HEADLIGHT_CLIENT_CLI_SUMMARY_H_
 #define HEADLIGHT_CLIENT_CLI_SUMMARY_H_
 
 #include <cstdint>
 #include <nlohmann/json.hpp>
+#include <span>
 #include <string>
 #include <vector>
 
 #include "client/tensor.h"
 
 namespace headlight::client {
+
+// Over the finite values of a tensor; the three are 0 if there are none.
+struct ValueRange {
+  double min = 0;
+  double mean = 0;
+  double max = 0;
+  int64_t num_non_finite = 0;
+};
+ValueRange RangeOf(std::span<const float> values);
 
 // Both take the reply's weights, [batch, heads, 6], and the heads that were asked for (empty: all). A reply
 // of another shape has no rows.
@@ -22,6 +34,20 @@ nlohmann::ordered_json SummaryJson(const Tensor& weights, const std::vector<int6
 
 // The same as a table; of many rows the first ones and how many there are.
 std::string SummaryTable(const Tensor& weights, const std::vector<int64_t>& heads);
+
+// Both take the reply's weights and keys, [batch, heads, queries, top_k] each, the heads that were asked for
+// (empty: all), and the first query that was asked for. A reply of another shape has no rows; neither has a
+// query without any key.
+
+// One object for each sequence, head and query, in the reply's order; keys: sequence, head, query, keys and
+// weights, the last two without the places that are empty.
+nlohmann::ordered_json TopKJson(const Tensor& weights, const IntTensor& keys,
+                                const std::vector<int64_t>& heads, int64_t query_begin);
+
+// The same as a table, of "KEY: WEIGHT"; of many rows the first ones and how many there are, and so for many
+// keys of a row.
+std::string TopKTable(const Tensor& weights, const IntTensor& keys, const std::vector<int64_t>& heads,
+                      int64_t query_begin);
 
 }  // namespace headlight::client
 

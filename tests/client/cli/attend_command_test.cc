@@ -2,18 +2,20 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <utility>
+#include <variant>
 #include <vector>
 
 #include "client/npy.h"
 #include "client/npy_header.h"
+#include "client/npz.h"
 #include "tests/client/cli/run_cli.h"
 #include "tests/client/fake_server.h"
 #include "tests/testing/status_matchers.h"
+#include "tests/testing/temp_folder.h"
 
 namespace headlight::client {
 namespace {
@@ -22,7 +24,9 @@ using ::headlight::testing::CliResult;
 using ::headlight::testing::FakeServer;
 using ::headlight::testing::IsOk;
 using ::headlight::testing::RunHeadlight;
+using ::testing::ContainsRegex;
 using ::testing::ElementsAre;
+using ::testing::EndsWith;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using ::testing::SizeIs;
@@ -30,10 +34,7 @@ using ::testing::StartsWith;
 
 class AttendCommandTest : public ::testing::Test {
  protected:
-  void SetUp() override { std::filesystem::create_directories(directory_); }
-  void TearDown() override { std::filesystem::remove_all(directory_); }
-
-  std::string Path(const std::string& name) const { return (directory_ / name).string(); }
+  std::string Path(const std::string& name) const { return folder_.File(name); }
 
   // `headlight attend` against the fake server.
   CliResult Attend(std::vector<std::string> words) {
@@ -44,18 +45,17 @@ class AttendCommandTest : public ::testing::Test {
   FakeServer server_;
 
  private:
-  const std::filesystem::path directory_ =
-      std::filesystem::path(::testing::TempDir()) /
-      (std::string("headlight_") + ::testing::UnitTest::GetInstance()->current_test_info()->name());
+  const ::headlight::testing::TempFolder folder_;
 };
 
 TEST_F(AttendCommandTest, PrintsShapesChecksumAndTimeBudget) {
   const CliResult result = Attend({"--shape", "2x3", "--weights", "full", "--request-id", "seven"});
   EXPECT_EQ(result.exit_code, 0) << result.err;
   EXPECT_THAT(result.out, StartsWith("model demo, version 1, request seven\n"));
+  EXPECT_THAT(result.out, HasSubstr("tensor   shape         min     mean "));
   EXPECT_THAT(result.out, HasSubstr("query    [2, 3, 4]\n"));
-  EXPECT_THAT(result.out, HasSubstr("output   [2, 3, 4]     sum "));
-  EXPECT_THAT(result.out, HasSubstr("weights  [1, 1, 1, 2]  sum 1, crc32 "));
+  EXPECT_THAT(result.out, HasSubstr("output   [2, 3, 4]     "));
+  EXPECT_THAT(result.out, ContainsRegex("weights  \\[1, 1, 1, 2\\]  0.25 +0.5 +0.75 +1 +[0-9a-f]{8}\n"));
   EXPECT_THAT(result.out, HasSubstr("queued      0.100 ms"));
   EXPECT_THAT(result.out, HasSubstr("computed    0.200 ms"));
   EXPECT_THAT(result.out,
@@ -72,12 +72,16 @@ TEST_F(AttendCommandTest, JsonIsOneObject) {
   json.erase("client_us");
   EXPECT_THAT(json["output"]["crc32"].get<std::string>(), SizeIs(8));
   EXPECT_TRUE(json["output"]["sum"].is_number_float());
+  EXPECT_LE(json["output"]["min"], json["output"]["mean"]);
+  EXPECT_LE(json["output"]["mean"], json["output"]["max"]);
+  EXPECT_EQ(json["output"]["non_finite"], 0);
   json["output"] = {{"shape", json["output"]["shape"]}};
   json["weights"].erase("crc32");
   EXPECT_EQ(json, nlohmann::json::parse(R"({
     "model": "cross", "model_version": "1", "request_id": "",
     "query": {"shape": [1, 2, 4]}, "key": {"shape": [1, 5, 3]}, "value": {"shape": [1, 5, 2]},
-    "output_dtype": "f32", "output": {"shape": [1, 2, 4]}, "weights": {"shape": [1, 1, 1, 2], "sum": 1.0},
+    "output_dtype": "f32", "output": {"shape": [1, 2, 4]}, "weights": {"shape": [1, 1, 1, 2], "min": 0.25, "mean": 0.5,
+    "max": 0.75, "non_finite": 0, "sum": 1.0}, "notes": [],
     "time_budget": {"queue_us": 100, "compute_us": 200, "total_us": 400, "batch_requests": 2,
                     "batch_sequences": 3, "batch_tokens": 30, "kernel": "fake", "compute_threads": 7}})"));
 }
@@ -226,7 +230,7 @@ TEST_F(AttendCommandTest, TopKWritesWeightsAndKeys) {
 TEST_F(AttendCommandTest, ASummaryIsATableAndAListOfObjects) {
   const CliResult text = Attend({"--shape", "1x1", "--weights", "summary", "--heads", "1"});
   EXPECT_EQ(text.exit_code, 0) << text.err;
-  EXPECT_THAT(text.out, HasSubstr("received_mass  [1, 1, 2]  sum 2, crc32 "));
+  EXPECT_THAT(text.out, ContainsRegex("received_mass  \\[1, 1, 2\\]  0.5 +1 +1.5 +2 +[0-9a-f]{8}\n"));
   EXPECT_THAT(text.out, HasSubstr("\n0         1     0.5           1                0.25        0.125"));
   const CliResult result = Attend({"--shape", "1x1", "--weights", "summary", "--heads", "1", "--json",
                                    "--received-output", Path("r.npy")});
@@ -237,6 +241,128 @@ TEST_F(AttendCommandTest, ASummaryIsATableAndAListOfObjects) {
     "effective_support": 2.0}])"));
   EXPECT_EQ(json["received_mass"]["sum"], 2.0);
   EXPECT_THAT(ReadNpyTensorFile(Path("r.npy"))->values, ElementsAre(1.5f, 0.5f));
+}
+
+TEST_F(AttendCommandTest, TopKIsATableAndAListOfObjects) {
+  const std::vector<std::string> words = {"--shape", "1x9",     "--weights", "top-k",     "--top-k",
+                                          "2",       "--heads", "3",         "--queries", "7:8"};
+  const CliResult text = Attend(words);
+  EXPECT_EQ(text.exit_code, 0) << text.err;
+  EXPECT_THAT(text.out, EndsWith("\nsequence  head  query  key: weight\n0         3     7      5: 0.7500\n"));
+  std::vector<std::string> as_json = words;
+  as_json.push_back("--json");
+  const auto json = nlohmann::json::parse(Attend(as_json).out);
+  EXPECT_EQ(
+      json["top_k"],
+      nlohmann::json::parse(R"([{"sequence": 0, "head": 3, "query": 7, "keys": [5], "weights": [0.75]}])"));
+}
+
+TEST_F(AttendCommandTest, AnArchiveHoldsAllInputs) {
+  const CliResult result = Attend({"--input", HEADLIGHT_CLIENT_TESTDATA "/deflated.npz"});
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_EQ(result.err,
+            "headlight: note: " HEADLIGHT_CLIENT_TESTDATA "/deflated.npz: key: f64 was rounded to f32\n");
+  ASSERT_THAT(server_.requests(), SizeIs(1));
+  const v1::AttendRequest request = server_.requests()[0];
+  EXPECT_THAT(request.query().shape(), ElementsAre(1, 6, 4));
+  EXPECT_THAT(request.key().shape(), ElementsAre(1, 3, 4));
+  EXPECT_THAT(request.value().shape(), ElementsAre(1, 3, 4));
+  EXPECT_THAT(request.mask().shape(), ElementsAre(1, 1, 6, 3));
+  EXPECT_EQ(request.mask().dtype(), v1::DTYPE_BOOL);
+  EXPECT_THAT(request.seq_lens(), ElementsAre(6));
+  EXPECT_THAT(request.kv_seq_lens(), ElementsAre(3));
+  EXPECT_EQ(request.payloads(3).substr(0, 6), std::string("\1\0\0\1\1\0", 6));
+}
+
+TEST_F(AttendCommandTest, AnArchiveMayHoldIds) {
+  NpzWriter archive(Path("ids.npz"));
+  archive.Add("token_ids", IntTensor{.shape = {3}, .values = {7, 8, 9}});
+  archive.Add("token_types", IntTensor{.shape = {3}, .values = {0, 1, 1}});
+  archive.Add("seq_lens", IntTensor{.shape = {2}, .values = {1, 2}});
+  ASSERT_THAT(archive.Finish(), IsOk());
+  const CliResult result = Attend({"--model", "encoder", "--input", Path("ids.npz"), "--json"});
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  ASSERT_THAT(server_.requests(), SizeIs(1));
+  EXPECT_THAT(server_.requests()[0].token_ids().shape(), ElementsAre(3));
+  EXPECT_THAT(server_.requests()[0].token_types().shape(), ElementsAre(3));
+  EXPECT_THAT(server_.requests()[0].seq_lens(), ElementsAre(1, 2));
+}
+
+TEST_F(AttendCommandTest, AnArchiveTakesAllResults) {
+  const CliResult top =
+      Attend({"--shape", "1x1", "--weights", "top-k", "--top-k", "2", "--output", Path("t.npz")});
+  EXPECT_EQ(top.exit_code, 0) << top.err;
+  auto results = NpzReader::Open(Path("t.npz"), 1 << 20);
+  ASSERT_THAT(results, IsOk());
+  EXPECT_THAT(results->names(), ElementsAre("output", "weights", "weights_keys"));
+  EXPECT_THAT(results->ReadTensor("output")->shape, ElementsAre(1, 1, 4));
+  EXPECT_THAT(results->ReadTensor("weights")->values, ElementsAre(0.75f, 0.0f));
+  EXPECT_THAT(std::get<std::vector<int32_t>>(results->ReadIds("weights_keys")->values), ElementsAre(5, -1));
+
+  const CliResult summary = Attend({"--shape", "1x1", "--weights", "summary", "--output", Path("s.npz")});
+  EXPECT_EQ(summary.exit_code, 0) << summary.err;
+  results = NpzReader::Open(Path("s.npz"), 1 << 20);
+  ASSERT_THAT(results, IsOk());
+  EXPECT_THAT(results->names(), ElementsAre("output", "weights", "received_mass"));
+  EXPECT_THAT(results->ReadTensor("received_mass")->values, ElementsAre(1.5f, 0.5f));
+}
+
+TEST_F(AttendCommandTest, ArchivesThatContradictTheFlagsAreRefused) {
+  const std::string archive = HEADLIGHT_CLIENT_TESTDATA "/plain.npz";
+  const auto make = [&](const std::string& name, const std::vector<std::string>& arrays) {
+    NpzWriter writer(Path(name));
+    for (const std::string& array : arrays)
+      writer.Add(array, Tensor{.shape = {1, 1, 4}, .values = {1, 2, 3, 4}});
+    EXPECT_THAT(writer.Finish(), IsOk());
+    return Path(name);
+  };
+  ASSERT_THAT(WriteNpyFile({.shape = {1, 1, 4}, .values = {1, 2, 3, 4}}, Path("key.npy")), IsOk());
+  const std::string only_key = make("only_key.npz", {"key"}), odd = make("odd.npz", {"query", "querry"});
+  const std::string ranked = make("ranked.npz", {"query", "seq_lens"});
+  const struct {
+    std::vector<std::string> words;
+    std::string reason;
+  } cases[] = {
+      {{"--input", archive, "--key", Path("key.npy")},
+       archive + ": key: got it from a file of its own too, wanted one of the two"},
+      {{"--input", archive, "--seq-lens", "6"}, "--seq-lens and " + archive + " both say what seq_lens is"},
+      {{"--input", archive, "--kv-shape", "1x3"}, "--kv-shape and " + archive + " both say what key is"},
+      {{"--input", only_key}, only_key + ": got neither of query and token_ids, wanted one of them"},
+      {{"--input", odd}, odd + ": got an array 'querry', wanted query, key, value, mask, token_ids,"},
+      {{"--input", ranked}, ranked + ": seq_lens: dtype: got '<f4', wanted '<i4' or '<i8'"},
+      {{"--shape", "1x1", "--key", archive}, archive + ": got an .npz archive, wanted a .npy file"},
+      {{"--shape", "1x1", "--weights", "full", "--weights-output", "w.npz"}, "w.npz: wanted a .npy file;"},
+  };
+  for (const auto& [words, reason] : cases) {
+    const CliResult result = Attend(words);
+    EXPECT_EQ(result.exit_code, 2) << reason;
+    EXPECT_THAT(result.err, HasSubstr(reason));
+  }
+  EXPECT_THAT(server_.requests(), IsEmpty());
+}
+
+TEST_F(AttendCommandTest, ArraysThatCouldNotBeSentAreNotRead) {
+  const CliResult result =
+      Attend({"--input", HEADLIGHT_CLIENT_TESTDATA "/plain.npz", "--max-message-bytes", "1"});
+  EXPECT_EQ(result.exit_code, 1);  // small arrays are for the server to judge: their headers are allowed for
+  NpzWriter archive(Path("large.npz"));
+  archive.Add("query", Tensor{.shape = {1, 5000, 4}, .values = std::vector<float>(20'000)});
+  ASSERT_THAT(archive.Finish(), IsOk());
+  const CliResult large = Attend({"--input", Path("large.npz"), "--max-message-bytes", "100"});
+  EXPECT_EQ(large.exit_code, 2);
+  EXPECT_THAT(large.err, HasSubstr("query.npy has 80128 bytes, wanted at most 65936"));
+}
+
+TEST_F(AttendCommandTest, DoublesAndBrainFloatsAreWorthANote) {
+  std::ofstream(Path("wide.npy"), std::ios::binary)
+      << FormatNpyHeader("<f8", {1, 1, 4}) << std::string(32, '\0');
+  const CliResult result = Attend({"--input", Path("wide.npy"), "--dtype", "bf16", "--output-dtype", "bf16",
+                                   "--output", Path("out.npz"), "--json"});
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_THAT(result.err, IsEmpty());
+  EXPECT_THAT(nlohmann::json::parse(result.out)["notes"],
+              ElementsAre(Path("wide.npy") + ": f64 was rounded to f32",
+                          Path("out.npz") + ": bf16, which NumPy has not, is written as f32, exactly"));
 }
 
 // The fake server echoes the query as it came.

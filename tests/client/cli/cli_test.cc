@@ -125,6 +125,11 @@ TEST(HealthCommandTest, ServingIsZeroAndAnythingElseOne) {
   EXPECT_EQ(not_serving.exit_code, 1);
   EXPECT_EQ(not_serving.out, "NOT_SERVING\n");
 
+  const CliResult json = RunHeadlight({"health", "--server", server.target(), "--json"});
+  EXPECT_EQ(json.exit_code, 1);
+  EXPECT_EQ(nlohmann::json::parse(json.out),
+            nlohmann::json::parse(R"({"service": "", "status": "NOT_SERVING", "serving": false})"));
+
   const CliResult unknown =
       RunHeadlight({"health", "--server", server.target(), "--service", "no.such.Service"});
   EXPECT_EQ(unknown.exit_code, 1);

@@ -4,7 +4,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
+#include <cstdint>
 #include <string>
+#include <vector>
 
 namespace headlight::client {
 namespace {
@@ -56,6 +59,55 @@ TEST(SummaryTest, AnotherShapeHasNoRows) {
   EXPECT_TRUE(SummaryJson(odd, {}).empty());
   EXPECT_TRUE(SummaryJson(Statistics(), {1}).empty());
   EXPECT_THAT(SummaryTable(odd, {}), Not(HasSubstr("\n0")));
+}
+
+TEST(RangeTest, IsThatOfTheFiniteValues) {
+  const std::vector<float> values = {3, -1, INFINITY, 4, NAN, -INFINITY};
+  const ValueRange range = RangeOf(values);
+  EXPECT_EQ(range.min, -1);
+  EXPECT_EQ(range.mean, 2);
+  EXPECT_EQ(range.max, 4);
+  EXPECT_EQ(range.num_non_finite, 3);
+  EXPECT_EQ(RangeOf(std::vector<float>{NAN}).num_non_finite, 1);
+  EXPECT_EQ(RangeOf(std::vector<float>{NAN}).mean, 0);
+  EXPECT_EQ(RangeOf({}).max, 0);
+  EXPECT_EQ(RangeOf(std::vector<float>{-2, -3}).max, -2);
+}
+
+// 1 sequence, 2 heads, 2 queries, top 2; the second query of the second head sees nothing.
+const Tensor kTopWeights{.shape = {1, 2, 2, 2}, .values = {0.6f, 0.4f, 0.9f, 0.1f, 1, 0, 0, 0}};
+const IntTensor kTopKeys{.shape = {1, 2, 2, 2}, .values = {0, 1, 2, 0, 5, -1, -1, -1}};
+
+TEST(TopKTest, JsonHasTheKeysThatThereAre) {
+  const auto json = TopKJson(kTopWeights, kTopKeys, {7, 3}, 10);
+  ASSERT_EQ(json.size(), 3u);
+  EXPECT_EQ(json[1]["head"], 7);
+  EXPECT_EQ(json[1]["query"], 11);
+  EXPECT_EQ(json[1]["keys"], nlohmann::json({2, 0}));
+  EXPECT_EQ(json[2]["head"], 3);
+  EXPECT_EQ(json[2]["keys"], nlohmann::json({5}));
+  EXPECT_EQ(json[2]["weights"], nlohmann::json({1.0}));
+}
+
+TEST(TopKTest, TheTableHasARowForEachQueryThatSeesAKey) {
+  EXPECT_EQ(TopKTable(kTopWeights, kTopKeys, {}, 0),
+            "sequence  head  query  key: weight\n"
+            "0         0     0      0: 0.6000  1: 0.4000\n"
+            "0         0     1      2: 0.9000  0: 0.1000\n"
+            "0         1     0      5: 1.0000\n");
+}
+
+TEST(TopKTest, RepliesOfAnotherShapeHaveNoRows) {
+  EXPECT_TRUE(TopKJson(Statistics(), kTopKeys, {}, 0).empty());
+  EXPECT_TRUE(TopKJson(kTopWeights, kTopKeys, {1}, 0).empty());
+}
+
+TEST(TopKTest, LargeTablesShowTheirBeginning) {
+  Tensor weights{.shape = {1, 1, 50, 9}, .values = std::vector<float>(450, 0.1f)};
+  IntTensor keys{.shape = {1, 1, 50, 9}, .values = std::vector<int32_t>(450, 4)};
+  const std::string table = TopKTable(weights, keys, {}, 0);
+  EXPECT_THAT(table, HasSubstr("0.1000  ...\n"));
+  EXPECT_THAT(table, HasSubstr("... and 2 more: --json has all of them\n"));
 }
 
 }  // namespace
