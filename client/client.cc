@@ -2,11 +2,11 @@
 #include "client/client.h"
 
 #include <grpc/support/time.h>
-#include <grpcpp/create_channel.h>
-#include <grpcpp/generic/generic_stub.h>
-#include <grpcpp/security/credentials.h>
 
+#include <atomic>
+#include <cstdint>
 #include <utility>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
@@ -14,47 +14,85 @@
 
 namespace headlight::client {
 
-absl::StatusOr<Client> Client::Create(const std::string& target, const ClientOptions& options) {
-  if (target.empty()) return absl::InvalidArgumentError("target: got an empty string, wanted HOST:PORT");
-  if (options.max_message_bytes < 1) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("max_message_bytes: got ", options.max_message_bytes, ", wanted at least 1"));
+struct Client::State {
+  std::vector<std::shared_ptr<grpc::Channel>> channels;  // at least one
+  RetryOptions retry;
+  std::unique_ptr<v1::AttentionService::Stub> attention;
+  std::unique_ptr<grpc::health::v1::Health::Stub> health;
+  std::atomic<uint32_t> next_channel{0};
+  CallGate gate;  // last, so that calls go before all that they use
+
+  const std::shared_ptr<grpc::Channel>& NextChannel() {
+    return channels[next_channel.fetch_add(1, std::memory_order_relaxed) % channels.size()];
   }
-  grpc::ChannelArguments arguments;
-  arguments.SetMaxSendMessageSize(options.max_message_bytes);
-  arguments.SetMaxReceiveMessageSize(options.max_message_bytes);
-  arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, options.connection == Connection::kOwn ? 1 : 0);
-  return Client(grpc::CreateCustomChannel(target, grpc::InsecureChannelCredentials(), arguments));
+};
+
+void AttendHandle::Cancel() const {
+  if (const auto call = call_.lock()) call->Cancel();
 }
 
-Client::Client(std::shared_ptr<grpc::Channel> channel)
-    : channel_(std::move(channel)),
-      attention_(v1::AttentionService::NewStub(channel_)),
-      health_(grpc::health::v1::Health::NewStub(channel_)) {}
+absl::StatusOr<Client> Client::Create(const std::string& target, const ClientOptions& options) {
+  auto channels = OpenChannels(target, options);
+  if (!channels.ok()) return channels.status();
+  return Client(*std::move(channels), options.retry);
+}
+
+Client::Client(std::shared_ptr<grpc::Channel> channel, const RetryOptions& retry)
+    : Client(std::vector<std::shared_ptr<grpc::Channel>>{std::move(channel)}, retry) {}
+
+Client::Client(std::vector<std::shared_ptr<grpc::Channel>> channels, const RetryOptions& retry)
+    : state_(std::make_unique<State>()) {
+  state_->attention = v1::AttentionService::NewStub(channels.front());
+  state_->health = grpc::health::v1::Health::NewStub(channels.front());
+  state_->channels = std::move(channels);
+  state_->retry = retry;
+}
+
+Client::~Client() = default;
+Client::Client(Client&&) noexcept = default;
+Client& Client::operator=(Client&&) noexcept = default;
+
+const std::vector<std::shared_ptr<grpc::Channel>>& Client::channels() const { return state_->channels; }
 
 absl::StatusOr<AttendReply> Client::Attend(const AttendCall& call, std::chrono::milliseconds timeout) const {
-  const absl::StatusOr<grpc::ByteBuffer> request = EncodeRequest(call);
-  if (!request.ok()) return request.status();
-  grpc::ClientContext context;
-  SetTimeout(context, timeout);
-  grpc::ByteBuffer reply;
-  grpc::Status status;
+  absl::StatusOr<AttendReply> reply;
   absl::Notification done;
-  grpc::GenericStub(channel_).UnaryCall(&context, kAttendMethod, {}, &*request, &reply,
-                                        [&](grpc::Status result) {
-                                          status = std::move(result);
-                                          done.Notify();
-                                        });
+  AttendAsync(call, timeout, [&](absl::StatusOr<AttendReply> result) {
+    reply = std::move(result);
+    done.Notify();
+  });
   done.WaitForNotification();
-  if (!status.ok()) return ToAbslStatus(status);
-  return DecodeReply(reply);
+  return reply;
+}
+
+AttendHandle Client::AttendAsync(const AttendCall& call, std::chrono::milliseconds timeout,
+                                 AttendCallback callback) const {
+  absl::StatusOr<grpc::ByteBuffer> request = EncodeRequest(call);
+  if (!request.ok()) {
+    callback(request.status());
+    return AttendHandle({});
+  }
+  const auto pending = std::make_shared<PendingCall>(state_->gate, state_->NextChannel(), state_->retry,
+                                                     *std::move(request), timeout, std::move(callback));
+  pending->Start();
+  return AttendHandle(pending);
+}
+
+absl::StatusOr<std::unique_ptr<AttendStream>> Client::OpenStream(std::chrono::milliseconds timeout,
+                                                                 const StreamOptions& options) const {
+  constexpr int kMostUnanswered = 1024;
+  if (options.max_unanswered < 1 || options.max_unanswered > kMostUnanswered) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("max_unanswered: got ", options.max_unanswered, ", wanted 1 to ", kMostUnanswered));
+  }
+  return std::make_unique<AttendStream>(state_->NextChannel(), timeout, options.max_unanswered);
 }
 
 absl::StatusOr<v1::ListModelsResponse> Client::ListModels(std::chrono::milliseconds timeout) const {
   grpc::ClientContext context;
   SetTimeout(context, timeout);
   v1::ListModelsResponse response;
-  const grpc::Status status = attention_->ListModels(&context, {}, &response);
+  const grpc::Status status = state_->attention->ListModels(&context, {}, &response);
   if (!status.ok()) return ToAbslStatus(status);
   return response;
 }
@@ -67,7 +105,7 @@ absl::StatusOr<v1::Model> Client::GetModel(const std::string& name, const std::s
   request.set_model(name);
   request.set_model_version(version);
   v1::GetModelResponse response;
-  const grpc::Status status = attention_->GetModel(&context, request, &response);
+  const grpc::Status status = state_->attention->GetModel(&context, request, &response);
   if (!status.ok()) return ToAbslStatus(status);
   return std::move(*response.mutable_model());
 }
@@ -79,7 +117,7 @@ absl::StatusOr<v1::Model> Client::LoadModel(const std::string& name,
   v1::LoadModelRequest request;
   request.set_model(name);
   v1::LoadModelResponse response;
-  const grpc::Status status = attention_->LoadModel(&context, request, &response);
+  const grpc::Status status = state_->attention->LoadModel(&context, request, &response);
   if (!status.ok()) return ToAbslStatus(status);
   return std::move(*response.mutable_model());
 }
@@ -90,7 +128,7 @@ absl::Status Client::UnloadModel(const std::string& name, std::chrono::milliseco
   v1::UnloadModelRequest request;
   request.set_model(name);
   v1::UnloadModelResponse response;
-  return ToAbslStatus(attention_->UnloadModel(&context, request, &response));
+  return ToAbslStatus(state_->attention->UnloadModel(&context, request, &response));
 }
 
 absl::StatusOr<grpc::health::v1::HealthCheckResponse::ServingStatus> Client::CheckHealth(
@@ -100,7 +138,7 @@ absl::StatusOr<grpc::health::v1::HealthCheckResponse::ServingStatus> Client::Che
   grpc::health::v1::HealthCheckRequest request;
   request.set_service(service);
   grpc::health::v1::HealthCheckResponse response;
-  const grpc::Status status = health_->Check(&context, request, &response);
+  const grpc::Status status = state_->health->Check(&context, request, &response);
   if (!status.ok()) return ToAbslStatus(status);
   return response.status();
 }

@@ -13,39 +13,69 @@
 #include <chrono>
 #include <memory>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "absl/status/statusor.h"
+#include "client/attend_stream.h"
+#include "client/channel_options.h"
+#include "client/pending_call.h"
 #include "client/wire.h"
 #include "grpc/health/v1/health.grpc.pb.h"
 #include "headlight/v1/attention.grpc.pb.h"
 
 namespace headlight::client {
 
-// Whether clients of one target share a TCP connection. gRPC shares by default, which suits ordinary use; one
-// connection of HTTP/2 is served by one thread at a time, though, so a load generator wants several of its
-// own.
-enum class Connection { kShared, kOwn };
+// An Attend under way. Copies refer to the same call; dropping them does not cancel it. Thread-safe.
+class AttendHandle {
+ public:
+  explicit AttendHandle(std::weak_ptr<PendingCall> call) : call_(std::move(call)) {}
 
-struct ClientOptions {
-  int max_message_bytes = 256 << 20;  // of a request or a reply
-  Connection connection = Connection::kShared;
+  // Ends the call with CANCELLED, if it has not ended yet; its callback is called all the same.
+  void Cancel() const;
+
+ private:
+  std::weak_ptr<PendingCall> call_;  // empty once it has ended
+};
+
+struct StreamOptions {
+  int max_unanswered = 32;  // requests under way, 1 to 1024; the server takes 32 at a time
 };
 
 // Movable, not copyable. All methods may be called from many threads at once.
 //
 // Errors of every call: those that attention.proto lists, with the server's message; UNAVAILABLE if the
 // server cannot be reached; DEADLINE_EXCEEDED once `timeout` has passed; INTERNAL if the reply is malformed.
+// Attend and AttendAsync try again as ClientOptions::retry says, within the one timeout; the others never do.
 class Client {
  public:
   // `target` is HOST:PORT or any other gRPC name. Connects on the first call, not here.
-  // INVALID_ARGUMENT if the target is empty or an option is out of range.
+  // INVALID_ARGUMENT, naming the field, if the target is empty or an option is wrong; NOT_FOUND if a file
+  // that an option names cannot be read.
   static absl::StatusOr<Client> Create(const std::string& target, const ClientOptions& options = {});
 
   // Uses an existing channel, whatever its options are.
-  explicit Client(std::shared_ptr<grpc::Channel> channel);
+  explicit Client(std::shared_ptr<grpc::Channel> channel, const RetryOptions& retry = {});
+
+  // Waits for the calls under way and their callbacks, so it must not be called from one of these. The same
+  // holds for assigning another client to this one.
+  ~Client();
+  Client(Client&&) noexcept;
+  Client& operator=(Client&&) noexcept;
 
   // Computes attention. INVALID_ARGUMENT, before anything is sent, if a tensor's shape and values disagree.
   absl::StatusOr<AttendReply> Attend(const AttendCall& call, std::chrono::milliseconds timeout) const;
+
+  // The same without waiting: tensors are copied before this returns. `callback` is called exactly once, on a
+  // thread of gRPC's, which it must not hold up; or on this thread, before this returns, if a tensor's shape
+  // and values disagree. The client may be gone by then.
+  AttendHandle AttendAsync(const AttendCall& call, std::chrono::milliseconds timeout,
+                           AttendCallback callback) const;
+
+  // A stream for many requests, which ends with DEADLINE_EXCEEDED once `timeout` has passed from now. It may
+  // outlive the client. INVALID_ARGUMENT if an option is out of range.
+  absl::StatusOr<std::unique_ptr<AttendStream>> OpenStream(std::chrono::milliseconds timeout,
+                                                           const StreamOptions& options = {}) const;
 
   absl::StatusOr<v1::ListModelsResponse> ListModels(std::chrono::milliseconds timeout) const;
 
@@ -65,12 +95,16 @@ class Client {
   absl::StatusOr<grpc::health::v1::HealthCheckResponse::ServingStatus> CheckHealth(
       const std::string& service, std::chrono::milliseconds timeout) const;
 
-  const std::shared_ptr<grpc::Channel>& channel() const { return channel_; }
+  // As many as ClientOptions::num_channels.
+  const std::vector<std::shared_ptr<grpc::Channel>>& channels() const;
+  const std::shared_ptr<grpc::Channel>& channel() const { return channels().front(); }
 
  private:
-  std::shared_ptr<grpc::Channel> channel_;
-  std::unique_ptr<v1::AttentionService::Stub> attention_;
-  std::unique_ptr<grpc::health::v1::Health::Stub> health_;
+  struct State;
+
+  Client(std::vector<std::shared_ptr<grpc::Channel>> channels, const RetryOptions& retry);
+
+  std::unique_ptr<State> state_;
 };
 
 // The same code and message; gRPC's and abseil's codes have the same numbers.
@@ -85,6 +119,7 @@ void SetTimeout(grpc::ClientContext& context, std::chrono::milliseconds timeout)
 namespace headlight {
 using client::AttendCall;     // NOLINT(misc-unused-using-decls): the names that callers use
 using client::AttendReply;    // NOLINT(misc-unused-using-decls)
+using client::AttendStream;   // NOLINT(misc-unused-using-decls)
 using client::Client;         // NOLINT(misc-unused-using-decls)
 using client::ClientOptions;  // NOLINT(misc-unused-using-decls)
 }  // namespace headlight

@@ -271,6 +271,36 @@ absl::Status AddIds(const char* field, const std::optional<IdsView>& ids,
                     (envelope.*spec)());
 }
 
+absl::StatusOr<AttendReply> MakeReply(ReplyParts parts) {
+  if (absl::Status status = CheckPayloads(parts); !status.ok()) return status;
+  v1::AttendResponse& envelope = parts.envelope;
+  AttendReply reply{
+      .model = std::move(*envelope.mutable_model()),
+      .model_version = std::move(*envelope.mutable_model_version()),
+      .request_id = std::move(*envelope.mutable_request_id()),
+      .output_dtype = envelope.output().dtype(),
+      .output = MakeTensor(envelope.output(), std::move(parts.payloads[0])),
+      .time_budget = envelope.time_budget(),
+  };
+  size_t next = 1;
+  if (envelope.has_weights()) {
+    reply.weights = MakeTensor(envelope.weights(), std::move(parts.payloads[next++]));
+  }
+  if (envelope.has_weights_keys()) {
+    reply.weights_keys = MakeIntTensor(envelope.weights_keys(), parts.payloads[next++]);
+  }
+  if (envelope.has_received_mass()) {
+    reply.received_mass = MakeTensor(envelope.received_mass(), std::move(parts.payloads[next++]));
+  }
+  return reply;
+}
+
+// What the server says went wrong with one request of a stream.
+absl::Status ErrorOf(const v1::AttendError& error) {
+  const absl::Status status(static_cast<absl::StatusCode>(error.code()), error.message());
+  return status.ok() ? Malformed("its error has code 0") : status;
+}
+
 }  // namespace
 
 absl::StatusOr<grpc::ByteBuffer> EncodeRequest(const AttendCall& call) {
@@ -323,25 +353,18 @@ absl::StatusOr<grpc::ByteBuffer> EncodeRequest(const AttendCall& call) {
 absl::StatusOr<AttendReply> DecodeReply(const grpc::ByteBuffer& bytes) {
   absl::StatusOr<ReplyParts> parts = TakeApart(bytes, Payloads::kKeep);
   if (!parts.ok()) return parts.status();
-  if (absl::Status status = CheckPayloads(*parts); !status.ok()) return status;
-  v1::AttendResponse& envelope = parts->envelope;
-  AttendReply reply{
-      .model = std::move(*envelope.mutable_model()),
-      .model_version = std::move(*envelope.mutable_model_version()),
-      .request_id = std::move(*envelope.mutable_request_id()),
-      .output_dtype = envelope.output().dtype(),
-      .output = MakeTensor(envelope.output(), std::move(parts->payloads[0])),
-      .time_budget = envelope.time_budget(),
-  };
-  size_t next = 1;
-  if (envelope.has_weights()) {
-    reply.weights = MakeTensor(envelope.weights(), std::move(parts->payloads[next++]));
-  }
-  if (envelope.has_weights_keys()) {
-    reply.weights_keys = MakeIntTensor(envelope.weights_keys(), parts->payloads[next++]);
-  }
-  if (envelope.has_received_mass()) {
-    reply.received_mass = MakeTensor(envelope.received_mass(), std::move(parts->payloads[next++]));
+  return MakeReply(*std::move(parts));
+}
+
+absl::StatusOr<StreamReply> DecodeStreamReply(const grpc::ByteBuffer& bytes) {
+  absl::StatusOr<ReplyParts> parts = TakeApart(bytes, Payloads::kKeep);
+  if (!parts.ok()) return parts.status();
+  StreamReply reply;
+  reply.request_id = parts->envelope.request_id();
+  if (parts->envelope.has_error()) {
+    reply.reply = ErrorOf(parts->envelope.error());
+  } else {
+    reply.reply = MakeReply(*std::move(parts));
   }
   return reply;
 }

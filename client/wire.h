@@ -21,6 +21,7 @@
 namespace headlight::client {
 
 inline constexpr char kAttendMethod[] = "/headlight.v1.AttentionService/Attend";
+inline constexpr char kAttendStreamMethod[] = "/headlight.v1.AttentionService/AttendStream";
 
 // One Attend request; attention.proto states what each field means. The views must stay valid until the call
 // that takes the request returns.
@@ -75,6 +76,15 @@ absl::StatusOr<grpc::ByteBuffer> EncodeRequest(const AttendCall& call);
 // The reply in full: payload bytes are copied once, into its tensors; other types than f32 once more.
 // INTERNAL if the bytes are not a reply or its payloads do not match their descriptions.
 absl::StatusOr<AttendReply> DecodeReply(const grpc::ByteBuffer& bytes);
+
+// A message of AttendStream: what became of one of its requests.
+struct StreamReply {
+  std::string request_id;
+  absl::StatusOr<AttendReply> reply;  // the server's code and message, or INTERNAL, as DecodeReply
+};
+
+// INTERNAL if the bytes are not a reply at all, so that nobody knows whose.
+absl::StatusOr<StreamReply> DecodeStreamReply(const grpc::ByteBuffer& bytes);
 
 // The reply without its payloads, for callers that want its time budget only. The payloads are checked as
 // DecodeReply does but not copied.

@@ -2,29 +2,18 @@
 #include "server/attention_service.h"
 
 #include <grpcpp/alarm.h>
-#include <spdlog/spdlog.h>
 
 #include <map>
 #include <memory>
-#include <new>
 #include <utility>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "absl/strings/str_cat.h"
-#include "core/base/status_macros.h"
+#include "server/attend_work.h"
 #include "server/grpc_status.h"
-#include "server/text.h"
 
 namespace headlight {
 namespace {
-
-// gRPC tells deadlines by the wall clock, the scheduler by a clock that nobody sets.
-TimePoint ToTimePoint(std::chrono::system_clock::time_point deadline, TimePoint now) {
-  if (deadline == std::chrono::system_clock::time_point::max()) return TimePoint::max();
-  const auto left = deadline - std::chrono::system_clock::now();
-  return left >= TimePoint::max() - now ? TimePoint::max() : now + left;
-}
 
 v1::Rope::Scaling ScalingOf(RopeConfig::Scaling scaling) {
   switch (scaling) {
@@ -102,13 +91,14 @@ class AttentionService::AttendCall final : public grpc::ServerUnaryReactor {
  public:
   AttendCall(AttentionService& service, const grpc::CallbackServerContext& context,
              grpc::ByteBuffer& response)
-      : service_(service), response_(response), arrival_(service.context_.clock.Now()) {
-    deadline_ = ToTimePoint(context.deadline(), arrival_);
+      : service_(service),
+        response_(response),
+        work_(service.context_, service.next_call_id_, context.deadline(), cancelled_) {
     service_.CallBegins();
   }
 
   void Start(const grpc::ByteBuffer& request) {
-    const absl::Status status = Submit(request);
+    const absl::Status status = work_.Submit(request, [this] { Hop(); });
     if (!status.ok()) FinishWith(status);
   }
 
@@ -121,94 +111,25 @@ class AttentionService::AttendCall final : public grpc::ServerUnaryReactor {
     service.CallEnds();
   }
 
-  // On an error nothing was submitted.
-  absl::Status Submit(const grpc::ByteBuffer& request) {
-    try {
-      HEADLIGHT_ASSIGN_OR_RETURN(message_, Receive(request));
-      HEADLIGHT_ASSIGN_OR_RETURN(const ParsedAttend parsed, ParseAttend(message_.segments));
-      request_id_ = parsed.request.request_id();
-      const CodecContext codec = {service_.context_.registry, service_.context_.max_message_bytes};
-      HEADLIGHT_ASSIGN_OR_RETURN(DecodedAttend decoded, DecodeAttend(parsed, codec));
-      layout_ = std::move(decoded.reply);
-      AttendTask& task = decoded.task;
-      task.arrival = arrival_;
-      task.deadline = deadline_;
-      task.cancelled = cancelled_;
-      task.done = [this](absl::StatusOr<AttendResult> result) { Done(std::move(result)); };
-      if (spdlog::should_log(spdlog::level::debug)) {
-        spdlog::debug("attend id={} arrived: {} bytes, {} tokens", LogId(), parsed.size_bytes, task.q_tokens);
-      }
-      service_.context_.scheduler.Submit(std::move(task));
-      return absl::OkStatus();
-    } catch (const std::bad_alloc&) {
-      return absl::ResourceExhaustedError("memory is short: the request's lists do not fit");
-    }
-  }
-
   // Called once by the scheduler, whose thread has batches to run: the reply is written elsewhere.
-  void Done(absl::StatusOr<AttendResult> result) {
-    result_ = std::move(result);
+  void Hop() {
     hop_.Set(gpr_inf_past(GPR_CLOCK_MONOTONIC), [this](bool) { Reply(); });
   }
 
   void Reply() {
-    if (!result_.ok()) return FinishWith(result_.status());
-    const AttendResult& result = *result_;
-    v1::TimeBudget budget;
-    budget.set_queue_us(result.queue_us);
-    budget.set_compute_us(result.compute_us);
-    budget.set_total_us(MicrosecondsBetween(arrival_, service_.context_.clock.Now()));
-    budget.set_batch_requests(result.batch_requests);
-    budget.set_batch_sequences(result.batch_sequences);
-    budget.set_batch_tokens(result.batch_tokens);
-    budget.set_kernel(layout_.model->model.attention().kernel_name());
-    budget.set_compute_threads(service_.context_.compute_threads);
-    response_ = EncodeAttend(layout_, result, budget);
-    result_ = absl::UnknownError("sent");  // from here on the reply alone holds the memory
-    if (spdlog::should_log(spdlog::level::debug)) {
-      spdlog::debug(
-          "attend id={} model={} version={} verdict=OK queue_us={} compute_us={} total_us={} "
-          "batch_requests={}",
-          LogId(), layout_.model->name, layout_.model->version, budget.queue_us(), budget.compute_us(),
-          budget.total_us(), budget.batch_requests());
-    }
+    absl::StatusOr<grpc::ByteBuffer> reply = work_.TakeReply();
+    if (!reply.ok()) return FinishWith(reply.status());
+    response_ = *std::move(reply);
     Finish(grpc::Status::OK);
   }
 
-  void FinishWith(absl::Status status) {
-    const bool internal = absl::IsInternal(status);
-    LogVerdict(internal ? spdlog::level::err : spdlog::level::debug, status);
-    if (internal) {
-      status = absl::InternalError(absl::StrCat(status.message(), " (request id ", LogId(), ")"));
-    }
-    Finish(ToGrpcStatus(status));
-  }
-
-  // Builds nothing when the line would not be written: refusals are what an overloaded server has most of.
-  void LogVerdict(spdlog::level::level_enum level, const absl::Status& status) {
-    if (!spdlog::should_log(level)) return;
-    spdlog::log(level, "attend id={} verdict={} message={}", LogId(), absl::StatusCodeToString(status.code()),
-                Quoted(std::string(status.message())));
-  }
-
-  // The caller's id, or one of ours. Safe to print.
-  std::string LogId() {
-    if (!request_id_.empty()) return Quoted(request_id_);
-    if (call_id_ == 0) call_id_ = service_.next_call_id_.fetch_add(1, std::memory_order_relaxed);
-    return absl::StrCat("#", call_id_);
-  }
+  void FinishWith(const absl::Status& status) { Finish(ToGrpcStatus(work_.Explain(status))); }
 
   AttentionService& service_;
   grpc::ByteBuffer& response_;
-  const TimePoint arrival_;
-  TimePoint deadline_;
   // Shared with the task, which may look at it while gRPC is telling us that the caller is gone.
   const std::shared_ptr<CancellationToken> cancelled_ = std::make_shared<CancellationToken>();
-  ReceivedMessage message_;
-  std::string request_id_;
-  uint64_t call_id_ = 0;
-  ReplyLayout layout_;
-  absl::StatusOr<AttendResult> result_;
+  AttendWork work_;
   grpc::Alarm hop_;
 };
 

@@ -12,6 +12,7 @@
 #include <condition_variable>
 #include <cstdint>
 #include <mutex>
+#include <set>
 #include <string>
 
 #include "absl/status/status.h"
@@ -35,18 +36,26 @@ struct ServiceContext {
   bool allow_model_control = false;  // whether callers may use it
 };
 
-// Attend takes and gives raw bytes, so that tensors are not copied; the other methods are typed. Thread-safe.
-class AttentionService final : public v1::AttentionService::WithRawCallbackMethod_Attend<
-                                   v1::AttentionService::WithCallbackMethod_ListModels<
-                                       v1::AttentionService::WithCallbackMethod_GetModel<
-                                           v1::AttentionService::WithCallbackMethod_LoadModel<
-                                               v1::AttentionService::WithCallbackMethod_UnloadModel<
-                                                   v1::AttentionService::Service>>>>> {
+// Attend and AttendStream take and give raw bytes, so that tensors are not copied; the other methods are
+// typed.
+using AttentionServiceBase = v1::AttentionService::WithRawCallbackMethod_Attend<
+    v1::AttentionService::WithRawCallbackMethod_AttendStream<
+        v1::AttentionService::WithCallbackMethod_ListModels<v1::AttentionService::WithCallbackMethod_GetModel<
+            v1::AttentionService::WithCallbackMethod_LoadModel<
+                v1::AttentionService::WithCallbackMethod_UnloadModel<v1::AttentionService::Service>>>>>>;
+
+// Thread-safe.
+class AttentionService final : public AttentionServiceBase {
  public:
+  // Requests of one stream that are read before the first of them is answered; attention.proto tells callers.
+  static constexpr int kMaxStreamRequests = 32;
+
   explicit AttentionService(const ServiceContext& context) : context_(context) {}
 
   grpc::ServerUnaryReactor* Attend(grpc::CallbackServerContext* context, const grpc::ByteBuffer* request,
                                    grpc::ByteBuffer* response) override;
+  grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>* AttendStream(
+      grpc::CallbackServerContext* context) override;
   grpc::ServerUnaryReactor* ListModels(grpc::CallbackServerContext* context,
                                        const v1::ListModelsRequest* request,
                                        v1::ListModelsResponse* response) override;
@@ -59,13 +68,18 @@ class AttentionService final : public v1::AttentionService::WithRawCallbackMetho
                                         const v1::UnloadModelRequest* request,
                                         v1::UnloadModelResponse* response) override;
 
-  // Waits until no Attend is under way, replies sent included; false if that takes longer than `timeout`.
+  // From now on streams read nothing more and end with UNAVAILABLE when what they have read is answered.
+  void EndStreams();
+
+  // Waits until no request is under way, replies sent included; false if that takes longer than `timeout`. A
+  // stream without a request is not waited for.
   bool WaitUntilIdle(std::chrono::steady_clock::duration timeout);
 
-  int64_t num_calls() const;  // Attend RPCs under way
+  int64_t num_calls() const;  // requests under way: Attend RPCs, and those of streams
 
  private:
   class AttendCall;
+  class StreamCall;
 
   void CallBegins();
   void CallEnds();
@@ -78,7 +92,10 @@ class AttentionService final : public v1::AttentionService::WithRawCallbackMetho
   std::atomic<uint64_t> next_call_id_{1};  // names requests that come without an id
   mutable std::mutex mutex_;
   std::condition_variable idle_;
-  int64_t num_calls_ = 0;  // guarded by mutex_
+  // Guarded by mutex_, which is never taken while a stream's own is held:
+  int64_t num_calls_ = 0;
+  std::set<StreamCall*> streams_;
+  bool ending_streams_ = false;
 };
 
 }  // namespace headlight

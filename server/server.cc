@@ -178,6 +178,7 @@ absl::Status HeadlightServer::Shutdown() {
   const auto grace = std::chrono::seconds(options_.shutdown_grace_s);
   grpc_server_->GetHealthCheckService()->Shutdown();
   scheduler_.StopAccepting();
+  service_.EndStreams();
   if (loader_ != nullptr) loader_->Stop();
   const bool finished = service_.WaitUntilIdle(grace);
   const int64_t cut_off = service_.num_calls();

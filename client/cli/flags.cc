@@ -45,6 +45,31 @@ void AddWhole(CLI::App& app, const char* name, const char* help, std::optional<i
       ->type_name("N");
 }
 
+// The part of AddServerFlags that says whom to trust and who we are.
+void AddSecurityFlags(CLI::App& app, ServerFlags& flags) {
+  app.add_flag("--tls", flags.use_tls, "Connect with TLS; any of the four below means that too")
+      ->envname("HEADLIGHT_TLS");
+  app.add_option("--tls-ca", flags.tls.ca_file,
+                 "PEM certificates that may have signed the server's; the system's if not given")
+      ->envname("HEADLIGHT_TLS_CA")
+      ->type_name("FILE");
+  app.add_option("--tls-cert", flags.tls.cert_file, "Our own certificate, PEM, where the server wants one")
+      ->envname("HEADLIGHT_TLS_CERT")
+      ->type_name("FILE");
+  app.add_option("--tls-key", flags.tls.key_file, "Its key, PEM")
+      ->envname("HEADLIGHT_TLS_KEY")
+      ->type_name("FILE");
+  app.add_option("--tls-server-name", flags.tls.server_name,
+                 "Name in the server's certificate, where it is not the host of --server")
+      ->envname("HEADLIGHT_TLS_SERVER_NAME")
+      ->type_name("NAME");
+  app.add_option("--token-file", flags.token_file, "File with a bearer token to send with every call")
+      ->envname("HEADLIGHT_TOKEN_FILE")
+      ->type_name("FILE");
+  app.add_flag("--allow-token-without-tls", flags.allow_token_without_tls,
+               "Send the token even where others on the network can read it");
+}
+
 }  // namespace
 
 absl::StatusOr<Shape> ParseShape(const std::string& text) {
@@ -132,8 +157,24 @@ absl::StatusOr<v1::PoolingMode> ParsePooling(const std::string& text) {
   return Wanted("cls or mean", text);
 }
 
+absl::StatusOr<LoadBalancing> ParseLoadBalancing(const std::string& text) {
+  if (text == "pick_first") return LoadBalancing::kPickFirst;
+  if (text == "round_robin") return LoadBalancing::kRoundRobin;
+  return Wanted("pick_first or round_robin", text);
+}
+
 absl::StatusOr<Client> ServerFlags::Connect(Connection connection) const {
-  return Client::Create(server, {.max_message_bytes = max_message_bytes, .connection = connection});
+  ClientOptions options{
+      .max_message_bytes = max_message_bytes,
+      .connection = connection,
+      .load_balancing = load_balancing,
+      .tls = tls,
+      .token_file = token_file,
+      .allow_token_without_tls = allow_token_without_tls,
+  };
+  options.tls.enabled = use_tls || !tls.ca_file.empty() || !tls.cert_file.empty() || !tls.key_file.empty() ||
+                        !tls.server_name.empty();
+  return Client::Create(server, options);
 }
 
 void AddServerFlags(CLI::App& app, int64_t default_timeout_ms, ServerFlags& flags) {
@@ -149,6 +190,13 @@ void AddServerFlags(CLI::App& app, int64_t default_timeout_ms, ServerFlags& flag
       ->check(CLI::PositiveNumber)
       ->type_name("N")
       ->capture_default_str();
+  AddParsed(app,
+            {"--load-balancing", "pick_first|round_robin",
+             "Where --server names several addresses: one of them, or each in turn"},
+            ParseLoadBalancing, &flags.load_balancing)
+      ->envname("HEADLIGHT_LOAD_BALANCING")
+      ->default_str("pick_first");
+  AddSecurityFlags(app, flags);
 }
 
 void AddRequestFlags(CLI::App& app, RequestFlags& flags) {

@@ -26,6 +26,7 @@ absl::StatusOr<v1::DType> ParseDType(const std::string& text);                  
 std::string WeightsModeName(v1::WeightsMode mode);                                 // the reverse
 std::string DTypeName(v1::DType dtype);                                            // the reverse
 absl::StatusOr<v1::PoolingMode> ParsePooling(const std::string& text);             // "cls", "mean"
+absl::StatusOr<LoadBalancing> ParseLoadBalancing(const std::string& text);  // "pick_first", "round_robin"
 
 // Query rows [begin, end).
 struct QueryRange {
@@ -58,12 +59,17 @@ struct ServerFlags {
   std::string server = "127.0.0.1:8001";
   int64_t timeout_ms = 0;  // of each RPC
   int max_message_bytes = ClientOptions().max_message_bytes;
+  LoadBalancing load_balancing = LoadBalancing::kPickFirst;
+  bool use_tls = false;
+  TlsOptions tls;  // but for `enabled`: any of its files says so too
+  std::string token_file;
+  bool allow_token_without_tls = false;
 
   std::chrono::milliseconds timeout() const { return std::chrono::milliseconds(timeout_ms); }
   absl::StatusOr<Client> Connect(Connection connection = Connection::kShared) const;
 };
 
-// Adds --server, --timeout-ms and --max-message-bytes.
+// Adds --server, --timeout-ms, --max-message-bytes, --load-balancing, --tls, --token-file and their kin.
 void AddServerFlags(CLI::App& app, int64_t default_timeout_ms, ServerFlags& flags);
 
 // What to ask for, given by shape; the values are random.

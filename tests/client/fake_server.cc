@@ -88,10 +88,12 @@ std::vector<v1::Model> Models() {
 
 }  // namespace
 
-FakeServer::FakeServer(AttendHandler handler, int port) : handler_(std::move(handler)) {
+FakeServer::FakeServer(AttendHandler handler, const Options& options) : handler_(std::move(handler)) {
   grpc::EnableDefaultHealthCheckService(true);
   grpc::ServerBuilder builder;
-  builder.AddListeningPort("127.0.0.1:" + std::to_string(port), grpc::InsecureServerCredentials(), &port_);
+  builder.AddListeningPort("127.0.0.1:" + std::to_string(options.port),
+                           options.credentials ? options.credentials : grpc::InsecureServerCredentials(),
+                           &port_);
   builder.SetMaxReceiveMessageSize(-1);
   builder.RegisterService(this);
   server_ = builder.BuildAndStart();
@@ -114,6 +116,11 @@ std::vector<v1::AttendRequest> FakeServer::requests() const {
 std::set<std::string> FakeServer::peers() const {
   const std::lock_guard lock(mutex_);
   return peers_;
+}
+
+std::vector<std::string> FakeServer::authorizations() const {
+  const std::lock_guard lock(mutex_);
+  return authorizations_;
 }
 
 grpc::Status FakeServer::Echo(grpc::ServerContext&, const v1::AttendRequest& request,
@@ -151,12 +158,36 @@ grpc::Status FakeServer::Echo(grpc::ServerContext&, const v1::AttendRequest& req
 
 grpc::Status FakeServer::Attend(grpc::ServerContext* context, const v1::AttendRequest* request,
                                 v1::AttendResponse* response) {
-  {
-    const std::lock_guard lock(mutex_);
-    requests_.push_back(*request);
-    peers_.insert(context->peer());
-  }
+  Remember(*context, *request);
   return handler_(*context, *request, *response);
+}
+
+grpc::Status FakeServer::AttendStream(
+    grpc::ServerContext* context, grpc::ServerReaderWriter<v1::AttendResponse, v1::AttendRequest>* stream) {
+  v1::AttendRequest request;
+  while (stream->Read(&request)) {
+    Remember(*context, request);
+    v1::AttendResponse response;
+    const grpc::Status status = handler_(*context, request, response);
+    if (!status.ok()) {
+      response.Clear();
+      response.mutable_error()->set_code(status.error_code());
+      response.mutable_error()->set_message(status.error_message());
+    }
+    response.set_request_id(request.request_id());
+    stream->Write(response);
+  }
+  return grpc::Status::OK;
+}
+
+void FakeServer::Remember(grpc::ServerContext& context, const v1::AttendRequest& request) {
+  const std::lock_guard lock(mutex_);
+  requests_.push_back(request);
+  peers_.insert(context.peer());
+  const auto found = context.client_metadata().find("authorization");
+  authorizations_.push_back(found == context.client_metadata().end()
+                                ? ""
+                                : std::string(found->second.data(), found->second.size()));
 }
 
 grpc::Status FakeServer::ListModels(grpc::ServerContext*, const v1::ListModelsRequest*,

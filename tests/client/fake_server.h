@@ -5,6 +5,7 @@
 #ifndef HEADLIGHT_TESTS_CLIENT_FAKE_SERVER_H_
 #define HEADLIGHT_TESTS_CLIENT_FAKE_SERVER_H_
 
+#include <grpcpp/security/server_credentials.h>
 #include <grpcpp/server.h>
 
 #include <functional>
@@ -12,6 +13,7 @@
 #include <mutex>
 #include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "headlight/v1/attention.grpc.pb.h"
@@ -27,14 +29,22 @@ class FakeServer : private v1::AttentionService::Service {
   using AttendHandler =
       std::function<grpc::Status(grpc::ServerContext&, const v1::AttendRequest&, v1::AttendResponse&)>;
 
-  explicit FakeServer(AttendHandler handler = Echo, int port = 0);  // 0: a free one
+  struct Options {
+    int port = 0;                                          // 0: a free one
+    std::shared_ptr<grpc::ServerCredentials> credentials;  // null: no TLS
+  };
+
+  explicit FakeServer(AttendHandler handler = Echo) : FakeServer(std::move(handler), Options()) {}
+  FakeServer(AttendHandler handler, const Options& options);
   ~FakeServer() override;
 
   std::string target() const;
+  int port() const { return port_; }
   void SetServing(bool serving);  // of its health service
 
   std::vector<v1::AttendRequest> requests() const;
-  std::set<std::string> peers() const;  // addresses that Attend was called from
+  std::set<std::string> peers() const;              // addresses that Attend was called from
+  std::vector<std::string> authorizations() const;  // metadata "authorization" of each call, or ""
 
   // The default handler: `output` is the query, or a zero for each token id (for each sequence of dense ones
   // if they are to be pooled); weights, if asked for, are FULL [1, 1, 1, 2] of 0.25 and 0.75, TOP_K 0.75 of
@@ -46,6 +56,10 @@ class FakeServer : private v1::AttentionService::Service {
  private:
   grpc::Status Attend(grpc::ServerContext* context, const v1::AttendRequest* request,
                       v1::AttendResponse* response) override;
+  // Handles one message after the other, so replies are in order; a handler's error becomes the message's.
+  grpc::Status AttendStream(grpc::ServerContext* context,
+                            grpc::ServerReaderWriter<v1::AttendResponse, v1::AttendRequest>* stream) override;
+  void Remember(grpc::ServerContext& context, const v1::AttendRequest& request);
   grpc::Status ListModels(grpc::ServerContext* context, const v1::ListModelsRequest* request,
                           v1::ListModelsResponse* response) override;
   grpc::Status GetModel(grpc::ServerContext* context, const v1::GetModelRequest* request,
@@ -55,6 +69,7 @@ class FakeServer : private v1::AttentionService::Service {
   mutable std::mutex mutex_;
   std::vector<v1::AttendRequest> requests_;
   std::set<std::string> peers_;
+  std::vector<std::string> authorizations_;
   int port_ = 0;
   std::unique_ptr<grpc::Server> server_;
 };

@@ -31,7 +31,7 @@ using testing::Segmented;
 using ::testing::StartsWith;
 using testing::StatusIs;
 
-constexpr int64_t kMaxMessageBytes = 1 << 20;
+constexpr int64_t kMaxIdsMessageBytes = 1 << 20;
 
 class CodecIdsTest : public ::testing::Test {
  protected:
@@ -58,7 +58,7 @@ class CodecIdsTest : public ::testing::Test {
     bytes_ = request.SerializeAsString();
     const auto parsed = ParseAttend(Segmented(bytes_, 100));
     if (!parsed.ok()) return parsed.status();
-    return DecodeAttend(*parsed, {*registry_, kMaxMessageBytes});
+    return DecodeAttend(*parsed, {*registry_, kMaxIdsMessageBytes});
   }
 
   template <typename Message>
@@ -72,7 +72,7 @@ class CodecIdsTest : public ::testing::Test {
 
 ModelRegistry* CodecIdsTest::registry_ = nullptr;
 
-v1::AttendRequest Dense() { return MakeIdsRequest("encoder", {2, 3}); }
+v1::AttendRequest DenseIds() { return MakeIdsRequest("encoder", {2, 3}); }
 v1::AttendRequest WithTypes(v1::AttendRequest request, const Shape& shape, std::vector<int64_t> types,
                             v1::DType dtype = v1::DTYPE_I32) {
   AddIds(shape, types, *request.mutable_token_types(), request, dtype);
@@ -129,7 +129,7 @@ TEST_F(CodecIdsTest, RaggedIdsHaveLengths) {
 }
 
 TEST_F(CodecIdsTest, PooledOutputHasARowForEachSequence) {
-  v1::AttendRequest request = Dense();
+  v1::AttendRequest request = DenseIds();
   for (int64_t len : {3, 1}) request.add_seq_lens(len);
   for (const auto& [mode, pooling] :
        {std::pair(v1::POOLING_MODE_MODEL, Pooling::kMean), std::pair(v1::POOLING_MODE_CLS, Pooling::kCls),
@@ -145,7 +145,7 @@ TEST_F(CodecIdsTest, PooledOutputHasARowForEachSequence) {
 }
 
 TEST_F(CodecIdsTest, MasksAndWeightsGoWithIds) {
-  v1::AttendRequest request = Dense();
+  v1::AttendRequest request = DenseIds();
   request.set_causal(true);
   request.mutable_weights()->set_mode(v1::WEIGHTS_MODE_FULL);
   request.mutable_weights()->set_layer(1);
@@ -185,16 +185,16 @@ TEST_F(CodecIdsTest, EachModelTakesWhatItBeginsWith) {
                 "token_ids: got some, wanted none: the model begins at embeddings, in query");
   ExpectInvalid(WithTypes(MakeRequest("small", {2, 3, 16}), {2, 3}, {0, 0, 0, 0, 0, 0}),
                 "token_types: got some, wanted none: the model begins at embeddings, in query");
-  v1::AttendRequest both = Dense();
+  v1::AttendRequest both = DenseIds();
   AddFloats({2, 3, 16}, 1, *both.mutable_query(), both);
   ExpectInvalid(both, "query: got one, wanted none: the model begins at token_ids");
-  v1::AttendRequest key = Dense();
+  v1::AttendRequest key = DenseIds();
   AddFloats({2, 3, 16}, 1, *key.mutable_key(), key);
   ExpectInvalid(key, "key: got one, wanted none: the model begins at token_ids");
-  v1::AttendRequest value = Dense();
+  v1::AttendRequest value = DenseIds();
   AddFloats({2, 3, 16}, 1, *value.mutable_value(), value);
   ExpectInvalid(value, "value: got one, wanted none: the model begins at token_ids");
-  v1::AttendRequest kv_seq_lens = Dense();
+  v1::AttendRequest kv_seq_lens = DenseIds();
   kv_seq_lens.add_kv_seq_lens(3);
   ExpectInvalid(kv_seq_lens, "kv_seq_lens: got 1 without key, wanted none");
 }
@@ -219,16 +219,16 @@ TEST_F(CodecIdsTest, IdsAreWholeNumbersOfTheVocabulary) {
 TEST_F(CodecIdsTest, ShapesAndBytesOfIdsMustAgree) {
   ExpectInvalid(MakeIdsRequest("encoder", {2, 3, 1}),
                 "token_ids.shape: got 3 dimensions, wanted [batch, seq_len] or [tokens]");
-  v1::AttendRequest empty = Dense();
+  v1::AttendRequest empty = DenseIds();
   empty.mutable_token_ids()->set_shape(1, 0);
   ExpectInvalid(empty, "token_ids.shape: got [2, 0], wanted every dimension to be at least 1");
-  v1::AttendRequest huge = Dense();
+  v1::AttendRequest huge = DenseIds();
   huge.mutable_token_ids()->set_shape(0, int64_t{1} << 62);
   ExpectInvalid(huge, "token_ids.shape: [4611686018427387904, 3] is more than 2^63 bytes");
-  v1::AttendRequest cut = Dense();
+  v1::AttendRequest cut = DenseIds();
   cut.mutable_payloads(0)->pop_back();
   ExpectInvalid(cut, "payloads: got 23 bytes for token_ids, wanted 24 for DTYPE_I32 [2, 3]");
-  v1::AttendRequest none = Dense();
+  v1::AttendRequest none = DenseIds();
   none.clear_payloads();
   ExpectInvalid(none, "payloads: got 0, wanted 1 (token_ids)");
   v1::AttendRequest lens = MakeIdsRequest("encoder", {6});
@@ -248,17 +248,17 @@ TEST_F(CodecIdsTest, SequencesEndWhereThePositionsDo) {
 }
 
 TEST_F(CodecIdsTest, TypesFitTheIdsAndTheModel) {
-  ExpectInvalid(WithTypes(Dense(), {2, 3}, {0, 1, 0, 2, 0, 0}), "token_types[1, 0]: got 2, wanted 0 to 1");
-  ExpectInvalid(WithTypes(Dense(), {3, 2}, {0, 0, 0, 0, 0, 0}),
+  ExpectInvalid(WithTypes(DenseIds(), {2, 3}, {0, 1, 0, 2, 0, 0}), "token_types[1, 0]: got 2, wanted 0 to 1");
+  ExpectInvalid(WithTypes(DenseIds(), {3, 2}, {0, 0, 0, 0, 0, 0}),
                 "token_types.shape: got [3, 2], wanted [2, 3], the shape of token_ids");
-  ExpectInvalid(WithTypes(Dense(), {6}, {0, 0, 0, 0, 0, 0}),
+  ExpectInvalid(WithTypes(DenseIds(), {6}, {0, 0, 0, 0, 0, 0}),
                 "token_types.shape: got 1 dimensions, wanted [2, 3], the shape of token_ids");
   ExpectInvalid(WithTypes(MakeIdsRequest("untyped", {1}), {1}, {0}),
                 "token_types: got some, wanted none: the model knows no types");
 }
 
 TEST_F(CodecIdsTest, PoolingIsAKnownMode) {
-  v1::AttendRequest request = Dense();
+  v1::AttendRequest request = DenseIds();
   request.set_pooling(static_cast<v1::PoolingMode>(17));
   ExpectInvalid(request, "pooling: got 17, which is no PoolingMode; wanted UNSPECIFIED, MODEL, CLS or MEAN");
   v1::AttendRequest none = MakeIdsRequest("untyped", {3});
@@ -267,7 +267,7 @@ TEST_F(CodecIdsTest, PoolingIsAKnownMode) {
 }
 
 TEST_F(CodecIdsTest, ALayerIsOneOfTheModels) {
-  v1::AttendRequest request = Dense();
+  v1::AttendRequest request = DenseIds();
   request.mutable_weights()->set_mode(v1::WEIGHTS_MODE_MEAN);
   request.mutable_weights()->set_layer(3);
   ExpectInvalid(request, "weights.layer: got 3, wanted 0 to 2");
@@ -275,7 +275,7 @@ TEST_F(CodecIdsTest, ALayerIsOneOfTheModels) {
 
 // Ids are small: what they make of memory must be bounded by something else than their bytes.
 TEST_F(CodecIdsTest, HiddenStatesMustFitIntoAMessageEvenWhenPooled) {
-  const int64_t tokens = kMaxMessageBytes / (16 * 4) + 1;
+  const int64_t tokens = kMaxIdsMessageBytes / (16 * 4) + 1;
   v1::AttendRequest request = MakeIdsRequest("untyped", {tokens});
   ExpectInvalid(request, StartsWith("the reply would be too large: output [16385, 16] 1048640 bytes"));
   request.set_pooling(v1::POOLING_MODE_MEAN);

@@ -6,6 +6,7 @@
 
 #include <chrono>
 #include <string>
+#include <vector>
 
 #include "tests/testing/status_matchers.h"
 
@@ -80,6 +81,35 @@ TEST(FlagsTest, QueryRangesAreNotEmpty) {
                 StatusIs(kBadFlag, "got '" + wrong +
                                        "', wanted the first query and the one after the last, as in 0:16"));
   }
+}
+
+TEST(FlagsTest, LoadBalancingHasTheNamesOfGrpc) {
+  EXPECT_EQ(*ParseLoadBalancing("pick_first"), LoadBalancing::kPickFirst);
+  EXPECT_EQ(*ParseLoadBalancing("round_robin"), LoadBalancing::kRoundRobin);
+  EXPECT_THAT(ParseLoadBalancing("random"),
+              StatusIs(kBadFlag, "got 'random', wanted pick_first or round_robin"));
+}
+
+TEST(FlagsTest, SecurityReachesTheClientsOptions) {
+  const auto connect = [](const std::vector<std::string>& words) {
+    CLI::App app;
+    ServerFlags flags;
+    AddServerFlags(app, 1000, flags);
+    app.parse(std::vector<std::string>(words.rbegin(), words.rend()));
+    return flags.Connect().status();
+  };
+  EXPECT_THAT(connect({"--tls", "--load-balancing", "round_robin"}), IsOk());
+  EXPECT_THAT(connect({"--tls-server-name", "headlight.example"}), IsOk());  // means --tls
+  const auto missing = absl::StatusCode::kNotFound;
+  EXPECT_THAT(connect({"--tls-ca", "/no/ca"}), StatusIs(missing, "tls.ca_file: cannot read '/no/ca'"));
+  EXPECT_THAT(connect({"--tls-cert", "/no/cert"}), StatusIs(kBadFlag, StartsWith("tls.key_file: got none")));
+  EXPECT_THAT(connect({"--tls-cert", "/no/cert", "--tls-key", "/no/key"}),
+              StatusIs(missing, "tls.cert_file: cannot read '/no/cert'"));
+  EXPECT_THAT(connect({"--token-file", "/no/token"}), StatusIs(kBadFlag, StartsWith("token_file: got")));
+  EXPECT_THAT(connect({"--token-file", "/no/token", "--tls"}),
+              StatusIs(missing, "token_file: cannot read '/no/token'"));
+  EXPECT_THAT(connect({"--token-file", "/no/token", "--allow-token-without-tls"}),
+              StatusIs(missing, "token_file: cannot read '/no/token'"));
 }
 
 TEST(FlagsTest, ElementTypesHaveNames) {

@@ -270,7 +270,7 @@ TEST(OpenLoopTest, AServerThatDiesAndComesBackLeavesAGap) {
     std::this_thread::sleep_for(1s);
     server.reset();
     std::this_thread::sleep_for(1s);
-    server = std::make_unique<FakeServer>(FakeServer::Echo, port);
+    server = std::make_unique<FakeServer>(FakeServer::Echo, FakeServer::Options{.port = port});
   });
   const LoadResult result = RunLoad(plan, kNeverStop);
   restarter.join();

@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// How to reach a server: what a connection is secured with, how many there are, and how calls are spread over
+// several servers. client.h takes these options; OpenChannels is for callers that bring their own stubs.
+#ifndef HEADLIGHT_CLIENT_CHANNEL_OPTIONS_H_
+#define HEADLIGHT_CLIENT_CHANNEL_OPTIONS_H_
+
+#include <grpcpp/channel.h>
+
+#include <chrono>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "client/retry.h"
+
+namespace headlight::client {
+
+// Whether clients of one target share a TCP connection. gRPC shares by default, which suits ordinary use; one
+// connection of HTTP/2 is served by one thread at a time, though, so a load generator wants several of its
+// own.
+enum class Connection { kShared, kOwn };
+
+// Which of the addresses that a target resolves to gets a call.
+enum class LoadBalancing {
+  kPickFirst,   // one of them, until it fails
+  kRoundRobin,  // each in turn that can be reached; a connection to every address
+};
+
+// Files are PEM, read once when the client is created: a client that must follow renewed certificates is
+// created anew.
+struct TlsOptions {
+  bool enabled = false;
+  // Certificates that may have signed the server's; empty: those that the system trusts.
+  std::string ca_file;
+  // The client's own certificate and its key, for servers that want one (mTLS). Both or neither.
+  std::string cert_file;
+  std::string key_file;
+  // The name that the server's certificate must bear; empty: the host of the target.
+  std::string server_name;
+};
+
+struct ClientOptions {
+  // Of a request or a reply; a larger one is RESOURCE_EXHAUSTED. The server has a limit of its own.
+  int max_message_bytes = 256 << 20;
+  // With several channels the connections are always the client's own.
+  Connection connection = Connection::kShared;
+  // Connections, 1 to 64, that calls are dealt round. One suits most; bulk transfers of large tensors, whose
+  // bytes one thread must move, gain from a few.
+  int num_channels = 1;
+  LoadBalancing load_balancing = LoadBalancing::kPickFirst;
+  TlsOptions tls;
+  // File with a bearer token, sent with every call as "authorization: Bearer TOKEN"; white space around it is
+  // dropped. Empty: none. Read once.
+  std::string token_file;
+  // A token without TLS can be read by whoever sees the packets, so it is refused unless this is set, for
+  // tests and for meshes that encrypt by themselves.
+  bool allow_token_without_tls = false;
+  // How long a connection with calls under way may be silent before the peer is asked for a sign of life; 20
+  // s later the connection counts as dead and its calls end with UNAVAILABLE. At least 10 s, as servers take
+  // offence at less; 0: never.
+  std::chrono::milliseconds keepalive{60'000};
+  // When Attend and AttendAsync try again.
+  RetryOptions retry;
+};
+
+// `options.num_channels` channels to `target`, which is HOST:PORT or any other gRPC name. Connects on the
+// first call, not here. INVALID_ARGUMENT, naming the field, if the target is empty, an option is out of range
+// or contradicts another, or a file is not what it should be; NOT_FOUND if it cannot be read.
+absl::StatusOr<std::vector<std::shared_ptr<grpc::Channel>>> OpenChannels(const std::string& target,
+                                                                         const ClientOptions& options);
+
+}  // namespace headlight::client
+
+#endif  // HEADLIGHT_CLIENT_CHANNEL_OPTIONS_H_

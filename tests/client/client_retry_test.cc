@@ -1,0 +1,208 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Clients whose server refuses, stalls and comes back: retries, callbacks, cancellation.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <chrono>
+#include <future>
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "absl/synchronization/notification.h"
+#include "client/client.h"
+#include "tests/client/fake_server.h"
+#include "tests/testing/status_matchers.h"
+
+namespace headlight::client {
+namespace {
+
+using namespace std::chrono_literals;
+using ::headlight::testing::FakeServer;
+using ::headlight::testing::IsOk;
+using ::headlight::testing::StatusIs;
+using ::testing::HasSubstr;
+using ::testing::SizeIs;
+using SteadyClock = std::chrono::steady_clock;
+
+const Tensor& SmallQuery() {
+  static const Tensor query{.shape = {1, 1, 4}, .values = {1, 2, 3, 4}};
+  return query;
+}
+
+ClientOptions Hasty(int max_attempts = 4) {
+  return {.retry = {.max_attempts = max_attempts, .initial_backoff = 5ms, .max_backoff = 20ms}};
+}
+
+// Refuses `times` times with `code`, and with a pushback unless that is empty; then echoes.
+FakeServer::AttendHandler Refusing(int times, grpc::StatusCode code, const std::string& pushback = "") {
+  auto left = std::make_shared<std::atomic<int>>(times);
+  return [=](grpc::ServerContext& context, const v1::AttendRequest& request, v1::AttendResponse& response) {
+    if (left->fetch_sub(1) <= 0) return FakeServer::Echo(context, request, response);
+    if (!pushback.empty()) context.AddTrailingMetadata("grpc-retry-pushback-ms", pushback);
+    return grpc::Status(code, "not now");
+  };
+}
+
+grpc::Status Stall(grpc::ServerContext& context, const v1::AttendRequest&, v1::AttendResponse&) {
+  while (!context.IsCancelled()) std::this_thread::sleep_for(1ms);
+  return grpc::Status::CANCELLED;
+}
+
+TEST(ClientRetryTest, UnavailableIsTriedAgain) {
+  FakeServer server(Refusing(3, grpc::StatusCode::UNAVAILABLE));
+  const auto reply = Client::Create(server.target(), Hasty())->Attend({.query = SmallQuery().View()}, 30s);
+  ASSERT_THAT(reply, IsOk());
+  EXPECT_EQ(reply->output.values, SmallQuery().values);
+  EXPECT_THAT(server.requests(), SizeIs(4));
+}
+
+TEST(ClientRetryTest, TheLastAttemptsErrorIsTold) {
+  FakeServer server(Refusing(100, grpc::StatusCode::UNAVAILABLE));
+  EXPECT_THAT(Client::Create(server.target(), Hasty(3))->Attend({.query = SmallQuery().View()}, 30s),
+              StatusIs(absl::StatusCode::kUnavailable, "not now"));
+  EXPECT_THAT(server.requests(), SizeIs(3));
+}
+
+TEST(ClientRetryTest, OneAttemptMeansNoRetry) {
+  FakeServer server(Refusing(1, grpc::StatusCode::UNAVAILABLE));
+  EXPECT_THAT(Client::Create(server.target(), Hasty(1))->Attend({.query = SmallQuery().View()}, 30s),
+              StatusIs(absl::StatusCode::kUnavailable, "not now"));
+  EXPECT_THAT(server.requests(), SizeIs(1));
+}
+
+TEST(ClientRetryTest, ExhaustedResourcesAreFinalWithoutPushback) {
+  FakeServer server(Refusing(1, grpc::StatusCode::RESOURCE_EXHAUSTED));
+  EXPECT_THAT(Client::Create(server.target(), Hasty())->Attend({.query = SmallQuery().View()}, 30s),
+              StatusIs(absl::StatusCode::kResourceExhausted, "not now"));
+  EXPECT_THAT(server.requests(), SizeIs(1));
+}
+
+TEST(ClientRetryTest, APushbackIsWaitedFor) {
+  FakeServer server(Refusing(2, grpc::StatusCode::RESOURCE_EXHAUSTED, "60"));
+  const auto begin = SteadyClock::now();
+  EXPECT_THAT(Client::Create(server.target(), Hasty())->Attend({.query = SmallQuery().View()}, 30s), IsOk());
+  EXPECT_GE(SteadyClock::now() - begin, 120ms);  // far more than the backoff of 5 and 10 ms
+  EXPECT_THAT(server.requests(), SizeIs(3));
+}
+
+TEST(ClientRetryTest, ANegativePushbackForbidsRetries) {
+  for (const std::string pushback : {"-1", "soon"}) {
+    for (const auto code : {grpc::StatusCode::RESOURCE_EXHAUSTED, grpc::StatusCode::UNAVAILABLE}) {
+      FakeServer server(Refusing(1, code, pushback));
+      EXPECT_THAT(Client::Create(server.target(), Hasty())->Attend({.query = SmallQuery().View()}, 30s),
+                  StatusIs(static_cast<absl::StatusCode>(code), "not now"));
+      EXPECT_THAT(server.requests(), SizeIs(1)) << pushback;
+    }
+  }
+}
+
+TEST(ClientRetryTest, AllAttemptsShareOneDeadline) {
+  FakeServer server(Refusing(1000, grpc::StatusCode::UNAVAILABLE));
+  const auto client = Client::Create(
+      server.target(), {.retry = {.max_attempts = 100, .initial_backoff = 50ms, .max_backoff = 50ms}});
+  const auto begin = SteadyClock::now();
+  // What the server said is told, not that our time ran out.
+  EXPECT_THAT(client->Attend({.query = SmallQuery().View()}, 200ms),
+              StatusIs(absl::StatusCode::kUnavailable, "not now"));
+  EXPECT_LT(SteadyClock::now() - begin, 5s);
+  EXPECT_LE(server.requests().size(), 6u);  // pauses of at least 40 ms
+}
+
+TEST(ClientRetryTest, APushbackBeyondTheDeadlineIsNotWaitedFor) {
+  FakeServer server(Refusing(1, grpc::StatusCode::RESOURCE_EXHAUSTED, "60000"));
+  const auto begin = SteadyClock::now();
+  EXPECT_THAT(Client::Create(server.target(), Hasty())->Attend({.query = SmallQuery().View()}, 20s),
+              StatusIs(absl::StatusCode::kResourceExhausted, "not now"));
+  EXPECT_LT(SteadyClock::now() - begin, 15s);
+}
+
+TEST(ClientRetryTest, LargeTensorsAreSentAgainInFull) {
+  FakeServer server(Refusing(2, grpc::StatusCode::UNAVAILABLE));
+  // 16 MiB; gRPC's own retries give up at 256 KiB.
+  Tensor query{.shape = {4 << 20}, .values = std::vector<float>(4 << 20)};
+  for (size_t i = 0; i < query.values.size(); ++i) query.values[i] = static_cast<float>(i);
+  const auto reply = Client::Create(server.target(), Hasty())->Attend({.query = query.View()}, 60s);
+  ASSERT_THAT(reply, IsOk());
+  EXPECT_EQ(reply->output.values, query.values);
+  EXPECT_THAT(server.requests(), SizeIs(3));
+}
+
+TEST(ClientAsyncTest, AClientGoesAfterItsCallbacks) {
+  FakeServer server;
+  absl::StatusOr<AttendReply> reply;
+  {
+    const auto client = Client::Create(server.target());
+    Tensor query = SmallQuery();
+    client->AttendAsync({.request_id = "seven", .query = query.View()}, 30s,
+                        [&](absl::StatusOr<AttendReply> result) { reply = std::move(result); });
+    query.values.assign(4, 0);  // was copied
+  }
+  ASSERT_THAT(reply, IsOk());
+  EXPECT_EQ(reply->request_id, "seven");
+  EXPECT_EQ(reply->output.values, SmallQuery().values);
+}
+
+TEST(ClientAsyncTest, ATensorThatContradictsItselfIsToldAtOnce) {
+  FakeServer server;
+  absl::Status status;
+  const AttendHandle handle =
+      Client::Create(server.target())
+          ->AttendAsync({.query = TensorView{.shape = {3}}}, 30s,
+                        [&](const absl::StatusOr<AttendReply>& reply) { status = reply.status(); });
+  EXPECT_THAT(status, StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("query: shape [3]")));
+  handle.Cancel();  // does nothing
+}
+
+TEST(ClientAsyncTest, CancelEndsACallUnderWay) {
+  FakeServer server(Stall);
+  const auto client = Client::Create(server.target());
+  std::promise<absl::Status> promise;
+  const AttendHandle handle = client->AttendAsync(
+      {.query = SmallQuery().View()}, 30s,
+      [&](const absl::StatusOr<AttendReply>& reply) { promise.set_value(reply.status()); });
+  while (server.requests().empty()) std::this_thread::sleep_for(1ms);
+  handle.Cancel();
+  EXPECT_THAT(promise.get_future().get(), StatusIs(absl::StatusCode::kCancelled, ::testing::_));
+  handle.Cancel();  // does nothing
+}
+
+TEST(ClientAsyncTest, CancelEndsAPauseBetweenAttempts) {
+  FakeServer server(Refusing(1, grpc::StatusCode::UNAVAILABLE, "20000"));
+  const auto client = Client::Create(server.target());
+  std::promise<absl::Status> promise;
+  const auto begin = SteadyClock::now();
+  const AttendHandle handle = client->AttendAsync(
+      {.query = SmallQuery().View()}, 60s,
+      [&](const absl::StatusOr<AttendReply>& reply) { promise.set_value(reply.status()); });
+  while (server.requests().empty()) std::this_thread::sleep_for(1ms);
+  std::this_thread::sleep_for(50ms);
+  handle.Cancel();
+  EXPECT_THAT(promise.get_future().get(), StatusIs(absl::StatusCode::kCancelled, ::testing::_));
+  EXPECT_LT(SteadyClock::now() - begin, 15s);
+  EXPECT_THAT(server.requests(), SizeIs(1));
+}
+
+TEST(ClientAsyncTest, ManyCallsAreUnderWayAtOnce) {
+  FakeServer server;
+  const auto client = Client::Create(server.target(), {.num_channels = 3});
+  constexpr int kCalls = 100;
+  std::atomic<int> ok = 0;
+  std::atomic<int> left = kCalls;
+  absl::Notification done;
+  for (int i = 0; i < kCalls; ++i) {
+    client->AttendAsync({.query = SmallQuery().View()}, 30s, [&](const absl::StatusOr<AttendReply>& reply) {
+      if (reply.ok()) ++ok;
+      if (--left == 0) done.Notify();
+    });
+  }
+  done.WaitForNotification();
+  EXPECT_EQ(ok, kCalls);
+  EXPECT_THAT(server.peers(), SizeIs(3));
+}
+
+}  // namespace
+}  // namespace headlight::client
