@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "client/picture/color_bar.h"
+
+#include <cmath>
+
+#include "absl/strings/str_format.h"
+
+namespace headlight::client {
+namespace {
+
+constexpr int kBarSteps = 64;
+constexpr double kBarTop = 16;
+constexpr double kBarThickness = 10;
+
+}  // namespace
+
+std::string FormatValue(double value) { return absl::StrFormat("%.3g", value); }
+
+void DrawColorBar(Point corner, double width, const ColorScale& scale, const std::string& label,
+                  SvgWriter& svg) {
+  const double top = corner.y + kBarTop;
+  svg.Text({corner.x, corner.y + 11}, label);
+  svg.BeginGroup("bar");
+  for (int i = 0; i < kBarSteps; ++i) {
+    // Each step reaches under the next one, or seams would show between them.
+    const double left = width * i / kBarSteps;
+    svg.Rect({corner.x + left, top}, i + 1 < kBarSteps ? 1.5 * width / kBarSteps : width / kBarSteps,
+             kBarThickness, ToHex(ColorOf((i + 0.5) / kBarSteps)));
+  }
+  svg.EndGroup();
+  svg.Frame({corner.x, top}, width, kBarThickness);
+  double free_from = corner.x - 1e9;
+  for (double tick : scale.Ticks()) {
+    const std::string text = FormatValue(tick);
+    const double x = corner.x + width * scale.ShareOf(tick);
+    const double half = kCharWidth * 11 * static_cast<double>(text.size()) / 2;
+    svg.Line({x, top + kBarThickness}, {x, top + kBarThickness + 4});
+    if (x - half < free_from) continue;  // no room for another number
+    svg.Text({x, top + kBarThickness + 15}, text, {.anchor = Anchor::kMiddle, .css = "faint"});
+    free_from = x + half + 4;
+  }
+}
+
+}  // namespace headlight::client

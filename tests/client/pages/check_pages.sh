@@ -1,0 +1,72 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+#
+# check_pages.sh CLIENT_SAMPLE_PAGES [SCREENSHOT_FOLDER]: opens a page and a picture of each kind in headless Chromium,
+# as a file and without a network. Fails where one does not draw itself to the end, is not well-formed, or writes an
+# error to the console. With a folder, leaves screenshots there to be looked at, of light and dark screens.
+# Exit code 77: there is no Chromium.
+set -euo pipefail
+
+sample_pages=$1
+screenshots=${2:-}
+chromium=$(command -v chromium || command -v chromium-browser || command -v google-chrome || true)
+if [ -z "$chromium" ]; then
+  echo "skipped: pages are checked in Chromium, which is not installed (apt-get install chromium)"
+  exit 77
+fi
+
+folder=$(mktemp -d)
+trap 'rm -rf "$folder"' EXIT
+failures=0
+
+# browse ARGUMENT...: one run of the browser, with a profile of its own; what the page says goes to $folder/log.
+browse() {
+  timeout 120 "$chromium" --headless --no-sandbox --disable-gpu --no-first-run --disable-extensions \
+    --disable-background-networking --host-resolver-rules='MAP * ~NOTFOUND' --user-data-dir="$folder/profile" \
+    --hide-scrollbars --enable-logging=stderr --v=0 --virtual-time-budget=10000 "$@" 2>"$folder/log"
+}
+
+# check FILE SIZE: as said above.
+check() {
+  local file=$1 size=$2 name=${1%.*}
+  if ! browse --dump-dom "file://$folder/$file" >"$folder/dom"; then
+    echo "$file: the browser failed:"
+    tail -n 5 "$folder/log"
+    failures=1
+  fi
+  if grep 'CONSOLE' "$folder/log"; then
+    echo "$file: wrote to the console"
+    failures=1
+  fi
+  case $file in
+    *.html) grep -q '<html[^>]* data-drawn="yes"' "$folder/dom" || { echo "$file: did not draw itself"; failures=1; } ;;
+    *.svg) if ! grep -q '<svg' "$folder/dom" || grep -q 'parsererror' "$folder/dom"; then echo "$file: is not well-formed"; failures=1; fi ;;
+  esac
+  [ -z "$screenshots" ] && return 0
+  browse --screenshot="$screenshots/$name.png" --window-size="$size" "file://$folder/$file"
+  browse --screenshot="$screenshots/$name-dark.png" --window-size="$size" --blink-settings=preferredColorScheme=0 \
+    "file://$folder/$file"
+}
+
+"$sample_pages" "$folder"
+[ -z "$screenshots" ] || mkdir -p "$screenshots"
+check load_sweep.html 1280,2500
+check load_single.html 1280,800
+check load_empty.html 1280,400
+check maps_small.svg 900,800
+check maps_long.svg 700,500
+check maps_large.html 1280,1000
+check maps_huge.html 1280,900
+check summary_small.svg 700,700
+check summary_large.svg 900,1900
+
+# The check can fail: an error in a page is found.
+failures_before=$failures
+failures=0
+sed 's/drawPage((/drawPage(nothing, (/' "$folder/load_single.html" >"$folder/broken.html"
+check broken.html 800,600 >"$folder/broken_report"
+if [ "$failures" = 0 ]; then
+  echo "a page that throws passed the check"
+  failures_before=1
+fi
+exit "$failures_before"
