@@ -105,7 +105,7 @@ class Overview {
     this.maps = maps;
     this.canvas = html("canvas", {tabindex: 0, role: "img", "aria-label": "all maps; arrow keys choose one"});
     const longer = Math.max(maps.numQueries, maps.numKeys);
-    const side = Math.max(26, Math.min(150, Math.floor(560 / maps.heads.length) - 6));
+    const side = Math.max(26, Math.min(150, Math.floor(530 / maps.heads.length) - 6));
     this.mapWidth = Math.max(8, Math.round(side * maps.numKeys / longer));
     this.mapHeight = Math.max(8, Math.round(side * maps.numQueries / longer));
     this.left = 44;
@@ -170,7 +170,7 @@ class Detail {
     this.canvas = html("canvas", {role: "img", "aria-label": "the chosen map"});
     const longer = Math.max(maps.numQueries, maps.numKeys);
     // Whole pixels for a cell, if there are enough.
-    this.cell = longer <= 560 ? Math.max(1, Math.min(28, Math.floor(560 / longer))) : 560 / longer;
+    this.cell = longer <= 512 ? Math.max(1, Math.min(28, Math.floor(512 / longer))) : 512 / longer;
     this.width = Math.max(1, Math.round(this.cell * maps.numKeys));
     this.height = Math.max(1, Math.round(this.cell * maps.numQueries));
     const probe = this.canvas.getContext("2d");

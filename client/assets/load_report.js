@@ -1,6 +1,4 @@
 // The page of `headlight loadtest --html`. Its data is the report as --json has it, schema headlight-loadtest/1.
-const PERCENTS = [["p50", 50], ["p90", 90], ["p95", 95], ["p99", 99], ["p99_9", 99.9], ["p99_99", 99.99]];
-
 const color = (i) => `var(--c${i % 7})`;
 const latency = (run, key, clock) => ((run.latency_ms || {})[clock || "intended"] || {})[key];
 const percentName = (key) => key.replace("_", ".");
@@ -93,15 +91,15 @@ function percentilePlot(runs) {
 // Percentiles over throughput, points joined in the order of the load.
 function sweepPlot(runs) {
   const byLoad = runs.filter((run) => isNumber(run.requests_per_s)).sort((a, b) => loadOf(a) - loadOf(b));
-  const line = (key, i, x, dash, name) => ({
-    name, color: color(i), dash, dots: true, key, x,
-    points: byLoad.map((run) => ({x: run[x], y: latency(run, key), run, hollow: x === "goodput_per_s",
-                                  label: key === "p99" && x === "requests_per_s" ? nameOf(run) : null})),
-  });
-  const series = [line("p50", 0, "requests_per_s", null, "p50"), line("p99", 1, "requests_per_s", null, "p99"),
-                  line("p99_9", 2, "requests_per_s", null, "p99.9")];
-  if (byLoad.some((run) => isNumber(run.goodput_per_s) && run.goodput_per_s < 0.99 * run.requests_per_s)) {
-    series.push(line("p99", 3, "goodput_per_s", "5 4", "p99 over goodput"));
+  const line = (name, key, i) => ({name, color: color(i), dots: true,
+      points: byLoad.map((run) => ({x: run.requests_per_s, y: latency(run, key), run, label: key === "p99_9" ? nameOf(run) : null}))});
+  const series = [line("p50", "p50", 0), line("p99", "p99", 1), line("p99.9", "p99_9", 2)];
+  // Where not all replies came in time; with the point before, so that the line branches off the other.
+  const late = (run) => run !== undefined && isNumber(run.goodput_per_s) && run.goodput_per_s < 0.99 * run.requests_per_s;
+  if (byLoad.some(late)) {
+    series.push({name: "p99 over goodput", color: color(3), dash: "5 4", dots: true,
+        points: byLoad.map((run, i) => ({x: run.goodput_per_s, y: late(run) || late(byLoad[i + 1]) ? latency(run, "p99") : null,
+                                         run, hollow: true}))});
   }
   const values = series.flatMap((one) => one.points.map((point) => point.y)).filter(isNumber);
   const [, most] = bounds(series.flatMap((one) => one.points.map((point) => point.x)));
@@ -110,6 +108,24 @@ function sweepPlot(runs) {
     x: linearScale(0, most), xTitle: "replies per second", y: latencyScale(values), yTitle: `latency, ${logNote(values)}`, series,
     tip: (point, one) => `${nameOf(point.run)}\n${one.name}   ${format(point.y)} ms\n` +
         `${format(point.run.requests_per_s)} replies/s\n${format(point.run.goodput_per_s)}/s in time`,
+  });
+}
+
+// The mean latency of each load, split as the replies' time budgets say.
+function sharesPlot(runs) {
+  const byLoad = runs.filter((run) => isNumber(loadOf(run)) && run.server_share && isNumber(latency(run, "mean")))
+      .sort((a, b) => loadOf(a) - loadOf(b));
+  if (byLoad.length < 2) return null;
+  const line = (name, key, i, dash) => ({name, color: color(i), dash, dots: true,
+      points: byLoad.map((run) => ({x: loadOf(run), y: run.server_share[key] * latency(run, "mean"), run, key}))});
+  const series = [line("queued in the server", "queue", 1), line("computed", "compute", 0), line("network, client and the rest", "other", 6, "5 4")];
+  const values = series.flatMap((one) => one.points.map((point) => point.y)).filter(isNumber);
+  const open = byLoad.every((run) => run.loop === "open");
+  return drawPlot({
+    title: "Where the time goes", note: "means",
+    x: linearScale(0, bounds(byLoad.map(loadOf))[1]), xTitle: open ? "requests asked for, per second" : "requests in flight",
+    y: latencyScale(values), yTitle: `part of the latency, ${logNote(values)}`, series,
+    tip: (point, one) => `${nameOf(point.run)}\n${one.name}   ${format(point.y)} ms\n${format(100 * point.run.server_share[point.key])} % of the mean`,
   });
 }
 
@@ -139,7 +155,7 @@ function withGaps(rows) {
   const filled = [];
   rows.forEach((row, i) => {
     if (i > 0 && row.t_s - rows[i - 1].t_s > 1.5 * interval) {
-      for (let t = rows[i - 1].t_s + interval; t < row.t_s - 0.5 * interval; t += interval) filled.push({t_s: t, replies: 0, refused: 0, missing: true});
+      for (let t = rows[i - 1].t_s + interval; t < row.t_s - 0.5 * interval; t += interval) filled.push({t_s: t, replies: 0});
     }
     filled.push(row);
   });
@@ -186,53 +202,63 @@ function timeline(runs) {
   return [html("h2", {}, "Over time ", shown.length > 1 ? choice : null), place];
 }
 
-function latencyCell(run, key) {
-  const range = ((((run.latency_ms || {}).intended || {}).ci95 || {})[key]) || null;
-  const actual = latency(run, key, "actual");
-  return html("td", {title: isNumber(actual) ? `${format(actual)} ms from the time it was really sent` : null},
-      format(latency(run, key)), range && html("small", {}, `${format(range[0])} to ${format(range[1])}`));
+function table(head, rows) {
+  return html("div", {class: "table"}, html("table", {}, html("thead", {}, html("tr", {}, head)), html("tbody", {}, rows)));
 }
 
+function runCell(runs, i) {
+  const key = html("span", {class: "key"});
+  key.style.background = color(i);
+  return html("td", {class: "text"}, key, nameOf(runs[i]));
+}
+const loadHead = () => html("th", {class: "text", scope: "col"}, "load", html("small", {}, "\u00a0"));
+
 function runsTable(runs) {
-  const keys = PERCENTS.map(([key]) => key).filter((key) => runs.some((run) => isNumber(latency(run, key))));
-  const head = (text, unit) => html("th", {scope: "col"}, text, html("small", {}, unit || "\u00a0"));
-  const share = (run, key) => {
+  const share = (key) => (run) => {
     const part = (run.server_share || {})[key];
     return isNumber(part) ? `${format(100 * part)} %` : "–";
   };
-  const columns = [
-    ["seconds", "", (run) => format(run.measured_s)], ["sent", "", (run) => format(run.sent)],
+  const client = (run) => run.client || {};
+  const columns = [  // name, unit, text of a run, whether it is bad
+    ["measured", "s", (run) => format(run.measured_s)], ["sent", "", (run) => format(run.sent)],
     ["replies", "per s", (run) => format(run.requests_per_s)], ["in time", "per s", (run) => format(run.goodput_per_s)],
     ["tokens", "per s", (run) => format(run.tokens_per_s)],
-  ];
-  const after = [
     ["refused", "", (run) => format(run.refused), (run) => run.refused > 0], ["cancelled", "", (run) => format(run.cancelled)],
     ["unfinished", "", (run) => format(run.unfinished), (run) => run.unfinished > 0],
     ["not sent", "", (run) => format(run.unsent), (run) => run.unsent > 0],
-    ["queue", "of latency", (run) => share(run, "queue")], ["compute", "of latency", (run) => share(run, "compute")],
-    ["client CPU", "cores", (run) => format((run.client || {}).cpu_cores), (run) => (run.client || {}).is_bottleneck],
+    ["queue", "of latency", share("queue")], ["compute", "of latency", share("compute")],
+    ["client CPU", "cores", (run) => format(client(run).cpu_cores), (run) => client(run).is_bottleneck],
   ];
-  const cell = ([, , text, bad], run) => html("td", {class: bad && bad(run) ? "bad" : null}, text(run));
-  return html("div", {class: "table"}, html("table", {},
-      html("thead", {}, html("tr", {}, html("th", {class: "text", scope: "col"}, "load", html("small", {}, "\u00a0")),
-          columns.map(([text, unit]) => head(text, unit)), keys.map((key) => head(percentName(key), "ms, 95 % sure")),
-          head("max", "ms"), after.map(([text, unit]) => head(text, unit)))),
-      html("tbody", {}, runs.map((run, i) => {
-        const key = html("span", {class: "key"});
-        key.style.background = color(i);
-        return html("tr", {}, html("td", {class: "text"}, key, nameOf(run)), columns.map((column) => cell(column, run)),
-            keys.map((one) => latencyCell(run, one)), latencyCell(run, "max"), after.map((column) => cell(column, run)));
-      }))));
+  const head = columns.map(([text, unit]) => html("th", {scope: "col"}, text, html("small", {}, unit || "\u00a0")));
+  return table([loadHead(), head], runs.map((run, i) => html("tr", {}, runCell(runs, i),
+      columns.map(([, , text, bad]) => html("td", {class: bad && bad(run) ? "bad" : null}, text(run))))));
+}
+
+// Each cell: from the intended send time, its confidence below; from the real one under the pointer.
+function latencyTable(runs) {
+  const keys = ["mean", "p50", "p90", "p95", "p99", "p99_9", "p99_99", "max"].filter((key) => runs.some((run) => isNumber(latency(run, key))));
+  if (keys.length === 0) return null;
+  const range = (run, key) => (((run.latency_ms || {}).intended || {}).ci95 || {})[key];
+  const cell = (run, key) => {
+    const actual = latency(run, key, "actual");
+    const between = range(run, key);
+    return html("td", {title: isNumber(actual) ? `${format(actual)} ms from the time it was really sent` : null},
+        format(latency(run, key)), html("small", {}, between ? `${format(between[0])} to ${format(between[1])}` : "\u00a0"));
+  };
+  const unit = (key) => (runs.some((run) => range(run, key)) ? "95 % confidence" : "\u00a0");
+  const head = keys.map((key) => html("th", {scope: "col"}, percentName(key), html("small", {}, unit(key))));
+  return [html("h2", {}, "Latency, ms"), table([loadHead(), head],
+      runs.map((run, i) => html("tr", {}, runCell(runs, i), keys.map((key) => cell(run, key)))))];
 }
 
 function refusalsTable(runs) {
-  const rows = runs.flatMap((run) => Object.entries(run.refusals || {}).map(([code, refusal]) =>
-      html("tr", {}, html("td", {class: "text"}, nameOf(run)), html("td", {class: "text"}, code),
+  const rows = runs.flatMap((run, i) => Object.entries(run.refusals || {}).map(([code, refusal]) =>
+      html("tr", {}, runCell(runs, i), html("td", {class: "text"}, code),
           html("td", {}, format(refusal.count)), html("td", {class: "text wrap"}, refusal.example || ""))));
   if (rows.length === 0) return null;
-  return [html("h2", {}, "Refusals and failures"), html("div", {class: "table"}, html("table", {},
-      html("thead", {}, html("tr", {}, ["load", "code"].map((text) => html("th", {class: "text"}, text)), html("th", {}, "count"),
-          html("th", {class: "text"}, "first message"))), html("tbody", {}, rows)))];
+  const head = ["load", "code"].map((text) => html("th", {class: "text"}, text));
+  return [html("h2", {}, "Refusals and failures"),
+          table([head, html("th", {}, "count"), html("th", {class: "text"}, "first message")], rows)];
 }
 
 function search(report) {
@@ -251,11 +277,10 @@ function search(report) {
              {name: `limit ${format(found.limit_ms)} ms`, color: "var(--bad)", dash: "2 3", points: []}],
     tip: (point) => `${format(point.x)}/s\n${goal}   ${format(point.y)} ms\n${point.step.met ? "within the limit" : "over the limit"}`,
   });
-  const table = html("div", {class: "table"}, html("table", {},
-      html("thead", {}, html("tr", {}, html("th", {}, "step"), html("th", {}, "rate, per s"), html("th", {}, `${goal}, ms`), html("th", {class: "text"}, "limit"))),
-      html("tbody", {}, found.steps.map((step, i) => html("tr", {}, html("td", {}, String(i + 1)), html("td", {}, format(step.rate)),
-          html("td", {class: step.met ? null : "bad"}, format(step.value_ms)), html("td", {class: "text"}, step.met ? "met" : "missed"))))));
-  return [html("h2", {}, "Search"), html("div", {class: "plots"}, plot, table)];
+  const head = [html("th", {}, "step"), html("th", {}, "rate, per s"), html("th", {}, `${goal}, ms`), html("th", {class: "text"}, "limit")];
+  const steps = table(head, found.steps.map((step, i) => html("tr", {}, html("td", {}, String(i + 1)), html("td", {}, format(step.rate)),
+      html("td", {class: step.met ? null : "bad"}, format(step.value_ms)), html("td", {class: "text"}, step.met ? "met" : "missed"))));
+  return [html("h2", {}, "Search"), html("div", {class: "plots"}, plot, steps)];
 }
 
 drawPage((report, main) => {
@@ -264,8 +289,8 @@ drawPage((report, main) => {
   const sections = [
     header(report, runs),
     html("h2", {}, "Latency and throughput"),
-    html("div", {class: "plots"}, percentilePlot(runs), sweep ? sweepPlot(runs) : null, sweep ? answeredPlot(runs) : null),
-    timeline(runs), html("h2", {}, "Runs"), runsTable(runs), refusalsTable(runs), search(report),
+    html("div", {class: "plots"}, percentilePlot(runs), sweep ? [sweepPlot(runs), answeredPlot(runs), sharesPlot(runs)] : null),
+    timeline(runs), html("h2", {}, "Runs"), runsTable(runs), latencyTable(runs), refusalsTable(runs), search(report),
   ];
   main.replaceChildren(...sections.flat(Infinity).filter((section) => section !== null && section !== undefined));
 });

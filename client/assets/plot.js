@@ -174,9 +174,10 @@ function drawPlot(plot) {
       dot.style.strokeWidth = 2;
       picture.append(dot);
       if (place.point.label) {
-        const atEnd = place.x > area.right - 30;
-        picture.append(svg("text", {class: "note", x: place.x + (atEnd ? -6 : 6), y: place.y - 7,
-                                    "text-anchor": atEnd ? "end" : "start"}, place.point.label));
+        // To the upper left of its point: curves rise to the right.
+        const room = place.x - area.left > place.point.label.length * 6.5 + 8;
+        picture.append(svg("text", {class: "note", x: place.x - (room ? 6 : 0), y: place.y - 8,
+                                    "text-anchor": room ? "end" : "start"}, place.point.label));
       }
     });
   }

@@ -23,7 +23,7 @@ constexpr double kMinCell = 2;
 constexpr double kMaxCell = 24;
 constexpr int64_t kMaxLabelColumns = 14;
 constexpr double kMinWidth = 420;  // title and colour bar want it
-constexpr double kBarWidth = 240;
+constexpr double kBarWidth = 256;
 
 double WidthOf(const std::string& text) {
   return static_cast<double>(TextColumns(text)) * kCharWidth * kFontSize;

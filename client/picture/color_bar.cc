@@ -3,12 +3,13 @@
 
 #include <cmath>
 
+#include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 
 namespace headlight::client {
 namespace {
 
-constexpr int kBarSteps = 64;
+constexpr int kBarSteps = 64;  // a divisor of the widths in use, or seams show
 constexpr double kBarTop = 16;
 constexpr double kBarThickness = 10;
 
@@ -19,13 +20,12 @@ std::string FormatValue(double value) { return absl::StrFormat("%.3g", value); }
 void DrawColorBar(Point corner, double width, const ColorScale& scale, const std::string& label,
                   SvgWriter& svg) {
   const double top = corner.y + kBarTop;
-  svg.Text({corner.x, corner.y + 11}, label);
+  svg.Text({corner.x, corner.y + 11},
+           absl::StrCat(label, ", ", FormatValue(scale.min()), " to ", FormatValue(scale.max())));
   svg.BeginGroup("bar");
   for (int i = 0; i < kBarSteps; ++i) {
-    // Each step reaches under the next one, or seams would show between them.
-    const double left = width * i / kBarSteps;
-    svg.Rect({corner.x + left, top}, i + 1 < kBarSteps ? 1.5 * width / kBarSteps : width / kBarSteps,
-             kBarThickness, ToHex(ColorOf((i + 0.5) / kBarSteps)));
+    svg.Rect({corner.x + width * i / kBarSteps, top}, width / kBarSteps, kBarThickness,
+             ToHex(ColorOf((i + 0.5) / kBarSteps)));
   }
   svg.EndGroup();
   svg.Frame({corner.x, top}, width, kBarThickness);

@@ -106,7 +106,7 @@ std::vector<double> ColorScale::Ticks() const {
   }
   const double step = RoundStep(max_ - min_, 5);
   for (double i = std::ceil(min_ / step - 1e-9); i * step <= max_ + step * 1e-9; ++i) {
-    ticks.push_back(i * step);
+    ticks.push_back(i * step + 0.0);  // ceil() may have made a -0
   }
   return ticks;
 }

@@ -17,9 +17,9 @@ constexpr double kPadding = 16;
 constexpr double kHeadingHeight = 60;
 constexpr double kGridGap = 34;
 constexpr double kGridLeft = kPadding + 56;
-constexpr double kScaleWidth = 240;
+constexpr double kScaleWidth = 256;
 constexpr double kLeastWidth = 620;                       // explanations and colour bars want it
-constexpr double kAboveGrid = 18 + kColorBarHeight + 34;  // its name, bar and numbers of heads
+constexpr double kAboveGrid = 18 + kColorBarHeight + 40;  // its name, bar and numbers of heads
 
 struct CellSize {
   double width = 0;

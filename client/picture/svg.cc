@@ -20,7 +20,7 @@ constexpr char kSvgStyle[] =
     "text{font:11px 'DejaVu Sans Mono',ui-monospace,Menlo,Consolas,monospace;fill:var(--ink);white-space:pre}"
     ".title{font-size:16px;font-weight:bold}.faint{fill:var(--faint)}.axis{font-size:12px}"
     ".small{font-size:9px}.on-dark{fill:#fff}.on-pale{fill:#111}"
-    ".cells rect{shape-rendering:crispEdges}.cells rect:hover{stroke:#d62828;stroke-width:2}"
+    ".bar rect,.cells rect{shape-rendering:crispEdges}.cells rect:hover{stroke:#d62828;stroke-width:2}"
     ".frame{fill:none;stroke:var(--edge)}line{stroke:var(--edge)}";
 
 // The character that `text` begins with, which is taken off; U+FFFD if its first byte begins none.

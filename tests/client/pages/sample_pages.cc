@@ -97,7 +97,8 @@ Json RunJson(double rate, bool gap, bool bottleneck, std::mt19937& random) {
   run["latency_ms"] = {{"intended", LatencyJson(rate, 1)}, {"actual", LatencyJson(rate * 0.94, 0.93)}};
   run["timeline"] = TimelineJson(rate, refused, gap, random);
   run["server_mean"] = {{"queue_us", 900}, {"compute_us", 2100}, {"total_us", 3300}, {"batch_requests", 4.2}};
-  run["server_share"] = {{"queue", 0.27}, {"compute", 0.63}, {"other", 0.1}};
+  run["server_share"] = {
+      {"queue", 0.1 + 0.6 * rate / 1200}, {"compute", 0.75 - 0.6 * rate / 1200}, {"other", 0.15}};
   run["client"] = {{"cpu_cores", bottleneck ? 0.98 : 0.31},
                    {"threads", 1},
                    {"late_ms", {{"p50", 0.01}, {"p99", bottleneck ? 14.0 : 0.2}, {"max", 20}}},
