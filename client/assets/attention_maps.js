@@ -169,8 +169,9 @@ class Detail {
     this.maps = maps;
     this.canvas = html("canvas", {role: "img", "aria-label": "the chosen map"});
     const longer = Math.max(maps.numQueries, maps.numKeys);
-    // Whole pixels for a cell, if there are enough.
-    this.cell = longer <= 512 ? Math.max(1, Math.min(28, Math.floor(512 / longer))) : 512 / longer;
+    // Room for both canvases side by side; whole pixels for a cell, if there are enough.
+    const side = Math.max(280, Math.min(640, Math.floor((innerWidth - 120) * 0.42)));
+    this.cell = longer <= side ? Math.max(1, Math.min(28, Math.floor(side / longer))) : side / longer;
     this.width = Math.max(1, Math.round(this.cell * maps.numKeys));
     this.height = Math.max(1, Math.round(this.cell * maps.numQueries));
     const probe = this.canvas.getContext("2d");
@@ -258,6 +259,7 @@ drawPage((data, main) => {
   log.addEventListener("change", () => { maps.scale = log.checked ? "log" : "linear"; draw(); });
   const own = html("input", {type: "checkbox"});
   own.addEventListener("change", () => { maps.ownScale = own.checked; draw(); });
+  main.classList.add("wide");
   main.replaceChildren(
       html("h1", {}, maps.title), html("p", {class: "faint"}, maps.subtitle),
       html("div", {class: "controls"}, html("span", {}, "attention weight"), bar.canvas,

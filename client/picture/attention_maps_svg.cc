@@ -18,7 +18,9 @@ constexpr double kMargin = 16;
 constexpr double kFontSize = 11;
 constexpr double kLineHeight = 13;  // labels that are closer overlap
 constexpr double kMapGap = 14;
-constexpr double kMapSide = 190;  // what a map's longer side should have
+constexpr double kAllMapsWidth = 900;  // what a row of maps should have,
+constexpr double kMinMapSide = 190;    // but a map this much
+constexpr double kMaxMapSide = 480;
 constexpr double kMinCell = 2;
 constexpr double kMaxCell = 24;
 constexpr int64_t kMaxLabelColumns = 14;
@@ -49,7 +51,9 @@ struct Layout {
   explicit Layout(const AttentionMaps& maps) {
     const double longer = static_cast<double>(std::max(maps.num_queries(), maps.num_keys()));
     // Whole pixels: cells of unequal size would look like a pattern in the data.
-    cell = std::clamp(std::floor(kMapSide / longer), kMinCell, kMaxCell);
+    const double side =
+        std::clamp(kAllMapsWidth / static_cast<double>(maps.heads.size()), kMinMapSide, kMaxMapSide);
+    cell = std::clamp(std::floor(side / longer), kMinCell, kMaxCell);
     map_width = cell * static_cast<double>(maps.num_keys());
     map_height = cell * static_cast<double>(maps.num_queries());
     // A head's name stands over its map.
@@ -152,7 +156,7 @@ std::string AttentionMapsSvg(const AttentionMaps& maps, ScaleKind kind) {
   svg.Text({kMargin, kMargin + 14}, maps.title, {.css = "title"});
   svg.Text({kMargin, kMargin + 31}, maps.subtitle, {.css = "faint"});
   DrawColorBar({kMargin, kMargin + 44}, kBarWidth, scale,
-               kind == ScaleKind::kLog ? "attention weight (log scale)" : "attention weight", svg);
+               kind == ScaleKind::kLog ? "attention weight (log scale)" : "attention weight", "", svg);
   DrawQueryLabels(maps, layout, svg);
   DrawKeyLabels(maps, layout, svg);
   for (size_t layer = 0; layer < maps.layers.size(); ++layer) {

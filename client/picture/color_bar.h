@@ -14,10 +14,10 @@ namespace headlight::client {
 // Three digits, in the shortest form: "0.0125", "1e-05".
 std::string FormatValue(double value);
 
-// Draws a lying bar of `width` whose upper left corner is `corner`: `label` and the range above it, ticks below. It takes
-// kColorBarHeight.
+// Draws a lying bar of `width` whose upper left corner is `corner`: `label` and the range above it, ticks
+// below. It takes kColorBarHeight.
 void DrawColorBar(Point corner, double width, const ColorScale& scale, const std::string& label,
-                  SvgWriter& svg);
+                  const std::string& unit, SvgWriter& svg);
 
 inline constexpr double kColorBarHeight = 44;
 

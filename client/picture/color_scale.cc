@@ -19,6 +19,7 @@ constexpr double kDarkest = 0.22;
 constexpr double kFirstHue = 105;  // degrees: yellowish green,
 constexpr double kLastHue = 285;   // then green, blue, violet
 constexpr double kMaxChroma = 0.135;
+constexpr double kShareOfGamut = 0.9;
 
 double ToSrgb(double linear) {
   return linear <= 0.0031308 ? 12.92 * linear : 1.055 * std::pow(linear, 1 / 2.4) - 0.055;
@@ -42,6 +43,19 @@ std::array<double, 3> OklchToLinear(double lightness, double chroma, double hue_
           -0.0041960863 * l - 0.7034186147 * m + 1.7076147010 * s};
 }
 
+// The most colour that a screen can show at this lightness and hue.
+double LargestChroma(double lightness, double hue_degrees) {
+  double shown = 0, beyond = 0.4;  // no sRGB colour has so much
+  for (int i = 0; i < 30; ++i) {
+    const double chroma = (shown + beyond) / 2;
+    const std::array<double, 3> linear = OklchToLinear(lightness, chroma, hue_degrees);
+    const bool in_gamut = std::all_of(linear.begin(), linear.end(),
+                                      [](double channel) { return channel >= 0 && channel <= 1; });
+    (in_gamut ? shown : beyond) = chroma;
+  }
+  return shown;
+}
+
 // 1, 2 or 5 times a power of ten, so that `span` has about `wanted` steps.
 double RoundStep(double span, int wanted) {
   const double raw = span / wanted;
@@ -57,13 +71,10 @@ Color ColorOf(double share) {
   share = std::clamp(share, 0.0, 1.0);
   const double lightness = kPalest + share * (kDarkest - kPalest);
   const double hue = kFirstHue + share * (kLastHue - kFirstHue);
-  double chroma = kMaxChroma * std::sin(std::numbers::pi * (0.05 + 0.75 * share));
-  std::array<double, 3> linear;
-  do {  // less colour until a screen can show it at this lightness
-    linear = OklchToLinear(lightness, chroma, hue);
-    chroma *= 0.95;
-  } while (chroma > 1e-3 && std::any_of(linear.begin(), linear.end(),
-                                        [](double channel) { return channel < 0 || channel > 1; }));
+  // Short of what a screen can show, or the channel that ends there would jump.
+  const double chroma = std::min(kMaxChroma * std::sin(std::numbers::pi * (0.05 + 0.75 * share)),
+                                 kShareOfGamut * LargestChroma(lightness, hue));
+  const std::array<double, 3> linear = OklchToLinear(lightness, chroma, hue);
   const auto byte = [](double channel) {
     return static_cast<uint8_t>(std::lround(255 * ToSrgb(std::clamp(channel, 0.0, 1.0))));
   };

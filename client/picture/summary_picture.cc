@@ -102,8 +102,7 @@ std::string SummarySvg(const SummaryPicture& picture) {
   for (const StatisticGrid& statistic : picture.statistics) {
     const ColorScale scale = ScaleOfStatistic(statistic);
     svg.Text({kPadding, top + 10}, statistic.explanation, {.css = "faint"});
-    DrawColorBar({kPadding, top + 20}, kScaleWidth, scale,
-                 absl::StrCat(statistic.name, statistic.unit.empty() ? "" : ", ", statistic.unit), svg);
+    DrawColorBar({kPadding, top + 20}, kScaleWidth, scale, statistic.name, statistic.unit, svg);
     const Point corner = {kGridLeft, top + kAboveGrid};
     DrawCells(picture, statistic, corner, size, scale, svg);
     DrawNumbers(picture, corner, size, svg);

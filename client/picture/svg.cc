@@ -14,7 +14,8 @@ constexpr std::string_view kReplacementUtf8 = "\xef\xbf\xbd";
 
 // Texts and lines follow the reader's light or dark screen; colours of values stay as they are.
 constexpr char kSvgStyle[] =
-    "svg{--paper:#fff;--ink:#1b1f24;--faint:#59636e;--edge:#8c959f}"
+    "svg{--paper:#fff;--ink:#1b1f24;--faint:#59636e;--edge:#8c959f;color-scheme:light dark;"
+    "background:var(--paper)}"
     "@media(prefers-color-scheme:dark){svg{--paper:#15181c;--ink:#e6e9ed;--faint:#a0a9b3;--edge:#6b7480}}"
     ".paper{fill:var(--paper)}"
     "text{font:11px 'DejaVu Sans Mono',ui-monospace,Menlo,Consolas,monospace;fill:var(--ink);white-space:pre}"
