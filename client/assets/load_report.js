@@ -14,14 +14,12 @@ const bounds = (values) => {
 };
 
 // Logarithmic where the values reach over more than a factor of 30, for then a linear axis hides the small ones.
+const wantsLog = (low, high) => low > 0 && high / low > 30;
 function latencyScale(values) {
   const [low, high] = bounds(values.filter((value) => value > 0));
-  return high / low > 30 ? logScale(low, high) : linearScale(0, high);
+  return wantsLog(low, high) ? logScale(low, high) : linearScale(0, high);
 }
-const logNote = (values) => {
-  const [low, high] = bounds(values.filter((value) => value > 0));
-  return high / low > 30 ? "ms, log scale" : "ms";
-};
+const logNote = (values) => (wantsLog(...bounds(values.filter((value) => value > 0))) ? "ms, log scale" : "ms");
 
 function header(report, runs) {
   const request = report.request || {};

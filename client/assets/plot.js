@@ -102,7 +102,7 @@ function percentileScale(highest) {
 
 // --- Plots
 
-const MARGIN = {left: 58, right: 16, top: 12, bottom: 44};
+const MARGIN = {left: 58, right: 22, top: 12, bottom: 44};
 
 function pathOf(points) {
   let path = "", pen = false;

@@ -99,6 +99,7 @@ check() {
 [ -z "$screenshots" ] || mkdir -p "$screenshots"
 check load_sweep.html 1280,2650
 check load_single.html 1280,800
+check load_refusals.html 1280,2000
 check load_empty.html 1280,400
 check maps_small.svg 900,800
 check maps_long.svg 700,500

@@ -35,6 +35,7 @@ int main(int argc, char** argv) {
   const bool written =
       Write(folder + "load_sweep.html", client::LoadReportHtml(testing::SampleSweep())) &&
       Write(folder + "load_single.html", client::LoadReportHtml(testing::SampleSingleRun())) &&
+      Write(folder + "load_refusals.html", client::LoadReportHtml(testing::SampleRefusals())) &&
       Write(folder + "load_empty.html", client::LoadReportHtml(nlohmann::ordered_json::object())) &&
       Write(folder + "maps_small.svg",
             client::AttentionMapsSvg(testing::SampleMaps(2, 3, 10), ScaleKind::kLinear)) &&

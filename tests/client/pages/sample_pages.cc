@@ -151,6 +151,26 @@ Json SampleSingleRun() {
   return {{"schema", "headlight-loadtest/1"}, {"model", "demo"}, {"runs", {run}}, {"search", nullptr}};
 }
 
+Json SampleRefusals() {
+  Json report = SampleSingleRun();
+  Json zeros = {{"mean", 0}, {"p50", 0}, {"p90", 0}, {"p99", 0}, {"p99_9", 0}, {"max", 0}};
+  zeros["percentiles"] = Json::array();
+  Json run = {{"loop", "closed"},    {"concurrency", 64},  {"rate", nullptr},
+              {"measured_s", 10},    {"sent", 500},        {"replies", 0},
+              {"requests_per_s", 0}, {"goodput_per_s", 0}, {"refused", 500}};
+  run["refusals"]["UNAVAILABLE"] = {{"count", 500}, {"example", "the server is shutting down"}};
+  run["latency_ms"] = {{"intended", zeros}, {"actual", zeros}};
+  for (int t = 0; t < 10; ++t) {
+    run["timeline"].push_back(
+        {{"t_s", t}, {"sent", 50}, {"replies", 0}, {"refused", 50}, {"p50_ms", 0}, {"p99_ms", 0}});
+  }
+  run["server_share"] = {{"queue", 0}, {"compute", 0}, {"other", 0}};
+  report["runs"].push_back(run);
+  report["search"] = {{"goal", "p99_ms"}, {"limit_ms", 5}, {"best_rate", nullptr}};
+  report["search"]["steps"].push_back({{"rate", 100}, {"value_ms", nullptr}, {"met", false}});
+  return report;
+}
+
 client::AttentionMaps SampleMaps(int64_t num_layers, int64_t num_heads, int64_t len) {
   std::mt19937 random(static_cast<unsigned>(len));
   std::normal_distribution<float> normal;

@@ -20,6 +20,9 @@ nlohmann::ordered_json SampleSweep();
 // One closed-loop run with the least that a report can have.
 nlohmann::ordered_json SampleSingleRun();
 
+// Two closed-loop runs; of the second, not one request was answered.
+nlohmann::ordered_json SampleRefusals();
+
 // Random weights whose heads look to different places; queries add up to 1.
 client::AttentionMaps SampleMaps(int64_t num_layers, int64_t num_heads, int64_t len);
 
