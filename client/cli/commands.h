@@ -27,6 +27,7 @@ using Command = std::function<int(const Streams&)>;
 // outlive `app`.
 void AddAttendCommand(CLI::App& app, Command& chosen);
 void AddCompletionCommand(CLI::App& app, Command& chosen);
+void AddHeatmapCommand(CLI::App& app, Command& chosen);
 void AddLoadtestCommand(CLI::App& app, Command& chosen);
 void AddModelsCommand(CLI::App& app, Command& chosen);
 void AddHealthCommand(CLI::App& app, Command& chosen);

@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "client/cli/load_report_html.h"
 
+#include "client/picture/page.h"
+
 namespace headlight::client {
 
-// Provisional: the plots come with the page's own change.
 std::string LoadReportHtml(const nlohmann::ordered_json& report) {
-  return "<!DOCTYPE html><meta charset=\"utf-8\"><title>Headlight load test</title><pre>" + report.dump(2) +
-         "</pre>\n";
+  const std::string model = report.value("model", "");
+  return HtmlPage("Load test of " + (model.empty() ? "a model" : model), report,
+                  std::string(kPlotJs) + kLoadReportJs);
 }
 
 }  // namespace headlight::client
