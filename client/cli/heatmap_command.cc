@@ -254,7 +254,7 @@ int RunHeatmap(HeatmapFlags flags, const Streams& streams) {
   flags.request.weights = flags.summary ? v1::WEIGHTS_MODE_SUMMARY : v1::WEIGHTS_MODE_FULL;
   const absl::Status checked = CheckInputFlags(flags.request, flags.files);
   if (!checked.ok()) return Fail(streams, kExitUsage, checked);
-  absl::StatusOr<Inputs> inputs = ReadInputs(flags.files);
+  absl::StatusOr<Inputs> inputs = ReadInputs(flags.files, flags.server.max_message_bytes);
   if (!inputs.ok()) return Fail(streams, kExitUsage, inputs.status());
   const absl::StatusOr<Client> client = flags.server.Connect();
   if (!client.ok()) return Fail(streams, kExitUsage, client.status());
