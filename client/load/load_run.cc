@@ -148,7 +148,9 @@ LoadResult RunLoad(const LoadPlan& given, const std::atomic<bool>& stop,
     ended_at = std::max(ended_at, worker->last_end());
   }
   // A count ends with its last reply, a window at its end, and Ctrl-C ends either.
-  if (plan.count == 0) ended_at = std::min(LoadClock::now(), shared.window.end);
+  if (plan.count == 0) {
+    ended_at = stop ? std::min(LoadClock::now(), shared.window.end) : shared.window.end;
+  }
   total.measured = std::max<nanoseconds>(ended_at - shared.window.begin, nanoseconds(0));
   total.cpu_cores = cpu.cores();
   total.threads = shared.num_workers * (plan.concurrency > 0 ? 1 : 2);

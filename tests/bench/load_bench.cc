@@ -8,6 +8,7 @@
 #include <grpcpp/create_channel.h>
 #include <grpcpp/generic/generic_stub.h>
 #include <grpcpp/security/credentials.h>
+#include <sys/resource.h>
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
@@ -37,6 +38,7 @@ struct BenchFlags {
   int rounds = 3;
   int concurrency = 64;
   int channels = 1;
+  double open_share = 0.7;
   int client_cpu = 0;
   int server_cpu = 1;
 };
@@ -49,8 +51,21 @@ std::vector<std::shared_ptr<grpc::Channel>> OpenChannels(const std::string& targ
   return channels;
 }
 
-// The ceiling: no deadline, no clock, nothing counted but replies.
-double MeasureCeiling(const BenchFlags& flags, const std::string& target, const grpc::ByteBuffer& request) {
+// What came out of one measurement. The second one says what a CPU could do if others left it alone.
+struct Speed {
+  double per_s = 0;      // replies a second
+  double per_cpu_s = 0;  // replies for each second of this process's CPU time
+};
+
+double CpuSeconds() {
+  rusage usage = {};
+  getrusage(RUSAGE_SELF, &usage);
+  return static_cast<double>(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) +
+         static_cast<double>(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e6;
+}
+
+// The ceiling: no deadline, no latency, nothing counted but replies.
+Speed MeasureCeiling(const BenchFlags& flags, const std::string& target, const grpc::ByteBuffer& request) {
   struct Call {
     std::optional<grpc::ClientContext> context;
     std::unique_ptr<grpc::GenericClientAsyncResponseReader> reader;
@@ -76,6 +91,8 @@ double MeasureCeiling(const BenchFlags& flags, const std::string& target, const 
     send(calls[i]);
   }
   int64_t replies = 0;
+  std::optional<double> cpu_begin;
+  double cpu_s = 0;
   size_t busy = calls.size();
   Clock::time_point begin = Clock::now() + milliseconds(500),
                     end = begin + std::chrono::seconds(flags.seconds);
@@ -84,7 +101,9 @@ double MeasureCeiling(const BenchFlags& flags, const std::string& target, const 
   while (busy > 0 && queue.Next(&tag, &ok)) {
     Call& call = *static_cast<Call*>(tag);
     const Clock::time_point now = Clock::now();
+    if (now >= begin && !cpu_begin) cpu_begin = CpuSeconds();
     if (now >= end) {
+      if (busy == calls.size()) cpu_s = CpuSeconds() - cpu_begin.value_or(0);
       --busy;
       continue;
     }
@@ -94,7 +113,8 @@ double MeasureCeiling(const BenchFlags& flags, const std::string& target, const 
   queue.Shutdown();
   while (queue.Next(&tag, &ok)) {
   }
-  return static_cast<double>(replies) / flags.seconds;
+  return {.per_s = static_cast<double>(replies) / flags.seconds,
+          .per_cpu_s = cpu_s > 0 ? static_cast<double>(replies) / cpu_s : 0};
 }
 
 // A rate of 0: a closed loop.
@@ -111,13 +131,24 @@ LoadResult MeasureLoad(const BenchFlags& flags, const std::string& target, const
   return client::RunLoad(plan, never_stop);
 }
 
-double PerSecond(const LoadResult& result) {
-  return static_cast<double>(result.replies_in_window) / (static_cast<double>(result.measured.count()) / 1e9);
+Speed SpeedOf(const LoadResult& result) {
+  const double per_s =
+      static_cast<double>(result.replies_in_window) / (static_cast<double>(result.measured.count()) / 1e9);
+  return {.per_s = per_s, .per_cpu_s = result.cpu_cores > 0 ? per_s / result.cpu_cores : 0};
 }
 
-double Median(std::vector<double> values) {
+double Median(const std::vector<Speed>& speeds, double Speed::*member) {
+  std::vector<double> values;
+  for (const Speed& speed : speeds) values.push_back(speed.*member);
   std::sort(values.begin(), values.end());
   return values[values.size() / 2];
+}
+
+void PrintMedian(const char* name, const std::vector<Speed>& speeds, const std::vector<Speed>& ceilings) {
+  const double per_s = Median(speeds, &Speed::per_s), per_cpu_s = Median(speeds, &Speed::per_cpu_s);
+  std::printf("median %-11s %8.0f/s (%.2f of the ceiling), %8.0f for each CPU second (%.2f)\n", name, per_s,
+              per_s / Median(ceilings, &Speed::per_s), per_cpu_s,
+              per_cpu_s / Median(ceilings, &Speed::per_cpu_s));
 }
 
 int RunBench(const BenchFlags& flags) {
@@ -132,27 +163,27 @@ int RunBench(const BenchFlags& flags) {
   const client::Tensor query{.shape = {1, 1, 4}, .values = {1, 2, 3, 4}};
   const grpc::ByteBuffer request = *client::EncodeRequest({.model = "demo", .query = query.View()});
 
-  std::vector<double> ceilings, closed, open;
+  std::vector<Speed> ceilings, closed, open;
   std::printf(
       "tiny requests of %zu bytes, %d in flight over %d connections; client on CPU %d, server on %d\n",
       request.Length(), flags.concurrency, flags.channels, flags.client_cpu, flags.server_cpu);
   for (int round = 0; round < flags.rounds; ++round) {
     ceilings.push_back(MeasureCeiling(flags, target, request));
-    const LoadResult closed_result = MeasureLoad(flags, target, request, 0);
-    closed.push_back(PerSecond(closed_result));
-    const LoadResult open_result = MeasureLoad(flags, target, request, 0.7 * ceilings.back());
-    open.push_back(PerSecond(open_result));
+    closed.push_back(SpeedOf(MeasureLoad(flags, target, request, 0)));
+    const double rate = flags.open_share * ceilings.back().per_s;
+    const LoadResult result = MeasureLoad(flags, target, request, rate);
+    open.push_back(SpeedOf(result));
+    const auto ms = [](std::chrono::nanoseconds time) { return static_cast<double>(time.count()) / 1e6; };
     std::printf(
-        "ceiling %7.0f/s   closed loop %7.0f/s, %.2f CPUs   open loop of %7.0f/s: %7.0f/s, p50 %.3f ms, p99 "
-        "%.3f "
-        "ms, late p99 %.3f ms\n",
-        ceilings.back(), closed.back(), closed_result.cpu_cores, 0.7 * ceilings.back(), open.back(),
-        static_cast<double>(open_result.intended.Percentile(50).count()) / 1e6,
-        static_cast<double>(open_result.intended.Percentile(99).count()) / 1e6,
-        static_cast<double>(open_result.late.Percentile(99).count()) / 1e6);
+        "ceiling %.0f/s, closed loop %.0f/s, open loop of %.0f/s %.0f/s: p50 %.3f ms, p99 %.3f ms, sent %.3f "
+        "ms late\n",
+        ceilings.back().per_s, closed.back().per_s, rate, open.back().per_s,
+        ms(result.intended.Percentile(50)), ms(result.intended.Percentile(99)),
+        ms(result.late.Percentile(99)));
   }
-  std::printf("median: ceiling %.0f/s, closed loop %.0f/s (%.2f of it), open loop %.0f/s\n", Median(ceilings),
-              Median(closed), Median(closed) / Median(ceilings), Median(open));
+  PrintMedian("ceiling", ceilings, ceilings);
+  PrintMedian("closed loop", closed, ceilings);
+  PrintMedian("open loop", open, ceilings);
   return 0;
 }
 
@@ -174,6 +205,9 @@ int main(int argc, char** argv) {
       ->capture_default_str();
   app.add_option("--channels", flags.channels, "Connections")
       ->check(CLI::Range(1, 64))
+      ->capture_default_str();
+  app.add_option("--open-share", flags.open_share, "Rate of the open loop, as a share of the ceiling")
+      ->check(CLI::PositiveNumber)
       ->capture_default_str();
   app.add_option("--client-cpu", flags.client_cpu, "CPU of the client")->capture_default_str();
   app.add_option("--server-cpu", flags.server_cpu, "CPU of the server")->capture_default_str();

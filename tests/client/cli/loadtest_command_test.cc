@@ -185,6 +185,33 @@ TEST(LoadtestCommandTest, CtrlCPrintsWhatWasGathered) {
   EXPECT_LT(json["runs"][0]["measured_s"], 600);
 }
 
+TEST(LoadtestCommandTest, FlagsThatContradictThemselves) {
+  FakeServer server;
+  const struct {
+    std::vector<std::string> words;
+    const char* reason;
+  } cases[] = {
+      {{"--rate", "10", "--concurrency", "2"}, "excludes"},
+      {{"--search", "p99_ms=5", "--concurrency", "2"}, "excludes"},
+      {{"--search", "p99_ms=5", "--rate", "1,2"}, "--rate: got 2 rates, wanted one"},
+      {{"--json", "-", "--csv", "-"}, "got - more than once"},
+      {{"--count", "5"}, "excludes"},
+      {{"--cancel-ratio", "1.5"}, "--cancel-ratio"},
+      {{"--compare", "one.json"}, "--compare"},
+      {{"--arrivals", "bursts"}, "--arrivals: got 'bursts', wanted poisson or constant"},
+      {{"--shape", "1x4", "--seq-lens", "uniform:1-5"}, "wanted at most the 4 of --shape"},
+  };
+  for (const auto& [words, reason] : cases) {
+    std::vector<std::string> all = {"--shape", "1x1"};
+    if (words[0] == "--shape") all.clear();
+    all.insert(all.end(), words.begin(), words.end());
+    const CliResult result = Loadtest(server, all);
+    EXPECT_EQ(result.exit_code, 2) << reason;
+    EXPECT_THAT(result.err, HasSubstr(reason));
+    EXPECT_EQ(result.out, "");
+  }
+}
+
 TEST(LoadtestCommandTest, WrongUsageAndFailures) {
   FakeServer server;
   const CliResult no_query = Loadtest(server, {});

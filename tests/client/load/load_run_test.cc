@@ -214,6 +214,15 @@ TEST(OpenLoopTest, SendsEveryArrivalWhateverTheServerDoes) {
   EXPECT_THAT(server.peers(), SizeIs(3));
 }
 
+TEST(OpenLoopTest, TheWindowIsAsLongAsPlannedHoweverFewArrivalsItHas) {
+  FakeServer server;
+  LoadPlan plan = Open(server, 4, 1);
+  plan.arrivals = Arrivals::kConstant;
+  const LoadResult result = RunLoad(plan, kNeverStop);  // arrivals at 0 and 250 ms of 300
+  EXPECT_EQ(result.replies(), 2);
+  EXPECT_EQ(result.measured, 300ms);
+}
+
 TEST(OpenLoopTest, DoesNotWaitForReplies) {
   std::atomic<int> calls = 0;
   FakeServer server(
