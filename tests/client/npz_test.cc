@@ -40,7 +40,7 @@ constexpr int64_t kMaxArrayBytes = 1 << 20;
 
 std::string Little(uint64_t value, size_t size) {
   std::string bytes;
-  for (size_t i = 0; i < size; ++i) bytes.push_back(static_cast<char>(value >> (8 * i) & 0xff));
+  for (size_t i = 0; i < size; ++i, value >>= 8) bytes.push_back(static_cast<char>(value & 0xff));
   return bytes;
 }
 
