@@ -9,3 +9,9 @@ LC_ALL=C "$help2man" --no-info --no-discard-stderr --name="$description" --versi
 day=$(date -u -d "@${SOURCE_DATE_EPOCH:-$(date +%s)}" +%Y-%m-%d)
 title=$(printf %s "$page" | tr '[:lower:]' '[:upper:]')
 sed -i "s|^\.TH [^ ]* \"1\" \"[^\"]*\"|.TH \"$title\" \"1\" \"$day\"|; s|^$(basename "${call%% *}")[a-z -]* \\\\-|$page \\\\-|" "$output"
+# What follows the options is laid out by its own line breaks: notes and examples, which help2man would fill.
+last=$(grep -n '^\.PP$' "$output" | tail -n 1 | cut -d: -f1)
+if [ -n "$last" ]; then
+  sed -i "${last}s/.*/.SH NOTES\n.nf/; ${last},\$ { /^\.IP\$/d }" "$output"
+  echo .fi >> "$output"
+fi

@@ -40,7 +40,7 @@ constexpr int64_t kMaxArrayBytes = 1 << 20;
 
 std::string Little(uint64_t value, size_t size) {
   std::string bytes;
-  for (size_t i = 0; i < size; ++i) bytes.push_back(static_cast<char>(value >> (8 * i) & 0xff));
+  for (size_t i = 0; i < size; ++i, value >>= 8) bytes.push_back(static_cast<char>(value & 0xff));
   return bytes;
 }
 
@@ -334,7 +334,7 @@ TEST_F(NpzTest, MutatedArchivesAreReadOrRefused) {
   }
   const int64_t peak_before = PeakMemoryBytes();
   int num_read = 0, num_refused = 0;
-  for (int round = 0; round < 4000; ++round) {
+  for (int round = 0; round < 1500; ++round) {
     std::string bytes = seeds[random() % seeds.size()];
     const size_t num_changes = 1 + random() % 4;
     for (size_t i = 0; i < num_changes; ++i) {
