@@ -11,7 +11,7 @@ RUN scripts/install-deps.sh
 COPY . .
 RUN cmake --preset release -DHEADLIGHT_BUILD_TESTS=OFF -DHEADLIGHT_BUILD_BENCH=OFF \
     && cmake --build --preset release --target headlight-server headlight \
-    && cmake --install build/release --prefix /out --strip
+    && cmake --install build/release --component headlight --prefix /out --strip
 
 FROM ${BASE}
 # What `ldd` finds in the two programs, by package.

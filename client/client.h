@@ -68,7 +68,7 @@ class Client {
 
   // The same without waiting: tensors are copied before this returns. `callback` is called exactly once, on a
   // thread of gRPC's, which it must not hold up; or on this thread, before this returns, if a tensor's shape
-  // and values disagree. The client may be gone by then.
+  // and values disagree or there is no time at all.
   AttendHandle AttendAsync(const AttendCall& call, std::chrono::milliseconds timeout,
                            AttendCallback callback) const;
 

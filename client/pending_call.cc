@@ -4,7 +4,6 @@
 #include <grpc/support/time.h>
 #include <grpcpp/generic/generic_stub.h>
 
-#include <algorithm>
 #include <random>
 #include <utility>
 
@@ -65,23 +64,23 @@ void PendingCall::Cancel() {
 }
 
 void PendingCall::Attempt() {
-  bool cancelled = false;
+  const auto left = deadline_ - std::chrono::steady_clock::now();
+  if (left <= left.zero()) return End(absl::DeadlineExceededError("Deadline Exceeded"));
   {
     const std::lock_guard lock(mutex_);
-    cancelled = cancelled_;
-    if (!cancelled) {
+    if (!cancelled_) {
       ++attempts_;
       reply_.Clear();
       context_ = std::make_unique<grpc::ClientContext>();
       // Rounded up, so that no attempt is cut off a moment before the deadline.
-      const auto left = std::chrono::ceil<milliseconds>(deadline_ - std::chrono::steady_clock::now());
-      SetTimeout(*context_, std::max(left, milliseconds(0)));
+      SetTimeout(*context_, std::chrono::ceil<milliseconds>(left));
       grpc::GenericStub(channel_).UnaryCall(
           context_.get(), kAttendMethod, {}, &request_, &reply_,
           [self = shared_from_this()](const grpc::Status& status) { self->AttemptEnded(status); });
+      return;
     }
   }
-  if (cancelled) End(absl::CancelledError("cancelled by the caller"));
+  End(absl::CancelledError("cancelled by the caller"));
 }
 
 void PendingCall::AttemptEnded(const grpc::Status& status) {

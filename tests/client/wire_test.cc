@@ -417,5 +417,39 @@ TEST(DecodeReplyEnvelopeTest, KeepsTheFieldsAndDropsThePayloads) {
   EXPECT_EQ(envelope->payloads_size(), 0);
 }
 
+grpc::ByteBuffer BytesOfMessage(const v1::AttendResponse& response) {
+  const grpc::Slice slice(response.SerializeAsString());
+  return grpc::ByteBuffer(&slice, 1);
+}
+
+TEST(DecodeStreamReplyTest, AnErrorKeepsItsIdCodeAndMessage) {
+  v1::AttendResponse response;
+  response.set_request_id("seven");
+  response.mutable_error()->set_code(5);
+  response.mutable_error()->set_message("no such model");
+  const auto reply = DecodeStreamReply(BytesOfMessage(response));
+  ASSERT_THAT(reply, IsOk());
+  EXPECT_EQ(reply->request_id, "seven");
+  EXPECT_THAT(reply->reply, StatusIs(absl::StatusCode::kNotFound, "no such model"));
+  response.mutable_error()->set_code(0);
+  EXPECT_THAT(DecodeStreamReply(BytesOfMessage(response))->reply,
+              StatusIs(absl::StatusCode::kInternal, HasSubstr("its error has code 0")));
+}
+
+TEST(DecodeStreamReplyTest, AReplyThatContradictsItselfIsTheErrorOfItsRequest) {
+  v1::AttendResponse response;
+  response.set_request_id("seven");
+  const auto reply = DecodeStreamReply(BytesOfMessage(response));
+  ASSERT_THAT(reply, IsOk());
+  EXPECT_EQ(reply->request_id, "seven");
+  EXPECT_THAT(reply->reply, StatusIs(absl::StatusCode::kInternal, HasSubstr("it has no output")));
+}
+
+TEST(DecodeStreamReplyTest, BytesThatAreNoReplyHaveNoId) {
+  const grpc::Slice slice("\xff\xff\xff");
+  EXPECT_THAT(DecodeStreamReply(grpc::ByteBuffer(&slice, 1)),
+              StatusIs(absl::StatusCode::kInternal, HasSubstr("malformed")));
+}
+
 }  // namespace
 }  // namespace headlight::client
