@@ -23,6 +23,7 @@ int RunCli(int argc, const char* const* argv, std::ostream& out, std::ostream& e
   app.footer(kProgramFooter);
   Command chosen;
   AddAttendCommand(app, chosen);
+  AddHeatmapCommand(app, chosen);
   AddLoadtestCommand(app, chosen);
   AddModelsCommand(app, chosen);
   AddHealthCommand(app, chosen);

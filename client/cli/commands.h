@@ -26,6 +26,7 @@ using Command = std::function<int(const Streams&)>;
 // Adds one command to `app`. If the command line chooses it, parsing puts it into `chosen`, which must
 // outlive `app`.
 void AddAttendCommand(CLI::App& app, Command& chosen);
+void AddHeatmapCommand(CLI::App& app, Command& chosen);
 void AddLoadtestCommand(CLI::App& app, Command& chosen);
 void AddModelsCommand(CLI::App& app, Command& chosen);
 void AddHealthCommand(CLI::App& app, Command& chosen);

@@ -36,12 +36,12 @@ TEST(CliTest, VersionIsPrinted) {
 TEST(CliTest, HelpNamesTheCommands) {
   const CliResult result = RunHeadlight({"--help"});
   EXPECT_EQ(result.exit_code, 0);
-  EXPECT_THAT(result.out, AllOf(HasSubstr("attend"), HasSubstr("loadtest"), HasSubstr("models"),
+  EXPECT_THAT(result.out, AllOf(HasSubstr("attend"), HasSubstr("heatmap"), HasSubstr("loadtest"), HasSubstr("models"),
                                 HasSubstr("health"), HasSubstr("HEADLIGHT_SERVER"), HasSubstr("Exit codes")));
 }
 
 TEST(CliTest, HelpOfEachCommandHasAnExample) {
-  for (const std::string command : {"attend", "loadtest", "models", "health"}) {
+  for (const std::string command : {"attend", "heatmap", "loadtest", "models", "health"}) {
     const CliResult result = RunHeadlight({command, "--help"});
     EXPECT_EQ(result.exit_code, 0);
     EXPECT_THAT(result.out, AllOf(HasSubstr("Example"), HasSubstr("headlight " + command + " --"),

@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What `headlight heatmap` draws: which part of a reply's weights belongs to the sequence that is drawn, and
+// how its tokens are called.
+#ifndef HEADLIGHT_CLIENT_CLI_HEATMAP_MAPS_H_
+#define HEADLIGHT_CLIENT_CLI_HEATMAP_MAPS_H_
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "client/cli/flags.h"
+#include "client/wire.h"
+
+namespace headlight::client {
+
+// One sequence of a request.
+struct SequenceExtent {
+  int64_t num_sequences = 1;
+  int64_t q_len = 0;
+  int64_t kv_len = 0;          // without what the model appends
+  bool self_attention = true;  // queries and keys are the same tokens
+};
+
+// INVALID_ARGUMENT if the request has no such sequence or its shapes make no sense.
+absl::StatusOr<SequenceExtent> ExtentOf(const AttendCall& call, int64_t sequence);
+
+// "all" or layers counted from 0, as in 0,3,5; empty for all.
+absl::StatusOr<std::vector<int64_t>> ParseLayers(const std::string& text);
+
+// `layers`, or all layers of the model if empty. INVALID_ARGUMENT if the model has no such layer.
+absl::StatusOr<std::vector<int64_t>> LayersOf(const std::vector<int64_t>& layers, const v1::Model& model);
+
+// The lines of a text file, each a token; a carriage return at the end of a line does not count.
+absl::StatusOr<std::vector<std::string>> ReadTokens(const std::string& path);
+
+// A name for each of `len` places: the tokens, or numbers where there are none. INVALID_ARGUMENT, naming
+// `flag`, if there are others than `len` tokens.
+absl::StatusOr<std::vector<std::string>> Labels(const char* flag, const std::vector<std::string>& tokens,
+                                                int64_t len);
+
+// Appends [heads, queries, keys] of one sequence out of a reply's weights [batch, heads, queries, kv_len],
+// which may have more queries and keys than the sequence. INTERNAL if they have fewer, or other dimensions.
+absl::Status AppendMaps(const AttendReply& reply, int64_t sequence, const Shape& wanted,
+                        std::vector<float>& weights);
+
+// Appends statistic number `statistic` of each head, out of a reply's weights [batch, heads, 6]. INTERNAL as
+// above.
+absl::Status AppendStatistic(const AttendReply& reply, int64_t sequence, int64_t num_heads, int64_t statistic,
+                             std::vector<float>& values);
+
+}  // namespace headlight::client
+
+#endif  // HEADLIGHT_CLIENT_CLI_HEATMAP_MAPS_H_
