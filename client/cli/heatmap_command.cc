@@ -12,6 +12,7 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "client/cli/commands.h"
 #include "client/cli/flags.h"
 #include "client/cli/heatmap_maps.h"
@@ -24,6 +25,7 @@ namespace headlight::client {
 namespace {
 
 constexpr int64_t kHeatmapTimeoutMs = 60'000;
+constexpr int64_t kMaxCount = 65'536;  // of layers or heads that a server may tell of
 
 enum class PictureFormat { kAuto, kSvg, kHtml };
 
@@ -42,26 +44,28 @@ struct HeatmapFlags {
   bool summary = false;
 };
 
-absl::StatusOr<PictureFormat> ParseFormat(const std::string& text) {
+absl::StatusOr<PictureFormat> ParsePictureFormat(const std::string& text) {
   if (text == "auto") return PictureFormat::kAuto;
   if (text == "svg") return PictureFormat::kSvg;
   if (text == "html") return PictureFormat::kHtml;
   return absl::InvalidArgumentError(absl::StrCat("got '", text, "', wanted auto, svg or html"));
 }
 
-absl::StatusOr<ScaleKind> ParseScale(const std::string& text) {
+absl::StatusOr<ScaleKind> ParseScaleKind(const std::string& text) {
   if (text == "linear") return ScaleKind::kLinear;
   if (text == "log") return ScaleKind::kLog;
   return absl::InvalidArgumentError(absl::StrCat("got '", text, "', wanted linear or log"));
 }
 
 // What the flags and the model say that the picture will show.
-struct Plan {
+struct HeatmapPlan {
   AttendCall call;
   v1::Model model;
   SequenceExtent extent;
   std::vector<int64_t> layers;
   std::vector<int64_t> heads;
+  int64_t num_queries = 0;  // of each map
+  PictureFormat format = PictureFormat::kSvg;
   std::vector<std::string> query_labels;  // of the queries that are drawn
   std::vector<std::string> key_labels;    // with those of appended keys
   std::string title;
@@ -77,7 +81,7 @@ void AddAppendedKeys(const v1::Model& model, std::vector<std::string>& keys) {
   keys.insert(keys.end(), names.begin(), names.end());
 }
 
-absl::Status AddLabels(const HeatmapFlags& flags, Plan& plan) {
+absl::Status AddLabels(const HeatmapFlags& flags, HeatmapPlan& plan) {
   std::vector<std::string> query_tokens, key_tokens;
   for (const auto& [path, tokens] :
        {std::pair(&flags.tokens_path, &query_tokens), std::pair(&flags.key_tokens_path, &key_tokens)}) {
@@ -100,12 +104,7 @@ absl::Status AddLabels(const HeatmapFlags& flags, Plan& plan) {
   AddAppendedKeys(plan.model, *keys);
   const QueryRange& range = flags.request.queries;
   if (range.end > 0) {
-    if (range.begin >= plan.extent.q_len) {
-      return absl::InvalidArgumentError(absl::StrCat("--queries: got a first query of ", range.begin,
-                                                     ", wanted less than ", plan.extent.q_len,
-                                                     ", the length of the sequence"));
-    }
-    queries->resize(static_cast<size_t>(std::min(range.end, plan.extent.q_len)));
+    queries->resize(static_cast<size_t>(range.begin + plan.num_queries));
     queries->erase(queries->begin(), queries->begin() + range.begin);
   }
   plan.query_labels = *std::move(queries);
@@ -113,44 +112,94 @@ absl::Status AddLabels(const HeatmapFlags& flags, Plan& plan) {
   return absl::OkStatus();
 }
 
-std::string Plural(size_t count, const char* noun) {
+std::string CountOf(size_t count, const char* noun) {
   return absl::StrCat(count, " ", noun, count == 1 ? "" : "s");
 }
 
-void AddTitles(const HeatmapFlags& flags, Plan& plan) {
+void AddTitles(const HeatmapFlags& flags, HeatmapPlan& plan) {
   plan.title = !flags.title.empty()
                    ? flags.title
                    : absl::StrCat(flags.summary ? "Attention statistics of " : "Attention of ",
                                   plan.model.name(), ", version ", plan.model.version());
-  plan.subtitle = absl::StrCat(Plural(plan.layers.size(), "layer"), ", ", Plural(plan.heads.size(), "head"),
-                               ", ", Plural(static_cast<size_t>(plan.extent.q_len), "token"));
+  plan.subtitle = absl::StrCat(CountOf(plan.layers.size(), "layer"), ", ", CountOf(plan.heads.size(), "head"),
+                               ", ", CountOf(static_cast<size_t>(plan.extent.q_len), "token"));
   if (!plan.extent.self_attention) absl::StrAppend(&plan.subtitle, " to ", plan.extent.kv_len);
   if (plan.extent.num_sequences > 1) {
     absl::StrAppend(&plan.subtitle, ", sequence ", flags.sequence, " of ", plan.extent.num_sequences);
   }
   if (flags.request.queries.end > 0) {
     absl::StrAppend(&plan.subtitle, ", queries ", flags.request.queries.begin, " to ",
-                    flags.request.queries.begin + static_cast<int64_t>(plan.query_labels.size()) - 1);
+                    flags.request.queries.begin + plan.num_queries - 1);
   }
   if (plan.call.causal || plan.model.causal()) plan.subtitle += ", causal";
 }
 
-absl::StatusOr<Plan> MakePlan(const HeatmapFlags& flags, const Inputs& inputs, const v1::Model& model) {
-  Plan plan{.call = inputs.Call(flags.request), .model = model, .heads = flags.request.heads};
+// What --format, the name of the file and the number of weights say, in this order. INVALID_ARGUMENT if a
+// picture of that format would be too large.
+absl::StatusOr<PictureFormat> ChooseFormat(const HeatmapFlags& flags, double num_cells) {
+  PictureFormat format = flags.format;
+  if (format == PictureFormat::kAuto && absl::EndsWith(flags.output_path, ".svg"))
+    format = PictureFormat::kSvg;
+  if (format == PictureFormat::kAuto && absl::EndsWith(flags.output_path, ".html"))
+    format = PictureFormat::kHtml;
+  if (flags.summary) {
+    if (format != PictureFormat::kHtml) return PictureFormat::kSvg;
+    return absl::InvalidArgumentError("--summary draws SVG only: wanted --format svg and a FILE.svg");
+  }
+  if (format == PictureFormat::kAuto) {
+    format = num_cells <= kMaxQuickSvgCells ? PictureFormat::kSvg : PictureFormat::kHtml;
+  }
+  const int64_t most = format == PictureFormat::kSvg ? kMaxSvgCells : kMaxPageCells;
+  if (num_cells <= static_cast<double>(most)) return format;
+  return absl::InvalidArgumentError(absl::StrCat(
+      "the picture would have ", absl::StrFormat("%.0f", num_cells), " weights, wanted at most ", most,
+      ": fewer --layers, --heads or --queries", format == PictureFormat::kSvg ? ", or --format html" : ""));
+}
+
+// Of one map; the server refuses an end beyond the sequence, which is another sequence's matter here.
+absl::StatusOr<int64_t> NumQueries(const QueryRange& range, int64_t q_len) {
+  if (range.end == 0) return q_len;
+  if (range.begin < q_len) return std::min(range.end, q_len) - range.begin;
+  return absl::InvalidArgumentError(absl::StrCat("--queries: got a first query of ", range.begin,
+                                                 ", wanted less than ", q_len,
+                                                 ", the length of the sequence"));
+}
+
+absl::StatusOr<HeatmapPlan> MakePlan(const HeatmapFlags& flags, const Inputs& inputs,
+                                     const v1::Model& model) {
+  for (const int64_t count : {model.num_layers(), model.num_heads(), model.num_appended_keys() + 1}) {
+    if (count >= 1 && count <= kMaxCount) continue;
+    return absl::InternalError(absl::StrCat("the server says that the model has ", model.num_layers(),
+                                            " layers, ", model.num_heads(), " heads and ",
+                                            model.num_appended_keys(), " appended keys"));
+  }
+  HeatmapPlan plan{.call = inputs.Call(flags.request), .model = model, .heads = flags.request.heads};
   absl::StatusOr<SequenceExtent> extent = ExtentOf(plan.call, flags.sequence);
   if (!extent.ok()) return extent.status();
   plan.extent = *extent;
   absl::StatusOr<std::vector<int64_t>> layers = LayersOf(flags.layers, model);
   if (!layers.ok()) return layers.status();
   plan.layers = *std::move(layers);
-  for (int64_t head = 0; flags.request.heads.empty() && head < model.num_heads(); ++head)
+  for (int64_t head = 0; flags.request.heads.empty() && head < model.num_heads(); ++head) {
     plan.heads.push_back(head);
-  if (absl::Status status = AddLabels(flags, plan); !status.ok()) return status;
+  }
+  const absl::StatusOr<int64_t> num_queries = NumQueries(flags.request.queries, plan.extent.q_len);
+  if (!num_queries.ok()) return num_queries.status();
+  plan.num_queries = *num_queries;
+  const double num_cells = static_cast<double>(plan.layers.size() * plan.heads.size()) *
+                           static_cast<double>(plan.num_queries) *
+                           static_cast<double>(plan.extent.kv_len + model.num_appended_keys());
+  absl::StatusOr<PictureFormat> format = ChooseFormat(flags, num_cells);
+  if (!format.ok()) return format.status();
+  plan.format = *format;
+  if (!flags.summary) {
+    if (absl::Status status = AddLabels(flags, plan); !status.ok()) return status;
+  }
   AddTitles(flags, plan);
   return plan;
 }
 
-AttentionMaps EmptyMaps(const HeatmapFlags& flags, const Plan& plan) {
+AttentionMaps EmptyMaps(const HeatmapFlags& flags, const HeatmapPlan& plan) {
   return {.title = plan.title,
           .subtitle = plan.subtitle,
           .layers = plan.layers,
@@ -160,7 +209,7 @@ AttentionMaps EmptyMaps(const HeatmapFlags& flags, const Plan& plan) {
           .key_labels = plan.key_labels};
 }
 
-SummaryPicture EmptySummary(const Plan& plan) {
+SummaryPicture EmptySummary(const HeatmapPlan& plan) {
   return {
       .title = plan.title,
       .subtitle = plan.subtitle,
@@ -177,7 +226,7 @@ constexpr int64_t kStatisticNumbers[] = {0, 1, 4};
 
 // Asks layer by layer, so that no reply holds more than one layer's weights; calls `take` with each.
 template <typename Take>
-absl::Status AskForLayers(const Client& client, const HeatmapFlags& flags, const Plan& plan,
+absl::Status AskForLayers(const Client& client, const HeatmapFlags& flags, const HeatmapPlan& plan,
                           const Take& take) {
   AttendCall call = plan.call;
   for (int64_t layer : plan.layers) {
@@ -189,7 +238,8 @@ absl::Status AskForLayers(const Client& client, const HeatmapFlags& flags, const
   return absl::OkStatus();
 }
 
-absl::StatusOr<std::string> DrawSummary(const Client& client, const HeatmapFlags& flags, const Plan& plan) {
+absl::StatusOr<std::string> DrawSummary(const Client& client, const HeatmapFlags& flags,
+                                        const HeatmapPlan& plan) {
   SummaryPicture picture = EmptySummary(plan);
   const int64_t num_heads = static_cast<int64_t>(plan.heads.size());
   const absl::Status status = AskForLayers(client, flags, plan, [&](const AttendReply& reply) {
@@ -204,8 +254,8 @@ absl::StatusOr<std::string> DrawSummary(const Client& client, const HeatmapFlags
   return SummarySvg(picture);
 }
 
-absl::StatusOr<std::string> DrawMaps(const Client& client, const HeatmapFlags& flags, const Plan& plan,
-                                     PictureFormat format) {
+absl::StatusOr<std::string> DrawMaps(const Client& client, const HeatmapFlags& flags,
+                                     const HeatmapPlan& plan) {
   AttentionMaps maps = EmptyMaps(flags, plan);
   maps.weights.reserve(static_cast<size_t>(maps.num_cells()));
   const Shape wanted = {static_cast<int64_t>(maps.heads.size()), maps.num_queries(), maps.num_keys()};
@@ -213,30 +263,8 @@ absl::StatusOr<std::string> DrawMaps(const Client& client, const HeatmapFlags& f
     return AppendMaps(reply, flags.sequence, wanted, maps.weights);
   });
   if (!status.ok()) return status;
-  return format == PictureFormat::kSvg ? AttentionMapsSvg(maps, flags.scale)
-                                       : AttentionMapsPage(maps, flags.scale);
-}
-
-// What --format, the name of the file and the number of weights say, in this order. INVALID_ARGUMENT if a
-// picture of that format would be too large.
-absl::StatusOr<PictureFormat> ChooseFormat(const HeatmapFlags& flags, int64_t num_cells) {
-  PictureFormat format = flags.format;
-  if (format == PictureFormat::kAuto && absl::EndsWith(flags.output_path, ".svg"))
-    format = PictureFormat::kSvg;
-  if (format == PictureFormat::kAuto && absl::EndsWith(flags.output_path, ".html"))
-    format = PictureFormat::kHtml;
-  if (flags.summary) {
-    if (format != PictureFormat::kHtml) return PictureFormat::kSvg;
-    return absl::InvalidArgumentError("--summary draws SVG only: wanted --format svg and a FILE.svg");
-  }
-  if (format == PictureFormat::kAuto) {
-    format = num_cells <= kMaxQuickSvgCells ? PictureFormat::kSvg : PictureFormat::kHtml;
-  }
-  const int64_t most = format == PictureFormat::kSvg ? kMaxSvgCells : kMaxPageCells;
-  if (num_cells <= most) return format;
-  return absl::InvalidArgumentError(absl::StrCat(
-      "the picture would have ", num_cells, " weights, wanted at most ", most,
-      ": fewer --layers, --heads or --queries", format == PictureFormat::kSvg ? ", or --format html" : ""));
+  return plan.format == PictureFormat::kSvg ? AttentionMapsSvg(maps, flags.scale)
+                                            : AttentionMapsPage(maps, flags.scale);
 }
 
 absl::Status WritePicture(const std::string& picture, const std::string& path, const Streams& streams) {
@@ -252,6 +280,11 @@ absl::Status WritePicture(const std::string& picture, const std::string& path, c
 
 int RunHeatmap(HeatmapFlags flags, const Streams& streams) {
   flags.request.weights = flags.summary ? v1::WEIGHTS_MODE_SUMMARY : v1::WEIGHTS_MODE_FULL;
+  if (flags.summary && !(flags.tokens_path.empty() && flags.key_tokens_path.empty())) {
+    return Fail(
+        streams, kExitUsage,
+        absl::InvalidArgumentError("--tokens and --key-tokens label maps, which --summary does not draw"));
+  }
   const absl::Status checked = CheckInputFlags(flags.request, flags.files);
   if (!checked.ok()) return Fail(streams, kExitUsage, checked);
   absl::StatusOr<Inputs> inputs = ReadInputs(flags.files, flags.server.max_message_bytes);
@@ -266,14 +299,13 @@ int RunHeatmap(HeatmapFlags flags, const Streams& streams) {
         AddRandomInputs(flags.request, *model, flags.server.max_message_bytes, *inputs);
     if (!added.ok()) return Fail(streams, kExitUsage, added);
   }
-  const absl::StatusOr<Plan> plan = MakePlan(flags, *inputs, *model);
-  if (!plan.ok()) return Fail(streams, kExitUsage, plan.status());
-  const int64_t num_cells = EmptyMaps(flags, *plan).num_cells();
-  const absl::StatusOr<PictureFormat> format = ChooseFormat(flags, num_cells);
-  if (!format.ok()) return Fail(streams, kExitUsage, format.status());
+  const absl::StatusOr<HeatmapPlan> plan = MakePlan(flags, *inputs, *model);
+  if (!plan.ok()) {
+    return Fail(streams, absl::IsInternal(plan.status()) ? kExitFailed : kExitUsage, plan.status());
+  }
 
   const absl::StatusOr<std::string> picture =
-      flags.summary ? DrawSummary(*client, flags, *plan) : DrawMaps(*client, flags, *plan, *format);
+      flags.summary ? DrawSummary(*client, flags, *plan) : DrawMaps(*client, flags, *plan);
   if (!picture.ok()) return Fail(streams, kExitFailed, picture.status());
   const absl::Status written = WritePicture(*picture, flags.output_path, streams);
   if (!written.ok()) return Fail(streams, kExitFailed, written);
@@ -324,9 +356,9 @@ void AddHeatmapFlags(CLI::App& command, HeatmapFlags& flags) {
   add_file("--tokens", flags.tokens_path, "FILE", "Tokens of the sequence, one a line, as labels");
   add_file("--key-tokens", flags.key_tokens_path, "FILE", "The same for keys of cross attention");
   command.add_option("--title", flags.title, "Title of the picture; the model's name if not given");
-  AddParsed(command, {"--scale", "linear|log", "From weights to colours"}, ParseScale, &flags.scale)
+  AddParsed(command, {"--scale", "linear|log", "From weights to colours"}, ParseScaleKind, &flags.scale)
       ->default_str("linear");
-  AddParsed(command, {"--format", "auto|svg|html", "Kind of picture"}, ParseFormat, &flags.format)
+  AddParsed(command, {"--format", "auto|svg|html", "Kind of picture"}, ParsePictureFormat, &flags.format)
       ->default_str("auto");
   add_file("--output", flags.output_path, "FILE", "Where to write it; - is standard output")->required();
 }

@@ -11,7 +11,7 @@
 namespace headlight::client {
 namespace {
 
-constexpr int64_t kNumStatistics = 6;
+constexpr int64_t kStatisticsPerHead = 6;
 
 // Lengths of the sequences of a tensor whose leading dimensions are [batch, len] or [tokens].
 absl::StatusOr<std::vector<int64_t>> LengthsOf(const char* field, const Shape& leading,
@@ -134,13 +134,13 @@ absl::Status AppendMaps(const AttendReply& reply, int64_t sequence, const Shape&
 absl::Status AppendStatistic(const AttendReply& reply, int64_t sequence, int64_t num_heads, int64_t statistic,
                              std::vector<float>& values) {
   const Shape got = reply.weights ? reply.weights->shape : Shape{};
-  if (got.size() != 3 || got[0] <= sequence || got[1] != num_heads || got[2] != kNumStatistics) {
-    return OtherShape(got, {sequence + 1, num_heads, kNumStatistics});
+  if (got.size() != 3 || got[0] <= sequence || got[1] != num_heads || got[2] != kStatisticsPerHead) {
+    return OtherShape(got, {sequence + 1, num_heads, kStatisticsPerHead});
   }
   for (int64_t head = 0; head < num_heads; ++head) {
     values.push_back(
         reply.weights
-            ->values[static_cast<size_t>((sequence * num_heads + head) * kNumStatistics + statistic)]);
+            ->values[static_cast<size_t>((sequence * num_heads + head) * kStatisticsPerHead + statistic)]);
   }
   return absl::OkStatus();
 }

@@ -6,8 +6,9 @@
 namespace headlight::client {
 
 std::string LoadReportHtml(const nlohmann::ordered_json& report) {
-  const std::string model = report.value("model", "");
-  return HtmlPage("Load test of " + (model.empty() ? "a model" : model), report,
+  const auto model = report.find("model");
+  const bool named = model != report.end() && model->is_string();
+  return HtmlPage("Load test of " + (named ? model->get<std::string>() : "a model"), report,
                   std::string(kPlotJs) + kLoadReportJs);
 }
 

@@ -185,6 +185,7 @@ TEST_F(HeatmapCommandTest, WrongUsageIsTwoWithAReasonAndNothingIsAsked) {
       {{"--shape", "1x2", "--format", "png", "--output", "-"}, "got 'png', wanted auto, svg or html"},
       {{"--shape", "1x2", "--scale", "cubic", "--output", "-"}, "got 'cubic', wanted linear or log"},
       {{"--shape", "1x2", "--weights", "mean", "--output", "-"}, "--weights"},
+      {{"--shape", "1x2", "--summary", "--tokens", two, "--output", "-"}, "which --summary does not draw"},
       {{"--shape", "1x2", "--summary", "--output", "a.html"}, "--summary draws SVG only"},
       {{"--shape", "1x3000", "--output", "-"}, "18000000 weights, wanted at most 16777216"},
       {{"--shape", "1x400", "--output", "a.svg"}, "320000 weights, wanted at most 262144"},

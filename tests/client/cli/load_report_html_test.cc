@@ -33,6 +33,7 @@ TEST(LoadReportHtmlTest, TheTitleNamesTheModel) {
   EXPECT_THAT(LoadReportHtml({{"model", "a<b"}}), HasSubstr("<title>Load test of a&lt;b</title>"));
   EXPECT_THAT(LoadReportHtml(nlohmann::ordered_json::object()),
               HasSubstr("<title>Load test of a model</title>"));
+  EXPECT_THAT(LoadReportHtml({{"model", nullptr}}), HasSubstr("<title>Load test of a model</title>"));
 }
 
 }  // namespace

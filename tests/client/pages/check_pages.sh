@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 #
-# check_pages.sh CLIENT_SAMPLE_PAGES [SCREENSHOT_FOLDER]: opens a page and a picture of each kind in headless Chromium,
-# as a file and without a network. Fails where one does not draw itself to the end, is not well-formed, or writes an
-# error to the console. With a folder, leaves screenshots there to be looked at, of light and dark screens.
-# Exit code 77: there is no Chromium.
+# check_pages.sh CLIENT_SAMPLE_PAGES [SCREENSHOT_FOLDER]: opens a page and a picture of each kind in headless
+# Chromium, as a file and without a network. Fails where one does not draw itself to the end, is not well-formed,
+# says nothing when pointed at, or writes to the console. With a folder, leaves screenshots there to be looked at, of
+# light and dark screens. Exit code 77: there is no Chromium.
 set -euo pipefail
 
 sample_pages=$1
@@ -26,21 +26,25 @@ browse() {
     --hide-scrollbars --enable-logging=stderr --v=0 --virtual-time-budget=10000 "$@" 2>"$folder/log"
 }
 
-# A reader who looks at everything once: points at all plots and maps, chooses each run, changes the scales. Each plot and
-# map must have said a value when pointed at.
+# A reader who looks at everything once: points at all plots and maps, chooses each run, changes the scales. Each
+# plot and map must say something when pointed at.
 reader='<script>
-const silent = () => [...document.querySelectorAll("svg.plot, .maps canvas")].filter((picture) => {
-  const box = picture.getBoundingClientRect();
-  for (let i = 0; i < 400; ++i) {
-    const at = {clientX: box.left + box.width * (i % 20 + 0.5) / 20, clientY: box.top + box.height * (Math.floor(i / 20) + 0.5) / 20};
-    picture.dispatchEvent(new PointerEvent("pointermove", at));
-    if (!document.getElementById("tip").hidden) {
-      picture.dispatchEvent(new PointerEvent("pointerleave", at));
-      return !document.getElementById("tip").hidden || document.getElementById("tip").textContent === "";
-    }
-  }
-  return true;
-});
+const silent =
+    () => [...document.querySelectorAll("svg.plot:not(.empty), .maps canvas")].filter((picture) => {
+      const box = picture.getBoundingClientRect();
+      for (let i = 0; i < 400; ++i) {
+        const at = {
+          clientX: box.left + box.width * (i % 20 + 0.5) / 20,
+          clientY: box.top + box.height * (Math.floor(i / 20) + 0.5) / 20
+        };
+        picture.dispatchEvent(new PointerEvent("pointermove", at));
+        if (!document.getElementById("tip").hidden) {
+          picture.dispatchEvent(new PointerEvent("pointerleave", at));
+          return !document.getElementById("tip").hidden || document.getElementById("tip").textContent === "";
+        }
+      }
+      return true;
+    });
 let pictures = silent().length;
 for (const choice of document.querySelectorAll("select")) {
   for (const option of choice.options) {
@@ -49,9 +53,13 @@ for (const choice of document.querySelectorAll("select")) {
     pictures += silent().length;
   }
 }
-for (const box of document.querySelectorAll("input")) { box.click(); pictures += silent().length; }
+for (const box of document.querySelectorAll("input")) {
+  box.click();
+  pictures += silent().length;
+}
 for (const canvas of document.querySelectorAll("canvas[tabindex]")) {
-  for (const key of ["ArrowRight", "ArrowDown", "ArrowUp", "ArrowLeft"]) canvas.dispatchEvent(new KeyboardEvent("keydown", {key}));
+  for (const key of ["ArrowRight", "ArrowDown", "ArrowUp", "ArrowLeft"])
+    canvas.dispatchEvent(new KeyboardEvent("keydown", {key}));
 }
 document.documentElement.setAttribute("data-silent", pictures);
 </script>'
@@ -78,7 +86,7 @@ check() {
         echo "$file: did not draw itself"
         failures=1
       elif ! grep -q '<html[^>]* data-silent="0"' "$folder/dom"; then
-        echo "$file: plots that say nothing when pointed at: $(grep -o 'data-silent="[0-9]*"' "$folder/dom" || echo unknown)"
+        echo "$file: plots that say nothing when pointed at: $(grep -o 'data-silent="[0-9]*"' "$folder/dom" || true)"
         failures=1
       fi
       ;;
@@ -108,7 +116,7 @@ check maps_huge.html 1280,900
 check summary_small.svg 700,700
 check summary_large.svg 900,1900
 
-# The check can fail: it finds a page that throws, one that is silent under the pointer, and markup that does not end.
+# The check can fail: it finds a page that throws, one that is silent when pointed at, and markup that does not end.
 failures_before=$failures
 expect_failure() {
   failures=0
@@ -119,7 +127,7 @@ expect_failure() {
 }
 sed 's/drawPage((/drawPage(nothing, (/' "$folder/load_single.html" >"$folder/broken.html"
 expect_failure broken.html
-sed 's/  addPointer(picture/  void (picture/' "$folder/load_single.html" >"$folder/broken.html"
+sed 's/    addPointer(picture/    void (picture/' "$folder/load_single.html" >"$folder/broken.html"
 expect_failure broken.html
 sed 's/<.text>//' "$folder/summary_small.svg" >"$folder/broken.svg"
 expect_failure broken.svg
