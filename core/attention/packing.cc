@@ -48,6 +48,7 @@ HWY_INLINE void FinishRowsAs(MutableMatrixView in, const Rotation& rotation, Bas
     if (rotation.num_pairs > 0) {
       RotateRow(rotation, rotation.cos + r * rotation.num_pairs, rotation.sin + r * rotation.num_pairs, row);
     }
+    if (static_cast<const void*>(out.Row(r)) == row) continue;  // it is there
     for (int64_t col = 0; col < in.cols; col += kStep) {
       StoreAs(hn::LoadU(kFloats, row + col), out.Row(r) + col);
     }

@@ -23,8 +23,8 @@ struct Rotation {
   bool interleaved = false;  // pairs are (2i, 2i + 1); else (i, i + num_pairs)
 };
 
-// out = rotated(in), row by row; out may be in where both are f32, or else overwrites nothing of it. Without
-// a rotation it converts or copies. in.cols is a multiple of kLanes.
+// out = rotated(in), row by row. `in` itself is rotated; out may be `in` where both are f32 and shares no
+// memory with it otherwise. Without a rotation it converts or copies. in.cols is a multiple of kLanes.
 void FinishRows(MutableMatrixView in, const Rotation& rotation, BasicMatrixView<float> out);
 void FinishRows(MutableMatrixView in, const Rotation& rotation, BasicMatrixView<Bf16> out);
 

@@ -16,8 +16,8 @@ namespace headlight {
 
 // What one thread works in. Sizes as in TiledWorkspace::Reserve.
 struct WorkerScratch {
-  Buffer projected;  // f32 [kProjectionRows, padded head_dim], a projection before bias and packing
-  Buffer finished;   // T [kProjectionRows + kPanelCols, padded head_dim], the same with bias and rotation
+  Buffer projected;  // f32 [kProjectionRows, padded head_dim], a projection before rotation and packing
+  Buffer finished;   // T [kProjectionRows + kPanelCols, padded head_dim], the same rotated; not for T = float
   Buffer queries;    // T [kProjectionRows + kFusedRows, padded head_dim], scaled
   Buffer scores;     // f32 [kQueryBlockRows, kScoreStride]; for T = float the probabilities take its place
   Buffer probabilities;  // T [tiles, kQueryBlockRows, kScoreStride]; one tile unless weights are asked for
@@ -267,7 +267,7 @@ absl::Status TiledKernel<T>::Reserve(const AttentionBatch& batch, TiledWorkspace
   }
   for (WorkerScratch& w : ws.workers) {
     ok = ok && floats(w.projected, kProjectionRows * padded_head_dim_) &&
-         operands(w.finished, (kProjectionRows + kPanelCols) * padded_head_dim_) &&
+         (kSameType || operands(w.finished, (kProjectionRows + kPanelCols) * padded_head_dim_)) &&
          operands(w.queries, (kProjectionRows + kFusedRows) * padded_head_dim_) &&
          (sizeof(T) == sizeof(float) || floats(w.scores, kTileElements)) &&
          operands(w.probabilities, tiles * kTileElements) &&

@@ -5,7 +5,6 @@
 // depth. What is gained over the ukernel is what happens beside the products: the panel that comes next is
 // asked for line by line, so that weights which do not fit L2 together are there when their turn comes.
 #include <algorithm>
-#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "core/attention/gemm.h"
