@@ -35,15 +35,9 @@ constexpr Quantity kQuantities[] = {
     {"tester CPUs", "/client/cpu_cores"},
 };
 
-std::string KeyOf(const ReportJson& run) {
-  if (run.value("loop", ReportJson()) == "closed")
-    return absl::StrCat(run.value("concurrency", 0), " in flight");
-  return absl::StrFormat("%g requests/s", run.value("rate", 0.0));
-}
-
 const ReportJson* FindRun(const ReportJson& report, const std::string& key) {
   for (const ReportJson& run : report["runs"]) {
-    if (KeyOf(run) == key) return &run;
+    if (RunName(run) == key) return &run;
   }
   return nullptr;
 }
@@ -86,7 +80,7 @@ std::string CompareLoadReports(const ReportJson& first, const ReportJson& second
   std::vector<std::vector<std::string>> rows = {{"", "first", "second", "second / first"}};
   std::string notes;
   for (const ReportJson& run : first["runs"]) {
-    const std::string key = KeyOf(run);
+    const std::string key = RunName(run);
     const ReportJson* const other = FindRun(second, key);
     if (other == nullptr) {
       absl::StrAppend(&notes, "only in the first: ", key, "\n");
@@ -96,7 +90,7 @@ std::string CompareLoadReports(const ReportJson& first, const ReportJson& second
     for (const Quantity& quantity : kQuantities) rows.push_back(QuantityRow(quantity, run, *other));
   }
   for (const ReportJson& run : second["runs"]) {
-    const std::string key = KeyOf(run);
+    const std::string key = RunName(run);
     if (FindRun(first, key) == nullptr) absl::StrAppend(&notes, "only in the second: ", key, "\n");
   }
   for (const char* what : {"model", "precision", "request", "arrivals", "connections", "timeouts_ms"}) {

@@ -59,6 +59,10 @@ struct LoadRun {
   LoadResult result;
 };
 
+// "8 in flight" or "100 requests/s".
+std::string RunName(int concurrency, double rate);
+std::string RunName(const nlohmann::ordered_json& run);  // of runs[] of a report
+
 // The value that --search holds a run against.
 struct SearchGoal {
   NamedPercentile percentile = {"p99", 99};

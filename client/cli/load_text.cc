@@ -21,10 +21,8 @@ std::string Number(const Json& json, const char* format_name) {
   return std::string(format_name) == "ms" ? absl::StrFormat("%.3f", value) : absl::StrFormat("%.1f", value);
 }
 
-std::string LoopName(const Json& run) {
-  return run["loop"] == "closed" ? absl::StrCat(run["concurrency"].get<int>(), " in flight")
-                                 : absl::StrFormat("%g requests/s", run["rate"].get<double>());
-}
+std::string ClosedLoopName(int concurrency) { return absl::StrCat(concurrency, " in flight"); }
+std::string OpenLoopName(double rate) { return absl::StrFormat("%g requests/s", rate); }
 
 std::string PercentName(const NamedPercentile& percentile) {
   return absl::StrFormat("p%g", percentile.percent);
@@ -80,7 +78,7 @@ void AddFailures(const Json& run, Rows& rows) {
 
 std::string RunText(const Json& run) {
   Rows rows = {
-      {"measured", absl::StrFormat("%s for %.1f s", LoopName(run), run["measured_s"].get<double>())},
+      {"measured", absl::StrFormat("%s for %.1f s", RunName(run), run["measured_s"].get<double>())},
       {"replies", absl::StrFormat("%d, %.1f requests/s, %.1f in their deadline, %.1f tokens/s",
                                   run["replies"].get<int64_t>(), run["requests_per_s"].get<double>(),
                                   run["goodput_per_s"].get<double>(), run["tokens_per_s"].get<double>())}};
@@ -111,7 +109,7 @@ std::string SweepText(const Json& runs) {
                 "p99.9 ms", "max ms"}};
   for (const Json& run : runs) {
     const Json& latency = run["latency_ms"]["intended"];
-    rows.push_back({LoopName(run), Number(run["requests_per_s"], ""), Number(run["goodput_per_s"], ""),
+    rows.push_back({RunName(run), Number(run["requests_per_s"], ""), Number(run["goodput_per_s"], ""),
                     absl::StrCat(run["refused"].get<int64_t>()), absl::StrCat(run["unsent"].get<int64_t>()),
                     Number(latency["p50"], "ms"), Number(latency["p90"], "ms"), Number(latency["p99"], "ms"),
                     Number(latency["p99_9"], "ms"), Number(latency["max"], "ms")});
@@ -122,7 +120,7 @@ std::string SweepText(const Json& runs) {
     Rows failures;
     AddFailures(run, failures);
     if (failures.size() == 1 && run["refused"] == 0) continue;
-    notes.push_back({absl::StrCat("at ", LoopName(run))});
+    notes.push_back({absl::StrCat("at ", RunName(run))});
     for (const auto& row : failures) notes.push_back({absl::StrCat("  ", row[0]), row[1]});
   }
   return absl::StrCat(text, notes.empty() ? "" : "\n", FormatTable(notes));
@@ -145,6 +143,15 @@ std::string CsvField(const Json& value) {
 }
 
 }  // namespace
+
+std::string RunName(int concurrency, double rate) {
+  return concurrency > 0 ? ClosedLoopName(concurrency) : OpenLoopName(rate);
+}
+
+std::string RunName(const Json& run) {
+  return run.value("loop", Json()) == "closed" ? ClosedLoopName(run.value("concurrency", 0))
+                                               : OpenLoopName(run.value("rate", 0.0));
+}
 
 std::string LoadReportText(const Json& report) {
   Rows rows = {

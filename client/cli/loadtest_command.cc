@@ -127,8 +127,7 @@ class Loadtest {
     if (stop_) return false;
     plan_.concurrency = concurrency;
     plan_.rate = rate;
-    const std::string what =
-        concurrency > 0 ? absl::StrCat(concurrency, " in flight") : absl::StrFormat("%g requests/s", rate);
+    const std::string what = RunName(concurrency, rate);
     LoadRun run{.concurrency = concurrency, .rate = rate};
     run.result = RunLoad(plan_, stop_, [&](const LoadProgress& now) { progress_.Show(what, now); });
     runs_.push_back(std::move(run));
@@ -155,8 +154,8 @@ class Loadtest {
   std::optional<LoadSearch> search_;
 };
 
+// "-" is `out`.
 absl::Status WriteFile(const std::string& path, const std::string& text, std::ostream& out) {
-  if (path.empty()) return absl::OkStatus();
   if (path == "-") {
     out << text << std::flush;
     return absl::OkStatus();
@@ -172,12 +171,13 @@ absl::Status WriteReports(const LoadtestFlags& flags, const nlohmann::ordered_js
   if (flags.json_path != "-" && flags.csv_path != "-" && flags.html_path != "-") {
     out << LoadReportText(report) << std::flush;
   }
-  absl::Status status = WriteFile(flags.json_path, report.dump(2) + "\n", out);
-  if (status.ok()) status = WriteFile(flags.csv_path, LoadReportCsv(report), out);
-  // Call site of the page: its provisional body gives way at the merge, this line stays.
-  if (status.ok() && !flags.html_path.empty()) {
-    status = WriteFile(flags.html_path, LoadReportHtml(report), out);
-  }
+  absl::Status status;
+  const auto write = [&](const std::string& path, const auto& make) {
+    if (status.ok() && !path.empty()) status = WriteFile(path, make(report), out);
+  };
+  write(flags.json_path, [](const auto& json) { return json.dump(2) + "\n"; });
+  write(flags.csv_path, LoadReportCsv);
+  write(flags.html_path, LoadReportHtml);
   return status;
 }
 

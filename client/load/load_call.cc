@@ -12,7 +12,6 @@
 namespace headlight::client {
 namespace {
 
-// Counters that one thread at a time writes and another reads now and then: no locked instruction.
 void Increment(std::atomic<int64_t>& counter) { counter.fetch_add(1, std::memory_order_relaxed); }
 
 }  // namespace
