@@ -46,11 +46,6 @@ class Outcomes {
 
 Tensor QueryOf(int i) { return {.shape = {1, 1, 1}, .values = {static_cast<float>(i)}}; }
 
-grpc::Status StallStream(grpc::ServerContext& context, const v1::AttendRequest&, v1::AttendResponse&) {
-  while (!context.IsCancelled()) std::this_thread::sleep_for(1ms);
-  return grpc::Status::CANCELLED;
-}
-
 TEST(AttendStreamTest, EveryRequestGetsItsOwnReply) {
   FakeServer server;
   const auto client = Client::Create(server.target());
@@ -113,7 +108,7 @@ TEST(AttendStreamTest, AnErrorIsThatOfItsRequestOnly) {
 }
 
 TEST(AttendStreamTest, AnIdUnderWayIsRefused) {
-  FakeServer server(StallStream);
+  FakeServer server(FakeServer::UntilCancelled);
   const auto stream = *Client::Create(server.target())->OpenStream(30s);
   Outcomes outcomes;
   const Tensor query = QueryOf(1);
@@ -127,7 +122,7 @@ TEST(AttendStreamTest, AnIdUnderWayIsRefused) {
 }
 
 TEST(AttendStreamTest, TheDeadlineEndsAllOfIt) {
-  FakeServer server(StallStream);
+  FakeServer server(FakeServer::UntilCancelled);
   const auto stream = *Client::Create(server.target())->OpenStream(100ms, {.max_unanswered = 2});
   Outcomes outcomes;
   const Tensor query = QueryOf(1);
@@ -140,7 +135,7 @@ TEST(AttendStreamTest, TheDeadlineEndsAllOfIt) {
 }
 
 TEST(AttendStreamTest, AStreamThatIsDroppedCallsBackFirst) {
-  FakeServer server(StallStream);
+  FakeServer server(FakeServer::UntilCancelled);
   Outcomes outcomes;
   {
     const auto stream = *Client::Create(server.target())->OpenStream(30s);

@@ -47,11 +47,6 @@ FakeServer::AttendHandler Refusing(int times, grpc::StatusCode code, const std::
   };
 }
 
-grpc::Status Stall(grpc::ServerContext& context, const v1::AttendRequest&, v1::AttendResponse&) {
-  while (!context.IsCancelled()) std::this_thread::sleep_for(1ms);
-  return grpc::Status::CANCELLED;
-}
-
 TEST(ClientRetryTest, UnavailableIsTriedAgain) {
   FakeServer server(Refusing(3, grpc::StatusCode::UNAVAILABLE));
   const auto reply = Client::Create(server.target(), Hasty())->Attend({.query = SmallQuery().View()}, 30s);
@@ -158,7 +153,7 @@ TEST(ClientAsyncTest, ATensorThatContradictsItselfIsToldAtOnce) {
 }
 
 TEST(ClientAsyncTest, CancelEndsACallUnderWay) {
-  FakeServer server(Stall);
+  FakeServer server(FakeServer::UntilCancelled);
   const auto client = Client::Create(server.target());
   std::promise<absl::Status> promise;
   const AttendHandle handle = client->AttendAsync(

@@ -28,12 +28,6 @@ const Tensor& Query() {
   return query;
 }
 
-// Waits until the caller has given up.
-grpc::Status Hang(grpc::ServerContext& context, const v1::AttendRequest&, v1::AttendResponse&) {
-  while (!context.IsCancelled()) std::this_thread::sleep_for(1ms);
-  return grpc::Status::CANCELLED;
-}
-
 TEST(ClientTest, AttendReturnsTensorsAndTimeBudget) {
   FakeServer server;
   const auto client = Client::Create(server.target());
@@ -63,7 +57,7 @@ TEST(ClientTest, AttendKeepsTheServersCodeAndMessage) {
 }
 
 TEST(ClientTest, AttendEndsAtItsDeadline) {
-  FakeServer server(Hang);
+  FakeServer server(FakeServer::UntilCancelled);
   EXPECT_THAT(Client::Create(server.target())->Attend({.query = Query().View()}, 50ms),
               StatusIs(absl::StatusCode::kDeadlineExceeded, HasSubstr("Deadline")));
 }
@@ -188,7 +182,7 @@ TEST(ClientTest, ManyThreadsMayShareOneClient) {
 }
 
 TEST(ClientTest, TheCallersMemoryMayGoAwayAfterATimeout) {
-  FakeServer server(Hang);
+  FakeServer server(FakeServer::UntilCancelled);
   const auto client = Client::Create(server.target());
   for (int i = 0; i < 5; ++i) {
     // Far more than the flow-control window: most of it is still unsent when the call ends.

@@ -6,6 +6,7 @@
 #include <grpcpp/server_builder.h>
 
 #include <chrono>
+#include <thread>
 #include <utility>
 
 namespace headlight::testing {
@@ -121,6 +122,12 @@ std::set<std::string> FakeServer::peers() const {
 std::vector<std::string> FakeServer::authorizations() const {
   const std::lock_guard lock(mutex_);
   return authorizations_;
+}
+
+grpc::Status FakeServer::UntilCancelled(grpc::ServerContext& context, const v1::AttendRequest&,
+                                        v1::AttendResponse&) {
+  while (!context.IsCancelled()) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  return grpc::Status::CANCELLED;
 }
 
 grpc::Status FakeServer::Echo(grpc::ServerContext&, const v1::AttendRequest& request,

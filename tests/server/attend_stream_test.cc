@@ -12,38 +12,21 @@
 #include <string>
 #include <thread>
 
-#include "server/attention_service.h"
 #include "tests/server/attend_fixtures.h"
-#include "tests/server/fake_executor.h"
-#include "tests/testing/status_matchers.h"
+#include "tests/server/serving_test.h"
 
 namespace headlight {
 namespace {
 
-using testing::FakeExecutor;
 using ::testing::HasSubstr;
-using testing::IsOk;
 
-// More than any of this takes; only a broken service waits so long.
-constexpr std::chrono::seconds kStreamPatience{30};
-
-class AttendStreamTest : public ::testing::Test {
+class AttendStreamTest : public testing::ServingTest {
  protected:
+  AttendStreamTest() : ServingTest(/*queue_max_requests=*/100) {}
+
   using Stream = grpc::ClientReaderWriter<v1::AttendRequest, v1::AttendResponse>;
 
-  void SetUp() override {
-    ASSERT_THAT(registry_.Add(testing::MakeTestModel("small").loaded), IsOk());
-    grpc::ServerBuilder builder;
-    builder.RegisterService(&service_);
-    server_ = builder.BuildAndStart();
-    ASSERT_NE(server_, nullptr);
-    channel_ = server_->InProcessChannel({});
-    stub_ = v1::AttentionService::NewStub(channel_);
-  }
-
-  void TearDown() override { server_->Shutdown(std::chrono::system_clock::now()); }
-
-  std::unique_ptr<Stream> Open(std::chrono::milliseconds deadline = kStreamPatience) {
+  std::unique_ptr<Stream> Open(std::chrono::milliseconds deadline = testing::kServingPatience) {
     context_ = std::make_unique<grpc::ClientContext>();
     context_->set_deadline(std::chrono::system_clock::now() + deadline);
     return stub_->AttendStream(context_.get());
@@ -56,23 +39,13 @@ class AttendStreamTest : public ::testing::Test {
   }
 
   void WaitForCalls(int64_t calls) {
-    const auto give_up = std::chrono::steady_clock::now() + kStreamPatience;
+    const auto give_up = std::chrono::steady_clock::now() + testing::kServingPatience;
     while (service_.num_calls() != calls && std::chrono::steady_clock::now() < give_up) {
       std::this_thread::sleep_for(std::chrono::milliseconds(1));
     }
     ASSERT_EQ(service_.num_calls(), calls);
   }
 
-  SteadyClock clock_;
-  ModelRegistry registry_;
-  FakeExecutor executor_;
-  Scheduler scheduler_{
-      {/*max_batch_tokens=*/100, /*queue_max_requests=*/100, /*queue_max_bytes=*/1 << 20}, executor_, clock_};
-  AttentionService service_{
-      {registry_, scheduler_, clock_, /*max_message_bytes=*/1 << 20, /*compute_threads=*/3}};
-  std::unique_ptr<grpc::Server> server_;
-  std::shared_ptr<grpc::Channel> channel_;
-  std::unique_ptr<v1::AttentionService::Stub> stub_;
   std::unique_ptr<grpc::ClientContext> context_;
 };
 
@@ -97,7 +70,7 @@ TEST_F(AttendStreamTest, AnswersEveryRequestWithItsId) {
   writer.join();
   EXPECT_EQ(ids.size(), size_t{kRequests});
   EXPECT_TRUE(stream->Finish().ok());
-  EXPECT_TRUE(service_.WaitUntilIdle(kStreamPatience));
+  EXPECT_TRUE(service_.WaitUntilIdle(testing::kServingPatience));
 }
 
 TEST_F(AttendStreamTest, AStreamWithoutRequestsIsOk) {
@@ -182,7 +155,7 @@ TEST_F(AttendStreamTest, CancellationTakesTheRequestsUnderWayAlong) {
   std::this_thread::sleep_for(
       std::chrono::milliseconds(50));  // the server hears of it on a thread of its own
   release.set_value();
-  EXPECT_TRUE(service_.WaitUntilIdle(kStreamPatience));
+  EXPECT_TRUE(service_.WaitUntilIdle(testing::kServingPatience));
   EXPECT_EQ(executor_.batches().size(), 1u);
 }
 
@@ -194,7 +167,7 @@ TEST_F(AttendStreamTest, TheDeadlineOfTheStreamIsThatOfItsRequests) {
   ASSERT_TRUE(stream->Write(Request("waiting")));
   EXPECT_EQ(stream->Finish().error_code(), grpc::StatusCode::DEADLINE_EXCEEDED);
   release.set_value();
-  EXPECT_TRUE(service_.WaitUntilIdle(kStreamPatience));
+  EXPECT_TRUE(service_.WaitUntilIdle(testing::kServingPatience));
   EXPECT_EQ(executor_.batches().size(), 1u);
 }
 
@@ -215,7 +188,7 @@ TEST_F(AttendStreamTest, AShutdownAnswersWhatWasReadAndEndsStreams) {
   const grpc::Status status = stream->Finish();
   EXPECT_EQ(status.error_code(), grpc::StatusCode::UNAVAILABLE);
   EXPECT_THAT(status.error_message(), HasSubstr("the server is shutting down"));
-  EXPECT_TRUE(service_.WaitUntilIdle(kStreamPatience));
+  EXPECT_TRUE(service_.WaitUntilIdle(testing::kServingPatience));
 }
 
 TEST_F(AttendStreamTest, AfterAShutdownNewStreamsEndAtOnceAndIdleOnesToo) {
@@ -235,7 +208,7 @@ TEST_F(AttendStreamTest, AfterAShutdownNewStreamsEndAtOnceAndIdleOnesToo) {
 TEST_F(AttendStreamTest, BytesThatAreNoRequestEndTheStream) {
   grpc::GenericStub stub(channel_);
   grpc::ClientContext context;
-  context.set_deadline(std::chrono::system_clock::now() + kStreamPatience);
+  context.set_deadline(std::chrono::system_clock::now() + testing::kServingPatience);
   grpc::CompletionQueue queue;
   void* tag = nullptr;
   bool ok = false;
@@ -249,7 +222,7 @@ TEST_F(AttendStreamTest, BytesThatAreNoRequestEndTheStream) {
   call->Finish(&status, nullptr);
   ASSERT_TRUE(queue.Next(&tag, &ok));
   EXPECT_EQ(status.error_code(), grpc::StatusCode::INVALID_ARGUMENT) << status.error_message();
-  EXPECT_TRUE(service_.WaitUntilIdle(kStreamPatience));
+  EXPECT_TRUE(service_.WaitUntilIdle(testing::kServingPatience));
   queue.Shutdown();
   while (queue.Next(&tag, &ok)) {
   }

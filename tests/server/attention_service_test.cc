@@ -18,19 +18,15 @@
 
 #include "server/logging.h"
 #include "tests/server/attend_fixtures.h"
-#include "tests/server/fake_executor.h"
+#include "tests/server/serving_test.h"
 #include "tests/testing/status_matchers.h"
 
 namespace headlight {
 namespace {
 
-using testing::FakeExecutor;
 using ::testing::HasSubstr;
 using testing::IsOk;
 using testing::MakeRequest;
-
-constexpr std::chrono::seconds kPatience{
-    30};  // more than any of this takes; only a broken service waits so long
 
 // One Attend in the background.
 struct PendingCall {
@@ -41,23 +37,14 @@ struct PendingCall {
   std::future<grpc::Status> status = promise.get_future();
 };
 
-class AttentionServiceTest : public ::testing::Test {
+class AttentionServiceTest : public testing::ServingTest {
  protected:
-  void SetUp() override {
-    ASSERT_THAT(registry_.Add(testing::MakeTestModel("small").loaded), IsOk());
-    grpc::ServerBuilder builder;
-    builder.RegisterService(&service_);
-    server_ = builder.BuildAndStart();
-    ASSERT_NE(server_, nullptr);
-    stub_ = v1::AttentionService::NewStub(server_->InProcessChannel({}));
-  }
-
-  void TearDown() override { server_->Shutdown(std::chrono::system_clock::now()); }
+  AttentionServiceTest() : ServingTest(/*queue_max_requests=*/1) {}
 
   std::unique_ptr<PendingCall> Begin(v1::AttendRequest request) {
     auto call = std::make_unique<PendingCall>();
     call->request = std::move(request);
-    call->context.set_deadline(std::chrono::system_clock::now() + kPatience);
+    call->context.set_deadline(std::chrono::system_clock::now() + testing::kServingPatience);
     Start(*call);
     return call;
   }
@@ -83,16 +70,6 @@ class AttentionServiceTest : public ::testing::Test {
   }
 
   void ExpectServes() { EXPECT_TRUE(Begin(Request())->status.get().ok()); }
-
-  SteadyClock clock_;
-  ModelRegistry registry_;
-  FakeExecutor executor_;
-  Scheduler scheduler_{
-      {/*max_batch_tokens=*/100, /*queue_max_requests=*/1, /*queue_max_bytes=*/1 << 20}, executor_, clock_};
-  AttentionService service_{
-      {registry_, scheduler_, clock_, /*max_message_bytes=*/1 << 20, /*compute_threads=*/3}};
-  std::unique_ptr<grpc::Server> server_;
-  std::unique_ptr<v1::AttentionService::Stub> stub_;
 };
 
 TEST_F(AttentionServiceTest, RepliesWithTheCallersIdAndTheTimeBudget) {
@@ -133,7 +110,7 @@ TEST_F(AttentionServiceTest, WhileDrainingNewCallsAreUnavailableAndAcceptedOnesF
   EXPECT_FALSE(service_.WaitUntilIdle(std::chrono::seconds(0)));
   release.set_value();
   EXPECT_TRUE(running->status.get().ok());
-  EXPECT_TRUE(service_.WaitUntilIdle(kPatience));
+  EXPECT_TRUE(service_.WaitUntilIdle(testing::kServingPatience));
 }
 
 TEST_F(AttentionServiceTest, AnInternalErrorNamesTheRequest) {
@@ -191,7 +168,7 @@ TEST_F(AttentionServiceTest, ACancelledCallIsNotComputed) {
   release.set_value();
   EXPECT_TRUE(running->status.get().ok());
   EXPECT_TRUE(next->status.get().ok());
-  EXPECT_TRUE(service_.WaitUntilIdle(kPatience));
+  EXPECT_TRUE(service_.WaitUntilIdle(testing::kServingPatience));
   EXPECT_EQ(executor_.batches().size(), 2u);
   EXPECT_EQ(executor_.batches()[1].size(), 1u);
 }
@@ -205,7 +182,7 @@ TEST_F(AttentionServiceTest, ACallPastItsDeadlineIsNotComputed) {
   EXPECT_EQ(hurried.status.get().error_code(), grpc::StatusCode::DEADLINE_EXCEEDED);
   release.set_value();
   EXPECT_TRUE(running->status.get().ok());
-  EXPECT_TRUE(service_.WaitUntilIdle(kPatience));
+  EXPECT_TRUE(service_.WaitUntilIdle(testing::kServingPatience));
   EXPECT_EQ(executor_.batches().size(), 1u);
 }
 

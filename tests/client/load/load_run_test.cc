@@ -45,11 +45,6 @@ LoadPlan Open(const FakeServer& server, double rate, int num_channels = 2) {
   return plan;
 }
 
-grpc::Status UntilCancelled(grpc::ServerContext& context) {
-  while (!context.IsCancelled()) std::this_thread::sleep_for(1ms);
-  return grpc::Status::CANCELLED;
-}
-
 TEST(ClosedLoopTest, CountsRepliesTheirBytesAndTheirBudgets) {
   FakeServer server;
   const LoadResult result = RunLoad(Closed(server, 3, 2), kNeverStop);
@@ -170,9 +165,7 @@ TEST(ClosedLoopTest, WarmupIsLeftOut) {
 }
 
 TEST(ClosedLoopTest, SlowRequestsCountAsRefusedAtTheirDeadline) {
-  FakeServer server([](grpc::ServerContext& context, const v1::AttendRequest&, v1::AttendResponse&) {
-    return UntilCancelled(context);
-  });
+  FakeServer server(FakeServer::UntilCancelled);
   LoadPlan plan = Closed(server, 2, 1);
   plan.mix.timeouts = {20ms};
   const LoadResult result = RunLoad(plan, kNeverStop);
@@ -187,7 +180,7 @@ TEST(ClosedLoopTest, StoppingCancelsWhatIsInFlightAndKeepsWhatWasGathered) {
       [&](grpc::ServerContext& context, const v1::AttendRequest& request, v1::AttendResponse& response) {
         if (++calls <= 10) return FakeServer::Echo(context, request, response);
         stop = true;
-        return UntilCancelled(context);
+        return FakeServer::UntilCancelled(context, request, response);
       });
   LoadPlan plan = Closed(server, 1, 1);
   plan.duration = 60s;
@@ -238,9 +231,7 @@ TEST(OpenLoopTest, DoesNotWaitForReplies) {
 }
 
 TEST(OpenLoopTest, BeyondTheMostInFlightRequestsAreLateAndThenUnsent) {
-  FakeServer server([](grpc::ServerContext& context, const v1::AttendRequest&, v1::AttendResponse&) {
-    return UntilCancelled(context);
-  });
+  FakeServer server(FakeServer::UntilCancelled);
   LoadPlan plan = Open(server, 1000, 1);
   plan.count = 50;
   plan.max_in_flight = 2;
@@ -253,9 +244,7 @@ TEST(OpenLoopTest, BeyondTheMostInFlightRequestsAreLateAndThenUnsent) {
 }
 
 TEST(OpenLoopTest, ShareOfCancelledRequestsIsAsAskedFor) {
-  FakeServer server([](grpc::ServerContext& context, const v1::AttendRequest&, v1::AttendResponse&) {
-    return UntilCancelled(context);
-  });
+  FakeServer server(FakeServer::UntilCancelled);
   LoadPlan plan = Open(server, 1000, 1);
   plan.count = 100;
   plan.mix.timeouts = {3s};
@@ -274,7 +263,7 @@ TEST(OpenLoopTest, AServerThatDiesAndComesBackLeavesAGap) {
   LoadPlan plan = Open(*server, 200, 1);
   plan.duration = 4s;
   plan.mix.timeouts = {1s};
-  const int port = std::stoi(server->target().substr(server->target().rfind(':') + 1));
+  const int port = server->port();
   std::thread restarter([&] {
     std::this_thread::sleep_for(1s);
     server.reset();
@@ -297,10 +286,11 @@ TEST(OpenLoopTest, AServerThatDiesAndComesBackLeavesAGap) {
 TEST(OpenLoopTest, StoppingEndsItAtOnce) {
   std::atomic<bool> stop = false;
   std::atomic<int> calls = 0;
-  FakeServer server([&](grpc::ServerContext& context, const v1::AttendRequest&, v1::AttendResponse&) {
-    if (++calls == 5) stop = true;
-    return UntilCancelled(context);
-  });
+  FakeServer server(
+      [&](grpc::ServerContext& context, const v1::AttendRequest& request, v1::AttendResponse& response) {
+        if (++calls == 5) stop = true;
+        return FakeServer::UntilCancelled(context, request, response);
+      });
   LoadPlan plan = Open(server, 1000, 1);
   plan.duration = 60s;
   plan.mix.timeouts = {60s};
