@@ -10,54 +10,16 @@
 
 #include "core/tensor/buffer.h"
 #include "tests/core/testing/effort.h"
+#include "tests/core/testing/test_tiles.h"
 
 namespace headlight {
 namespace {
 
 using testing::Rng;
+using testing::TestTiles;
 using testing::UniformInt;
 
 constexpr float kMark = -7.0f;
-constexpr int64_t kRowStride = kKeyTile + 32;
-
-// Exponentials of a few rows, as a block leaves them: whole numbers, with factors that are powers of two.
-class Tiles {
- public:
-  Tiles(Rng& rng, int64_t rows, int64_t first_key, int64_t end_key)
-      : rows_(rows),
-        exponentials_((end_key - first_key + 2 * kKeyTile) / kKeyTile * rows * kRowStride, 0.0f) {
-    tiles_ = {.exponentials = exponentials_.data(),
-              .tile_stride = rows * kRowStride,
-              .row_stride = kRowStride,
-              .first_key = first_key,
-              .end_key = end_key};
-    factors_.resize((tiles_.num_tiles() + 1) * kQueryBlockRows);
-    tiles_.factors = factors_.data();
-    for (int64_t tile = 0; tile < tiles_.num_tiles(); ++tile) {
-      for (int64_t row = 0; row < rows; ++row) {
-        factors_[tile * kQueryBlockRows + row] = static_cast<float>(1 << UniformInt(rng, 0, 3));
-        float* const e = exponentials_.data() + tile * tiles_.tile_stride + row * kRowStride;
-        for (int64_t key = 0; key < tiles_.NumKeys(tile); ++key) {
-          e[key] = static_cast<float>(UniformInt(rng, 1, 1000));
-        }
-      }
-    }
-  }
-
-  const WeightTiles<float>& get() const { return tiles_; }
-
-  float Weight(int64_t row, int64_t key) const {
-    if (key < tiles_.first_key || key >= tiles_.end_key) return 0.0f;
-    const int64_t tile = (key - tiles_.first_key) / kKeyTile;
-    return tiles_.Row(tile, row)[key - tiles_.FirstKey(tile)] * tiles_.Factor(tile, row);
-  }
-
- private:
-  const int64_t rows_;
-  std::vector<float> exponentials_;
-  std::vector<float> factors_;
-  WeightTiles<float> tiles_;
-};
 
 // Memory for rows of `num_keys` weights, `gap` elements apart, the first one `offset` elements after a cache
 // line; marks around and between them.
@@ -112,7 +74,7 @@ TEST(WeightRowsTest, StreamsRowsOfAnyAlignment) {
     SCOPED_TRACE(::testing::Message()
                  << rows << " rows of " << num_keys << " keys, gap " << gap << ", offset " << offset
                  << ", keys [" << first_key << ", " << end_key << ")");
-    const Tiles tiles(rng, rows + 1, first_key, end_key);
+    const TestTiles tiles(rng, rows + 1, first_key, end_key);
     const Sink sink(rows, num_keys, offset, gap, kMark);
     StreamRows(tiles.get(), 1, rows + 1, sink.out);
     FinishStreams();
@@ -128,7 +90,7 @@ TEST(WeightRowsTest, AddsRowsOfAnyAlignmentToAMean) {
     SCOPED_TRACE(::testing::Message()
                  << rows << " rows of " << num_keys << " keys, gap " << gap << ", offset " << offset
                  << ", keys [" << first_key << ", " << end_key << ")");
-    const Tiles tiles(rng, rows, first_key, end_key);
+    const TestTiles tiles(rng, rows, first_key, end_key);
     for (const bool is_first : {true, false}) {
       const Sink sink(rows, num_keys, offset, gap, 3.0f);
       AddToMean(tiles.get(), 0, rows, 0.5f, is_first, sink.out);
