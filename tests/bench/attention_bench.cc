@@ -68,12 +68,17 @@ Buffer RandomInput(int64_t size) {
   return values;
 }
 
-// A self-attention batch of the shape, with room for the attention weights that are asked for.
+// A self-attention batch of the shape, with room for the attention weights that are asked for: in one buffer,
+// as those of a server's reply.
 struct BenchBatch {
   BenchBatch(const BenchShape& shape, WeightsSink::Mode mode)
       : input(RandomInput(shape.tokens() * shape.config.embed_dim)),
         output(Buffer::Allocate(input.size_bytes())),
         cu_lens{0} {
+    int64_t squares = 0;
+    for (int64_t length : shape.lengths) squares += length * std::max(length, int64_t{2 * kTopK});
+    sinks =
+        Buffer::Allocate(squares * shape.config.num_heads * int64_t{sizeof(float)});  // FULL needs the most
     for (int64_t length : shape.lengths) {
       cu_lens.push_back(cu_lens.back() + length);
       SequenceOptions options;
@@ -95,23 +100,28 @@ struct BenchBatch {
     const int64_t rows = mode == Mode::kSummary ? 1 : length;
     const int64_t maps = mode == Mode::kMean ? 1 : num_heads;
     WeightsSink sink{.mode = mode, .head_stride = rows * cols, .query_stride = cols};
-    sink.data = floats.emplace_back(maps * rows * cols).data();
+    sink.data = Take(maps * rows * cols);
     if (mode == Mode::kTopK) {
       sink.top_k = kTopK;
-      sink.keys = keys.emplace_back(maps * rows * cols).data();
+      sink.keys = reinterpret_cast<int32_t*>(Take(maps * rows * cols));
     }
     if (mode == Mode::kSummary) {
-      sink.received_mass = floats.emplace_back(num_heads * length).data();
+      sink.received_mass = Take(num_heads * length);
       sink.received_stride = length;
     }
     return sink;
   }
 
+  float* Take(int64_t num_floats) {
+    sinks_used += num_floats;
+    return sinks.floats() + sinks_used - num_floats;
+  }
+
   Buffer input;
   Buffer output;
   std::vector<int64_t> cu_lens;
-  std::vector<std::vector<float>> floats;  // of the sinks
-  std::vector<std::vector<int32_t>> keys;
+  Buffer sinks;
+  int64_t sinks_used = 0;
   std::vector<SequenceOptions> sequences;
   AttentionBatch batch;
 };
