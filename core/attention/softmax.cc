@@ -182,42 +182,46 @@ void SoftmaxTileBf16(const ScoreTile<Bf16>& tile, const ScoreRules& rules, const
   SoftmaxTileAs(tile, rules, state);
 }
 
-HWY_INLINE float SumOfLanes(const float* sums) {
-  V sum = hn::LoadU(kFloats, sums);
-  for (int64_t i = kStep; i < kLanes; i += kStep) sum = hn::Add(sum, hn::LoadU(kFloats, sums + i));
-  return hn::ReduceSum(kFloats, sum);
+// Lane i is the sum of row `row + i`, of the last row beyond it.
+HWY_INLINE V4 SumOfFourRows(const float* partial_sums, int64_t row, int64_t rows) {
+  V sums[4];
+  for (int64_t r = 0; r < 4; ++r) {
+    const float* lanes = partial_sums + std::min(row + r, rows - 1) * kLanes;
+    sums[r] = hn::LoadU(kFloats, lanes);
+    for (int64_t i = kStep; i < kLanes; i += kStep) sums[r] = hn::Add(sums[r], hn::LoadU(kFloats, lanes + i));
+  }
+  return SumFour(sums);
+}
+
+HWY_INLINE void StoreRows(V4 values, int64_t row, int64_t rows, float* out) {
+  if (row + 4 <= rows) {
+    hn::StoreU(values, kFourFloats, out + row);
+  } else {
+    hn::StoreN(values, kFourFloats, out + row, static_cast<size_t>(rows - row));
+  }
 }
 
 void SumOfRows(const float* partial_sums, int64_t rows, float* out) {
-  for (int64_t row = 0; row < rows; row += 4) {
-    V sums[4];
-    for (int64_t r = 0; r < 4; ++r) {
-      const float* lanes = partial_sums + std::min(row + r, rows - 1) * kLanes;
-      sums[r] = hn::LoadU(kFloats, lanes);
-      for (int64_t i = kStep; i < kLanes; i += kStep)
-        sums[r] = hn::Add(sums[r], hn::LoadU(kFloats, lanes + i));
-    }
-    const V4 totals = SumFour(sums);
-    if (row + 4 <= rows) {
-      hn::StoreU(totals, kFourFloats, out + row);
-    } else {
-      hn::StoreN(totals, kFourFloats, out + row, static_cast<size_t>(rows - row));
-    }
-  }
+  for (int64_t row = 0; row < rows; row += 4)
+    StoreRows(SumOfFourRows(partial_sums, row, rows), row, rows, out);
 }
 
-bool AreSafe(const SoftmaxState& state, int64_t rows) {
-  for (int64_t row = 0; row < rows; ++row) {
-    if (!(SumOfLanes(state.sum + row * kLanes) < 0x1p60f)) return false;  // NaN is not safe either
+bool FinishTheSums(const SoftmaxState& state, int64_t rows, float* sums, float* inverses) {
+  bool safe = true;
+  for (int64_t row = 0; row < rows; row += 4) {
+    const V4 sum = SumOfFourRows(state.sum, row, rows);
+    safe &= hn::AllTrue(kFourFloats, hn::Lt(sum, hn::Set(kFourFloats, 0x1p60f)));  // NaN is not safe either
+    const V4 inverse = hn::Div(hn::Set(kFourFloats, 1.0f), sum);
+    StoreRows(sum, row, rows, sums);
+    StoreRows(hn::IfThenZeroElse(hn::Eq(sum, hn::Zero(kFourFloats)), inverse), row, rows, inverses);
   }
-  return true;
+  return safe || state.exact;
 }
 
 template <typename T>
-HWY_INLINE void NormaliseAs(const SoftmaxState& state, BasicMatrixView<T> out) {
+HWY_INLINE void NormaliseAs(const SoftmaxState& state, const float* inverses, BasicMatrixView<T> out) {
   for (int64_t row = 0; row < out.rows; ++row) {
-    const float sum = SumOfLanes(state.sum + row * kLanes);
-    const float factor = sum == 0.0f ? 0.0f : 1.0f / sum;
+    const float factor = inverses[row];
     const V f = hn::Set(kFloats, factor);
     const float* acc = state.acc.Row(row);
     T* to = out.Row(row);
@@ -239,8 +243,13 @@ HWY_INLINE void NormaliseAs(const SoftmaxState& state, BasicMatrixView<T> out) {
   }
 }
 
-void NormaliseF32(const SoftmaxState& state, BasicMatrixView<float> out) { NormaliseAs(state, out); }
-void NormaliseBf16(const SoftmaxState& state, BasicMatrixView<Bf16> out) { NormaliseAs(state, out); }
+void NormaliseF32(const SoftmaxState& state, const float* inverses, BasicMatrixView<float> out) {
+  NormaliseAs(state, inverses, out);
+}
+
+void NormaliseBf16(const SoftmaxState& state, const float* inverses, BasicMatrixView<Bf16> out) {
+  NormaliseAs(state, inverses, out);
+}
 
 }  // namespace headlight::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
@@ -251,7 +260,7 @@ namespace headlight {
 HWY_EXPORT(SoftmaxTileF32);
 HWY_EXPORT(SoftmaxTileBf16);
 HWY_EXPORT(SumOfRows);
-HWY_EXPORT(AreSafe);
+HWY_EXPORT(FinishTheSums);
 HWY_EXPORT(NormaliseF32);
 HWY_EXPORT(NormaliseBf16);
 
@@ -267,16 +276,16 @@ void SumRows(const float* partial_sums, int64_t rows, float* out) {
   HWY_DYNAMIC_DISPATCH(SumOfRows)(partial_sums, rows, out);
 }
 
-bool SumsAreSafe(const SoftmaxState& state, int64_t rows) {
-  return HWY_DYNAMIC_DISPATCH(AreSafe)(state, rows);
+bool FinishSums(const SoftmaxState& state, int64_t rows, float* sums, float* inverses) {
+  return HWY_DYNAMIC_DISPATCH(FinishTheSums)(state, rows, sums, inverses);
 }
 
-void Normalise(const SoftmaxState& state, BasicMatrixView<float> out) {
-  HWY_DYNAMIC_DISPATCH(NormaliseF32)(state, out);
+void Normalise(const SoftmaxState& state, const float* inverses, BasicMatrixView<float> out) {
+  HWY_DYNAMIC_DISPATCH(NormaliseF32)(state, inverses, out);
 }
 
-void Normalise(const SoftmaxState& state, BasicMatrixView<Bf16> out) {
-  HWY_DYNAMIC_DISPATCH(NormaliseBf16)(state, out);
+void Normalise(const SoftmaxState& state, const float* inverses, BasicMatrixView<Bf16> out) {
+  HWY_DYNAMIC_DISPATCH(NormaliseBf16)(state, inverses, out);
 }
 
 }  // namespace headlight

@@ -60,13 +60,15 @@ struct ScoreTile {
 void SoftmaxTile(const ScoreTile<float>& tile, const ScoreRules& rules, const SoftmaxState& state);
 void SoftmaxTile(const ScoreTile<Bf16>& tile, const ScoreRules& rules, const SoftmaxState& state);
 
-// Whether every sum of the fast path stayed so far from f32's end that nothing can have overflowed.
-bool SumsAreSafe(const SoftmaxState& state, int64_t rows);
+// sums[r] = the sum of row r and inverses[r] = 1 / sums[r], but 0 where the sum is 0. False if a sum of the
+// fast path came so close to f32's end, or is NaN, that something may have overflowed: the block needs the
+// exact path.
+bool FinishSums(const SoftmaxState& state, int64_t rows, float* sums, float* inverses);
 
-// out[r] = acc[r] / sum[r] for the first out.cols columns; zeros where the sum is 0. Rows of `out` may be
-// adjacent columns of other writers: nothing beyond out.cols is touched.
-void Normalise(const SoftmaxState& state, BasicMatrixView<float> out);
-void Normalise(const SoftmaxState& state, BasicMatrixView<Bf16> out);
+// out[r] = acc[r] * inverses[r] for the first out.cols columns. Rows of `out` may be adjacent columns of
+// other writers: nothing beyond out.cols is touched.
+void Normalise(const SoftmaxState& state, const float* inverses, BasicMatrixView<float> out);
+void Normalise(const SoftmaxState& state, const float* inverses, BasicMatrixView<Bf16> out);
 
 // out[r] = the sum of the kLanes partial sums of row r.
 void SumRows(const float* partial_sums, int64_t rows, float* out);

@@ -558,6 +558,8 @@ void TiledKernel<T>::AttendBlock(const AttentionBatch& batch, const QueryBlock& 
   const int64_t begin = first.begin / kPanelCols * kPanelCols;
   const int64_t end = rules.num_keys > rules.kv_len ? rules.num_keys : last.end;
 
+  float sums[kQueryBlockRows];
+  float inverse_sums[kQueryBlockRows];
   // Returns whether the result stands.
   const auto attend = [&] {
     const int64_t rows = RoundUp(block.rows, kFusedRows);
@@ -576,19 +578,23 @@ void TiledKernel<T>::AttendBlock(const AttentionBatch& batch, const QueryBlock& 
       writer.AddTile(tile_end - key, state);
       probabilities += kTileElements;
     }
-    return state.exact || SumsAreSafe(state, block.rows);
+    return FinishSums(state, block.rows, sums, inverse_sums);
   };
   if (!attend()) {
     state.exact = true;
     attend();
   }
-  if (writer.wanted()) writer.Finish(state, As<T>(scratch.probabilities), kTileElements, kScoreStride);
+  if (writer.wanted()) {
+    writer.Finish(state, sums, inverse_sums, As<T>(scratch.probabilities), kTileElements, kScoreStride);
+  }
   if (config_.precision == Precision::kBf16) {
-    Normalise(state, BasicMatrixView<Bf16>{reinterpret_cast<Bf16*>(out), block.rows, config_.head_dim,
-                                           ConcatRowBytes() / int64_t{sizeof(Bf16)}});
+    Normalise(state, inverse_sums,
+              BasicMatrixView<Bf16>{reinterpret_cast<Bf16*>(out), block.rows, config_.head_dim,
+                                    ConcatRowBytes() / int64_t{sizeof(Bf16)}});
   } else {
-    Normalise(state, MutableMatrixView{reinterpret_cast<float*>(out), block.rows, config_.head_dim,
-                                       config_.q_width()});
+    Normalise(
+        state, inverse_sums,
+        MutableMatrixView{reinterpret_cast<float*>(out), block.rows, config_.head_dim, config_.q_width()});
   }
 }
 

@@ -37,28 +37,26 @@ void WeightsWriter<T>::AddTile(int64_t keys, const SoftmaxState& state) {
 
 // Turns the tiles' references into factors.
 template <typename T>
-void WeightsWriter<T>::MakeFactors(const SoftmaxState& state, const float* sums) const {
+void WeightsWriter<T>::MakeFactors(const float* last_references, const float* inverse_sums) const {
   for (int64_t tile = 0; tile < num_tiles_; ++tile) {
     float* const factors = tile_factors_ + tile * kQueryBlockRows;
     for (int64_t row = first_row_; row < end_row_; ++row) {
       const float reference = factors[row];
-      if (sums[row] == 0.0f || reference == -INFINITY) {
-        factors[row] = 0.0f;  // no allowed key in the row, or up to this tile: all of its exponentials are 0
-      } else if (reference == state.reference[row]) {
-        factors[row] = 1.0f / sums[row];
+      if (reference == last_references[row]) {
+        factors[row] = inverse_sums[row];
+      } else if (reference == -INFINITY) {
+        factors[row] = 0.0f;  // no allowed key up to this tile: all of its exponentials are 0
       } else {
-        factors[row] = std::exp2(reference - state.reference[row]) / sums[row];
+        factors[row] = std::exp2(reference - last_references[row]) * inverse_sums[row];
       }
     }
   }
 }
 
 template <typename T>
-void WeightsWriter<T>::Finish(const SoftmaxState& state, const T* exponentials, int64_t tile_stride,
-                              int64_t row_stride) {
-  float sums[kQueryBlockRows];
-  SumRows(state.sum, block_.rows, sums);
-  MakeFactors(state, sums);
+void WeightsWriter<T>::Finish(const SoftmaxState& state, const float* sums, const float* inverse_sums,
+                              const T* exponentials, int64_t tile_stride, int64_t row_stride) {
+  MakeFactors(state.reference, inverse_sums);
   const WeightTiles<T> tiles{exponentials, tile_stride, row_stride, tile_factors_, first_key_, end_key_};
   const int64_t query = block_.first_query + first_row_ - sink_.QueryBegin(head_.q_len);  // of the sink
   const int64_t place = place_ * sink_.head_stride + query * sink_.query_stride;

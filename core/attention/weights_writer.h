@@ -47,11 +47,13 @@ class WeightsWriter {
   void AddTile(int64_t keys, const SoftmaxState& state);
 
   // Writes the block's rows of the sink; other threads see them after FinishStreams on this one. Tile t's
-  // exponentials of row r are at exponentials + t * tile_stride + r * row_stride.
-  void Finish(const SoftmaxState& state, const T* exponentials, int64_t tile_stride, int64_t row_stride);
+  // exponentials of row r are at exponentials + t * tile_stride + r * row_stride; sums as FinishSums makes
+  // them.
+  void Finish(const SoftmaxState& state, const float* sums, const float* inverse_sums, const T* exponentials,
+              int64_t tile_stride, int64_t row_stride);
 
  private:
-  void MakeFactors(const SoftmaxState& state, const float* sums) const;
+  void MakeFactors(const float* last_references, const float* inverse_sums) const;
 
   const WeightsSink& sink_;
   const WeightsHead head_;
