@@ -10,6 +10,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <fstream>
+#include <functional>
 #include <iostream>
 #include <map>
 #include <memory>
@@ -195,11 +196,15 @@ class Bench {
         const MultiHeadAttention layer,
         MultiHeadAttention::Create(shape.config, RandomWeights(shape.config, 1), options_.kernel));
     BenchBatch data(shape, kModes.at(options_.weights));
+    const BenchBatch plain(shape, WeightsSink::Mode::kNone);
     const std::unique_ptr<Workspace> workspace = layer.NewWorkspace(arena_);
-    HEADLIGHT_ASSIGN_OR_RETURN(const Measured measured, Measure(precision, [&] {
-                                 return layer.Forward(data.batch, arena_, *workspace);
-                               }));
-    Report(precision, shape, layer, measured.seconds, measured.peak_flops);
+    const auto forward = [&](const BenchBatch& batch) {
+      return [&] { return layer.Forward(batch.batch, arena_, *workspace); };
+    };
+    std::function<absl::Status()> without_weights;
+    if (options_.weights != "none") without_weights = forward(plain);
+    HEADLIGHT_ASSIGN_OR_RETURN(const Measured measured, Measure(precision, forward(data), without_weights));
+    Report(precision, shape, layer, measured);
     return absl::OkStatus();
   }
 
@@ -207,27 +212,48 @@ class Bench {
   struct Measured {
     double seconds;
     std::map<std::string, double> peak_flops;  // per second, by precision
+    // Of what ran in turns with it: its time, and how often that went into the other's.
+    double other_seconds = 0;
+    double ratio = 0;
   };
 
-  template <typename Body>
-  absl::StatusOr<Measured> Measure(const std::string& precision, const Body& body) {
+  absl::StatusOr<Measured> Measure(const std::string& precision, const std::function<absl::Status()>& body,
+                                   const std::function<absl::Status()>& other = nullptr) {
     HEADLIGHT_ASSIGN_OR_RETURN(auto peak_s, PeaksOf(precision));
-    std::vector<double> body_s;
+    std::vector<double> body_s, other_s, ratios;
     constexpr int kWarmUp = 2;
-    for (int i = 0; i < options_.repetitions + kWarmUp; ++i) {
+    const auto seconds_of = [](const std::function<absl::Status()>& run) -> absl::StatusOr<double> {
       const Clock::time_point start = Clock::now();
-      HEADLIGHT_RETURN_IF_ERROR(body());
-      const double seconds = std::chrono::duration<double>(Clock::now() - start).count();
+      HEADLIGHT_RETURN_IF_ERROR(run());
+      return std::chrono::duration<double>(Clock::now() - start).count();
+    };
+    // A product between any two runs, so that each finds the caches as the others do.
+    const auto add_peaks = [&](bool counts) {
       for (auto& [name, measured] : peak_s) {
         const double peak_seconds = peaks_.at(name)->MeasureSeconds();
-        if (i >= kWarmUp) measured.push_back(peak_seconds);
+        if (counts) measured.push_back(peak_seconds);
       }
-      if (i >= kWarmUp) body_s.push_back(seconds);
+    };
+    for (int i = 0; i < options_.repetitions + kWarmUp; ++i) {
+      const bool counts = i >= kWarmUp;
+      HEADLIGHT_ASSIGN_OR_RETURN(const double seconds, seconds_of(body));
+      if (counts) body_s.push_back(seconds);
+      add_peaks(counts);
+      if (!other) continue;
+      HEADLIGHT_ASSIGN_OR_RETURN(const double beside, seconds_of(other));
+      add_peaks(counts);
+      if (!counts) continue;
+      other_s.push_back(beside);
+      ratios.push_back(seconds / beside);
     }
     Measured result{.seconds = Median(body_s), .peak_flops = {}};
     for (const auto& [name, measured] : peak_s) {
       result.peak_flops[name] = GemmPeak::kFlops / Median(measured);
       seen_gflops_[name].push_back(result.peak_flops[name] / 1e9);
+    }
+    if (other) {
+      result.other_seconds = Median(other_s);
+      result.ratio = Median(ratios);
     }
     return result;
   }
@@ -304,17 +330,23 @@ class Bench {
   }
 
   void Report(const std::string& precision, const BenchShape& shape, const MultiHeadAttention& layer,
-              double seconds, const std::map<std::string, double>& peak_flops) {
+              const Measured& measured) {
+    const double seconds = measured.seconds;
+    const std::map<std::string, double>& peak_flops = measured.peak_flops;
     const AttentionConfig& config = shape.config;
     const std::string attention_precision = precision == "int8" ? "bf16" : precision;
     const double ideal_s = shape.ProjectionFlops() / peak_flops.at(precision) +
                            shape.AttentionFlops() / peak_flops.at(attention_precision);
     const double gflops = (shape.ProjectionFlops() + shape.AttentionFlops()) / seconds / 1e9;
     const double fraction = ideal_s / seconds;
-    std::printf("%-5s %-6s %-10s %5ld %5ld %5ld %5ld %-7s %-12s %9.3f %8.1f %8.1f %8.3f\n", precision.c_str(),
+    std::printf("%-5s %-6s %-10s %5ld %5ld %5ld %5ld %-7s %-12s %9.3f %8.1f %8.1f %8.3f", precision.c_str(),
                 shape.causal ? "causal" : "none", shape.lengths_text.c_str(), config.embed_dim,
                 config.num_heads, config.num_kv_heads, config.head_dim, options_.weights.c_str(),
                 layer.kernel_name().c_str(), seconds * 1e3, gflops, peak_flops.at(precision) / 1e9, fraction);
+    if (measured.ratio > 0) {
+      std::printf("  %.3f times none's %.3f ms", measured.ratio, measured.other_seconds * 1e3);
+    }
+    std::printf("\n");
     if (!layer.precision_note().empty()) std::printf("      %s\n", layer.precision_note().c_str());
     std::fflush(stdout);
     rows_.push_back({{"precision", precision},
@@ -331,6 +363,10 @@ class Bench {
                      {"ms", seconds * 1e3},
                      {"gflops", gflops},
                      {"fraction", fraction}});
+    if (measured.ratio > 0) {
+      rows_.back()["none_ms"] = measured.other_seconds * 1e3;
+      rows_.back()["ratio_to_none"] = measured.ratio;
+    }
   }
 
   const BenchOptions& options_;
