@@ -40,13 +40,13 @@ nanoseconds CpuTime() {
 // CPU time of this process over the measured window.
 class CpuMeter {
  public:
+  // Looks at the clocks until the window has been over once: what comes after it is no part of it.
   void Tick(const Window& window, LoadClock::time_point now) {
-    if (now < window.begin || (began_ && now > window.end)) return;
-    if (!began_) {
-      began_ = true;
-      begin_ = {now, CpuTime()};
-    }
+    if (now < window.begin || ended_) return;
     end_ = {now, CpuTime()};
+    if (!began_) begin_ = end_;
+    began_ = true;
+    ended_ = now >= window.end;
   }
 
   double cores() const {
@@ -61,7 +61,7 @@ class CpuMeter {
     LoadClock::time_point wall;
     nanoseconds cpu{0};
   };
-  bool began_ = false;
+  bool began_ = false, ended_ = false;
   Reading begin_, end_;
 };
 
@@ -95,7 +95,7 @@ class Crew {
       }
       all_done_.wait_until(lock, wake_at, [&] { return running_ == 0; });
     }
-    cpu.Tick(shared_.window, std::min(LoadClock::now(), shared_.window.end));
+    cpu.Tick(shared_.window, LoadClock::now());
     for (std::thread& thread : threads_) thread.join();
   }
 

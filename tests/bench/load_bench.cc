@@ -33,12 +33,14 @@ using client::LoadResult;
 using std::chrono::milliseconds;
 using Clock = std::chrono::steady_clock;
 
+constexpr double kOpenShare = 0.8;  // of the ceiling, where the wanted rate is beyond it
+
 struct BenchFlags {
   int seconds = 3;
   int rounds = 3;
   int concurrency = 64;
   int channels = 1;
-  double open_share = 0.7;
+  double open_rate = 30000;
   int client_cpu = 0;
   int server_cpu = 1;
 };
@@ -170,7 +172,7 @@ int RunBench(const BenchFlags& flags) {
   for (int round = 0; round < flags.rounds; ++round) {
     ceilings.push_back(MeasureCeiling(flags, target, request));
     closed.push_back(SpeedOf(MeasureLoad(flags, target, request, 0)));
-    const double rate = flags.open_share * ceilings.back().per_s;
+    const double rate = std::min(flags.open_rate, kOpenShare * ceilings.back().per_s);
     const LoadResult result = MeasureLoad(flags, target, request, rate);
     open.push_back(SpeedOf(result));
     const auto ms = [](std::chrono::nanoseconds time) { return static_cast<double>(time.count()) / 1e6; };
@@ -206,7 +208,7 @@ int main(int argc, char** argv) {
   app.add_option("--channels", flags.channels, "Connections")
       ->check(CLI::Range(1, 64))
       ->capture_default_str();
-  app.add_option("--open-share", flags.open_share, "Rate of the open loop, as a share of the ceiling")
+  app.add_option("--open-rate", flags.open_rate, "Rate of the open loop, if 0.8 of the ceiling is no less")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
   app.add_option("--client-cpu", flags.client_cpu, "CPU of the client")->capture_default_str();
