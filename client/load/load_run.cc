@@ -20,7 +20,6 @@ using std::chrono::nanoseconds;
 constexpr int kMaxWorkers = 4;  // one carries tens of thousands of small requests a second
 constexpr milliseconds kProgressInterval{500};
 constexpr int kTimelineBins = 100;
-constexpr nanoseconds kMinTimelineWidth = std::chrono::seconds(1);
 
 int NumWorkers(const LoadPlan& plan) {
   const int cpus = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));  // heeds affinity
@@ -116,8 +115,8 @@ class Crew {
 };
 
 nanoseconds TimelineWidth(const LoadPlan& plan) {
-  if (plan.count > 0) return kMinTimelineWidth;
-  return std::max(kMinTimelineWidth, nanoseconds(plan.duration) / kTimelineBins);
+  if (plan.count > 0) return plan.min_timeline_width;
+  return std::max<nanoseconds>(plan.min_timeline_width, nanoseconds(plan.duration) / kTimelineBins);
 }
 
 }  // namespace

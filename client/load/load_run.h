@@ -45,6 +45,9 @@ struct LoadPlan {
   std::chrono::milliseconds warmup{0};    // runs before the measured window
   std::chrono::milliseconds duration{0};  // the measured window; not looked at with a count
   int64_t count = 0;                      // above 0: measures so many requests, however long that takes
+
+  // The timeline's bins are so wide, or a hundredth of the window if that is more.
+  std::chrono::milliseconds min_timeline_width{1000};
 };
 
 // What happened so far, warm-up included.

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What connections are made of, against servers that ask for it. Certificates are made for the occasion by
-// the openssl command.
+// What connections are made of, against servers that ask for it.
 #include "client/channel_options.h"
 
 #include <gmock/gmock.h>
@@ -15,8 +14,8 @@
 #include "absl/strings/str_cat.h"
 #include "client/client.h"
 #include "tests/client/fake_server.h"
+#include "tests/client/tls_test.h"
 #include "tests/testing/status_matchers.h"
-#include "tests/testing/subprocess.h"
 #include "tests/testing/temp_folder.h"
 
 namespace headlight::client {
@@ -27,6 +26,7 @@ using ::headlight::testing::FakeServer;
 using ::headlight::testing::IsOk;
 using ::headlight::testing::StatusIs;
 using ::headlight::testing::TempFolder;
+using ::headlight::testing::TlsTest;
 using ::testing::Each;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
@@ -41,57 +41,10 @@ absl::Status AskOnce(const absl::StatusOr<Client>& client) {
   return client->Attend({.query = query.View()}, 20s).status();
 }
 
-// Two authorities that know nothing of each other, and what the first one has signed: a certificate for
-// 127.0.0.1 and "fake.test", and one for a client.
-class TlsTest : public ::testing::Test {
- protected:
-  static void SetUpTestSuite() {
-    folder_ = new TempFolder;
-    for (const std::string ca : {"ca", "other"}) {
-      OpenSsl({"req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days",
-               "2", "-subj", absl::StrCat("/CN=", ca), "-keyout", File(absl::StrCat(ca, ".key")), "-out",
-               File(absl::StrCat(ca, ".pem"))});
-    }
-    folder_->Write("names", "subjectAltName=IP:127.0.0.1,DNS:fake.test\n");
-    for (const std::string who : {"server", "client"}) {
-      OpenSsl({"req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-subj",
-               absl::StrCat("/CN=", who), "-keyout", File(absl::StrCat(who, ".key")), "-out",
-               File(absl::StrCat(who, ".csr"))});
-      OpenSsl({"x509", "-req", "-days", "2", "-in", File(absl::StrCat(who, ".csr")), "-CA", File("ca.pem"),
-               "-CAkey", File("ca.key"), "-CAcreateserial", "-extfile", File("names"), "-out",
-               File(absl::StrCat(who, ".pem"))});
-    }
-  }
-  static void TearDownTestSuite() { delete folder_; }
-
-  static std::string File(const std::string& name) { return folder_->File(name); }
-
-  static void OpenSsl(std::vector<std::string> argv) {
-    argv.insert(argv.begin(), {"/usr/bin/env", "openssl"});
-    const auto run = testing::RunProgram(argv);
-    ASSERT_EQ(run.exit_code, 0) << run.output;
-  }
-
-  // A server that shows its certificate, and asks for one of the first authority's if `mutual`.
-  static std::unique_ptr<FakeServer> Serve(bool mutual) {
-    grpc::SslServerCredentialsOptions options(mutual
-                                                  ? GRPC_SSL_REQUEST_AND_REQUIRE_CLIENT_CERTIFICATE_AND_VERIFY
-                                                  : GRPC_SSL_DONT_REQUEST_CLIENT_CERTIFICATE);
-    options.pem_root_certs = folder_->Read("ca.pem");
-    options.pem_key_cert_pairs.push_back({folder_->Read("server.key"), folder_->Read("server.pem")});
-    return std::make_unique<FakeServer>(FakeServer::Echo,
-                                        FakeServer::Options{.credentials = grpc::SslServerCredentials(options)});
-  }
-
-  // No retries: what is refused stays refused.
-  static ClientOptions With(const TlsOptions& tls) {
-    return {.connection = Connection::kOwn, .tls = tls, .retry = {.max_attempts = 1}};
-  }
-
-  static TempFolder* folder_;
-};
-
-TempFolder* TlsTest::folder_ = nullptr;
+// No retries: what is refused stays refused.
+ClientOptions With(const TlsOptions& tls) {
+  return {.connection = Connection::kOwn, .tls = tls, .retry = {.max_attempts = 1}};
+}
 
 TEST_F(TlsTest, AServerOfTheRightAuthorityIsTrusted) {
   const auto server = Serve(false);
@@ -138,7 +91,7 @@ TEST_F(TlsTest, AServerMayWantTheClientsCertificate) {
 TEST_F(TlsTest, ATokenTravelsWithEveryCall) {
   const auto server = Serve(false);
   ClientOptions options = With({.enabled = true, .ca_file = File("ca.pem")});
-  options.token_file = folder_->Write("token", "  s3cret\n");
+  options.token_file = Write("token", "  s3cret\n");
   const auto client = Client::Create(server->target(), options);
   EXPECT_THAT(AskOnce(client), IsOk());
   EXPECT_THAT(AskOnce(client), IsOk());

@@ -87,6 +87,15 @@ std::vector<v1::Model> Models() {
   return {MakeModel("demo", 4, 4), encoder, cross};
 }
 
+grpc::Status FindModel(const std::string& name, v1::Model& found) {
+  for (const v1::Model& model : Models()) {
+    if (model.name() != name) continue;
+    found = model;
+    return grpc::Status::OK;
+  }
+  return grpc::Status(grpc::StatusCode::NOT_FOUND, "model: got '" + name + "', wanted demo or cross");
+}
+
 }  // namespace
 
 FakeServer::FakeServer(AttendHandler handler, const Options& options) : handler_(std::move(handler)) {
@@ -205,13 +214,18 @@ grpc::Status FakeServer::ListModels(grpc::ServerContext*, const v1::ListModelsRe
 
 grpc::Status FakeServer::GetModel(grpc::ServerContext*, const v1::GetModelRequest* request,
                                   v1::GetModelResponse* response) {
-  for (const v1::Model& model : Models()) {
-    if (model.name() != request->model()) continue;
-    *response->mutable_model() = model;
-    return grpc::Status::OK;
-  }
-  return grpc::Status(grpc::StatusCode::NOT_FOUND,
-                      "model: got '" + request->model() + "', wanted demo or cross");
+  return FindModel(request->model(), *response->mutable_model());
+}
+
+grpc::Status FakeServer::LoadModel(grpc::ServerContext*, const v1::LoadModelRequest* request,
+                                   v1::LoadModelResponse* response) {
+  return FindModel(request->model(), *response->mutable_model());
+}
+
+grpc::Status FakeServer::UnloadModel(grpc::ServerContext*, const v1::UnloadModelRequest* request,
+                                     v1::UnloadModelResponse*) {
+  v1::Model ignored;
+  return FindModel(request->model(), ignored);
 }
 
 }  // namespace headlight::testing

@@ -36,8 +36,9 @@ TEST(CliTest, VersionIsPrinted) {
 TEST(CliTest, HelpNamesTheCommands) {
   const CliResult result = RunHeadlight({"--help"});
   EXPECT_EQ(result.exit_code, 0);
-  EXPECT_THAT(result.out, AllOf(HasSubstr("attend"), HasSubstr("heatmap"), HasSubstr("loadtest"), HasSubstr("models"),
-                                HasSubstr("health"), HasSubstr("HEADLIGHT_SERVER"), HasSubstr("Exit codes")));
+  EXPECT_THAT(result.out,
+              AllOf(HasSubstr("attend"), HasSubstr("heatmap"), HasSubstr("loadtest"), HasSubstr("models"),
+                    HasSubstr("health"), HasSubstr("HEADLIGHT_SERVER"), HasSubstr("Exit codes")));
 }
 
 TEST(CliTest, HelpOfEachCommandHasAnExample) {
@@ -183,6 +184,49 @@ TEST(ModelsCommandTest, JsonHasTheFieldsOfTheMessage) {
   EXPECT_EQ(json["models"][1]["vocab_size"], 50);
   EXPECT_TRUE(json["models"][0]["rope"].is_null());
   EXPECT_TRUE(json["models"][0]["window_left"].is_null());
+}
+
+TEST(ModelsCommandTest, LoadSaysWhatServesNow) {
+  FakeServer server;
+  const CliResult text = RunHeadlight({"models", "--server", server.target(), "--load", "cross"});
+  EXPECT_EQ(text.exit_code, 0) << text.err;
+  EXPECT_EQ(text.out, "cross version 1 serves\n");
+
+  const CliResult result = RunHeadlight({"models", "--server", server.target(), "--load", "cross", "--json"});
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  const CliResult listed = RunHeadlight({"models", "--server", server.target(), "--json"});
+  EXPECT_EQ(nlohmann::json::parse(result.out),
+            nlohmann::json({{"loaded", nlohmann::json::parse(listed.out)["models"][2]}}));
+}
+
+TEST(ModelsCommandTest, UnloadSaysWhatIsGone) {
+  FakeServer server;
+  const CliResult text = RunHeadlight({"models", "--server", server.target(), "--unload", "encoder"});
+  EXPECT_EQ(text.exit_code, 0) << text.err;
+  EXPECT_EQ(text.out, "encoder is unloaded\n");
+
+  const CliResult json =
+      RunHeadlight({"models", "--server", server.target(), "--unload", "encoder", "--json"});
+  EXPECT_EQ(json.exit_code, 0) << json.err;
+  EXPECT_EQ(nlohmann::json::parse(json.out), nlohmann::json::parse(R"({"unloaded": "encoder"})"));
+}
+
+TEST(ModelsCommandTest, WhatTheServerDoesNotLoadOrUnloadIsItsError) {
+  FakeServer server;
+  for (const std::string what : {"--load", "--unload"}) {
+    for (const bool json : {false, true}) {
+      std::vector<std::string> words = {"models", "--server", server.target(), what, "none"};
+      if (json) words.push_back("--json");
+      const CliResult result = RunHeadlight(words);
+      EXPECT_EQ(result.exit_code, 1) << what;
+      EXPECT_EQ(result.err, "headlight: NOT_FOUND: model: got 'none', wanted demo or cross\n");
+      EXPECT_THAT(result.out, IsEmpty());
+    }
+  }
+  const CliResult both =
+      RunHeadlight({"models", "--server", server.target(), "--load", "demo", "--unload", "demo"});
+  EXPECT_EQ(both.exit_code, 2);
+  EXPECT_THAT(both.err, HasSubstr("excludes"));
 }
 
 }  // namespace

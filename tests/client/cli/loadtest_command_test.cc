@@ -3,22 +3,31 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <chrono>
 #include <csignal>
 #include <filesystem>
 #include <fstream>
+#include <iterator>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "tests/client/cli/run_cli.h"
 #include "tests/client/fake_server.h"
+#include "tests/client/restarted_server.h"
+#include "tests/testing/temp_folder.h"
 
 namespace headlight::client {
 namespace {
 
+using namespace std::chrono_literals;
 using ::headlight::testing::CliResult;
 using ::headlight::testing::FakeServer;
+using ::headlight::testing::RestartedServer;
 using ::headlight::testing::RunHeadlight;
+using ::headlight::testing::TempFolder;
+using ::testing::ContainsRegex;
 using ::testing::HasSubstr;
 using ::testing::SizeIs;
 using ::testing::StartsWith;
@@ -105,6 +114,29 @@ TEST(LoadtestCommandTest, RefusalsOfLoadAreAResultAndOtherFailuresAreToldApart) 
   EXPECT_THAT(out, HasSubstr("UNAVAILABLE: no\n"));
 }
 
+TEST(LoadtestCommandTest, ARestartOfTheServerIsToldApartAndRepliesResume) {
+  const TempFolder folder;
+  RestartedServer server(300ms);
+  // Bins of a second: the first one has the restart, which is over well before the last one begins.
+  const CliResult result = RunHeadlight({"loadtest", "--server", server.target(), "--shape", "1x1", "--rate",
+                                         "200", "--arrivals", "constant", "--channels", "2", "--warmup", "0s",
+                                         "--duration", "2500ms", "--json", folder.File("report.json")});
+  EXPECT_EQ(result.exit_code, 3) << result.err;
+  EXPECT_THAT(result.out, ContainsRegex("refused +[1-9]"));
+  EXPECT_THAT(result.out, ContainsRegex(" [1-9][0-9]* UNAVAILABLE: "));
+  const auto json = nlohmann::json::parse(folder.Read("report.json"));
+  const auto& run = json["runs"][0];
+  EXPECT_EQ(json["interrupted"], false);
+  EXPECT_GT(run["refusals"]["UNAVAILABLE"]["count"], 0);
+  EXPECT_EQ(run["sent"], 500);
+  EXPECT_EQ(run["replies"].get<int>() + run["refused"].get<int>(), 500);
+  ASSERT_GE(run["timeline"].size(), 3u);
+  EXPECT_GT(run["timeline"].front()["replies"], 0);
+  EXPECT_GT(run["timeline"].front()["refused"].get<int>() + run["timeline"][1]["refused"].get<int>(), 0);
+  EXPECT_GT(run["timeline"][2]["replies"], 0);
+  EXPECT_EQ(run["timeline"][2]["refused"], 0);
+}
+
 TEST(LoadtestCommandTest, SweepsConcurrenciesAndRates) {
   FakeServer server;
   const CliResult closed = Loadtest(server, {"--shape", "1x1", "--concurrency", "1,3", "--json", "-"});
@@ -145,6 +177,38 @@ TEST(LoadtestCommandTest, SearchesForTheHighestRate) {
   EXPECT_EQ(json["search"]["steps"].size(), json["runs"].size());
 }
 
+TEST(LoadtestCommandTest, ASearchEndsWithTheHighestRateThatMeetsItsGoal) {
+  // Of the rates, which have a request each, only the second one is too much.
+  std::atomic<int> calls = 0;
+  FakeServer server(
+      [&](grpc::ServerContext& context, const v1::AttendRequest& request, v1::AttendResponse& response) {
+        if (++calls == 2) std::this_thread::sleep_for(1100ms);
+        return FakeServer::Echo(context, request, response);
+      });
+  const TempFolder folder;
+  const CliResult result = RunHeadlight({"loadtest", "--server", server.target(), "--shape", "1x1",
+                                         "--search", "p99_ms=1000", "--rate", "1000", "--warmup", "0s",
+                                         "--count", "1", "--json", folder.File("report.json")});
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_THAT(result.out,
+              HasSubstr("\nsearch  1915 requests/s is the highest rate found to meet p99_ms of 1000\n"));
+  const auto json = nlohmann::json::parse(folder.Read("report.json"));
+  const auto& search = json["search"];
+  EXPECT_EQ(search["limit_ms"], 1000);
+  // Halfway, as ratios go, from the best rate to 2000, until these are within 5 %: 2^(1/2), 2^(3/4), ...
+  const double wanted[] = {1000, 2000, 1414.2, 1681.8, 1834.0, 1915.2};
+  ASSERT_THAT(search["steps"], SizeIs(std::size(wanted)));
+  ASSERT_THAT(json["runs"], SizeIs(std::size(wanted)));
+  for (size_t i = 0; i < std::size(wanted); ++i) {
+    const auto& step = search["steps"][i];
+    EXPECT_NEAR(step["rate"].get<double>(), wanted[i], 0.1);
+    EXPECT_EQ(step["met"], i != 1) << step;
+    EXPECT_EQ(step["value_ms"].get<double>() <= 1000, i != 1) << step;
+    EXPECT_EQ(json["runs"][i]["rate"], step["rate"]);
+  }
+  EXPECT_EQ(search["best_rate"], search["steps"].back()["rate"]);
+}
+
 TEST(LoadtestCommandTest, WritesCsvAndHtmlAndComparesReports) {
   FakeServer server;
   const std::string path = ::testing::TempDir() + "headlight_loadtest_files";
@@ -183,6 +247,27 @@ TEST(LoadtestCommandTest, CtrlCPrintsWhatWasGathered) {
   EXPECT_EQ(json["interrupted"], true);
   EXPECT_GT(json["runs"][0]["replies"], 0);
   EXPECT_LT(json["runs"][0]["measured_s"], 600);
+}
+
+TEST(LoadtestCommandTest, CtrlCPrintsTheTextAndWritesTheFiles) {
+  std::atomic<int> calls = 0;
+  FakeServer server(
+      [&](grpc::ServerContext& context, const v1::AttendRequest& request, v1::AttendResponse& response) {
+        if (++calls == 50) std::raise(SIGINT);
+        return FakeServer::Echo(context, request, response);
+      });
+  const TempFolder folder;
+  const CliResult result =
+      RunHeadlight({"loadtest", "--server", server.target(), "--shape", "1x1", "--concurrency", "2,4",
+                    "--warmup", "0s", "--duration", "10m", "--json", folder.File("report.json")});
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_THAT(result.out, HasSubstr("warm-up  0.0 s; interrupted\n"));
+  EXPECT_THAT(result.out, HasSubstr("2 in flight for "));
+  EXPECT_THAT(result.out, ContainsRegex("replies +[1-9]"));
+  const auto json = nlohmann::json::parse(folder.Read("report.json"));
+  EXPECT_EQ(json["interrupted"], true);
+  ASSERT_THAT(json["runs"], SizeIs(1));  // the second one has not begun
+  EXPECT_GT(json["runs"][0]["replies"], 0);
 }
 
 TEST(LoadtestCommandTest, FlagsThatContradictThemselves) {

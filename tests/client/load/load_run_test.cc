@@ -4,7 +4,6 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <memory>
@@ -13,34 +12,39 @@
 
 #include "client/client.h"
 #include "tests/client/fake_server.h"
+#include "tests/client/restarted_server.h"
 
 namespace headlight::client {
 namespace {
 
 using namespace std::chrono_literals;
 using ::headlight::testing::FakeServer;
+using ::headlight::testing::RestartedServer;
+using ::testing::Contains;
+using ::testing::Key;
+using ::testing::MatchesRegex;
 using ::testing::SizeIs;
 
 const std::atomic<bool> kNeverStop = false;
 
-LoadPlan MakePlan(const FakeServer& server, int num_channels) {
+LoadPlan MakePlan(const std::string& target, int num_channels) {
   static const Tensor query{.shape = {1, 1, 4}, .values = {1, 2, 3, 4}};
   LoadPlan plan{.mix = {.timeouts = {5s}}, .duration = 300ms};
   plan.pool.push_back({.bytes = *EncodeRequest({.model = "demo", .query = query.View()}), .tokens = 1});
   for (int i = 0; i < num_channels; ++i) {
-    plan.channels.push_back(Client::Create(server.target(), {.connection = Connection::kOwn})->channel());
+    plan.channels.push_back(Client::Create(target, {.connection = Connection::kOwn})->channel());
   }
   return plan;
 }
 
 LoadPlan Closed(const FakeServer& server, int concurrency, int num_channels) {
-  LoadPlan plan = MakePlan(server, num_channels);
+  LoadPlan plan = MakePlan(server.target(), num_channels);
   plan.concurrency = concurrency;
   return plan;
 }
 
 LoadPlan Open(const FakeServer& server, double rate, int num_channels = 2) {
-  LoadPlan plan = MakePlan(server, num_channels);
+  LoadPlan plan = MakePlan(server.target(), num_channels);
   plan.rate = rate;
   return plan;
 }
@@ -258,29 +262,30 @@ TEST(OpenLoopTest, ShareOfCancelledRequestsIsAsAskedFor) {
   EXPECT_EQ(result.refusals.at(absl::StatusCode::kDeadlineExceeded).count, 100 - to_cancel);
 }
 
-TEST(OpenLoopTest, AServerThatDiesAndComesBackLeavesAGap) {
-  auto server = std::make_unique<FakeServer>();
-  LoadPlan plan = Open(*server, 200, 1);
-  plan.duration = 4s;
-  plan.mix.timeouts = {1s};
-  const int port = server->port();
-  std::thread restarter([&] {
-    std::this_thread::sleep_for(1s);
-    server.reset();
-    std::this_thread::sleep_for(1s);
-    server = std::make_unique<FakeServer>(FakeServer::Echo, FakeServer::Options{.port = port});
-  });
-  const LoadResult result = RunLoad(plan, kNeverStop);
-  restarter.join();
-  EXPECT_GT(result.replies(), 0);
-  EXPECT_GT(result.refused(), 0);
-  EXPECT_EQ(result.sent, result.replies() + result.refused());
-  EXPECT_TRUE(result.refusals.count(absl::StatusCode::kUnavailable));
-  const auto& bins = result.timeline.bins();
-  ASSERT_GE(bins.size(), 4u);
-  EXPECT_GT(bins.front().replies, 0);
-  const auto refused_in = [&](const TimelineBin& bin) { return bin.refused > 0; };
-  EXPECT_TRUE(std::any_of(bins.begin(), bins.end(), refused_in));
+// 'r' for each bin with replies, 'x' for each with nothing but refusals, '.' for each with neither; equal
+// neighbours are one.
+std::string Course(const Timeline& timeline) {
+  std::string course;
+  for (const TimelineBin& bin : timeline.bins()) {
+    const char now = bin.replies > 0 ? 'r' : bin.refused > 0 ? 'x' : '.';
+    if (course.empty() || course.back() != now) course += now;
+  }
+  return course;
+}
+
+TEST(OpenLoopTest, AServerThatDiesAndComesBackLeavesAGapAndRepliesResume) {
+  std::atomic<bool> stop = false;
+  RestartedServer server(500ms, [&] { stop = true; });
+  LoadPlan plan = MakePlan(server.target(), 1);
+  plan.rate = 200;
+  plan.arrivals = Arrivals::kConstant;
+  plan.duration = 10s;  // at most; bins of a hundredth, of which several fit in the gap
+  plan.min_timeline_width = 1ms;
+  plan.mix.timeouts = {20s};
+  const LoadResult result = RunLoad(plan, stop);
+  EXPECT_EQ(result.sent, result.replies() + result.refused() + result.unfinished);
+  EXPECT_THAT(result.refusals, Contains(Key(absl::StatusCode::kUnavailable)));
+  EXPECT_THAT(Course(result.timeline), MatchesRegex("r.*x.*r.*"));
 }
 
 TEST(OpenLoopTest, StoppingEndsItAtOnce) {
