@@ -66,6 +66,11 @@ void Scheduler::Drain() {
   idle_.wait(lock, [this] { return unfinished_requests_ == 0; });
 }
 
+int64_t Scheduler::num_unfinished() {
+  const std::lock_guard lock(mutex_);
+  return unfinished_requests_;
+}
+
 void Scheduler::DispatchLoop() {
   while (true) {
     std::vector<DroppedTask> dead;

@@ -51,6 +51,8 @@ class Scheduler {
   // StopAccepting, then waits until every accepted task is answered.
   void Drain();
 
+  int64_t num_unfinished();  // requests accepted and not yet answered
+
  private:
   void DispatchLoop();
   void RunBatch(std::vector<AttendTask> batch);

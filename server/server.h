@@ -46,8 +46,8 @@ class HeadlightServer {
 
   int metrics_port() const { return metrics_->port(); }  // 0 if they are not served
 
-  // Attend RPCs under way.
-  int64_t num_calls() const { return service_.num_calls(); }
+  // Requests that the queue accepted and that are not answered yet.
+  int64_t num_unfinished() { return scheduler_.num_unfinished(); }
 
   // grpc.health.v1 says NOT_SERVING and new requests get UNAVAILABLE from here on; abandons what is being
   // loaded at its next step; waits for all accepted requests, at most shutdown_grace_s, then ends every
