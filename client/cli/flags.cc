@@ -248,4 +248,8 @@ int Fail(const Streams& streams, ExitCode exit_code, const absl::Status& status)
   return exit_code;
 }
 
+void PrintNotes(const Streams& streams, const std::vector<std::string>& notes) {
+  for (const std::string& note : notes) streams.err << "headlight: note: " << note << std::endl;
+}
+
 }  // namespace headlight::client

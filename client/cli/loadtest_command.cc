@@ -6,7 +6,6 @@
 #include <algorithm>
 #include <atomic>
 #include <ctime>
-#include <fstream>
 #include <iostream>
 #include <memory>
 #include <optional>
@@ -24,6 +23,7 @@
 #include "client/cli/load_report.h"
 #include "client/cli/load_report_html.h"
 #include "client/cli/load_requests.h"
+#include "client/cli/write_file.h"
 #include "client/load/load_run.h"
 #include "client/load/rate_search.h"
 
@@ -153,18 +153,6 @@ class Loadtest {
   std::vector<LoadRun> runs_;
   std::optional<LoadSearch> search_;
 };
-
-// "-" is `out`.
-absl::Status WriteFile(const std::string& path, const std::string& text, std::ostream& out) {
-  if (path == "-") {
-    out << text << std::flush;
-    return absl::OkStatus();
-  }
-  std::ofstream file(path);
-  file << text << std::flush;
-  if (!file) return absl::UnavailableError(absl::StrCat(path, ": cannot be written"));
-  return absl::OkStatus();
-}
 
 absl::Status WriteReports(const LoadtestFlags& flags, const nlohmann::ordered_json& report,
                           std::ostream& out) {

@@ -223,7 +223,9 @@ TEST(LoadtestCommandTest, WrongUsageAndFailures) {
   const CliResult unwritable =
       Loadtest(server, {"--shape", "1x1", "--json", "/no/such/directory/report.json"});
   EXPECT_EQ(unwritable.exit_code, 1);
-  EXPECT_EQ(unwritable.err, "headlight: UNAVAILABLE: /no/such/directory/report.json: cannot be written\n");
+  EXPECT_EQ(unwritable.err,
+            "headlight: UNAVAILABLE: /no/such/directory/report.json: cannot be written: No such file or "
+            "directory\n");
 }
 
 }  // namespace
