@@ -163,10 +163,10 @@ absl::StatusOr<LoadBalancing> ParseLoadBalancing(const std::string& text) {
   return Wanted("pick_first or round_robin", text);
 }
 
-absl::StatusOr<Client> ServerFlags::Connect(Connection connection) const {
+absl::StatusOr<Client> ServerFlags::Connect(int num_channels) const {
   ClientOptions options{
       .max_message_bytes = max_message_bytes,
-      .connection = connection,
+      .num_channels = num_channels,
       .load_balancing = load_balancing,
       .tls = tls,
       .token_file = token_file,

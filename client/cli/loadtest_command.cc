@@ -33,17 +33,6 @@ namespace {
 // Beside those of commands.h: there were replies, and failures that load alone does not explain.
 constexpr int kExitSomeFailed = 3;
 
-// One connection of its own for each channel; they connect on the first request, which warm-up leaves out.
-absl::StatusOr<std::vector<std::shared_ptr<grpc::Channel>>> OpenChannels(const LoadtestFlags& flags) {
-  std::vector<std::shared_ptr<grpc::Channel>> channels;
-  for (int i = 0; i < flags.num_channels(); ++i) {
-    const absl::StatusOr<Client> client = flags.server.Connect(Connection::kOwn);
-    if (!client.ok()) return client.status();
-    channels.push_back(client->channel());
-  }
-  return channels;
-}
-
 std::string NowUtc() {
   const std::time_t now = std::time(nullptr);
   std::tm utc = {};
@@ -208,19 +197,18 @@ int RunLoadtest(LoadtestFlags flags, const Streams& streams) {
   if (!flags.lengths.drawn.lengths.empty()) asked.seq_lens = {1};  // some; which ones is drawn below
   if (absl::Status status = CheckInputFlags(asked, {}); !status.ok())
     return Fail(streams, kExitUsage, status);
-  const absl::StatusOr<Client> client = flags.server.Connect();
+  // All but the first channel connect on their first request, which warm-up leaves out.
+  const absl::StatusOr<Client> client = flags.server.Connect(flags.num_channels());
   if (!client.ok()) return Fail(streams, kExitUsage, client.status());
   const auto model =
       client->GetModel(flags.request.model, flags.request.model_version, flags.server.timeout());
   if (!model.ok()) return Fail(streams, kExitFailed, model.status());
   absl::StatusOr<RequestPool> pool = MakePool(flags, *model);
   if (!pool.ok()) return Fail(streams, kExitUsage, pool.status());
-  auto channels = OpenChannels(flags);
-  if (!channels.ok()) return Fail(streams, kExitUsage, channels.status());
 
   LoadDescription description = Describe(flags, *model, *pool);
   LoadPlan plan{
-      .channels = *std::move(channels),
+      .channels = client->channels(),
       .pool = std::move(pool->requests),
       .mix = {.timeouts = flags.timeouts,
               .cancel_ratio = flags.cancel_ratio,

@@ -79,8 +79,8 @@ class TlsTest : public ::testing::Test {
                                                   : GRPC_SSL_DONT_REQUEST_CLIENT_CERTIFICATE);
     options.pem_root_certs = folder_->Read("ca.pem");
     options.pem_key_cert_pairs.push_back({folder_->Read("server.key"), folder_->Read("server.pem")});
-    return std::make_unique<FakeServer>(FakeServer::Echo,
-                                        FakeServer::Options{.credentials = grpc::SslServerCredentials(options)});
+    return std::make_unique<FakeServer>(
+        FakeServer::Echo, FakeServer::Options{.credentials = grpc::SslServerCredentials(options)});
   }
 
   // No retries: what is refused stays refused.
@@ -180,8 +180,9 @@ TEST(ChannelOptionsTest, FilesThatAreNotWhatTheyShouldBeAreNamed) {
 
 TEST(ChannelOptionsTest, OptionsThatContradictEachOtherAreNamed) {
   const auto create = [](const ClientOptions& options) { return Client::Create("localhost:1", options); };
-  EXPECT_THAT(create({.num_channels = 0}), StatusIs(kWrongOption, "num_channels: got 0, wanted 1 to 64"));
-  EXPECT_THAT(create({.num_channels = 65}), StatusIs(kWrongOption, "num_channels: got 65, wanted 1 to 64"));
+  EXPECT_THAT(create({.num_channels = 0}), StatusIs(kWrongOption, "num_channels: got 0, wanted 1 to 1024"));
+  EXPECT_THAT(create({.num_channels = 1025}),
+              StatusIs(kWrongOption, "num_channels: got 1025, wanted 1 to 1024"));
   EXPECT_THAT(create({.keepalive = 5s}),
               StatusIs(kWrongOption, "keepalive: got 5000 ms, wanted 0 or at least 10000 ms"));
   EXPECT_THAT(create({.retry = {.max_attempts = 0}}),
@@ -216,6 +217,13 @@ TEST(ChannelOptionsTest, PickFirstStaysWithOneServer) {
   const auto client = Client::Create(absl::StrCat("ipv4:", one.target(), ",", other.target()));
   for (int i = 0; i < 10; ++i) ASSERT_THAT(AskOnce(client), IsOk());
   EXPECT_EQ(one.requests().size() * other.requests().size(), 0u);
+}
+
+TEST(ChannelOptionsTest, ThereMayBeAThousandChannels) {
+  FakeServer server;
+  const auto client = Client::Create(server.target(), {.num_channels = kMaxChannels});
+  ASSERT_THAT(AskOnce(client), IsOk());
+  EXPECT_THAT(client->channels(), SizeIs(1024));
 }
 
 TEST(ChannelOptionsTest, CallsAreDealtRoundTheChannels) {

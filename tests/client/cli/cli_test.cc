@@ -36,8 +36,9 @@ TEST(CliTest, VersionIsPrinted) {
 TEST(CliTest, HelpNamesTheCommands) {
   const CliResult result = RunHeadlight({"--help"});
   EXPECT_EQ(result.exit_code, 0);
-  EXPECT_THAT(result.out, AllOf(HasSubstr("attend"), HasSubstr("heatmap"), HasSubstr("loadtest"), HasSubstr("models"),
-                                HasSubstr("health"), HasSubstr("HEADLIGHT_SERVER"), HasSubstr("Exit codes")));
+  EXPECT_THAT(result.out,
+              AllOf(HasSubstr("attend"), HasSubstr("heatmap"), HasSubstr("loadtest"), HasSubstr("models"),
+                    HasSubstr("health"), HasSubstr("HEADLIGHT_SERVER"), HasSubstr("Exit codes")));
 }
 
 TEST(CliTest, HelpOfEachCommandHasAnExample) {
@@ -78,6 +79,7 @@ TEST(CliTest, WrongUsageIsTwoWithAReason) {
       {{"loadtest", "--duration", "0s"}, "--duration: got 0, wanted at least 1ms"},
       {{"loadtest", "--concurrency", "0"}, "--concurrency"},
       {{"loadtest", "--channels", "0"}, "--channels"},
+      {{"loadtest", "--channels", "1025"}, "--channels"},
   };
   for (const auto& [words, reason] : cases) {
     const CliResult result = RunHeadlight(words);

@@ -41,6 +41,14 @@ TEST(LoadtestCommandTest, PrintsAReport) {
   EXPECT_THAT(result.out, HasSubstr("latency, ms"));
 }
 
+TEST(LoadtestCommandTest, EachChannelIsAConnection) {
+  FakeServer server;
+  const CliResult result = Loadtest(server, {"--shape", "1x1", "--concurrency", "80", "--channels", "80"});
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_THAT(result.out, HasSubstr("; 80 connections\n"));
+  EXPECT_THAT(server.peers(), SizeIs(80));
+}
+
 TEST(LoadtestCommandTest, AnEncoderGetsIds) {
   FakeServer server;
   const CliResult result =
