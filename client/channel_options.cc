@@ -19,7 +19,6 @@
 namespace headlight::client {
 namespace {
 
-constexpr int kMaxChannels = 64;
 constexpr std::chrono::milliseconds kMinKeepalive{10'000};
 constexpr int kKeepaliveTimeoutMs = 20'000;
 // gRPC waits 1 s before it connects again, and all calls fail meanwhile: too long for retries that have a

@@ -41,13 +41,16 @@ struct TlsOptions {
   std::string server_name;
 };
 
+inline constexpr int kMaxChannels = 1024;  // of a client
+
 struct ClientOptions {
   // Of a request or a reply; a larger one is RESOURCE_EXHAUSTED. The server has a limit of its own.
   int max_message_bytes = 256 << 20;
   // With several channels the connections are always the client's own.
   Connection connection = Connection::kShared;
-  // Connections, 1 to 64, that calls are dealt round. One suits most; bulk transfers of large tensors, whose
-  // bytes one thread must move, gain from a few.
+  // Connections, 1 to kMaxChannels, that calls are dealt round. One suits most; bulk transfers of large
+  // tensors, whose bytes one thread must move, gain from a few; more are for load generators that stand for
+  // many clients.
   int num_channels = 1;
   LoadBalancing load_balancing = LoadBalancing::kPickFirst;
   TlsOptions tls;

@@ -14,6 +14,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "client/half.h"
+#include "client/wire_format.h"
 
 namespace headlight::client {
 namespace {
@@ -23,12 +24,6 @@ using google::protobuf::io::CodedOutputStream;
 
 static_assert(std::endian::native == std::endian::little,
               "payloads are little-endian and copied as they are");
-
-// The low three bits of a protobuf tag say how its value is written; the rest is the field number.
-enum WireType : uint32_t { kVarint = 0, kFixed64 = 1, kLengthDelimited = 2, kFixed32 = 5 };
-constexpr uint32_t kWireTypeBits = 3;
-constexpr uint32_t kPayloadTag = v1::AttendRequest::kPayloadsFieldNumber << kWireTypeBits | kLengthDelimited;
-static_assert(int{v1::AttendRequest::kPayloadsFieldNumber} == int{v1::AttendResponse::kPayloadsFieldNumber});
 
 // Collects a request's slices: small fields first, then each payload behind its own header.
 class RequestWriter {
@@ -88,13 +83,11 @@ class RequestWriter {
   std::vector<grpc::Slice> slices_ = std::vector<grpc::Slice>(1);  // [0] is the envelope's place
 };
 
-enum class Payloads { kKeep, kSkip };
-
 // A reply taken apart: its small fields, and its payloads as they came.
 struct ReplyParts {
   v1::AttendResponse envelope;
   std::vector<int64_t> payload_bytes;
-  // Their bytes, in memory that f32 can stay in; empty with Payloads::kSkip.
+  // Their bytes, in memory that f32 can stay in.
   std::vector<std::vector<float>> payloads;
 };
 
@@ -107,45 +100,42 @@ bool CopyField(uint32_t tag, CodedInputStream& input, CodedOutputStream& envelop
   envelope.WriteVarint32(tag);
   uint64_t number = 0;
   uint32_t number32 = 0;
+  std::optional<int> size_bytes;
   std::string bytes;
-  switch (tag & ((1u << kWireTypeBits) - 1)) {
-    case kVarint:
+  switch (WireTypeOf(tag)) {
+    case WireType::kVarint:
       if (!input.ReadVarint64(&number)) return false;
       envelope.WriteVarint64(number);
       return true;
-    case kFixed64:
+    case WireType::kFixed64:
       if (!input.ReadLittleEndian64(&number)) return false;
       envelope.WriteLittleEndian64(number);
       return true;
-    case kFixed32:
+    case WireType::kFixed32:
       if (!input.ReadLittleEndian32(&number32)) return false;
       envelope.WriteLittleEndian32(number32);
       return true;
-    case kLengthDelimited:
-      if (!input.ReadVarint32(&number32) || number32 > static_cast<uint32_t>(input.BytesUntilLimit()) ||
-          !input.ReadString(&bytes, static_cast<int>(number32))) {
-        return false;
-      }
-      envelope.WriteVarint32(number32);
+    case WireType::kLengthDelimited:
+      size_bytes = ReadSize(input);
+      if (!size_bytes || !input.ReadString(&bytes, *size_bytes)) return false;
+      envelope.WriteVarint32(static_cast<uint32_t>(*size_bytes));
       envelope.WriteString(bytes);
       return true;
-    default:  // the group types, which proto3 does not have
+    default:  // a group
       return false;
   }
 }
 
-bool ReadPayload(CodedInputStream& input, Payloads payloads, ReplyParts& parts) {
-  uint32_t size_bytes = 0;
-  if (!input.ReadVarint32(&size_bytes) || size_bytes > static_cast<uint32_t>(input.BytesUntilLimit()))
-    return false;
-  parts.payload_bytes.push_back(size_bytes);
+bool ReadPayload(CodedInputStream& input, ReplyParts& parts) {
+  const std::optional<int> size_bytes = ReadSize(input);
+  if (!size_bytes) return false;
+  parts.payload_bytes.push_back(*size_bytes);
   std::vector<float>& values = parts.payloads.emplace_back();
-  if (payloads == Payloads::kSkip) return input.Skip(static_cast<int>(size_bytes));
-  values.resize((size_bytes + sizeof(float) - 1) / sizeof(float));
-  return input.ReadRaw(values.data(), static_cast<int>(size_bytes));
+  values.resize((static_cast<size_t>(*size_bytes) + sizeof(float) - 1) / sizeof(float));
+  return input.ReadRaw(values.data(), *size_bytes);
 }
 
-absl::StatusOr<ReplyParts> TakeApart(const grpc::ByteBuffer& bytes, Payloads payloads) {
+absl::StatusOr<ReplyParts> TakeApart(const grpc::ByteBuffer& bytes) {
   if (bytes.Length() > static_cast<size_t>(std::numeric_limits<int>::max())) {
     return Malformed("it is over 2 GiB");
   }
@@ -160,7 +150,7 @@ absl::StatusOr<ReplyParts> TakeApart(const grpc::ByteBuffer& bytes, Payloads pay
     google::protobuf::io::StringOutputStream sink(&envelope_bytes);
     CodedOutputStream envelope(&sink);
     while (uint32_t tag = input.ReadTag()) {
-      if (tag == kPayloadTag ? !ReadPayload(input, payloads, parts) : !CopyField(tag, input, envelope)) {
+      if (tag == kPayloadTag ? !ReadPayload(input, parts) : !CopyField(tag, input, envelope)) {
         return Malformed("it ends within a field");
       }
     }
@@ -198,7 +188,7 @@ absl::Status CheckPayload(const ReplyTensor& tensor, int64_t payload_bytes) {
     return Malformed(absl::StrCat(tensor.field, " has dtype ", v1::DType_Name(dtype), ", wanted ",
                                   wants_keys ? "DTYPE_I32" : "DTYPE_F32, DTYPE_BF16 or DTYPE_F16"));
   }
-  const int64_t element_bytes = dtype == v1::DTYPE_F32 || dtype == v1::DTYPE_I32 ? 4 : 2;
+  const int64_t element_bytes = *ElementBytes(dtype);
   const Shape shape = tensor.shape();
   const std::optional<int64_t> num_elements = NumElements(shape);
   if (!num_elements || payload_bytes % element_bytes != 0 || payload_bytes / element_bytes != *num_elements) {
@@ -351,13 +341,13 @@ absl::StatusOr<grpc::ByteBuffer> EncodeRequest(const AttendCall& call) {
 }
 
 absl::StatusOr<AttendReply> DecodeReply(const grpc::ByteBuffer& bytes) {
-  absl::StatusOr<ReplyParts> parts = TakeApart(bytes, Payloads::kKeep);
+  absl::StatusOr<ReplyParts> parts = TakeApart(bytes);
   if (!parts.ok()) return parts.status();
   return MakeReply(*std::move(parts));
 }
 
 absl::StatusOr<StreamReply> DecodeStreamReply(const grpc::ByteBuffer& bytes) {
-  absl::StatusOr<ReplyParts> parts = TakeApart(bytes, Payloads::kKeep);
+  absl::StatusOr<ReplyParts> parts = TakeApart(bytes);
   if (!parts.ok()) return parts.status();
   StreamReply reply;
   reply.request_id = parts->envelope.request_id();
@@ -367,13 +357,6 @@ absl::StatusOr<StreamReply> DecodeStreamReply(const grpc::ByteBuffer& bytes) {
     reply.reply = MakeReply(*std::move(parts));
   }
   return reply;
-}
-
-absl::StatusOr<v1::AttendResponse> DecodeReplyEnvelope(const grpc::ByteBuffer& bytes) {
-  absl::StatusOr<ReplyParts> parts = TakeApart(bytes, Payloads::kSkip);
-  if (!parts.ok()) return parts.status();
-  if (absl::Status status = CheckPayloads(*parts); !status.ok()) return status;
-  return std::move(parts->envelope);
 }
 
 }  // namespace headlight::client

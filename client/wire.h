@@ -86,10 +86,6 @@ struct StreamReply {
 // INTERNAL if the bytes are not a reply at all, so that nobody knows whose.
 absl::StatusOr<StreamReply> DecodeStreamReply(const grpc::ByteBuffer& bytes);
 
-// The reply without its payloads, for callers that want its time budget only. The payloads are checked as
-// DecodeReply does but not copied.
-absl::StatusOr<v1::AttendResponse> DecodeReplyEnvelope(const grpc::ByteBuffer& bytes);
-
 }  // namespace headlight::client
 
 #endif  // HEADLIGHT_CLIENT_WIRE_H_

@@ -19,7 +19,6 @@
 #include "client/cli/summary.h"
 #include "client/cli/text.h"
 #include "client/npy.h"
-#include "client/npy_header.h"
 #include "client/npz.h"
 
 namespace headlight::client {
@@ -204,11 +203,6 @@ absl::Status CheckFlags(const AttendFlags& flags) {
   return CheckInputFlags(flags.request, flags.files);
 }
 
-// The largest array of an archive that could still be sent: f64 that travels as 16 bits, behind its header.
-int64_t MaxArrayBytes(const AttendFlags& flags) {
-  return int64_t{4} * flags.server.max_message_bytes + static_cast<int64_t>(kMaxNpyHeaderBytes);
-}
-
 // bf16 has no dtype in NumPy: files hold it as '<f4', exactly.
 void NoteOutputDtype(const AttendFlags& flags, const AttendReply& reply, std::vector<std::string>& notes) {
   if (reply.output_dtype == v1::DTYPE_BF16 && !flags.output_path.empty())
@@ -218,10 +212,8 @@ void NoteOutputDtype(const AttendFlags& flags, const AttendReply& reply, std::ve
 
 int RunAttend(const AttendFlags& flags, const Streams& streams) {
   if (const absl::Status status = CheckFlags(flags); !status.ok()) return Fail(streams, kExitUsage, status);
-  absl::StatusOr<Inputs> inputs = ReadInputs(flags.files, MaxArrayBytes(flags));
+  absl::StatusOr<Inputs> inputs = ReadInputs(flags.request, flags.files, flags.server.max_message_bytes);
   if (!inputs.ok()) return Fail(streams, kExitUsage, inputs.status());
-  if (const absl::Status status = CheckArchive(flags.request, flags.files, *inputs); !status.ok())
-    return Fail(streams, kExitUsage, status);
   const absl::StatusOr<Client> client = flags.server.Connect();
   if (!client.ok()) return Fail(streams, kExitUsage, client.status());
 
@@ -249,7 +241,7 @@ int RunAttend(const AttendFlags& flags, const Streams& streams) {
     streams.out << ToJson(call, *reply, inputs->notes, round_trip).dump(2) << std::endl;
   } else {
     streams.out << ToText(call, *reply, round_trip) << std::flush;
-    for (const std::string& note : inputs->notes) streams.err << "headlight: note: " << note << std::endl;
+    PrintNotes(streams, inputs->notes);
   }
   return kExitOk;
 }

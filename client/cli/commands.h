@@ -8,6 +8,8 @@
 #include <CLI/CLI.hpp>
 #include <functional>
 #include <ostream>
+#include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 
@@ -34,6 +36,9 @@ void AddHealthCommand(CLI::App& app, Command& chosen);
 
 // Prints "headlight: CODE: message" and returns `exit_code`.
 int Fail(const Streams& streams, ExitCode exit_code, const absl::Status& status);
+
+// Prints "headlight: note: ..." of each, where it is in nobody's way.
+void PrintNotes(const Streams& streams, const std::vector<std::string>& notes);
 
 }  // namespace headlight::client
 

@@ -163,10 +163,10 @@ absl::StatusOr<LoadBalancing> ParseLoadBalancing(const std::string& text) {
   return Wanted("pick_first or round_robin", text);
 }
 
-absl::StatusOr<Client> ServerFlags::Connect(Connection connection) const {
+absl::StatusOr<Client> ServerFlags::Connect(int num_channels) const {
   ClientOptions options{
       .max_message_bytes = max_message_bytes,
-      .connection = connection,
+      .num_channels = num_channels,
       .load_balancing = load_balancing,
       .tls = tls,
       .token_file = token_file,
@@ -246,6 +246,10 @@ int Fail(const Streams& streams, ExitCode exit_code, const absl::Status& status)
   streams.err << "headlight: " << absl::StatusCodeToString(status.code()) << ": "
               << std::string(status.message()) << std::endl;
   return exit_code;
+}
+
+void PrintNotes(const Streams& streams, const std::vector<std::string>& notes) {
+  for (const std::string& note : notes) streams.err << "headlight: note: " << note << std::endl;
 }
 
 }  // namespace headlight::client

@@ -66,7 +66,8 @@ struct ServerFlags {
   bool allow_token_without_tls = false;
 
   std::chrono::milliseconds timeout() const { return std::chrono::milliseconds(timeout_ms); }
-  absl::StatusOr<Client> Connect(Connection connection = Connection::kShared) const;
+  // A client with so many connections.
+  absl::StatusOr<Client> Connect(int num_channels = 1) const;
 };
 
 // Adds --server, --timeout-ms, --max-message-bytes, --load-balancing, --tls, --token-file and their kin.

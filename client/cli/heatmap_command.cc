@@ -2,9 +2,6 @@
 //
 // `headlight heatmap`: asks for the attention weights of one sequence, layer by layer, and draws them.
 #include <algorithm>
-#include <cerrno>
-#include <cstring>
-#include <fstream>
 #include <memory>
 #include <string>
 #include <utility>
@@ -18,6 +15,7 @@
 #include "client/cli/heatmap_maps.h"
 #include "client/cli/inputs.h"
 #include "client/cli/text.h"
+#include "client/cli/write_file.h"
 #include "client/picture/attention_maps.h"
 #include "client/picture/summary_picture.h"
 
@@ -267,17 +265,6 @@ absl::StatusOr<std::string> DrawMaps(const Client& client, const HeatmapFlags& f
                                             : AttentionMapsPage(maps, flags.scale);
 }
 
-absl::Status WritePicture(const std::string& picture, const std::string& path, const Streams& streams) {
-  if (path == "-") {
-    streams.out << picture << std::flush;
-    return streams.out ? absl::OkStatus() : absl::UnavailableError("standard output: cannot be written");
-  }
-  std::ofstream file(path, std::ios::binary);
-  file << picture;
-  file.close();
-  return file ? absl::OkStatus() : absl::UnavailableError(absl::StrCat(path, ": ", std::strerror(errno)));
-}
-
 int RunHeatmap(HeatmapFlags flags, const Streams& streams) {
   flags.request.weights = flags.summary ? v1::WEIGHTS_MODE_SUMMARY : v1::WEIGHTS_MODE_FULL;
   if (flags.summary && !(flags.tokens_path.empty() && flags.key_tokens_path.empty())) {
@@ -287,7 +274,7 @@ int RunHeatmap(HeatmapFlags flags, const Streams& streams) {
   }
   const absl::Status checked = CheckInputFlags(flags.request, flags.files);
   if (!checked.ok()) return Fail(streams, kExitUsage, checked);
-  absl::StatusOr<Inputs> inputs = ReadInputs(flags.files, flags.server.max_message_bytes);
+  absl::StatusOr<Inputs> inputs = ReadInputs(flags.request, flags.files, flags.server.max_message_bytes);
   if (!inputs.ok()) return Fail(streams, kExitUsage, inputs.status());
   const absl::StatusOr<Client> client = flags.server.Connect();
   if (!client.ok()) return Fail(streams, kExitUsage, client.status());
@@ -307,12 +294,13 @@ int RunHeatmap(HeatmapFlags flags, const Streams& streams) {
   const absl::StatusOr<std::string> picture =
       flags.summary ? DrawSummary(*client, flags, *plan) : DrawMaps(*client, flags, *plan);
   if (!picture.ok()) return Fail(streams, kExitFailed, picture.status());
-  const absl::Status written = WritePicture(*picture, flags.output_path, streams);
+  const absl::Status written = WriteFile(flags.output_path, *picture, streams.out);
   if (!written.ok()) return Fail(streams, kExitFailed, written);
   if (flags.output_path != "-") {
     streams.out << "wrote " << flags.output_path << ": " << plan->subtitle << ", "
                 << FormatBytes(static_cast<int64_t>(picture->size())) << std::endl;
   }
+  PrintNotes(streams, inputs->notes);
   return kExitOk;
 }
 
@@ -347,7 +335,8 @@ void AddHeatmapFlags(CLI::App& command, HeatmapFlags& flags) {
   const auto add_file = [&](const char* name, std::string& path, const char* form, const char* help) {
     return command.add_option(name, path, help)->type_name(form);
   };
-  add_file("--input", flags.files.query, "FILE.npy", "Query, instead of a random one");
+  add_file("--input", flags.files.query, "FILE.npy|npz",
+           "Query, instead of a random one; or an archive of all inputs");
   add_file("--ids", flags.files.token_ids, "FILE.npy", "Token ids, int32 or int64");
   add_file("--token-types", flags.files.token_types, "FILE.npy", "Their types; all 0 if not given");
   add_file("--key", flags.files.key, "FILE.npy", "Keys of cross attention");

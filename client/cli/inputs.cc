@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "client/cli/random.h"
 #include "client/npy.h"
+#include "client/npy_header.h"
 #include "client/npz.h"
 
 namespace headlight::client {
@@ -84,6 +85,23 @@ absl::Status ReadArchive(const std::string& path, int64_t max_array_bytes, Input
   for (const std::string& name : archive->names()) {
     if (absl::Status status = ReadMember(*archive, path, name, inputs); !status.ok()) return status;
   }
+  return absl::OkStatus();
+}
+
+// The largest array of an archive that could still be sent: f64 that travels as 16 bits, behind its header.
+int64_t MaxArrayBytes(int64_t max_message_bytes) {
+  return 4 * max_message_bytes + static_cast<int64_t>(kMaxNpyHeaderBytes);
+}
+
+// Whether flags say again what an archive said.
+absl::Status CheckArchive(const RequestFlags& flags, const InputFiles& files, const Inputs& inputs) {
+  const auto both = [&](const char* flag, const char* name) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(flag, " and ", files.query, " both say what ", name, " is"));
+  };
+  if (!inputs.seq_lens.empty() && !flags.seq_lens.empty()) return both("--seq-lens", "seq_lens");
+  if (!inputs.kv_seq_lens.empty() && !flags.kv_seq_lens.empty()) return both("--kv-seq-lens", "kv_seq_lens");
+  if (inputs.key && !flags.kv_shape.empty()) return both("--kv-shape", "key");
   return absl::OkStatus();
 }
 
@@ -187,7 +205,8 @@ absl::Status CheckInputFlags(const RequestFlags& flags, const InputFiles& files)
   return absl::OkStatus();
 }
 
-absl::StatusOr<Inputs> ReadInputs(const InputFiles& files, int64_t max_array_bytes) {
+absl::StatusOr<Inputs> ReadInputs(const RequestFlags& flags, const InputFiles& files,
+                                  int64_t max_message_bytes) {
   Inputs inputs;
   const bool archive = !files.query.empty() && IsNpzFile(files.query);
   absl::Status status;
@@ -197,20 +216,10 @@ absl::StatusOr<Inputs> ReadInputs(const InputFiles& files, int64_t max_array_byt
   if (status.ok()) status = ReadIfNamed(files.key, ReadNpyTensorFile, &Inputs::key, inputs);
   if (status.ok()) status = ReadIfNamed(files.value, ReadNpyTensorFile, &Inputs::value, inputs);
   if (status.ok()) status = ReadIfNamed(files.mask, ReadNpyMaskFile, &Inputs::mask, inputs);
-  if (status.ok() && archive) status = ReadArchive(files.query, max_array_bytes, inputs);
+  if (status.ok() && archive) status = ReadArchive(files.query, MaxArrayBytes(max_message_bytes), inputs);
+  if (status.ok() && archive) status = CheckArchive(flags, files, inputs);
   if (!status.ok()) return status;
   return inputs;
-}
-
-absl::Status CheckArchive(const RequestFlags& flags, const InputFiles& files, const Inputs& inputs) {
-  const auto both = [&](const char* flag, const char* name) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(flag, " and ", files.query, " both say what ", name, " is"));
-  };
-  if (!inputs.seq_lens.empty() && !flags.seq_lens.empty()) return both("--seq-lens", "seq_lens");
-  if (!inputs.kv_seq_lens.empty() && !flags.kv_seq_lens.empty()) return both("--kv-seq-lens", "kv_seq_lens");
-  if (inputs.key && !flags.kv_shape.empty()) return both("--kv-shape", "key");
-  return absl::OkStatus();
 }
 
 bool NeedsRandomInputs(const RequestFlags& flags, const InputFiles& files) {

@@ -48,13 +48,11 @@ struct Inputs {
 // otherwise.
 absl::Status CheckInputFlags(const RequestFlags& flags, const InputFiles& files);
 
-// Reads the files that are named. Arrays of an archive may have `max_array_bytes`. The status says what is
-// wrong with which file; an archive must hold a query or token ids, no array that is none of a request's, and
-// none that another file gives.
-absl::StatusOr<Inputs> ReadInputs(const InputFiles& files, int64_t max_array_bytes);
-
-// Whether flags say again what an archive said. INVALID_ARGUMENT if so.
-absl::Status CheckArchive(const RequestFlags& flags, const InputFiles& files, const Inputs& inputs);
+// Reads the files that are named. The status says what is wrong with which file. An archive must hold a query
+// or token ids, no array that is none of a request's, none that another file gives or that `flags` say
+// again, and none that could not be sent in a message of `max_message_bytes`, whatever its dtype becomes.
+absl::StatusOr<Inputs> ReadInputs(const RequestFlags& flags, const InputFiles& files,
+                                  int64_t max_message_bytes);
 
 // Whether AddRandomInputs has something to add; it needs the model's dimensions then.
 bool NeedsRandomInputs(const RequestFlags& flags, const InputFiles& files);

@@ -17,7 +17,6 @@ using std::chrono::milliseconds;
 constexpr int64_t kLoadtestTimeoutMs = 10'000;
 constexpr int kMaxConcurrency = 1 << 16;
 constexpr double kMaxRate = 1e6;
-constexpr int kMaxChannels = 1024;
 constexpr int kDefaultConcurrency = 8;
 constexpr int kDefaultChannels = 4;  // or --concurrency, if that is smaller
 constexpr int64_t kMaxTimeoutMs = int64_t{24} * 3600 * 1000;

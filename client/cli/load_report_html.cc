@@ -8,8 +8,10 @@ namespace headlight::client {
 std::string LoadReportHtml(const nlohmann::ordered_json& report) {
   const auto model = report.find("model");
   const bool named = model != report.end() && model->is_string();
-  return HtmlPage("Load test of " + (named ? model->get<std::string>() : "a model"), report,
-                  std::string(kPlotJs) + kLoadReportJs);
+  std::string script;
+  // The last one draws; it wants to find the others' constants there.
+  for (const char* part : {kPlotJs, kLoadDataJs, kLoadPlotsJs, kLoadTablesJs, kLoadReportJs}) script += part;
+  return HtmlPage("Load test of " + (named ? model->get<std::string>() : "a model"), report, script);
 }
 
 }  // namespace headlight::client

@@ -6,7 +6,6 @@
 #include <algorithm>
 #include <atomic>
 #include <ctime>
-#include <fstream>
 #include <iostream>
 #include <memory>
 #include <optional>
@@ -24,6 +23,7 @@
 #include "client/cli/load_report.h"
 #include "client/cli/load_report_html.h"
 #include "client/cli/load_requests.h"
+#include "client/cli/write_file.h"
 #include "client/load/load_run.h"
 #include "client/load/rate_search.h"
 
@@ -32,17 +32,6 @@ namespace {
 
 // Beside those of commands.h: there were replies, and failures that load alone does not explain.
 constexpr int kExitSomeFailed = 3;
-
-// One connection of its own for each channel; they connect on the first request, which warm-up leaves out.
-absl::StatusOr<std::vector<std::shared_ptr<grpc::Channel>>> OpenChannels(const LoadtestFlags& flags) {
-  std::vector<std::shared_ptr<grpc::Channel>> channels;
-  for (int i = 0; i < flags.num_channels(); ++i) {
-    const absl::StatusOr<Client> client = flags.server.Connect(Connection::kOwn);
-    if (!client.ok()) return client.status();
-    channels.push_back(client->channel());
-  }
-  return channels;
-}
 
 std::string NowUtc() {
   const std::time_t now = std::time(nullptr);
@@ -154,18 +143,6 @@ class Loadtest {
   std::optional<LoadSearch> search_;
 };
 
-// "-" is `out`.
-absl::Status WriteFile(const std::string& path, const std::string& text, std::ostream& out) {
-  if (path == "-") {
-    out << text << std::flush;
-    return absl::OkStatus();
-  }
-  std::ofstream file(path);
-  file << text << std::flush;
-  if (!file) return absl::UnavailableError(absl::StrCat(path, ": cannot be written"));
-  return absl::OkStatus();
-}
-
 absl::Status WriteReports(const LoadtestFlags& flags, const nlohmann::ordered_json& report,
                           std::ostream& out) {
   if (flags.json_path != "-" && flags.csv_path != "-" && flags.html_path != "-") {
@@ -220,19 +197,18 @@ int RunLoadtest(LoadtestFlags flags, const Streams& streams) {
   if (!flags.lengths.drawn.lengths.empty()) asked.seq_lens = {1};  // some; which ones is drawn below
   if (absl::Status status = CheckInputFlags(asked, {}); !status.ok())
     return Fail(streams, kExitUsage, status);
-  const absl::StatusOr<Client> client = flags.server.Connect();
+  // All but the first channel connect on their first request, which warm-up leaves out.
+  const absl::StatusOr<Client> client = flags.server.Connect(flags.num_channels());
   if (!client.ok()) return Fail(streams, kExitUsage, client.status());
   const auto model =
       client->GetModel(flags.request.model, flags.request.model_version, flags.server.timeout());
   if (!model.ok()) return Fail(streams, kExitFailed, model.status());
   absl::StatusOr<RequestPool> pool = MakePool(flags, *model);
   if (!pool.ok()) return Fail(streams, kExitUsage, pool.status());
-  auto channels = OpenChannels(flags);
-  if (!channels.ok()) return Fail(streams, kExitUsage, channels.status());
 
   LoadDescription description = Describe(flags, *model, *pool);
   LoadPlan plan{
-      .channels = *std::move(channels),
+      .channels = client->channels(),
       .pool = std::move(pool->requests),
       .mix = {.timeouts = flags.timeouts,
               .cancel_ratio = flags.cancel_ratio,

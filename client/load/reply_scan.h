@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What a load test reads of a reply: its time budget. Everything else is skipped where it lies, because a
-// tester that parses replies measures itself.
+// What a load test reads of a reply: its time budget, and whether its payloads have the bytes that they
+// should. Everything else is skipped where it lies, because a tester that parses replies measures itself.
 #ifndef HEADLIGHT_CLIENT_LOAD_REPLY_SCAN_H_
 #define HEADLIGHT_CLIENT_LOAD_REPLY_SCAN_H_
 
@@ -21,8 +21,9 @@ struct ReplyFacts {
   int64_t batch_requests = 0;
 };
 
-// Nothing if the bytes are no AttendResponse or one without output and payload. Whether payloads have the
-// sizes that their shapes say is not looked at. `reply` is mutable for gRPC's reader; its bytes stay.
+// Nothing if the bytes are no AttendResponse, or one without an output, or if its payloads are not one for
+// each tensor with as many bytes as its shape and dtype say. What the bytes of payloads are is not looked at.
+// `reply` is mutable for gRPC's reader; its bytes stay.
 std::optional<ReplyFacts> ScanReply(grpc::ByteBuffer& reply);
 
 }  // namespace headlight::client

@@ -16,6 +16,9 @@ namespace headlight::client {
 extern const char kPageHtml[];
 extern const char kPageCss[];
 extern const char kPlotJs[];
+extern const char kLoadDataJs[];
+extern const char kLoadPlotsJs[];
+extern const char kLoadTablesJs[];
 extern const char kLoadReportJs[];
 extern const char kAttentionMapsJs[];
 

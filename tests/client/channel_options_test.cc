@@ -133,8 +133,9 @@ TEST(ChannelOptionsTest, FilesThatAreNotWhatTheyShouldBeAreNamed) {
 
 TEST(ChannelOptionsTest, OptionsThatContradictEachOtherAreNamed) {
   const auto create = [](const ClientOptions& options) { return Client::Create("localhost:1", options); };
-  EXPECT_THAT(create({.num_channels = 0}), StatusIs(kWrongOption, "num_channels: got 0, wanted 1 to 64"));
-  EXPECT_THAT(create({.num_channels = 65}), StatusIs(kWrongOption, "num_channels: got 65, wanted 1 to 64"));
+  EXPECT_THAT(create({.num_channels = 0}), StatusIs(kWrongOption, "num_channels: got 0, wanted 1 to 1024"));
+  EXPECT_THAT(create({.num_channels = 1025}),
+              StatusIs(kWrongOption, "num_channels: got 1025, wanted 1 to 1024"));
   EXPECT_THAT(create({.keepalive = 5s}),
               StatusIs(kWrongOption, "keepalive: got 5000 ms, wanted 0 or at least 10000 ms"));
   EXPECT_THAT(create({.retry = {.max_attempts = 0}}),
@@ -169,6 +170,13 @@ TEST(ChannelOptionsTest, PickFirstStaysWithOneServer) {
   const auto client = Client::Create(absl::StrCat("ipv4:", one.target(), ",", other.target()));
   for (int i = 0; i < 10; ++i) ASSERT_THAT(AskOnce(client), IsOk());
   EXPECT_EQ(one.requests().size() * other.requests().size(), 0u);
+}
+
+TEST(ChannelOptionsTest, ThereMayBeAThousandChannels) {
+  FakeServer server;
+  const auto client = Client::Create(server.target(), {.num_channels = kMaxChannels});
+  ASSERT_THAT(AskOnce(client), IsOk());
+  EXPECT_THAT(client->channels(), SizeIs(1024));
 }
 
 TEST(ChannelOptionsTest, CallsAreDealtRoundTheChannels) {

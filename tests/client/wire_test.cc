@@ -357,7 +357,6 @@ void ExpectMalformed(const v1::AttendResponse& reply, const std::string& what) {
   const grpc::ByteBuffer bytes = OneSlice(reply.SerializeAsString());
   const auto is_malformed = StatusIs(absl::StatusCode::kInternal, "the server's reply is malformed: " + what);
   EXPECT_THAT(DecodeReply(bytes), is_malformed);
-  EXPECT_THAT(DecodeReplyEnvelope(bytes), is_malformed);
 }
 
 TEST(DecodeReplyTest, RefusesPayloadsThatDoNotMatchTheirDescription) {
@@ -408,13 +407,6 @@ TEST(DecodeReplyTest, RefusesPayloadsThatDoNotMatchTheirDescription) {
   reply = SummaryReply();
   reply.mutable_payloads(2)->pop_back();
   ExpectMalformed(reply, "received_mass [1] came with 3 bytes");
-}
-
-TEST(DecodeReplyEnvelopeTest, KeepsTheFieldsAndDropsThePayloads) {
-  const auto envelope = DecodeReplyEnvelope(ManySlices(GoodReply().SerializeAsString()));
-  ASSERT_THAT(envelope, IsOk());
-  EXPECT_EQ(envelope->time_budget().queue_us(), 17);
-  EXPECT_EQ(envelope->payloads_size(), 0);
 }
 
 grpc::ByteBuffer BytesOfMessage(const v1::AttendResponse& response) {

@@ -79,6 +79,7 @@ TEST(CliTest, WrongUsageIsTwoWithAReason) {
       {{"loadtest", "--duration", "0s"}, "--duration: got 0, wanted at least 1ms"},
       {{"loadtest", "--concurrency", "0"}, "--concurrency"},
       {{"loadtest", "--channels", "0"}, "--channels"},
+      {{"loadtest", "--channels", "1025"}, "--channels"},
   };
   for (const auto& [words, reason] : cases) {
     const CliResult result = RunHeadlight(words);

@@ -50,6 +50,14 @@ TEST(LoadtestCommandTest, PrintsAReport) {
   EXPECT_THAT(result.out, HasSubstr("latency, ms"));
 }
 
+TEST(LoadtestCommandTest, EachChannelIsAConnection) {
+  FakeServer server;
+  const CliResult result = Loadtest(server, {"--shape", "1x1", "--concurrency", "80", "--channels", "80"});
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_THAT(result.out, HasSubstr("; 80 connections\n"));
+  EXPECT_THAT(server.peers(), SizeIs(80));
+}
+
 TEST(LoadtestCommandTest, AnEncoderGetsIds) {
   FakeServer server;
   const CliResult result =
@@ -308,7 +316,9 @@ TEST(LoadtestCommandTest, WrongUsageAndFailures) {
   const CliResult unwritable =
       Loadtest(server, {"--shape", "1x1", "--json", "/no/such/directory/report.json"});
   EXPECT_EQ(unwritable.exit_code, 1);
-  EXPECT_EQ(unwritable.err, "headlight: UNAVAILABLE: /no/such/directory/report.json: cannot be written\n");
+  EXPECT_EQ(unwritable.err,
+            "headlight: UNAVAILABLE: /no/such/directory/report.json: cannot be written: No such file or "
+            "directory\n");
 }
 
 }  // namespace

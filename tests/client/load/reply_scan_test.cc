@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include <cstdint>
+#include <limits>
 #include <string>
 #include <vector>
 
@@ -68,6 +70,68 @@ TEST(ReplyScanTest, RefusesWhatIsNoReply) {
   without_output.clear_output();
   grpc::ByteBuffer buffer = InSlices(without_output.SerializeAsString(), 1000);
   EXPECT_FALSE(ScanReply(buffer).has_value());
+}
+
+bool IsReply(const std::string& bytes) {
+  grpc::ByteBuffer buffer = InSlices(bytes, 1000);
+  return ScanReply(buffer).has_value();
+}
+
+TEST(ReplyScanTest, RefusesAPayloadThatDoesNotFitItsShapeAndDtype) {
+  for (const size_t size_bytes : {0, 1, 39, 41, 80}) {
+    v1::AttendResponse reply = Reply();
+    reply.set_payloads(0, std::string(size_bytes, 'x'));
+    EXPECT_FALSE(IsReply(reply.SerializeAsString())) << size_bytes;
+  }
+  for (const v1::DType dtype : {v1::DTYPE_UNSPECIFIED, v1::DTYPE_F16, v1::DTYPE_I64, v1::DType(99)}) {
+    v1::AttendResponse reply = Reply();
+    reply.mutable_output()->set_dtype(dtype);
+    EXPECT_FALSE(IsReply(reply.SerializeAsString())) << dtype;
+  }
+  const int64_t largest = std::numeric_limits<int64_t>::max();
+  for (const std::vector<int64_t>& shape : std::vector<std::vector<int64_t>>{
+           {}, {11}, {5, 3}, {-10}, {-1, -10}, {0, 10}, {largest, largest}, {largest / 5, 2, 10}}) {
+    v1::AttendResponse reply = Reply();
+    reply.mutable_output()->mutable_shape()->Assign(shape.begin(), shape.end());
+    EXPECT_FALSE(IsReply(reply.SerializeAsString())) << ::testing::PrintToString(shape);
+  }
+}
+
+TEST(ReplyScanTest, TakesEveryShapeThatFits) {
+  for (const std::vector<int64_t>& shape : std::vector<std::vector<int64_t>>{{1, 10, 2}, {20}, {4, 5}}) {
+    v1::AttendResponse reply = Reply();
+    reply.mutable_output()->set_dtype(v1::DTYPE_BF16);
+    reply.mutable_output()->mutable_shape()->Assign(shape.begin(), shape.end());
+    EXPECT_TRUE(IsReply(reply.SerializeAsString())) << ::testing::PrintToString(shape);
+  }
+  // One dimension at a time, as writers may that do not pack numbers: 2 x 5.
+  v1::AttendResponse rest = Reply();
+  rest.mutable_output()->clear_shape();
+  EXPECT_TRUE(IsReply(rest.SerializeAsString() + std::string("\x22\x04\x10\x02\x10\x05", 6)));
+}
+
+TEST(ReplyScanTest, FieldsMayComeInAnyOrder) {
+  v1::AttendResponse payloads, rest = Reply();
+  payloads.mutable_payloads()->Swap(rest.mutable_payloads());
+  EXPECT_TRUE(IsReply(payloads.SerializeAsString() + rest.SerializeAsString()));
+}
+
+TEST(ReplyScanTest, WantsOnePayloadForEachTensorInTheirOrder) {
+  v1::AttendResponse reply = Reply();
+  for (v1::TensorSpec* tensor : {reply.mutable_weights(), reply.mutable_weights_keys()}) tensor->add_shape(3);
+  reply.mutable_weights()->set_dtype(v1::DTYPE_F16);
+  reply.mutable_weights_keys()->set_dtype(v1::DTYPE_I32);
+  reply.add_payloads(std::string(6, 'x'));
+  EXPECT_FALSE(IsReply(reply.SerializeAsString()));
+  reply.add_payloads(std::string(12, 'x'));
+  EXPECT_TRUE(IsReply(reply.SerializeAsString()));
+  reply.mutable_payloads()->SwapElements(1, 2);
+  EXPECT_FALSE(IsReply(reply.SerializeAsString()));
+  reply.mutable_payloads()->SwapElements(1, 2);
+  reply.add_payloads("x");
+  EXPECT_FALSE(IsReply(reply.SerializeAsString()));
+  for (int i = 0; i < 100; ++i) reply.add_payloads("x");  // no reply has so many
+  EXPECT_FALSE(IsReply(reply.SerializeAsString()));
 }
 
 }  // namespace

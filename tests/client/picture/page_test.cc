@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <string>
+#include <vector>
 
 #include "tests/client/picture/xml_checker.h"
 
@@ -41,12 +42,16 @@ TEST(PageTest, DataIsNotATemplate) {
 }
 
 TEST(PageTest, AssetsFetchNothingAndCannotEndTheirElement) {
-  for (const std::string asset : {kPageHtml, kPageCss, kPlotJs, kLoadReportJs, kAttentionMapsJs}) {
+  const std::vector<std::string> scripts = {kPlotJs,       kLoadDataJs,   kLoadPlotsJs,
+                                            kLoadTablesJs, kLoadReportJs, kAttentionMapsJs};
+  std::vector<std::string> assets = scripts;
+  assets.insert(assets.end(), {kPageHtml, kPageCss});
+  for (const std::string& asset : assets) {
     EXPECT_EQ(
         Count(asset, "https://") + Count(asset, "@import") + Count(asset, "fetch(") + Count(asset, " src="),
         0);
   }
-  for (const std::string script : {kPlotJs, kLoadReportJs, kAttentionMapsJs}) {
+  for (const std::string& script : scripts) {
     EXPECT_EQ(Count(script, "</script") + Count(script, "<!--") + Count(script, "innerHTML"), 0);
   }
 }
