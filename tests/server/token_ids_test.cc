@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "tests/server/attend_fixtures.h"
 #include "tests/testing/status_matchers.h"
 
