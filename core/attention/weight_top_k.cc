@@ -30,7 +30,6 @@ constexpr int64_t kMaxGroups = 512;  // whose maxima are kept: 32 KiB
 // floating-point numbers are ordered as their bits are, so the larger of two pairs is that of the larger
 // weight, or of equal weights that of the earlier key. Pairs of weight 0 are padding.
 using Pairs = hn::Repartition<double, Floats>;
-using Words = hn::Repartition<int32_t, Floats>;
 using P = hn::Vec<Pairs>;
 constexpr Pairs kPairs;
 constexpr int64_t kPairLanes = hn::MaxLanes(kPairs);
@@ -209,10 +208,10 @@ HWY_INLINE void RankWithinLanes(const FewWeights<T>& row, Ranking& lanes) {
         const V products = hn::Mul(LoadAs(row.exponentials + at), factor);
         weights = hn::IfThenElseZero(hn::Gt(products, hn::Zero(kFloats)), products);  // not NaN either
       }
-      const auto high = hn::BitCast(Words(), weights);
-      const auto low = hn::LoadU(Words(), row.key_complements + at);
+      const auto high = hn::BitCast(kIntegers, weights);
+      const auto low = hn::LoadU(kIntegers, row.key_complements + at);
       sorted[i] = hn::BitCast(kPairs, hn::InterleaveLower(low, high));
-      sorted[i + 1] = hn::BitCast(kPairs, hn::InterleaveUpper(Words(), low, high));
+      sorted[i + 1] = hn::BitCast(kPairs, hn::InterleaveUpper(kIntegers, low, high));
     }
     Sort(sorted);
     if (begin > 0) KeepLargest(more, lanes);
