@@ -14,6 +14,7 @@
 #include <iostream>
 #include <map>
 #include <memory>
+#include <optional>
 #include <random>
 
 #include "CLI/CLI.hpp"
@@ -196,13 +197,15 @@ class Bench {
         const MultiHeadAttention layer,
         MultiHeadAttention::Create(shape.config, RandomWeights(shape.config, 1), options_.kernel));
     BenchBatch data(shape, kModes.at(options_.weights));
-    const BenchBatch plain(shape, WeightsSink::Mode::kNone);
+    std::optional<BenchBatch> plain;
     const std::unique_ptr<Workspace> workspace = layer.NewWorkspace(arena_);
     const auto forward = [&](const BenchBatch& batch) {
       return [&] { return layer.Forward(batch.batch, arena_, *workspace); };
     };
     std::function<absl::Status()> without_weights;
-    if (options_.weights != "none") without_weights = forward(plain);
+    if (options_.weights != "none") {
+      without_weights = forward(plain.emplace(shape, WeightsSink::Mode::kNone));
+    }
     HEADLIGHT_ASSIGN_OR_RETURN(const Measured measured, Measure(precision, forward(data), without_weights));
     Report(precision, shape, layer, measured);
     return absl::OkStatus();

@@ -46,11 +46,8 @@ struct BenchFlags {
 };
 
 std::vector<std::shared_ptr<grpc::Channel>> OpenChannels(const std::string& target, int count) {
-  std::vector<std::shared_ptr<grpc::Channel>> channels;
-  for (int i = 0; i < count; ++i) {
-    channels.push_back(client::Client::Create(target, {.connection = client::Connection::kOwn})->channel());
-  }
-  return channels;
+  return client::Client::Create(target, {.connection = client::Connection::kOwn, .num_channels = count})
+      ->channels();
 }
 
 // What came out of one measurement. The second one says what a CPU could do if others left it alone.

@@ -8,6 +8,7 @@
 #include <filesystem>
 #include <fstream>
 #include <iterator>
+#include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <thread>
@@ -241,13 +242,17 @@ TEST(LoadtestCommandTest, WritesCsvAndHtmlAndComparesReports) {
   for (const char* ending : {".json", ".csv", ".html"}) std::filesystem::remove(path + ending);
 }
 
+// A handler that interrupts this process, which is the tester's too, at its 50th request.
+FakeServer::AttendHandler EchoAndPressCtrlC() {
+  return [calls = std::make_shared<std::atomic<int>>(0)](
+             grpc::ServerContext& context, const v1::AttendRequest& request, v1::AttendResponse& response) {
+    if (++*calls == 50) std::raise(SIGINT);
+    return FakeServer::Echo(context, request, response);
+  };
+}
+
 TEST(LoadtestCommandTest, CtrlCPrintsWhatWasGathered) {
-  std::atomic<int> calls = 0;
-  FakeServer server(
-      [&](grpc::ServerContext& context, const v1::AttendRequest& request, v1::AttendResponse& response) {
-        if (++calls == 50) std::raise(SIGINT);
-        return FakeServer::Echo(context, request, response);
-      });
+  FakeServer server(EchoAndPressCtrlC());
   const CliResult result = RunHeadlight({"loadtest", "--server", server.target(), "--shape", "1x1",
                                          "--warmup", "0s", "--duration", "10m", "--json", "-"});
   EXPECT_EQ(result.exit_code, 0) << result.err;
@@ -258,12 +263,7 @@ TEST(LoadtestCommandTest, CtrlCPrintsWhatWasGathered) {
 }
 
 TEST(LoadtestCommandTest, CtrlCPrintsTheTextAndWritesTheFiles) {
-  std::atomic<int> calls = 0;
-  FakeServer server(
-      [&](grpc::ServerContext& context, const v1::AttendRequest& request, v1::AttendResponse& response) {
-        if (++calls == 50) std::raise(SIGINT);
-        return FakeServer::Echo(context, request, response);
-      });
+  FakeServer server(EchoAndPressCtrlC());
   const TempFolder folder;
   const CliResult result =
       RunHeadlight({"loadtest", "--server", server.target(), "--shape", "1x1", "--concurrency", "2,4",

@@ -22,6 +22,7 @@ using ::headlight::testing::CliResult;
 using ::headlight::testing::FakeServer;
 using ::headlight::testing::RunHeadlight;
 using ::headlight::testing::TlsTest;
+using ::testing::AllOf;
 using ::testing::Each;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
@@ -63,6 +64,17 @@ class TlsFlagsTest : public TlsTest {
     return {"--tls",     "--tls-ca",         File("ca.pem"),      "--tls-cert", File("client.pem"),
             "--tls-key", File("client.key"), "--tls-server-name", "fake.test"};
   }
+
+  // Every command with these flags fails at the server, prints nothing else, and says so.
+  template <typename Error>
+  static void ExpectRefused(const Words& flags, const Error& error) {
+    for (const Words& command : Commands()) {
+      const CliResult result = RunHeadlight(Join(command, flags));
+      EXPECT_EQ(result.exit_code, 1) << command[0];
+      EXPECT_THAT(result.err, error) << command[0];
+      EXPECT_THAT(result.out, IsEmpty()) << command[0];
+    }
+  }
 };
 
 TEST_F(TlsFlagsTest, EveryCommandWorksWithTheRightFiles) {
@@ -98,48 +110,27 @@ TEST_F(TlsFlagsTest, TheEnvironmentStandsInForEachFlag) {
 
 TEST_F(TlsFlagsTest, WithoutTheTokenTheServersErrorIsTold) {
   const auto server = Serve(true, std::make_shared<WantsToken>());
-  for (const Words& command : Commands()) {
-    const CliResult result = RunHeadlight(Join(Join(command, RightFlags()), {"--server", server->target()}));
-    EXPECT_EQ(result.exit_code, 1);
-    EXPECT_EQ(result.err, "headlight: UNAUTHENTICATED: authorization: wanted the right bearer token\n");
-    EXPECT_THAT(result.out, IsEmpty());
-  }
+  ExpectRefused(Join(RightFlags(), {"--server", server->target()}),
+                "headlight: UNAUTHENTICATED: authorization: wanted the right bearer token\n");
 }
 
 TEST_F(TlsFlagsTest, AServerOfAnotherAuthorityIsRefusedAndTheReasonTold) {
   const auto server = Serve(false);
-  for (const Words& command : Commands()) {
-    const CliResult result =
-        RunHeadlight(Join(command, {"--server", server->target(), "--tls-ca", File("other.pem")}));
-    EXPECT_EQ(result.exit_code, 1);
-    EXPECT_THAT(result.err, StartsWith("headlight: UNAVAILABLE: "));
-    EXPECT_THAT(result.err, HasSubstr("certificate verify failed"));
-    EXPECT_THAT(result.out, IsEmpty());
-  }
+  ExpectRefused({"--server", server->target(), "--tls-ca", File("other.pem")},
+                AllOf(StartsWith("headlight: UNAVAILABLE: "), HasSubstr("certificate verify failed")));
 }
 
 TEST_F(TlsFlagsTest, AServerOfAnotherNameIsRefusedAndTheNameTold) {
   const auto server = Serve(false);
-  for (const Words& command : Commands()) {
-    const CliResult result =
-        RunHeadlight(Join(command, {"--server", server->target(), "--tls-ca", File("ca.pem"),
-                                    "--tls-server-name", "another.test"}));
-    EXPECT_EQ(result.exit_code, 1);
-    EXPECT_THAT(result.err, StartsWith("headlight: UNAVAILABLE: "));
-    EXPECT_THAT(result.err, HasSubstr("another.test"));
-    EXPECT_THAT(result.out, IsEmpty());
-  }
+  ExpectRefused(
+      {"--server", server->target(), "--tls-ca", File("ca.pem"), "--tls-server-name", "another.test"},
+      AllOf(StartsWith("headlight: UNAVAILABLE: "), HasSubstr("another.test")));
 }
 
 TEST_F(TlsFlagsTest, AServerThatWantsACertificateRefusesThoseWithoutOne) {
   const auto server = Serve(true);
-  for (const Words& command : Commands()) {
-    const CliResult result =
-        RunHeadlight(Join(command, {"--server", server->target(), "--tls-ca", File("ca.pem")}));
-    EXPECT_EQ(result.exit_code, 1);
-    EXPECT_THAT(result.err, StartsWith("headlight: UNAVAILABLE: ")) << result.err;
-    EXPECT_THAT(result.out, IsEmpty());
-  }
+  ExpectRefused({"--server", server->target(), "--tls-ca", File("ca.pem")},
+                StartsWith("headlight: UNAVAILABLE: "));
 }
 
 TEST_F(TlsFlagsTest, FilesThatCannotBeReadAreNamed) {

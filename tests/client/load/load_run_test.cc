@@ -31,9 +31,8 @@ LoadPlan MakePlan(const std::string& target, int num_channels) {
   static const Tensor query{.shape = {1, 1, 4}, .values = {1, 2, 3, 4}};
   LoadPlan plan{.mix = {.timeouts = {5s}}, .duration = 300ms};
   plan.pool.push_back({.bytes = *EncodeRequest({.model = "demo", .query = query.View()}), .tokens = 1});
-  for (int i = 0; i < num_channels; ++i) {
-    plan.channels.push_back(Client::Create(target, {.connection = Connection::kOwn})->channel());
-  }
+  plan.channels =
+      Client::Create(target, {.connection = Connection::kOwn, .num_channels = num_channels})->channels();
   return plan;
 }
 

@@ -19,8 +19,7 @@ class TestTiles {
  public:
   TestTiles(Rng& rng, int64_t rows, int64_t first_key, int64_t end_key, int64_t least = 1,
             int64_t most = 1000)
-      : rows_(rows),
-        exponentials_((end_key - first_key + 2 * kKeyTile) / kKeyTile * rows * kRowStride, 0.0f) {
+      : exponentials_((end_key - first_key + 2 * kKeyTile) / kKeyTile * rows * kRowStride, 0.0f) {
     tiles_ = {.exponentials = exponentials_.data(),
               .tile_stride = rows * kRowStride,
               .row_stride = kRowStride,
@@ -56,7 +55,6 @@ class TestTiles {
  private:
   static constexpr int64_t kRowStride = kKeyTile + 32;
 
-  const int64_t rows_;
   std::vector<float> exponentials_;
   std::vector<float> factors_;
   WeightTiles<float> tiles_;
