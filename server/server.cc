@@ -17,11 +17,11 @@
 #include "absl/strings/str_join.h"
 #include "core/attention/multi_head_attention.h"
 #include "core/base/status_macros.h"
+#include "core/base/text.h"
 #include "core/runtime/cpu_topology.h"
 #include "core/runtime/memory_limit.h"
 #include "grpc/health/v1/health.pb.h"
-#include "server/folder_model.h"
-#include "server/text.h"
+#include "server/models/make_model.h"
 
 namespace headlight {
 namespace {

@@ -15,14 +15,14 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "core/runtime/compute_arena.h"
-#include "server/attention_service.h"
-#include "server/batch_executor.h"
-#include "server/clock.h"
-#include "server/metrics.h"
-#include "server/model_loader.h"
-#include "server/options.h"
-#include "server/registry.h"
-#include "server/scheduler.h"
+#include "server/batch/batch_executor.h"
+#include "server/models/model_loader.h"
+#include "server/models/registry.h"
+#include "server/observe/metrics.h"
+#include "server/program/options.h"
+#include "server/rpc/attention_service.h"
+#include "server/schedule/clock.h"
+#include "server/schedule/scheduler.h"
 
 namespace headlight {
 

@@ -14,9 +14,9 @@
 #include <vector>
 
 #include "core/runtime/compute_arena.h"
-#include "server/batch_executor.h"
-#include "server/codec.h"
-#include "server/scheduler.h"
+#include "server/attend/codec.h"
+#include "server/batch/batch_executor.h"
+#include "server/schedule/scheduler.h"
 #include "tests/e2e/lone_run.h"
 #include "tests/testing/status_matchers.h"
 

@@ -9,9 +9,9 @@
 #include <string>
 
 #include "core/runtime/compute_arena.h"
-#include "server/batch_executor.h"
-#include "server/codec.h"
-#include "server/registry.h"
+#include "server/attend/codec.h"
+#include "server/batch/batch_executor.h"
+#include "server/models/registry.h"
 
 namespace headlight::testing {
 namespace {

@@ -33,7 +33,7 @@ include() { echo "^[[:space:]]*#[[:space:]]*include[[:space:]]*[<\"]($1)"; }
 mapfile -t core < <(sources core)
 mapfile -t server < <(sources server)
 mapfile -t client < <(sources client)
-mapfile -t engine < <(sources server/scheduler* server/registry*)
+mapfile -t engine < <(sources server/schedule server/models)
 mapfile -t beside_ukernel < <(sources core server client | grep -v '^core/attention/ukernel\.')
 
 forbid "core/ knows no RPC, no wire format, no logging and no other layer" \

@@ -15,8 +15,8 @@
 #include "core/model/model_config.h"
 #include "core/tensor/shape.h"
 #include "headlight/v1/attention.pb.h"
-#include "server/byte_segments.h"
-#include "server/registry.h"
+#include "server/models/registry.h"
+#include "server/wire/byte_segments.h"
 
 namespace headlight::testing {
 

@@ -10,9 +10,9 @@
 #include <cstdint>
 #include <memory>
 
-#include "server/attention_service.h"
+#include "server/rpc/attention_service.h"
 #include "tests/server/attend_fixtures.h"
-#include "tests/server/fake_executor.h"
+#include "tests/server/schedule/fake_executor.h"
 #include "tests/testing/status_matchers.h"
 
 namespace headlight::testing {

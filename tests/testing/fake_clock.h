@@ -7,7 +7,7 @@
 #include <atomic>
 #include <chrono>
 
-#include "server/clock.h"
+#include "server/schedule/clock.h"
 
 namespace headlight::testing {
 

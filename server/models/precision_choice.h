@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Which precision each model is served in.
+#ifndef HEADLIGHT_SERVER_MODELS_PRECISION_CHOICE_H_
+#define HEADLIGHT_SERVER_MODELS_PRECISION_CHOICE_H_
+
+#include <map>
+#include <optional>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "core/attention/config.h"
+
+namespace headlight {
+
+struct PrecisionChoice {
+  Precision otherwise = Precision::kF32;
+  std::map<std::string, Precision> by_model;
+
+  // For the model `name`: what is chosen for that name, else what its config.json asks for, else `otherwise`.
+  Precision Of(const std::string& name, std::optional<Precision> asked_by_config = std::nullopt) const;
+
+  bool operator==(const PrecisionChoice& other) const = default;
+};
+
+// "bf16", "f32,bert=int8" or "bert=int8": at most one precision without a name, and it stands first; no name
+// twice. INVALID_ARGUMENT saying what it got and what it wanted.
+absl::StatusOr<PrecisionChoice> ParsePrecisionChoice(const std::string& text);
+
+// As ParsePrecisionChoice reads it, always with the first.
+std::string ToText(const PrecisionChoice& choice);
+
+}  // namespace headlight
+
+#endif  // HEADLIGHT_SERVER_MODELS_PRECISION_CHOICE_H_

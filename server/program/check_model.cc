@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <CLI/CLI.hpp>
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
+#include "core/base/status_macros.h"
+#include "core/model/model_folder.h"
+#include "server/models/make_model.h"
+#include "server/models/precision_choice.h"
+#include "server/models/registry.h"
+#include "server/program/program_commands.h"
+
+namespace headlight {
+namespace {
+
+void PrintRow(std::ostream& out, const std::string& name, const std::string& value) {
+  out << absl::StrFormat("%-18s %s\n", name, value);
+}
+
+std::string NormText(const BlockConfig& block) {
+  const std::string kind = block.norm_kind == NormKind::kLayerNorm ? "LayerNorm" : "RMSNorm";
+  switch (block.norm_placement) {
+    case NormPlacement::kNone:
+      return "none: attention alone";
+    case NormPlacement::kPost:
+      return absl::StrCat(kind, " after each part (post), eps ", block.norm_eps);
+    case NormPlacement::kPre:
+      return absl::StrCat(kind, " before each part (pre), eps ", block.norm_eps);
+  }
+  return "";
+}
+
+std::string FeedForwardText(const BlockConfig& block) {
+  if (block.norm_placement == NormPlacement::kNone) return "none";
+  static constexpr const char* kNames[] = {"ReLU", "GELU (erf)", "GELU (tanh)", "SiLU"};
+  const FeedForwardConfig& config = block.feed_forward;
+  return absl::StrCat(block.attention.embed_dim, " -> ", config.hidden_dim, " -> ", block.attention.embed_dim,
+                      ", ", kNames[static_cast<int>(config.activation)], config.gated ? ", gated" : "");
+}
+
+std::string InputText(const ModelConfig& config) {
+  const AttentionConfig& attention = config.block.attention;
+  if (!config.embedding) {
+    std::string text = absl::StrCat("embeddings [tokens, ", attention.embed_dim, "]");
+    if (attention.kdim != attention.embed_dim || attention.vdim != attention.embed_dim) {
+      absl::StrAppend(&text, ", keys ", attention.kdim, " wide, values ", attention.vdim);
+    }
+    return text;
+  }
+  std::string text = absl::StrCat("token ids below ", config.embedding->vocab_size);
+  if (config.embedding->num_positions > 0) {
+    absl::StrAppend(&text, ", sequences up to ", config.embedding->max_seq_len(), " tokens");
+  }
+  if (config.embedding->num_token_types > 0) {
+    absl::StrAppend(&text, ", ", config.embedding->num_token_types, " token types");
+  }
+  return text;
+}
+
+std::string PoolingText(const ModelConfig& config) {
+  static constexpr const char* kNames[] = {"none", "cls", "mean"};
+  return absl::StrCat(kNames[static_cast<int>(config.pooling)],
+                      config.normalize_pooled ? ", L2-normalised" : "");
+}
+
+std::string AttentionText(const ModelConfig& config) {
+  const AttentionConfig& attention = config.block.attention;
+  std::string text = absl::StrCat(attention.num_heads, " heads of ", attention.head_dim);
+  if (attention.num_kv_heads != attention.num_heads) {
+    absl::StrAppend(&text, ", ", attention.num_kv_heads, " key/value heads");
+  }
+  if (attention.rope) absl::StrAppend(&text, ", RoPE theta ", attention.rope->theta);
+  if (attention.alibi) absl::StrAppend(&text, ", ALiBi");
+  if (config.causal) absl::StrAppend(&text, ", causal");
+  return text;
+}
+
+void PrintSummary(const ModelSummary& summary, const ModelConfig& config, std::ostream& out) {
+  const MemoryEstimate memory = EstimateMemory(config);
+  PrintRow(out, "layout", summary.layout);
+  PrintRow(out, "input", InputText(config));
+  PrintRow(out, "layers", absl::StrCat(config.num_layers, config.final_norm ? " and a final norm" : ""));
+  PrintRow(out, "embed_dim", absl::StrCat(config.block.attention.embed_dim));
+  PrintRow(out, "attention", AttentionText(config));
+  PrintRow(out, "norms", NormText(config.block));
+  PrintRow(out, "feed-forward", FeedForwardText(config.block));
+  PrintRow(out, "pooling", PoolingText(config));
+  PrintRow(out, "parameters", absl::StrCat(summary.num_parameters));
+  PrintRow(out, "FLOPs per token",
+           absl::StrCat(ProjectionFlopsPerToken(config),
+                        " in projections and feed-forward networks; attention adds to them with length"));
+  PrintRow(out, "memory",
+           absl::StrCat(memory.packed_bytes, " bytes, at most ", memory.peak_bytes, " while loading"));
+  PrintRow(out, "ignored tensors",
+           summary.ignored_tensors.empty() ? "none" : absl::StrJoin(summary.ignored_tensors, ", "));
+}
+
+absl::Status Check(const std::string& dir, const PrecisionChoice& choice, std::ostream& out) {
+  HEADLIGHT_ASSIGN_OR_RETURN(const LoadedModelFolder folder, LoadModelFolder(dir));
+  ModelConfig config = folder.summary.config;
+  // One that stands on the command line is meant for this model: it wins over what config.json asks for.
+  config.block.attention.precision = choice.Of("", folder.summary.precision);
+  PrintSummary(folder.summary, config, out);
+  HEADLIGHT_ASSIGN_OR_RETURN(const auto loaded,
+                             LoadModel(dir, "1", folder.summary.layout, config, folder.weights, ""));
+  HEADLIGHT_RETURN_IF_ERROR(WarmUp(loaded->model));
+  const MultiHeadAttention& attention = loaded->model.attention();
+  PrintRow(out, "kernel", std::string(attention.kernel_name()));
+  PrintRow(out, "precision", Name(attention.precision()));
+  if (!attention.precision_note().empty()) PrintRow(out, "", std::string(attention.precision_note()));
+  PrintRow(out, "packed", absl::StrCat(loaded->model.packed_bytes(), " bytes"));
+  PrintRow(out, "error against f32",
+           absl::StrFormat("max abs %.3g, rms %.3g, cosine %.6f", loaded->precision_error.max_abs,
+                           loaded->precision_error.rms, loaded->precision_error.cosine));
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+int RunCheckModel(int argc, const char* const* argv, std::ostream& out, std::ostream& err) {
+  CLI::App app("Checks a model's folder as the server would load it, and says what is in it.",
+               "headlight-server check-model");
+  std::string dir;
+  std::string precision;
+  app.add_option("dir", dir, "Folder with config.json and *.safetensors")->required()->type_name("DIR");
+  app.add_option("--precision", precision, "f32, bf16 or int8 [what config.json asks for, else f32]");
+  app.footer("Exit code: 0 it can be served, 1 it cannot and the problems are listed, 2 wrong usage.");
+  PrecisionChoice choice;
+  try {
+    app.parse(argc, argv);
+    if (!precision.empty()) {
+      const absl::StatusOr<PrecisionChoice> plain = ParsePrecisionChoice(precision);
+      if (!plain.ok() || !plain->by_model.empty()) {
+        throw CLI::ValidationError("--precision", absl::StrCat("got ", precision, ", wanted f32|bf16|int8"));
+      }
+      choice.by_model[""] = plain->otherwise;
+    }
+  } catch (const CLI::CallForHelp&) {
+    out << app.help();
+    return 0;
+  } catch (const CLI::Error& error) {
+    err << "headlight-server check-model: " << error.what() << "\nTry --help.\n";
+    return 2;
+  }
+  const absl::Status status = Check(dir, choice, out);
+  if (status.ok()) return 0;
+  err << "headlight-server check-model: " << status.message() << "\n";
+  return 1;
+}
+
+}  // namespace headlight

@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// headlight-server: reads the options, serves until SIGTERM or SIGINT, finishes what it has accepted and
+// exits 0. Exit codes: 0 clean, 1 could not serve or had to cut requests off, 2 wrong usage. Its other
+// commands are in program_commands.h.
+#include <pthread.h>
+#include <spdlog/spdlog.h>
+#include <unistd.h>
+
+#include <csignal>
+#include <cstdio>
+#include <future>
+#include <iostream>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+
+#include "server/program/logging.h"
+#include "server/program/options.h"
+#include "server/program/program_commands.h"
+#include "server/program/version.h"
+#include "server/server.h"
+
+namespace headlight {
+namespace {
+
+// The signals that end the server, blocked in this thread and all it starts: they are waited for, so that
+// nothing at all runs inside a signal handler.
+sigset_t BlockStopSignals() {
+  sigset_t signals;
+  sigemptyset(&signals);
+  sigaddset(&signals, SIGTERM);
+  sigaddset(&signals, SIGINT);
+  pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+  return signals;
+}
+
+int WaitFor(const sigset_t& signals) {
+  int signal = 0;
+  sigwait(&signals, &signal);
+  return signal;
+}
+
+// Waits for the stop signals on a thread of its own, from before there is a server: loading models may take
+// longer than anybody wants to wait for an end.
+class StopSignals {
+ public:
+  explicit StopSignals(const sigset_t& signals) {
+    std::thread([this, signals] { Watch(signals); }).detach();
+  }
+
+  // From now on there are requests to finish: the first signal no longer ends the process.
+  void ServingBegins() {
+    const std::lock_guard lock(mutex_);
+    serving_ = true;
+  }
+
+  int Wait() { return first_.get_future().get(); }
+
+ private:
+  void Watch(const sigset_t& signals) {
+    const int signal = WaitFor(signals);
+    {
+      const std::lock_guard lock(mutex_);
+      if (!serving_) {
+        spdlog::info("signal {}: nothing is served yet, exiting at once", signal);
+        _exit(0);
+      }
+    }
+    first_.set_value(signal);
+    WaitFor(signals);
+    spdlog::warn("second signal: exiting at once");
+    _exit(1);
+  }
+
+  std::promise<int> first_;
+  std::mutex mutex_;
+  bool serving_ = false;  // guarded by mutex_
+};
+
+int Serve(const ServerOptions& options, const sigset_t& stop_signals) {
+  spdlog::info("headlight-server {}", kVersion);
+  for (const auto& [name, value] : EffectiveValues(options)) spdlog::info("option {} = {}", name, value);
+
+  auto& stop = *new StopSignals(stop_signals);  // its thread may outlive main
+  absl::StatusOr<std::unique_ptr<HeadlightServer>> server = HeadlightServer::Start(
+      options, /*registry=*/nullptr, /*before_listening=*/[&stop] { stop.ServingBegins(); });
+  if (!server.ok()) {
+    spdlog::error("{}", std::string(server.status().message()));
+    const bool bad_option =
+        absl::IsInvalidArgument(server.status());  // one whose value only now turned out wrong
+    return bad_option ? 2 : 1;
+  }
+  spdlog::info("signal {}: shutting down", stop.Wait());
+
+  const absl::Status status = (*server)->Shutdown();
+  if (!status.ok()) {
+    spdlog::error("{}", std::string(status.message()));
+    return 1;
+  }
+  spdlog::info("every accepted request is answered; bye");
+  return 0;
+}
+
+int Main(int argc, char** argv) {
+  const std::string command = argc > 1 ? argv[1] : "";
+  if (command == "init-model") return RunInitModel(argc - 1, argv + 1, std::cout, std::cerr);
+  if (command == "check-model") return RunCheckModel(argc - 1, argv + 1, std::cout, std::cerr);
+  const absl::StatusOr<CommandLine> command_line = ParseCommandLine(argc, argv);
+  if (!command_line.ok()) {
+    std::fprintf(stderr, "headlight-server: %s\nTry --help.\n",
+                 std::string(command_line.status().message()).c_str());
+    return 2;
+  }
+  if (!command_line->print.empty()) {
+    std::fputs(command_line->print.c_str(), stdout);
+    return 0;
+  }
+  ConfigureLogging(command_line->options.log_level, command_line->options.log_format);
+  return Serve(command_line->options, BlockStopSignals());
+}
+
+}  // namespace
+}  // namespace headlight
+
+int main(int argc, char** argv) { return headlight::Main(argc, argv); }

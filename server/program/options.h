@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Everything that can be set on headlight-server, and the three ways to set it: a flag (--queue-max-requests
+// 64), an environment variable (HEADLIGHT_QUEUE_MAX_REQUESTS=64) and a line of the TOML file named by
+// --config (queue-max-requests = 64). A flag beats the environment, the environment beats the file.
+#ifndef HEADLIGHT_SERVER_PROGRAM_OPTIONS_H_
+#define HEADLIGHT_SERVER_PROGRAM_OPTIONS_H_
+
+#include <cstdint>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "server/models/precision_choice.h"
+
+namespace headlight {
+
+enum class LogLevel : uint8_t { kDebug, kInfo, kWarn, kError };
+enum class LogFormat : uint8_t { kText, kJson };
+
+struct ServerOptions {
+  std::string listen = "127.0.0.1:8001";
+  int64_t threads = 0;                         // 0: what CpuTopology finds
+  std::vector<std::string> models = {"demo"};  // built-in ones; unused with a model repository
+  std::string model_repository;                // folder; empty: none
+  std::vector<std::string> load;               // models of the repository to serve; empty: all
+  double repository_poll_s = 0;                // between two looks at the repository; 0: only the first
+  bool allow_model_control = false;            // whether LoadModel and UnloadModel are allowed
+  int64_t memory_limit = 0;  // bytes that models may take; 0: what DetectMemoryLimitBytes says
+  PrecisionChoice precision;
+  std::string kernel;          // empty: the fastest that fits
+  std::string metrics_listen;  // empty: no metrics are served
+  int64_t max_message_bytes = int64_t{256} << 20;
+  int64_t max_batch_tokens = 8192;
+  int64_t queue_max_requests = 1024;
+  int64_t queue_max_bytes = int64_t{1} << 30;
+  int64_t shutdown_grace_s = 30;
+  LogLevel log_level = LogLevel::kInfo;
+  LogFormat log_format = LogFormat::kText;
+};
+
+// What the command line asks for.
+struct CommandLine {
+  ServerOptions options;
+  std::string print;  // unless empty: print this and exit 0, as for --help and --version
+};
+
+// Reads flags, environment and file. INVALID_ARGUMENT: a sentence for the user that names the option, what it
+// got and what it wanted; also when the file cannot be read. Never prints and never exits.
+absl::StatusOr<CommandLine> ParseCommandLine(int argc, const char* const* argv);
+
+// Every option and its value, in the order of --help, as they are written on the command line.
+std::vector<std::pair<std::string, std::string>> EffectiveValues(const ServerOptions& options);
+
+}  // namespace headlight
+
+#endif  // HEADLIGHT_SERVER_PROGRAM_OPTIONS_H_
