@@ -11,8 +11,8 @@
 #include <memory>
 
 #include "absl/status/status.h"
-#include "client/pending_call.h"
-#include "client/wire.h"
+#include "client/rpc/pending_call.h"
+#include "client/wire/wire.h"
 
 namespace headlight::client {
 

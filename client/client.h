@@ -19,8 +19,8 @@
 #include "absl/status/statusor.h"
 #include "client/attend_stream.h"
 #include "client/channel_options.h"
-#include "client/pending_call.h"
-#include "client/wire.h"
+#include "client/rpc/pending_call.h"
+#include "client/wire/wire.h"
 #include "grpc/health/v1/health.grpc.pb.h"
 #include "headlight/v1/attention.grpc.pb.h"
 

@@ -17,9 +17,9 @@
 #include "client/cli/flags.h"
 #include "client/cli/inputs.h"
 #include "client/cli/summary.h"
-#include "client/cli/text.h"
+#include "client/files/npz.h"
 #include "client/npy.h"
-#include "client/npz.h"
+#include "client/report/text.h"
 
 namespace headlight::client {
 namespace {

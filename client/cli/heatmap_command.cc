@@ -14,10 +14,10 @@
 #include "client/cli/flags.h"
 #include "client/cli/heatmap_maps.h"
 #include "client/cli/inputs.h"
-#include "client/cli/text.h"
 #include "client/cli/write_file.h"
 #include "client/picture/attention_maps.h"
 #include "client/picture/summary_picture.h"
+#include "client/report/text.h"
 
 namespace headlight::client {
 namespace {

@@ -12,7 +12,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "client/cli/flags.h"
-#include "client/wire.h"
+#include "client/wire/wire.h"
 
 namespace headlight::client {
 

@@ -7,9 +7,9 @@
 
 #include "absl/strings/str_cat.h"
 #include "client/cli/random.h"
+#include "client/files/npy_header.h"
+#include "client/files/npz.h"
 #include "client/npy.h"
-#include "client/npy_header.h"
-#include "client/npz.h"
 
 namespace headlight::client {
 namespace {

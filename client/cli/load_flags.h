@@ -13,8 +13,8 @@
 
 #include "absl/status/statusor.h"
 #include "client/cli/flags.h"
-#include "client/cli/load_report.h"
 #include "client/cli/load_requests.h"
+#include "client/report/load_report.h"
 
 namespace headlight::client {
 

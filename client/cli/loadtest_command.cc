@@ -18,14 +18,14 @@
 #include "client/cli/commands.h"
 #include "client/cli/inputs.h"
 #include "client/cli/interrupt.h"
-#include "client/cli/load_compare.h"
 #include "client/cli/load_flags.h"
-#include "client/cli/load_report.h"
-#include "client/cli/load_report_html.h"
 #include "client/cli/load_requests.h"
 #include "client/cli/write_file.h"
 #include "client/load/load_run.h"
 #include "client/load/rate_search.h"
+#include "client/report/load_compare.h"
+#include "client/report/load_report.h"
+#include "client/report/load_report_html.h"
 
 namespace headlight::client {
 namespace {

@@ -11,7 +11,7 @@
 #include "absl/strings/str_join.h"
 #include "client/cli/commands.h"
 #include "client/cli/flags.h"
-#include "client/cli/text.h"
+#include "client/report/text.h"
 
 namespace headlight::client {
 namespace {

@@ -8,7 +8,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
-#include "client/cli/text.h"
+#include "client/report/text.h"
 
 namespace headlight::client {
 namespace {

@@ -7,7 +7,7 @@
 #include <chrono>
 #include <string>
 
-#include "client/wire.h"
+#include "client/wire/wire.h"
 
 namespace headlight::client {
 namespace {

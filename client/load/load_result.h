@@ -11,8 +11,8 @@
 
 #include "absl/status/status.h"
 #include "client/load/histogram.h"
-#include "client/load/reply_scan.h"
 #include "client/load/timeline.h"
+#include "client/wire/reply_scan.h"
 
 namespace headlight::client {
 

@@ -13,8 +13,8 @@
 #include <string>
 #include <vector>
 
+#include "client/files/npy_header.h"
 #include "client/npy.h"
-#include "client/npy_header.h"
 #include "core/model/model.h"
 #include "core/model/model_folder.h"
 #include "core/model/pooling.h"

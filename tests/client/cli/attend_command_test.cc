@@ -9,9 +9,9 @@
 #include <variant>
 #include <vector>
 
+#include "client/files/npy_header.h"
+#include "client/files/npz.h"
 #include "client/npy.h"
-#include "client/npy_header.h"
-#include "client/npz.h"
 #include "tests/client/cli/run_cli.h"
 #include "tests/client/fake_server.h"
 #include "tests/testing/status_matchers.h"

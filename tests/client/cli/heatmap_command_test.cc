@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "client/npz.h"
+#include "client/files/npz.h"
 #include "tests/client/cli/run_cli.h"
 #include "tests/client/fake_server.h"
 #include "tests/client/picture/xml_checker.h"

@@ -5,9 +5,9 @@
 #include <iostream>
 #include <string>
 
-#include "client/cli/load_report_html.h"
 #include "client/picture/attention_maps.h"
 #include "client/picture/summary_picture.h"
+#include "client/report/load_report_html.h"
 #include "tests/client/pages/sample_pages.h"
 
 namespace {

@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "client/rpc/pending_call.h"
+
+#include <grpc/support/time.h>
+#include <grpcpp/generic/generic_stub.h>
+
+#include <random>
+#include <utility>
+
+#include "absl/status/status.h"
+#include "client/client.h"
+
+namespace headlight::client {
+namespace {
+
+using SteadyTime = std::chrono::steady_clock::time_point;
+using std::chrono::milliseconds;
+
+// As late as a clock can tell if the timeout is longer than that.
+SteadyTime After(milliseconds timeout) {
+  const SteadyTime now = std::chrono::steady_clock::now();
+  return timeout >= std::chrono::duration_cast<milliseconds>(SteadyTime::max() - now) ? SteadyTime::max()
+                                                                                      : now + timeout;
+}
+
+double UniformRandom() {
+  thread_local std::minstd_rand generator{std::random_device{}()};
+  return std::uniform_real_distribution<double>(0, 1)(generator);
+}
+
+}  // namespace
+
+CallGate::~CallGate() {
+  std::unique_lock lock(mutex_);
+  empty_.wait(lock, [this] { return passes_ == 0; });
+}
+
+CallGate::Pass::Pass(CallGate& gate) : gate_(gate) {
+  const std::lock_guard lock(gate_.mutex_);
+  ++gate_.passes_;
+}
+
+CallGate::Pass::~Pass() {
+  const std::lock_guard lock(gate_.mutex_);
+  if (--gate_.passes_ == 0) gate_.empty_.notify_all();
+}
+
+PendingCall::PendingCall(CallGate& gate, std::shared_ptr<grpc::Channel> channel, const RetryOptions& retry,
+                         grpc::ByteBuffer request, milliseconds timeout, AttendCallback callback)
+    : pass_(gate),
+      channel_(std::move(channel)),
+      retry_(retry),
+      request_(std::move(request)),
+      deadline_(After(timeout)),
+      callback_(std::move(callback)) {}
+
+void PendingCall::Start() { Attempt(); }
+
+void PendingCall::Cancel() {
+  const std::lock_guard lock(mutex_);
+  cancelled_ = true;
+  if (context_ != nullptr) context_->TryCancel();
+  pause_.Cancel();
+}
+
+void PendingCall::Attempt() {
+  const auto left = deadline_ - std::chrono::steady_clock::now();
+  if (left <= left.zero()) return End(absl::DeadlineExceededError("Deadline Exceeded"));
+  {
+    const std::lock_guard lock(mutex_);
+    if (!cancelled_) {
+      ++attempts_;
+      reply_.Clear();
+      context_ = std::make_unique<grpc::ClientContext>();
+      // Rounded up, so that no attempt is cut off a moment before the deadline.
+      SetTimeout(*context_, std::chrono::ceil<milliseconds>(left));
+      grpc::GenericStub(channel_).UnaryCall(
+          context_.get(), kAttendMethod, {}, &request_, &reply_,
+          [self = shared_from_this()](const grpc::Status& status) { self->AttemptEnded(status); });
+      return;
+    }
+  }
+  End(absl::CancelledError("cancelled by the caller"));
+}
+
+void PendingCall::AttemptEnded(const grpc::Status& status) {
+  if (status.ok()) return End(DecodeReply(reply_));
+  if (!TryAgain(status)) End(ToAbslStatus(status));
+}
+
+bool PendingCall::TryAgain(const grpc::Status& status) {
+  const std::lock_guard lock(mutex_);
+  if (cancelled_) return false;
+  const auto code = static_cast<absl::StatusCode>(status.error_code());
+  const auto delay = DelayBeforeRetry(retry_, attempts_, code, ReadPushback(*context_), UniformRandom());
+  if (!delay) return false;
+  // What the server said is worth more than that the time ran out while we waited.
+  if (std::chrono::steady_clock::now() + *delay >= deadline_) return false;
+  kept_ = shared_from_this();
+  pause_.Set(gpr_time_add(gpr_now(GPR_CLOCK_MONOTONIC), gpr_time_from_millis(delay->count(), GPR_TIMESPAN)),
+             [this](bool) { PauseOver(); });
+  return true;
+}
+
+void PendingCall::PauseOver() {
+  std::shared_ptr<PendingCall> self;
+  {
+    const std::lock_guard lock(mutex_);
+    self = std::move(kept_);
+  }
+  self->Attempt();
+}
+
+void PendingCall::End(absl::StatusOr<AttendReply> reply) {
+  const AttendCallback callback = std::exchange(callback_, nullptr);
+  callback(std::move(reply));
+}
+
+}  // namespace headlight::client

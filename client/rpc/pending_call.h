@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// One Attend under way: attempts, the pauses between them, and one deadline over all of it.
+#ifndef HEADLIGHT_CLIENT_RPC_PENDING_CALL_H_
+#define HEADLIGHT_CLIENT_RPC_PENDING_CALL_H_
+
+#include <grpcpp/alarm.h>
+#include <grpcpp/channel.h>
+#include <grpcpp/client_context.h>
+#include <grpcpp/support/byte_buffer.h>
+#include <grpcpp/support/status.h>
+
+#include <chrono>
+#include <condition_variable>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <mutex>
+
+#include "absl/status/statusor.h"
+#include "client/retry.h"
+#include "client/wire/wire.h"
+
+namespace headlight::client {
+
+// Told how a call ended, exactly once.
+using AttendCallback = std::function<void(absl::StatusOr<AttendReply>)>;
+
+// Counts the calls of an owner that must not go before them: the last reference to a channel must not be
+// dropped on a thread that serves the channel, which would then wait for itself. Thread-safe.
+class CallGate {
+ public:
+  CallGate() = default;
+  CallGate(const CallGate&) = delete;
+  CallGate& operator=(const CallGate&) = delete;
+  ~CallGate();  // waits until every pass is gone
+
+  class Pass {
+   public:
+    explicit Pass(CallGate& gate);
+    Pass(const Pass&) = delete;
+    Pass& operator=(const Pass&) = delete;
+    ~Pass();
+
+   private:
+    CallGate& gate_;
+  };
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable empty_;
+  int64_t passes_ = 0;  // guarded by mutex_
+};
+
+// Keeps itself alive until its callback has returned. Thread-safe.
+class PendingCall : public std::enable_shared_from_this<PendingCall> {
+ public:
+  // Every attempt sends the slices of `request`, which are shared and not copied. `gate` outlives it.
+  PendingCall(CallGate& gate, std::shared_ptr<grpc::Channel> channel, const RetryOptions& retry,
+              grpc::ByteBuffer request, std::chrono::milliseconds timeout, AttendCallback callback);
+
+  // Once.
+  void Start();
+
+  // Ends it with CANCELLED, if it has not ended yet.
+  void Cancel();
+
+ private:
+  void Attempt();
+  void AttemptEnded(const grpc::Status& status);
+  bool TryAgain(const grpc::Status& status);  // whether there will be another attempt
+  void PauseOver();
+  void End(absl::StatusOr<AttendReply> reply);
+
+  const CallGate::Pass pass_;  // first, so that it goes last
+  const std::shared_ptr<grpc::Channel> channel_;
+  const RetryOptions retry_;
+  const grpc::ByteBuffer request_;
+  const std::chrono::steady_clock::time_point deadline_;
+  AttendCallback callback_;
+  grpc::ByteBuffer reply_;  // of the attempt under way
+  int attempts_ = 0;
+
+  std::mutex mutex_;
+  // Guarded by mutex_:
+  std::unique_ptr<grpc::ClientContext> context_;  // of the last attempt
+  grpc::Alarm pause_;
+  std::shared_ptr<PendingCall> kept_;  // itself, during a pause; the alarm would keep it for ever
+  bool cancelled_ = false;
+};
+
+}  // namespace headlight::client
+
+#endif  // HEADLIGHT_CLIENT_RPC_PENDING_CALL_H_
