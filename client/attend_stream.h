@@ -11,8 +11,7 @@
 #include <memory>
 
 #include "absl/status/status.h"
-#include "client/rpc/pending_call.h"
-#include "client/wire/wire.h"
+#include "client/attend_call.h"
 
 namespace headlight::client {
 

@@ -17,14 +17,16 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "client/attend_call.h"
 #include "client/attend_stream.h"
 #include "client/channel_options.h"
-#include "client/rpc/pending_call.h"
-#include "client/wire/wire.h"
+#include "client/retry.h"
 #include "grpc/health/v1/health.grpc.pb.h"
 #include "headlight/v1/attention.grpc.pb.h"
 
 namespace headlight::client {
+
+class PendingCall;
 
 // An Attend under way. Copies refer to the same call; dropping them does not cancel it. Thread-safe.
 class AttendHandle {

@@ -11,8 +11,8 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "client/attend_call.h"
 #include "client/cli/flags.h"
-#include "client/wire/wire.h"
 
 namespace headlight::client {
 

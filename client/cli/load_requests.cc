@@ -16,6 +16,7 @@
 #include "absl/strings/str_split.h"
 #include "client/cli/inputs.h"
 #include "client/load/arrivals.h"
+#include "client/wire/wire.h"
 
 namespace headlight::client {
 namespace {

@@ -15,6 +15,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "client/client.h"
+#include "client/wire/wire.h"
 
 namespace headlight::client {
 

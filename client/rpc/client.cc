@@ -11,6 +11,8 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/notification.h"
+#include "client/rpc/pending_call.h"
+#include "client/wire/wire.h"
 
 namespace headlight::client {
 

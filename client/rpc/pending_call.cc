@@ -9,6 +9,7 @@
 
 #include "absl/status/status.h"
 #include "client/client.h"
+#include "client/wire/wire.h"
 
 namespace headlight::client {
 namespace {

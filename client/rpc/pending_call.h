@@ -13,18 +13,14 @@
 #include <chrono>
 #include <condition_variable>
 #include <cstdint>
-#include <functional>
 #include <memory>
 #include <mutex>
 
 #include "absl/status/statusor.h"
+#include "client/attend_call.h"
 #include "client/retry.h"
-#include "client/wire/wire.h"
 
 namespace headlight::client {
-
-// Told how a call ended, exactly once.
-using AttendCallback = std::function<void(absl::StatusOr<AttendReply>)>;
 
 // Counts the calls of an owner that must not go before them: the last reference to a channel must not be
 // dropped on a thread that serves the channel, which would then wait for itself. Thread-safe.

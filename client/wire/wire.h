@@ -2,70 +2,22 @@
 //
 // Between the client's types and the bytes that gRPC carries. Tensor payloads never pass through protobuf: a
 // request is its small fields, serialised, followed by one slice per payload; a reply is scanned for its
-// payloads and only the rest is parsed. client.h is the interface for ordinary use; this one is for callers
-// that send a request many times.
+// payloads and only the rest is parsed. Inside: client.h is the interface for ordinary use, and this one is
+// for who sends a request many times, as the load tester does.
 #ifndef HEADLIGHT_CLIENT_WIRE_WIRE_H_
 #define HEADLIGHT_CLIENT_WIRE_WIRE_H_
 
 #include <grpcpp/support/byte_buffer.h>
 
-#include <cstdint>
-#include <optional>
 #include <string>
-#include <vector>
 
 #include "absl/status/statusor.h"
-#include "client/tensor.h"
-#include "headlight/v1/attention.pb.h"
+#include "client/attend_call.h"
 
 namespace headlight::client {
 
 inline constexpr char kAttendMethod[] = "/headlight.v1.AttentionService/Attend";
 inline constexpr char kAttendStreamMethod[] = "/headlight.v1.AttentionService/AttendStream";
-
-// One Attend request; attention.proto states what each field means. The views must stay valid until the call
-// that takes the request returns.
-struct AttendCall {
-  std::string model;
-  std::string model_version;  // empty: the newest
-  std::string request_id;
-  // What the model begins with: embeddings [batch, seq_len, embed_dim] or [tokens, embed_dim], or
-  std::optional<TensorView> query;
-  // token ids [batch, seq_len] or [tokens], and their types of the same shape; types absent: all 0.
-  std::optional<IdsView> token_ids;
-  std::optional<IdsView> token_types;
-  std::optional<TensorView> key;    // [batch, kv_len, kdim] or [kv_tokens, kdim]; absent: self attention
-  std::optional<TensorView> value;  // the same with vdim; absent: the same tensor as `key`
-  std::optional<MaskView> mask;
-  std::vector<int64_t> seq_lens;
-  std::vector<int64_t> kv_seq_lens;
-  bool causal = false;
-  std::optional<int64_t> window_left;  // absent: no bound
-  std::optional<int64_t> window_right;
-  v1::WeightsMode weights = v1::WEIGHTS_MODE_NONE;
-  int64_t top_k = 0;           // with TOP_K: how many
-  std::vector<int64_t> heads;  // of the weights; empty: all
-  int64_t query_begin = 0;     // of the weights: these rows of each sequence; both 0: all
-  int64_t query_end = 0;
-  std::optional<int64_t> layer;                            // of the weights; absent: the last one
-  v1::PoolingMode pooling = v1::POOLING_MODE_UNSPECIFIED;  // of the output; unspecified: hidden states
-  // How numbers travel, F32, BF16 or F16; they are f32 here and rounded to nearest.
-  v1::DType dtype = v1::DTYPE_F32;         // of query, key, value and a mask that is added
-  v1::DType output_dtype = v1::DTYPE_F32;  // of what comes back
-};
-
-struct AttendReply {
-  std::string model;
-  std::string model_version;
-  std::string request_id;
-  v1::DType output_dtype = v1::DTYPE_F32;  // how the output travelled; everything here is f32 again, exactly
-  Tensor output;  // hidden states, of the query's shape or the ids' and embed_dim; pooled: [batch, embed_dim]
-  // When asked for; attention.proto has their shapes.
-  std::optional<Tensor> weights;
-  std::optional<IntTensor> weights_keys;  // with TOP_K
-  std::optional<Tensor> received_mass;    // with SUMMARY
-  v1::TimeBudget time_budget;
-};
 
 // The request in wire form. Tensors are copied once, into slices that belong to the result, because gRPC may
 // hold on to them after a call has timed out; copies of the result share these slices. INVALID_ARGUMENT if a

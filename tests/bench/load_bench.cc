@@ -23,6 +23,7 @@
 
 #include "client/client.h"
 #include "client/load/load_run.h"
+#include "client/wire/wire.h"
 #include "tests/bench/echo_server.h"
 
 namespace headlight::bench {

@@ -11,6 +11,7 @@
 #include <thread>
 
 #include "client/client.h"
+#include "client/wire/wire.h"
 #include "tests/client/fake_server.h"
 #include "tests/client/restarted_server.h"
 
