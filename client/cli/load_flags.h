@@ -14,7 +14,7 @@
 #include "absl/status/statusor.h"
 #include "client/cli/flags.h"
 #include "client/cli/load_requests.h"
-#include "client/report/load_report.h"
+#include "client/report/load_goals.h"
 
 namespace headlight::client {
 

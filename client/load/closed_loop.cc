@@ -6,6 +6,7 @@
 #include <deque>
 #include <utility>
 
+#include "client/load/latency_recorder.h"
 #include "client/load/load_call.h"
 #include "client/load/load_worker.h"
 
@@ -139,7 +140,7 @@ class ClosedLoopWorker final : public LoadWorker {
 
   LoadShared& shared_;
   const int index_;
-  LoadRecorder recorder_;
+  LatencyRecorder recorder_;
   CancelList cancels_;
   int64_t next_number_ = 0;
   int busy_ = 0;  // slots that are not idle

@@ -44,7 +44,8 @@ SentRequest LoadCall::Start(grpc::GenericStub& stub, const PreparedRequest& requ
   return sent;
 }
 
-bool LoadCall::Count(LoadClock::time_point now, bool unfinished, LoadRecorder& recorder, LoadShared& shared) {
+bool LoadCall::Count(LoadClock::time_point now, bool unfinished, LatencyRecorder& recorder,
+                     LoadShared& shared) {
   bool cancelled = false;
   {
     const std::lock_guard lock(mutex_);

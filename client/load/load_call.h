@@ -16,6 +16,7 @@
 #include <queue>
 #include <vector>
 
+#include "client/load/latency_recorder.h"
 #include "client/load/load_worker.h"
 
 namespace headlight::client {
@@ -31,7 +32,7 @@ class LoadCall {
 
   // Counts the call, whose tag came, and makes it ready for another Start. `unfinished`: it was ended because
   // nobody waits any longer. Whether it was answered.
-  bool Count(LoadClock::time_point now, bool unfinished, LoadRecorder& recorder, LoadShared& shared);
+  bool Count(LoadClock::time_point now, bool unfinished, LatencyRecorder& recorder, LoadShared& shared);
 
   // Cancels the call, if it is in flight and `start` is its number; counted as cancelled if `planned`.
   void Cancel(uint64_t start, bool planned);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What one run of a load test counts, and the rules by which it counts.
+// What one run of a load test counts. latency_recorder.h has the rules by which it counts.
 #ifndef HEADLIGHT_CLIENT_LOAD_LOAD_RESULT_H_
 #define HEADLIGHT_CLIENT_LOAD_LOAD_RESULT_H_
 
@@ -12,7 +12,6 @@
 #include "absl/status/status.h"
 #include "client/load/histogram.h"
 #include "client/load/timeline.h"
-#include "client/wire/reply_scan.h"
 
 namespace headlight::client {
 
@@ -24,15 +23,6 @@ struct Window {
   LoadClock::time_point end;
 
   bool Contains(LoadClock::time_point time) const { return begin <= time && time < end; }
-};
-
-// One request on its way.
-struct SentRequest {
-  LoadClock::time_point intended;  // when it was meant to be sent: latency counts from here,
-  LoadClock::time_point sent;      // and from here
-  std::chrono::nanoseconds timeout{0};
-  int64_t tokens = 0;
-  int64_t bytes = 0;
 };
 
 // Requests that failed with one code.
@@ -77,31 +67,6 @@ struct LoadResult {
   int64_t replies() const { return intended.count(); }
   int64_t refused() const;
   void Merge(const LoadResult& other);  // of another thread of the same run
-};
-
-// Counts into a LoadResult. Not thread-safe: each thread has its own.
-class LoadRecorder {
- public:
-  LoadRecorder(const Window& window, std::chrono::nanoseconds timeline_width) : window_(window) {
-    result_.timeline = Timeline(timeline_width);
-  }
-
-  void Sent(const SentRequest& request);
-  void Replied(const SentRequest& request, LoadClock::time_point now, const ReplyFacts& facts);
-  void Refused(const SentRequest& request, LoadClock::time_point now, absl::StatusCode code,
-               const std::string& message);
-  void Cancelled(const SentRequest& request);
-  void Unfinished(const SentRequest& request);
-  void Unsent(LoadClock::time_point intended);
-
-  LoadResult& result() { return result_; }
-  // When the last reply or refusal of the window came; the epoch if none did.
-  LoadClock::time_point last_end() const { return last_end_; }
-
- private:
-  const Window window_;
-  LoadResult result_;
-  LoadClock::time_point last_end_;
 };
 
 }  // namespace headlight::client

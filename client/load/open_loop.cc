@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "client/load/latency_recorder.h"
 #include "client/load/load_call.h"
 #include "client/load/load_worker.h"
 #include "client/load/pacer.h"
@@ -175,8 +176,8 @@ class OpenLoopWorker final : public LoadWorker {
   }
 
   LoadShared& shared_;
-  LoadRecorder sender_;    // of the sending thread
-  LoadRecorder receiver_;  // of the receiving thread
+  LatencyRecorder sender_;    // of the sending thread
+  LatencyRecorder receiver_;  // of the receiving thread
   FreeCalls calls_;
   Pacer pacer_;
   CancelList cancels_;

@@ -2,7 +2,6 @@
 #include "client/report/load_report.h"
 
 #include <algorithm>
-#include <cmath>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
@@ -150,15 +149,6 @@ Json SearchJson(const LoadSearch& search) {
 }
 
 }  // namespace
-
-std::optional<double> GoalValueMs(const SearchGoal& goal, const LoadResult& result) {
-  const int64_t total = result.replies() + result.refused() + result.unfinished + result.unsent;
-  if (total == 0) return std::nullopt;
-  const double share = goal.percentile.percent / 100 * (1 - 1e-12);  // 99 % of 100 is rank 99
-  const auto rank = std::max<int64_t>(1, static_cast<int64_t>(std::ceil(share * static_cast<double>(total))));
-  if (rank > result.replies()) return std::nullopt;
-  return ToMs(result.intended.AtRank(rank));
-}
 
 std::optional<std::string> TesterWarning(const LoadRun& run) {
   constexpr double kBusy = 0.9;  // of what the load threads can use at most

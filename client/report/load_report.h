@@ -5,7 +5,6 @@
 #ifndef HEADLIGHT_CLIENT_REPORT_LOAD_REPORT_H_
 #define HEADLIGHT_CLIENT_REPORT_LOAD_REPORT_H_
 
-#include <array>
 #include <chrono>
 #include <cstdint>
 #include <nlohmann/json.hpp>
@@ -15,18 +14,12 @@
 
 #include "client/load/load_result.h"
 #include "client/load/rate_search.h"
+#include "client/report/load_goals.h"
 #include "client/tensor.h"
 
 namespace headlight::client {
 
 inline constexpr char kLoadtestSchema[] = "headlight-loadtest/1";
-
-struct NamedPercentile {
-  const char* name;
-  double percent;
-};
-inline constexpr std::array<NamedPercentile, 6> kLoadPercentiles = {
-    {{"p50", 50}, {"p90", 90}, {"p95", 95}, {"p99", 99}, {"p99_9", 99.9}, {"p99_99", 99.99}}};
 
 // What all runs have in common.
 struct LoadDescription {
@@ -62,16 +55,6 @@ struct LoadRun {
 // "8 in flight" or "100 requests/s".
 std::string RunName(int concurrency, double rate);
 std::string RunName(const nlohmann::ordered_json& run);  // of runs[] of a report
-
-// The value that --search holds a run against.
-struct SearchGoal {
-  NamedPercentile percentile = {"p99", 99};
-  double limit_ms = 0;
-};
-
-// The latency since the intended time that this share of all requests kept; nothing if so many of them
-// failed or were not sent that the percentile is one of those. Requests that we cancelled do not count.
-std::optional<double> GoalValueMs(const SearchGoal& goal, const LoadResult& result);
 
 // Why the tester, not the server, may have set the numbers; nothing if it kept up.
 std::optional<std::string> TesterWarning(const LoadRun& run);

@@ -11,6 +11,8 @@
 #include <queue>
 #include <vector>
 
+#include "client/load/latency_recorder.h"
+
 namespace headlight::client {
 namespace {
 
@@ -41,7 +43,7 @@ struct Simulation {
 
   LoadResult Run(StallingServer server) const {
     Pacer pacer(plan, mix, 0, 1);
-    LoadRecorder recorder(plan.window, 1s);
+    LatencyRecorder recorder(plan.window, 1s);
     struct InFlight {
       LoadClock::time_point answered;
       SentRequest request;
