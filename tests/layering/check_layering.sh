@@ -34,6 +34,10 @@ mapfile -t core < <(sources core)
 mapfile -t server < <(sources server)
 mapfile -t client < <(sources client)
 mapfile -t engine < <(sources server/schedule server/models)
+mapfile -t load < <(sources client/load)
+mapfile -t report < <(sources client/report)
+mapfile -t local < <(sources client/files client/picture)
+mapfile -t public_headers < <(find client -maxdepth 1 -name '*.h' 2>/dev/null || true)
 mapfile -t beside_ukernel < <(sources core server client | grep -v '^core/attention/ukernel\.')
 
 forbid "core/ knows no RPC, no wire format, no logging and no other layer" \
@@ -42,6 +46,12 @@ forbid "core/ reads no environment and never ends the process" \
   '(^|[^[:alnum:]_])(getenv|secure_getenv|_?exit|quick_exit|abort)[[:space:]]*\(' "${core[@]}"
 forbid "server/ does not use the client or the tests" "$(include 'client/|tests/')" "${server[@]}"
 forbid "client/ sees neither core/ nor server/" "$(include 'core/|server/|tests/')" "${client[@]}"
+forbid "the client's files and pictures know no gRPC, no RPC of ours and no command line" \
+  "$(include 'grpc|client/(rpc|wire|load|report|cli)/|client/(client|attend_stream|attend_call)\.h|CLI/')" "${local[@]}"
+forbid "the load report knows no gRPC and no command line" "$(include 'grpc|client/(rpc|cli)/|CLI/')" "${report[@]}"
+forbid "the load tester knows no command line and no report" "$(include 'CLI/|client/(cli|report)/')" "${load[@]}"
+forbid "what callers include of the client is installed, so it includes nothing of its rooms" \
+  "$(include 'client/[a-z]+/')" "${public_headers[@]}"
 forbid "the scheduler and the registry do not know gRPC" "$(include 'grpc')" "${engine[@]}"
 forbid "oneDNN's experimental ukernel API stays in core/attention/ukernel.*" \
   'dnnl::ukernel|dnnl_ukernel\.hp?p?' "${beside_ukernel[@]}"
