@@ -75,8 +75,8 @@ absl::Status ReadMember(NpzReader& archive, const std::string& path, const std::
       "', wanted query, key, value, mask, token_ids, token_types, seq_lens and kv_seq_lens only"));
 }
 
-absl::Status ReadArchive(const std::string& path, int64_t max_array_bytes, Inputs& inputs) {
-  absl::StatusOr<NpzReader> archive = NpzReader::Open(path, max_array_bytes);
+absl::Status ReadArchive(const std::string& path, int64_t max_bytes, Inputs& inputs) {
+  absl::StatusOr<NpzReader> archive = NpzReader::Open(path, max_bytes);
   if (!archive.ok()) return archive.status();
   if (archive->Has("query") == archive->Has("token_ids")) {
     return absl::InvalidArgumentError(absl::StrCat(path, ": got ", archive->Has("query") ? "both" : "neither",
@@ -88,9 +88,11 @@ absl::Status ReadArchive(const std::string& path, int64_t max_array_bytes, Input
   return absl::OkStatus();
 }
 
-// The largest array of an archive that could still be sent: f64 that travels as 16 bits, behind its header.
-int64_t MaxArrayBytes(int64_t max_message_bytes) {
-  return 4 * max_message_bytes + static_cast<int64_t>(kMaxNpyHeaderBytes);
+// The largest archive that could still be sent: all of it f64 that travels as 16 bits, each array behind its
+// header.
+int64_t MaxArchiveBytes(int64_t max_message_bytes) {
+  constexpr int64_t kArrays = 8;  // as many as ReadMember knows
+  return 4 * max_message_bytes + kArrays * static_cast<int64_t>(kMaxNpyHeaderBytes);
 }
 
 // Whether flags say again what an archive said.
@@ -216,7 +218,7 @@ absl::StatusOr<Inputs> ReadInputs(const RequestFlags& flags, const InputFiles& f
   if (status.ok()) status = ReadIfNamed(files.key, ReadNpyTensorFile, &Inputs::key, inputs);
   if (status.ok()) status = ReadIfNamed(files.value, ReadNpyTensorFile, &Inputs::value, inputs);
   if (status.ok()) status = ReadIfNamed(files.mask, ReadNpyMaskFile, &Inputs::mask, inputs);
-  if (status.ok() && archive) status = ReadArchive(files.query, MaxArrayBytes(max_message_bytes), inputs);
+  if (status.ok() && archive) status = ReadArchive(files.query, MaxArchiveBytes(max_message_bytes), inputs);
   if (status.ok() && archive) status = CheckArchive(flags, files, inputs);
   if (!status.ok()) return status;
   return inputs;

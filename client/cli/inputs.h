@@ -50,7 +50,7 @@ absl::Status CheckInputFlags(const RequestFlags& flags, const InputFiles& files)
 
 // Reads the files that are named. The status says what is wrong with which file. An archive must hold a query
 // or token ids, no array that is none of a request's, none that another file gives or that `flags` say
-// again, and none that could not be sent in a message of `max_message_bytes`, whatever its dtype becomes.
+// again, and no more than could be sent in a message of `max_message_bytes`, whatever their dtypes become.
 absl::StatusOr<Inputs> ReadInputs(const RequestFlags& flags, const InputFiles& files,
                                   int64_t max_message_bytes);
 

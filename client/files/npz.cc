@@ -29,17 +29,20 @@ std::span<const char> BytesOf(const std::vector<T>& values) {
   return {static_cast<const char*>(data), values.size() * sizeof(T)};
 }
 
-absl::Status CheckEntries(const std::vector<ZipEntry>& entries, int64_t max_array_bytes) {
+absl::Status CheckEntries(const std::vector<ZipEntry>& entries, int64_t max_bytes) {
+  int64_t left_bytes = max_bytes;
   for (const ZipEntry& entry : entries) {
     if (!entry.name.ends_with(kSuffix) || entry.name.size() == kSuffix.size() ||
         !std::all_of(entry.name.begin(), entry.name.end(), [](char c) { return c >= ' ' && c <= '~'; })) {
       return absl::InvalidArgumentError(
           "the archive holds something else than NAME.npy, wanted what numpy.savez writes");
     }
-    if (entry.size_bytes > max_array_bytes) {
+    if (entry.size_bytes > left_bytes) {
+      const char* const what = entries.size() > 1 ? " in all arrays together" : "";
       return absl::InvalidArgumentError(
-          absl::StrCat(entry.name, " has ", entry.size_bytes, " bytes, wanted at most ", max_array_bytes));
+          absl::StrCat(entry.name, " has ", entry.size_bytes, " bytes, wanted at most ", max_bytes, what));
     }
+    left_bytes -= entry.size_bytes;
   }
   return absl::OkStatus();
 }
@@ -58,12 +61,12 @@ bool IsNpzFile(const std::string& path) {
 NpzReader::NpzReader(std::string path, std::unique_ptr<std::ifstream> file, std::vector<ZipEntry> entries)
     : path_(std::move(path)), file_(std::move(file)), entries_(std::move(entries)) {}
 
-absl::StatusOr<NpzReader> NpzReader::Open(const std::string& path, int64_t max_array_bytes) {
+absl::StatusOr<NpzReader> NpzReader::Open(const std::string& path, int64_t max_bytes) {
   auto file = std::make_unique<std::ifstream>(path, std::ios::binary);
   if (!*file) return absl::NotFoundError(absl::StrCat(path, ": ", std::strerror(errno)));
   absl::StatusOr<std::vector<ZipEntry>> entries = ReadZipDirectory(*file);
   absl::Status status = entries.status();
-  if (status.ok()) status = CheckEntries(*entries, max_array_bytes);
+  if (status.ok()) status = CheckEntries(*entries, max_bytes);
   if (!status.ok()) return InFile(path, status);
   return NpzReader(path, std::move(file), *std::move(entries));
 }

@@ -29,9 +29,9 @@ bool IsNpzFile(const std::string& path);
 class NpzReader {
  public:
   // NOT_FOUND if the file cannot be opened, INVALID_ARGUMENT if it is not an archive of .npy files only.
-  // Arrays of over `max_array_bytes`, header included, are refused here: reading takes as much memory as an
-  // array has, and that once more for types that are converted.
-  static absl::StatusOr<NpzReader> Open(const std::string& path, int64_t max_array_bytes);
+  // Arrays of over `max_bytes` together, headers included, are refused here: reading takes as much memory as
+  // they have, and as the one being read once more if its type is converted.
+  static absl::StatusOr<NpzReader> Open(const std::string& path, int64_t max_bytes);
 
   // Of the arrays, without ".npy", in the order of the archive.
   std::vector<std::string> names() const;

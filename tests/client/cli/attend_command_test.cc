@@ -346,11 +346,11 @@ TEST_F(AttendCommandTest, ArraysThatCouldNotBeSentAreNotRead) {
       Attend({"--input", HEADLIGHT_CLIENT_TESTDATA "/plain.npz", "--max-message-bytes", "1"});
   EXPECT_EQ(result.exit_code, 1);  // small arrays are for the server to judge: their headers are allowed for
   NpzWriter archive(Path("large.npz"));
-  archive.Add("query", Tensor{.shape = {1, 5000, 4}, .values = std::vector<float>(20'000)});
+  archive.Add("query", Tensor{.shape = {1, 50'000, 4}, .values = std::vector<float>(200'000)});
   ASSERT_THAT(archive.Finish(), IsOk());
   const CliResult large = Attend({"--input", Path("large.npz"), "--max-message-bytes", "100"});
   EXPECT_EQ(large.exit_code, 2);
-  EXPECT_THAT(large.err, HasSubstr("query.npy has 80128 bytes, wanted at most 65936"));
+  EXPECT_THAT(large.err, HasSubstr("query.npy has 800128 bytes, wanted at most 524688"));
 }
 
 TEST_F(AttendCommandTest, DoublesAndBrainFloatsAreWorthANote) {

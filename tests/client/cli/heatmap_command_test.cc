@@ -181,16 +181,16 @@ TEST_F(HeatmapCommandTest, AnArchiveHoldsAllInputs) {
 
 TEST_F(HeatmapCommandTest, AnArraysLimitIsWhatCouldBeSent) {
   NpzWriter large(PathOf("large.npz"));
-  large.Add("query", Tensor{.shape = {1, 5000, 4}, .values = std::vector<float>(20'000)});
+  large.Add("query", Tensor{.shape = {1, 50'000, 4}, .values = std::vector<float>(200'000)});
   ASSERT_TRUE(large.Finish().ok());
   // Over --max-message-bytes as f32, not over it as f16.
   const CliResult fits = Heatmap({"--input", PathOf("large.npz"), "--dtype", "f16", "--heads", "0",
-                                  "--queries", "0:1", "--max-message-bytes", "70000", "--output", "-"});
+                                  "--queries", "0:1", "--max-message-bytes", "700000", "--output", "-"});
   EXPECT_EQ(fits.exit_code, 0) << fits.err;
   const CliResult too_large =
       Heatmap({"--input", PathOf("large.npz"), "--max-message-bytes", "100", "--output", "-"});
   EXPECT_EQ(too_large.exit_code, 2);
-  EXPECT_THAT(too_large.err, HasSubstr("query.npy has 80128 bytes, wanted at most 65936"));
+  EXPECT_THAT(too_large.err, HasSubstr("query.npy has 800128 bytes, wanted at most 524688"));
 }
 
 TEST_F(HeatmapCommandTest, WrongUsageIsTwoWithAReasonAndNothingIsAsked) {

@@ -36,7 +36,7 @@ using ::testing::HasSubstr;
 using ::testing::StartsWith;
 
 constexpr auto kBadArchive = absl::StatusCode::kInvalidArgument;
-constexpr int64_t kMaxArrayBytes = 1 << 20;
+constexpr int64_t kMaxBytes = 1 << 20;
 
 std::string Little(uint64_t value, size_t size) {
   std::string bytes;
@@ -122,7 +122,7 @@ std::string Npy(const Shape& shape, const std::vector<float>& values) {
 class NpzTest : public ::testing::Test {
  protected:
   absl::StatusOr<NpzReader> Open(const std::string& bytes) const {
-    return NpzReader::Open(folder_.Write("x.npz", bytes), kMaxArrayBytes);
+    return NpzReader::Open(folder_.Write("x.npz", bytes), kMaxBytes);
   }
 
   // Opens the archive and reads the array "a"; the first error there is.
@@ -140,7 +140,7 @@ class NpzFixtureTest : public ::testing::TestWithParam<const char*> {};
 // See make_archives.py for what is in them.
 TEST_P(NpzFixtureTest, HoldsWhatItWasMadeOf) {
   absl::StatusOr<NpzReader> reader =
-      NpzReader::Open(std::string(HEADLIGHT_CLIENT_TESTDATA "/") + GetParam(), kMaxArrayBytes);
+      NpzReader::Open(std::string(HEADLIGHT_CLIENT_TESTDATA "/") + GetParam(), kMaxBytes);
   ASSERT_THAT(reader, IsOk());
   EXPECT_THAT(reader->names(), ElementsAre("query", "key", "value", "mask", "seq_lens", "kv_seq_lens"));
   std::string dtype;
@@ -185,7 +185,7 @@ TEST_F(NpzTest, RoundTripKeepsEveryBit) {
   ASSERT_THAT(writer.Finish(), IsOk());
   EXPECT_TRUE(IsNpzFile(folder_.File("out.npz")));
 
-  absl::StatusOr<NpzReader> reader = NpzReader::Open(folder_.File("out.npz"), kMaxArrayBytes);
+  absl::StatusOr<NpzReader> reader = NpzReader::Open(folder_.File("out.npz"), kMaxBytes);
   ASSERT_THAT(reader, IsOk());
   EXPECT_THAT(reader->names(), ElementsAre("output", "half", "weights_keys", "empty"));
   const auto output = reader->ReadTensor("output");
@@ -230,7 +230,7 @@ TEST_F(NpzTest, WhatIsNotAnArchiveIsNone) {
   EXPECT_FALSE(IsNpzFile(folder_.Write("short", "PK")));
   EXPECT_TRUE(IsNpzFile(folder_.Write("empty.npz", Archive({}))));
   EXPECT_THAT(
-      NpzReader::Open(folder_.File("missing.npz"), kMaxArrayBytes),
+      NpzReader::Open(folder_.File("missing.npz"), kMaxBytes),
       StatusIs(absl::StatusCode::kNotFound, folder_.File("missing.npz") + ": No such file or directory"));
   EXPECT_THAT(Open("").status(), StatusIs(kBadArchive, HasSubstr("it has no end record; is it cut short?")));
   EXPECT_THAT(Open(Npy({1}, {1})).status(), StatusIs(kBadArchive, HasSubstr("it has no end record")));
@@ -240,6 +240,12 @@ TEST_F(NpzTest, ArraysAreBoundedAndMemoryIsNotTakenForPromises) {
   const std::string bomb = Npy({4'000'000}, std::vector<float>(4'000'000));  // 16 MB out of 16 kB
   EXPECT_THAT(Read(Archive({Packed("a.npy", bomb)})),
               StatusIs(kBadArchive, HasSubstr("a.npy has 16000128 bytes, wanted at most 1048576")));
+  // Each of them would fit, all of them together do not: 3 x 400,128 bytes.
+  const std::string third = Npy({100'000}, std::vector<float>(100'000));
+  EXPECT_THAT(Read(Archive({Packed("a.npy", third), Packed("b.npy", third)})), IsOk());
+  EXPECT_THAT(Read(Archive({Packed("a.npy", third), Packed("b.npy", third), Packed("c.npy", third)})),
+              StatusIs(kBadArchive,
+                       HasSubstr("c.npy has 400128 bytes, wanted at most 1048576 in all arrays together")));
   Told liar = Packed("a.npy", Npy({1}, {1}));
   liar.size_bytes = 1 << 20;
   EXPECT_THAT(Read(Archive({liar})),
@@ -361,7 +367,7 @@ TEST_F(NpzTest, MutatedArchivesAreReadOrRefused) {
     for (const std::string& name : reader.ok() ? reader->names() : std::vector<std::string>()) {
       const auto tensor = reader->ReadTensor(name);
       const size_t num_values = tensor.ok() ? tensor->values.size() : 0;
-      EXPECT_LE(num_values * sizeof(float), static_cast<size_t>(kMaxArrayBytes));
+      EXPECT_LE(num_values * sizeof(float), static_cast<size_t>(kMaxBytes));
       all_read = reader->ReadMask(name).ok() && all_read;
       all_read = (tensor.ok() || reader->ReadIds(name).ok()) && all_read;
     }
@@ -370,7 +376,7 @@ TEST_F(NpzTest, MutatedArchivesAreReadOrRefused) {
   EXPECT_GE(num_read, 100);  // a test that only knows one of the two says little
   EXPECT_GE(num_refused, 100);
 #ifndef __SANITIZE_ADDRESS__  // which keeps freed memory for a while
-  EXPECT_LE(PeakMemoryBytes() - peak_before, 16 * kMaxArrayBytes);
+  EXPECT_LE(PeakMemoryBytes() - peak_before, 16 * kMaxBytes);
 #endif
   static_cast<void>(peak_before);
 }
@@ -415,7 +421,7 @@ TEST_F(NpzTest, ReadsWhatNumpyWrites) {
                   folder_.File("stored.npz"), folder_.File("deflated.npz")});
   ASSERT_EQ(result.exit_code, 0) << result.output;
   for (const char* name : {"stored.npz", "deflated.npz"}) {
-    absl::StatusOr<NpzReader> reader = NpzReader::Open(folder_.File(name), kMaxArrayBytes);
+    absl::StatusOr<NpzReader> reader = NpzReader::Open(folder_.File(name), kMaxBytes);
     ASSERT_THAT(reader, IsOk());
     const auto query = reader->ReadTensor("query");
     ASSERT_THAT(query, IsOk());
