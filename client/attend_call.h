@@ -4,12 +4,14 @@
 #ifndef HEADLIGHT_CLIENT_ATTEND_CALL_H_
 #define HEADLIGHT_CLIENT_ATTEND_CALL_H_
 
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "client/tensor.h"
 #include "headlight/v1/attention.pb.h"
@@ -42,6 +44,10 @@ struct AttendCall {
   int64_t query_end = 0;
   std::optional<int64_t> layer;                            // of the weights; absent: the last one
   v1::PoolingMode pooling = v1::POOLING_MODE_UNSPECIFIED;  // of the output; unspecified: hidden states
+  // How long the answer is of use, from the request's arrival at the server on; 0: as long as the call or the
+  // stream lasts. On a stream it ends this request alone, with DEADLINE_EXCEEDED.
+  std::chrono::microseconds timeout{0};
+  int priority = 0;  // -10 to 10: among requests that wait, higher ones go first
   // How numbers travel, F32, BF16 or F16; they are f32 here and rounded to nearest.
   v1::DType dtype = v1::DTYPE_F32;         // of query, key, value and a mask that is added
   v1::DType output_dtype = v1::DTYPE_F32;  // of what comes back
@@ -59,6 +65,17 @@ struct AttendReply {
   std::optional<Tensor> received_mass;    // with SUMMARY
   v1::TimeBudget time_budget;
 };
+
+// What a server that refuses a request adds to code and message.
+struct Refusal {
+  std::chrono::milliseconds retry_delay{0};  // when it expects to have room; 0: coming again does not help
+  std::string
+      reason;  // one word that does not change, as attention.proto lists them; empty: the code says it
+};
+
+// Of a status that Attend ended with; nothing in it where the server added nothing. A single Attend has the
+// delay only.
+Refusal RefusalOf(const absl::Status& status);
 
 // Told how a call ended, exactly once.
 using AttendCallback = std::function<void(absl::StatusOr<AttendReply>)>;

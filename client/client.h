@@ -74,6 +74,11 @@ class Client {
   AttendHandle AttendAsync(const AttendCall& call, std::chrono::milliseconds timeout,
                            AttendCallback callback) const;
 
+  // What the request would cost and whether it would be admitted now; nothing is computed, and of the tensors
+  // only shapes are sent, so they need no values.
+  absl::StatusOr<v1::EstimateCostResponse> EstimateCost(const AttendCall& call,
+                                                        std::chrono::milliseconds timeout) const;
+
   // A stream for many requests, which ends with DEADLINE_EXCEEDED once `timeout` has passed from now. It may
   // outlive the client. INVALID_ARGUMENT if an option is out of range.
   absl::StatusOr<std::unique_ptr<AttendStream>> OpenStream(std::chrono::milliseconds timeout,

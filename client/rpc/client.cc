@@ -90,6 +90,20 @@ absl::StatusOr<std::unique_ptr<AttendStream>> Client::OpenStream(std::chrono::mi
   return std::make_unique<AttendStream>(state_->NextChannel(), timeout, options.max_unanswered);
 }
 
+absl::StatusOr<v1::EstimateCostResponse> Client::EstimateCost(const AttendCall& call,
+                                                              std::chrono::milliseconds timeout) const {
+  absl::StatusOr<v1::AttendRequest> described = DescribeRequest(call);
+  if (!described.ok()) return described.status();
+  grpc::ClientContext context;
+  SetTimeout(context, timeout);
+  v1::EstimateCostRequest request;
+  *request.mutable_request() = *std::move(described);
+  v1::EstimateCostResponse response;
+  const grpc::Status status = state_->attention->EstimateCost(&context, request, &response);
+  if (!status.ok()) return ToAbslStatus(status);
+  return response;
+}
+
 absl::StatusOr<v1::ListModelsResponse> Client::ListModels(std::chrono::milliseconds timeout) const {
   grpc::ClientContext context;
   SetTimeout(context, timeout);

@@ -9,6 +9,7 @@
 
 #include "absl/status/status.h"
 #include "client/client.h"
+#include "client/wire/refusal.h"
 #include "client/wire/wire.h"
 
 namespace headlight::client {
@@ -86,7 +87,7 @@ void PendingCall::Attempt() {
 
 void PendingCall::AttemptEnded(const grpc::Status& status) {
   if (status.ok()) return End(DecodeReply(reply_));
-  if (!TryAgain(status)) End(ToAbslStatus(status));
+  if (!TryAgain(status)) End(Refused(status));
 }
 
 bool PendingCall::TryAgain(const grpc::Status& status) {
@@ -101,6 +102,13 @@ bool PendingCall::TryAgain(const grpc::Status& status) {
   pause_.Set(gpr_time_add(gpr_now(GPR_CLOCK_MONOTONIC), gpr_time_from_millis(delay->count(), GPR_TIMESPAN)),
              [this](bool) { PauseOver(); });
   return true;
+}
+
+absl::Status PendingCall::Refused(const grpc::Status& status) {
+  const std::lock_guard lock(mutex_);
+  const Pushback pushback = ReadPushback(*context_);
+  const Refusal refusal{.retry_delay = pushback.delay.value_or(milliseconds(0)), .reason = ""};
+  return WithRefusal(ToAbslStatus(status), refusal);
 }
 
 void PendingCall::PauseOver() {

@@ -64,7 +64,8 @@ class PendingCall : public std::enable_shared_from_this<PendingCall> {
  private:
   void Attempt();
   void AttemptEnded(const grpc::Status& status);
-  bool TryAgain(const grpc::Status& status);  // whether there will be another attempt
+  bool TryAgain(const grpc::Status& status);         // whether there will be another attempt
+  absl::Status Refused(const grpc::Status& status);  // with what the trailer says of coming again
   void PauseOver();
   void End(absl::StatusOr<AttendReply> reply);
 

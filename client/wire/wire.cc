@@ -14,6 +14,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "client/half.h"
+#include "client/wire/refusal.h"
 #include "client/wire/wire_format.h"
 
 namespace headlight::client {
@@ -28,10 +29,16 @@ static_assert(std::endian::native == std::endian::little,
 // Collects a request's slices: small fields first, then each payload behind its own header.
 class RequestWriter {
  public:
+  // Without payloads: tensors are described alone, and need no values.
+  explicit RequestWriter(bool with_payloads) : with_payloads_(with_payloads) {}
+
   // Describes a tensor in `spec` and queues its values. INVALID_ARGUMENT if the two disagree.
   template <typename T>
   absl::Status Add(const char* field, v1::DType dtype, const Shape& shape, std::span<const T> values,
                    v1::TensorSpec* spec) {
+    spec->set_dtype(dtype);
+    spec->mutable_shape()->Assign(shape.begin(), shape.end());
+    if (!with_payloads_) return absl::OkStatus();
     const std::optional<int64_t> wanted = NumElements(shape);
     if (!wanted.has_value() || static_cast<uint64_t>(*wanted) != values.size()) {
       return absl::InvalidArgumentError(absl::StrCat(
@@ -39,8 +46,6 @@ class RequestWriter {
           wanted ? absl::StrCat(*wanted, " values") : "no negative dimension and at most 2^63 values",
           ", got ", values.size()));
     }
-    spec->set_dtype(dtype);
-    spec->mutable_shape()->Assign(shape.begin(), shape.end());
     if constexpr (std::is_same_v<T, float>) {
       if (dtype == v1::DTYPE_F16) return AddNarrow(values, FloatToHalf);
       if (dtype == v1::DTYPE_BF16) return AddNarrow(values, FloatToBf16);
@@ -80,6 +85,7 @@ class RequestWriter {
     slices_.emplace_back(header, static_cast<size_t>(end - header));
   }
 
+  const bool with_payloads_;
   std::vector<grpc::Slice> slices_ = std::vector<grpc::Slice>(1);  // [0] is the envelope's place
 };
 
@@ -288,12 +294,13 @@ absl::StatusOr<AttendReply> MakeReply(ReplyParts parts) {
 // What the server says went wrong with one request of a stream.
 absl::Status ErrorOf(const v1::AttendError& error) {
   const absl::Status status(static_cast<absl::StatusCode>(error.code()), error.message());
-  return status.ok() ? Malformed("its error has code 0") : status;
+  if (status.ok()) return Malformed("its error has code 0");
+  return WithRefusal(
+      status, {.retry_delay = std::chrono::milliseconds(error.retry_delay_ms()), .reason = error.reason()});
 }
 
-}  // namespace
-
-absl::StatusOr<grpc::ByteBuffer> EncodeRequest(const AttendCall& call) {
+// The small fields of the request; its tensors go to `writer`.
+absl::StatusOr<v1::AttendRequest> MakeEnvelope(const AttendCall& call, RequestWriter& writer) {
   v1::AttendRequest envelope;
   envelope.set_model(call.model);
   envelope.set_model_version(call.model_version);
@@ -305,6 +312,8 @@ absl::StatusOr<grpc::ByteBuffer> EncodeRequest(const AttendCall& call) {
   if (call.window_right) envelope.set_window_right(*call.window_right);
   DescribeWeights(call, envelope);
   envelope.set_pooling(call.pooling);
+  envelope.set_timeout_us(call.timeout.count());
+  envelope.set_priority(call.priority);
   if (call.output_dtype != v1::DTYPE_F32) envelope.set_output_dtype(call.output_dtype);
   if (!IsFloat(call.dtype)) {
     return absl::InvalidArgumentError(absl::StrCat("dtype: got ", static_cast<int>(call.dtype),
@@ -312,7 +321,6 @@ absl::StatusOr<grpc::ByteBuffer> EncodeRequest(const AttendCall& call) {
   }
 
   // Payloads go in the order of the fields' numbers.
-  RequestWriter writer;
   absl::Status status;
   const auto add_floats = [&](const char* field, const std::optional<TensorView>& tensor,
                               v1::TensorSpec* (v1::AttendRequest::*spec)()) {
@@ -337,7 +345,21 @@ absl::StatusOr<grpc::ByteBuffer> EncodeRequest(const AttendCall& call) {
     status =
         AddIds("token_types", call.token_types, &v1::AttendRequest::mutable_token_types, writer, envelope);
   if (!status.ok()) return status;
-  return writer.Finish(envelope);
+  return envelope;
+}
+
+}  // namespace
+
+absl::StatusOr<grpc::ByteBuffer> EncodeRequest(const AttendCall& call) {
+  RequestWriter writer(/*with_payloads=*/true);
+  const absl::StatusOr<v1::AttendRequest> envelope = MakeEnvelope(call, writer);
+  if (!envelope.ok()) return envelope.status();
+  return writer.Finish(*envelope);
+}
+
+absl::StatusOr<v1::AttendRequest> DescribeRequest(const AttendCall& call) {
+  RequestWriter writer(/*with_payloads=*/false);
+  return MakeEnvelope(call, writer);
 }
 
 absl::StatusOr<AttendReply> DecodeReply(const grpc::ByteBuffer& bytes) {

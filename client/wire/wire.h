@@ -25,6 +25,10 @@ inline constexpr char kAttendStreamMethod[] = "/headlight.v1.AttentionService/At
 // everything else.
 absl::StatusOr<grpc::ByteBuffer> EncodeRequest(const AttendCall& call);
 
+// The request without payloads, as EstimateCost takes it. Tensors need shapes alone: their values, if they
+// have any, are not looked at. INVALID_ARGUMENT if `dtype` is none of the three.
+absl::StatusOr<v1::AttendRequest> DescribeRequest(const AttendCall& call);
+
 // The reply in full: payload bytes are copied once, into its tensors; other types than f32 once more.
 // INTERNAL if the bytes are not a reply or its payloads do not match their descriptions.
 absl::StatusOr<AttendReply> DecodeReply(const grpc::ByteBuffer& bytes);

@@ -186,7 +186,9 @@ grpc::Status FakeServer::AttendStream(
     v1::AttendResponse response;
     const grpc::Status status = handler_(*context, request, response);
     if (!status.ok()) {
+      const v1::AttendError said = response.error();
       response.Clear();
+      *response.mutable_error() = said;
       response.mutable_error()->set_code(status.error_code());
       response.mutable_error()->set_message(status.error_message());
     }
@@ -204,6 +206,25 @@ void FakeServer::Remember(grpc::ServerContext& context, const v1::AttendRequest&
   authorizations_.push_back(found == context.client_metadata().end()
                                 ? ""
                                 : std::string(found->second.data(), found->second.size()));
+}
+
+grpc::Status FakeServer::EstimateCost(grpc::ServerContext* context, const v1::EstimateCostRequest* request,
+                                      v1::EstimateCostResponse* response) {
+  Remember(*context, request->request());
+  response->set_projection_flops(2e9);
+  response->set_attention_flops(1e9);
+  response->set_memory_bytes(3000);
+  response->set_reply_bytes(400);
+  response->set_compute_us(5000);
+  response->set_queue_us(2000);
+  response->set_admitted(request->request().timeout_us() >= 7000);
+  if (response->admitted()) return grpc::Status::OK;
+  v1::AttendError& refusal = *response->mutable_refusal();
+  refusal.set_code(grpc::StatusCode::RESOURCE_EXHAUSTED);
+  refusal.set_message("the queue takes 2 ms");
+  refusal.set_retry_delay_ms(2);
+  refusal.set_reason("behind_queue");
+  return grpc::Status::OK;
 }
 
 grpc::Status FakeServer::ListModels(grpc::ServerContext*, const v1::ListModelsRequest*,

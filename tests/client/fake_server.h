@@ -60,10 +60,15 @@ class FakeServer : private v1::AttentionService::Service {
  private:
   grpc::Status Attend(grpc::ServerContext* context, const v1::AttendRequest* request,
                       v1::AttendResponse* response) override;
-  // Handles one message after the other, so replies are in order; a handler's error becomes the message's.
+  // Handles one message after the other, so replies are in order; a handler's error becomes the message's,
+  // with the retry delay and the reason that the handler has put into the response.
   grpc::Status AttendStream(grpc::ServerContext* context,
                             grpc::ServerReaderWriter<v1::AttendResponse, v1::AttendRequest>* stream) override;
   void Remember(grpc::ServerContext& context, const v1::AttendRequest& request);
+  // Says 2 and 1 GFLOP, 3000 and 400 bytes, 5 ms of computation after 2 ms in the queue; admits what has 7
+  // ms.
+  grpc::Status EstimateCost(grpc::ServerContext* context, const v1::EstimateCostRequest* request,
+                            v1::EstimateCostResponse* response) override;
   grpc::Status ListModels(grpc::ServerContext* context, const v1::ListModelsRequest* request,
                           v1::ListModelsResponse* response) override;
   grpc::Status GetModel(grpc::ServerContext* context, const v1::GetModelRequest* request,

@@ -66,6 +66,28 @@ TEST(AttendStreamTest, EveryRequestGetsItsOwnReply) {
   EXPECT_THAT(server.peers(), SizeIs(1));
 }
 
+TEST(AttendStreamTest, ARefusedRequestSaysWhenToComeAgainAndTheOthersGoOn) {
+  FakeServer server(
+      [](grpc::ServerContext& context, const v1::AttendRequest& request, v1::AttendResponse& response) {
+        if (request.priority() >= 0) return FakeServer::Echo(context, request, response);
+        response.mutable_error()->set_retry_delay_ms(120);
+        response.mutable_error()->set_reason("behind_queue");
+        return grpc::Status(grpc::StatusCode::RESOURCE_EXHAUSTED, "too much is ahead");
+      });
+  const auto stream = *Client::Create(server.target())->OpenStream(30s);
+  Outcomes outcomes;
+  const Tensor query = QueryOf(1);
+  stream->Attend({.query = query.View(), .timeout = 50ms, .priority = -1}, outcomes.At(0));
+  stream->Attend({.query = query.View()}, outcomes.At(1));
+  EXPECT_THAT(stream->Finish(), IsOk());
+  const absl::Status& refused = outcomes.all().at(0).status();
+  EXPECT_THAT(refused, StatusIs(absl::StatusCode::kResourceExhausted, "too much is ahead"));
+  EXPECT_EQ(RefusalOf(refused).retry_delay, 120ms);
+  EXPECT_EQ(RefusalOf(refused).reason, "behind_queue");
+  EXPECT_THAT(outcomes.all().at(1), IsOk());
+  EXPECT_EQ(server.requests()[0].timeout_us(), 50'000);
+}
+
 TEST(AttendStreamTest, ManyThreadsMayShareOneStream) {
   FakeServer server;
   const auto stream = *Client::Create(server.target())->OpenStream(30s);

@@ -5,6 +5,7 @@
 #include <google/protobuf/stubs/logging.h>
 #include <gtest/gtest.h>
 
+#include <chrono>
 #include <string>
 #include <tuple>
 #include <variant>
@@ -426,6 +427,46 @@ TEST(DecodeStreamReplyTest, AnErrorKeepsItsIdCodeAndMessage) {
   response.mutable_error()->set_code(0);
   EXPECT_THAT(DecodeStreamReply(BytesOfMessage(response))->reply,
               StatusIs(absl::StatusCode::kInternal, HasSubstr("its error has code 0")));
+}
+
+TEST(DecodeStreamReplyTest, AnErrorSaysWhenToComeAgainAndWhy) {
+  v1::AttendResponse response;
+  response.mutable_error()->set_code(8);
+  response.mutable_error()->set_message("the queue is full");
+  response.mutable_error()->set_retry_delay_ms(120);
+  response.mutable_error()->set_reason("queue_full");
+  const Refusal refusal = RefusalOf(DecodeStreamReply(BytesOfMessage(response))->reply.status());
+  EXPECT_EQ(refusal.retry_delay, std::chrono::milliseconds(120));
+  EXPECT_EQ(refusal.reason, "queue_full");
+  response.mutable_error()->clear_retry_delay_ms();
+  response.mutable_error()->clear_reason();
+  const absl::Status plain = DecodeStreamReply(BytesOfMessage(response))->reply.status();
+  EXPECT_EQ(plain, absl::ResourceExhaustedError("the queue is full"));
+  EXPECT_EQ(RefusalOf(plain).reason, "");
+}
+
+TEST(EncodeRequestTest, TimeoutAndPriorityTravel) {
+  const Tensor query{.shape = {1, 1, 2}, .values = {1, 2}};
+  v1::AttendRequest request;
+  ASSERT_TRUE(request.ParseFromString(Flatten(
+      *EncodeRequest({.query = query.View(), .timeout = std::chrono::milliseconds(50), .priority = -3}))));
+  EXPECT_EQ(request.timeout_us(), 50'000);
+  EXPECT_EQ(request.priority(), -3);
+}
+
+TEST(DescribeRequestTest, IsTheRequestWithoutPayloads) {
+  const Tensor query{.shape = {1, 1, 2}, .values = {1, 2}};
+  const AttendCall call{.model = "m", .query = query.View(), .seq_lens = {1}, .dtype = v1::DTYPE_BF16};
+  v1::AttendRequest sent;
+  ASSERT_TRUE(sent.ParseFromString(Flatten(*EncodeRequest(call))));
+  sent.clear_payloads();
+  const auto described = DescribeRequest(call);
+  ASSERT_THAT(described, IsOk());
+  EXPECT_EQ(described->SerializeAsString(), sent.SerializeAsString());
+  // Shapes are enough.
+  AttendCall shapes = call;
+  shapes.query->values = {};
+  EXPECT_EQ(DescribeRequest(shapes)->SerializeAsString(), sent.SerializeAsString());
 }
 
 TEST(DecodeStreamReplyTest, AReplyThatContradictsItselfIsTheErrorOfItsRequest) {
