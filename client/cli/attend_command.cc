@@ -146,8 +146,8 @@ std::string ToText(const AttendCall& call, const AttendReply& reply, microsecond
       {"round trip", FormatMs(round_trip), "seen from here, connecting included"},
   };
   const std::string id = reply.request_id.empty() ? "" : absl::StrCat(", request ", reply.request_id);
-  return absl::StrCat("model ", reply.model, ", version ", reply.model_version, id, "\n\n",
-                      TensorsTable(call, reply), "\n", FormatTable(times), WeightsTable(call, reply));
+  return absl::StrCat("model ", Printable(absl::StrCat(reply.model, ", version ", reply.model_version, id)),
+                      "\n\n", TensorsTable(call, reply), "\n", FormatTable(times), WeightsTable(call, reply));
 }
 
 absl::Status Missing(const char* field) {
@@ -238,7 +238,7 @@ int RunAttend(const AttendFlags& flags, const Streams& streams) {
     return Fail(streams, kExitFailed, status);
   NoteOutputDtype(flags, *reply, inputs->notes);
   if (flags.json) {
-    streams.out << ToJson(call, *reply, inputs->notes, round_trip).dump(2) << std::endl;
+    streams.out << FormatJson(ToJson(call, *reply, inputs->notes, round_trip)) << std::flush;
   } else {
     streams.out << ToText(call, *reply, round_trip) << std::flush;
     PrintNotes(streams, inputs->notes);

@@ -2,6 +2,7 @@
 #include "client/cli/cli.h"
 
 #include <CLI/CLI.hpp>
+#include <exception>
 #include <string>
 
 #include "client/cli/commands.h"
@@ -15,6 +16,14 @@ constexpr char kProgramFooter[] =
     "`headlight COMMAND --help` explains a command.";
 
 }  // namespace
+
+int RunGuarded(const Command& command, const Streams& streams) {
+  try {
+    return command(streams);
+  } catch (const std::exception& error) {
+    return Fail(streams, kExitFailed, absl::InternalError(error.what()));
+  }
+}
 
 int RunCli(int argc, const char* const* argv, std::ostream& out, std::ostream& err) {
   CLI::App app("Speaks to a Headlight server: multi-head attention over gRPC.", "headlight");
@@ -37,7 +46,7 @@ int RunCli(int argc, const char* const* argv, std::ostream& out, std::ostream& e
     err << "A command is required.\n\n" << app.help();
     return kExitUsage;
   }
-  return chosen({.out = out, .err = err});
+  return RunGuarded(chosen, {.out = out, .err = err});
 }
 
 }  // namespace headlight::client

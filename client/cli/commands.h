@@ -29,10 +29,15 @@ using Command = std::function<int(const Streams&)>;
 // outlive `app`.
 void AddAttendCommand(CLI::App& app, Command& chosen);
 void AddCompletionCommand(CLI::App& app, Command& chosen);
+void AddEstimateCommand(CLI::App& app, Command& chosen);
 void AddHeatmapCommand(CLI::App& app, Command& chosen);
 void AddLoadtestCommand(CLI::App& app, Command& chosen);
 void AddModelsCommand(CLI::App& app, Command& chosen);
 void AddHealthCommand(CLI::App& app, Command& chosen);
+
+// Runs it. An exception, of which there should be none, ends with kExitFailed and a line that says what it
+// was.
+int RunGuarded(const Command& command, const Streams& streams);
 
 // Prints "headlight: CODE: message" and returns `exit_code`.
 int Fail(const Streams& streams, ExitCode exit_code, const absl::Status& status);

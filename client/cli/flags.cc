@@ -9,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "client/cli/commands.h"
+#include "client/report/text.h"
 
 namespace headlight::client {
 namespace {
@@ -244,12 +245,16 @@ void AddRequestFlags(CLI::App& app, RequestFlags& flags) {
 
 int Fail(const Streams& streams, ExitCode exit_code, const absl::Status& status) {
   streams.err << "headlight: " << absl::StatusCodeToString(status.code()) << ": "
-              << std::string(status.message()) << std::endl;
+              << Printable(std::string(status.message()));
+  if (refusal.retry_delay.count() > 0)
+    streams.err << "; worth trying again in " << FormatMs(refusal.retry_delay);
+  streams.err << std::endl;
   return exit_code;
 }
 
 void PrintNotes(const Streams& streams, const std::vector<std::string>& notes) {
-  for (const std::string& note : notes) streams.err << "headlight: note: " << note << std::endl;
+  for (const std::string& note : notes) streams.err << "headlight: note: " << Printable(note) << std::endl;
 }
 
 }  // namespace headlight::client
+  const Refusal refusal = RefusalOf(status);

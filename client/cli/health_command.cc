@@ -7,6 +7,7 @@
 
 #include "client/cli/commands.h"
 #include "client/cli/flags.h"
+#include "client/report/text.h"
 
 namespace headlight::client {
 namespace {
@@ -31,7 +32,7 @@ int RunHealth(const HealthFlags& flags, const Streams& streams) {
   if (flags.json) {
     const nlohmann::ordered_json json = {
         {"service", flags.service}, {"status", status}, {"serving", serving}};
-    streams.out << json.dump(2) << std::endl;
+    streams.out << FormatJson(json) << std::flush;
   } else {
     streams.out << status << std::endl;
   }

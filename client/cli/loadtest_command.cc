@@ -26,6 +26,7 @@
 #include "client/report/load_compare.h"
 #include "client/report/load_report.h"
 #include "client/report/load_report_html.h"
+#include "client/report/text.h"
 
 namespace headlight::client {
 namespace {
@@ -152,7 +153,7 @@ absl::Status WriteReports(const LoadtestFlags& flags, const nlohmann::ordered_js
   const auto write = [&](const std::string& path, const auto& make) {
     if (status.ok() && !path.empty()) status = WriteFile(path, make(report), out);
   };
-  write(flags.json_path, [](const auto& json) { return json.dump(2) + "\n"; });
+  write(flags.json_path, FormatJson);
   write(flags.csv_path, LoadReportCsv);
   write(flags.html_path, LoadReportHtml);
   return status;

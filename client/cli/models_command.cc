@@ -155,7 +155,7 @@ int RunLoad(const ModelsFlags& flags, const Client& client, const Streams& strea
   const absl::StatusOr<v1::Model> model = client.LoadModel(flags.load, flags.server.timeout());
   if (!model.ok()) return Fail(streams, kExitFailed, model.status());
   if (flags.json) {
-    streams.out << Json{{"loaded", ToJson(*model)}}.dump(2) << std::endl;
+    streams.out << FormatJson(Json{{"loaded", ToJson(*model)}}) << std::flush;
   } else {
     streams.out << model->name() << " version " << model->version() << " serves" << std::endl;
   }
@@ -166,7 +166,7 @@ int RunUnload(const ModelsFlags& flags, const Client& client, const Streams& str
   const absl::Status status = client.UnloadModel(flags.unload, flags.server.timeout());
   if (!status.ok()) return Fail(streams, kExitFailed, status);
   if (flags.json) {
-    streams.out << Json{{"unloaded", flags.unload}}.dump(2) << std::endl;
+    streams.out << FormatJson(Json{{"unloaded", flags.unload}}) << std::flush;
   } else {
     streams.out << flags.unload << " is unloaded" << std::endl;
   }
@@ -183,7 +183,7 @@ int RunModels(const ModelsFlags& flags, const Streams& streams) {
   if (flags.json) {
     Json models = Json::array();
     for (const v1::Model& model : response->models()) models.push_back(ToJson(model));
-    streams.out << Json{{"models", models}}.dump(2) << std::endl;
+    streams.out << FormatJson(Json{{"models", models}}) << std::flush;
   } else {
     streams.out << ToTable(*response) << LoadErrorsText(*response) << std::flush;
   }

@@ -138,7 +138,7 @@ std::string CsvField(const Json& value) {
   if (value.is_null()) return "";
   if (!value.is_string()) return value.dump();
   std::string quoted = "\"";
-  for (char c : value.get<std::string>()) quoted += c == '"' ? "\"\"" : std::string(1, c);
+  for (char c : Printable(value.get<std::string>())) quoted += c == '"' ? "\"\"" : std::string(1, c);
   return quoted + "\"";
 }
 

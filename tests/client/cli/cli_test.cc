@@ -9,8 +9,11 @@
 
 #include <cstdlib>
 #include <nlohmann/json.hpp>
+#include <sstream>
+#include <stdexcept>
 #include <string>
 
+#include "client/cli/commands.h"
 #include "tests/client/cli/run_cli.h"
 #include "tests/client/fake_server.h"
 
@@ -31,6 +34,24 @@ TEST(CliTest, VersionIsPrinted) {
   const CliResult result = RunHeadlight({"--version"});
   EXPECT_EQ(result.exit_code, 0);
   EXPECT_THAT(result.out, MatchesRegex("headlight [0-9]+\\.[0-9]+\\.[0-9]+\n"));
+}
+
+TEST(CliTest, AnExceptionEndsWithALineAndACode) {
+  std::ostringstream out, err;
+  const auto thrower = [](const Streams&) -> int { throw std::runtime_error("no more\x1b"); };
+  EXPECT_EQ(RunGuarded(thrower, {.out = out, .err = err}), 1);
+  EXPECT_EQ(err.str(), "headlight: INTERNAL: no more\\x1b\n");
+}
+
+TEST(CliTest, WhatAServerSaysReachesNoTerminalAsItIs) {
+  FakeServer server([](grpc::ServerContext& context, const v1::AttendRequest&, v1::AttendResponse&) {
+    context.AddTrailingMetadata("grpc-retry-pushback-ms", "86400000");
+    return grpc::Status(grpc::StatusCode::RESOURCE_EXHAUSTED, "full\x1b]0;you\x07");
+  });
+  const CliResult result = RunHeadlight({"attend", "--server", server.target(), "--shape", "1x1"});
+  EXPECT_EQ(result.exit_code, 1);
+  EXPECT_EQ(result.err,
+            "headlight: RESOURCE_EXHAUSTED: full\\x1b]0;you\\x07; worth trying again in 86400000.000 ms\n");
 }
 
 TEST(CliTest, HelpNamesTheCommands) {

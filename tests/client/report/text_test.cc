@@ -28,5 +28,26 @@ TEST(TextTest, TableColumnsLineUpWithoutTrailingBlanks) {
   EXPECT_EQ(FormatTable({}), "");
 }
 
+TEST(TextTest, ControlCharactersAndBrokenUtf8ArePrintedAsNumbers) {
+  EXPECT_EQ(Printable("a b~"), "a b~");
+  EXPECT_EQ(Printable("gr\xc3\xbc\xc3\x9f \xe2\x82\xac \xf0\x9f\x98\x80"),
+            "gr\xc3\xbc\xc3\x9f \xe2\x82\xac \xf0\x9f\x98\x80");
+  EXPECT_EQ(Printable("\x1b[2J\r\n\t\x7f"), "\\x1b[2J\\x0d\\x0a\\x09\\x7f");
+  EXPECT_EQ(Printable("\xc2\x9b"
+                      "2J"),
+            "\\xc2\\x9b2J");  // ESC [ in one character
+  EXPECT_EQ(Printable("\xc0\x80 \xe0\x9b\xbf \xed\xa0\x80 \xf4\x90\x80\x80 \xff \xe2\x82"),
+            "\\xc0\\x80 \\xe0\\x9b\\xbf \\xed\\xa0\\x80 \\xf4\\x90\\x80\\x80 \\xff \\xe2\\x82");
+  EXPECT_EQ(Printable(std::string("\0", 1)), "\\x00");
+}
+
+TEST(TextTest, CellsOfTablesAreMadePrintable) {
+  EXPECT_EQ(FormatTable({{"\x1b[1m", "b"}, {"a", "b\n"}}), "\\x1b[1m  b\na        b\\x0a\n");
+}
+
+TEST(TextTest, JsonSurvivesBytesThatAreNoUtf8) {
+  EXPECT_EQ(FormatJson({{"a", "x\xff"}}), "{\n  \"a\": \"x\xef\xbf\xbd\"\n}\n");
+}
+
 }  // namespace
 }  // namespace headlight::client
