@@ -47,6 +47,11 @@ void AddLoadFlags(CLI::App& command, LoadtestFlags& flags) {
       ParseRates, &flags.rates);
   rate->excludes(concurrency);
   AddParsed(command,
+            {"--rate-step", "TIME=R,...",
+             "Open loop: so many a second from TIME after the warm-up on, as in 5s=300,8s=150"},
+            ParseRateSteps, &flags.rate_steps)
+      ->needs(rate);
+  AddParsed(command,
             {"--search", "GOAL", "Find the highest rate that meets a goal, as in p99_ms=50; from --rate on"},
             ParseSearchGoal, &flags.search)
       ->excludes(concurrency);
@@ -106,6 +111,10 @@ void AddRunFlags(CLI::App& command, LoadtestFlags& flags) {
       ->check(CLI::PositiveNumber)
       ->type_name("N")
       ->excludes(duration);
+  AddParsed(
+      command,
+      {"--timeline", "TIME", "Width of the report's timeline, as in 100ms; a second or more if not given"},
+      ParsePositiveDuration, &flags.timeline_width);
   AddFile(command, "--json", "Write the report as JSON too; - writes it here, instead of the text",
           flags.json_path);
   AddFile(command, "--csv", "Write one row a run", flags.csv_path);
@@ -159,6 +168,21 @@ absl::StatusOr<std::vector<double>> ParseRates(const std::string& text) {
   return values;
 }
 
+absl::StatusOr<std::vector<RateStep>> ParseRateSteps(const std::string& text) {
+  std::vector<RateStep> steps;
+  for (const std::string& part : std::vector<std::string>(absl::StrSplit(text, ','))) {
+    const size_t equals = part.find('=');
+    const absl::StatusOr<milliseconds> at = ParseDuration(part.substr(0, equals));
+    const absl::StatusOr<std::vector<double>> rate =
+        ParseRates(equals == std::string::npos ? "" : part.substr(equals + 1));
+    if (!at.ok() || !rate.ok() || (!steps.empty() && *at <= steps.back().at)) {
+      return NotWanted("times in order and rates per second, as in 5s=300,8s=150", text);
+    }
+    steps.push_back({.at = *at, .rate = rate->front()});
+  }
+  return steps;
+}
+
 absl::StatusOr<Arrivals> ParseArrivals(const std::string& text) {
   if (text == "poisson") return Arrivals::kPoisson;
   if (text == "constant") return Arrivals::kConstant;
@@ -210,6 +234,9 @@ absl::Status CompleteLoadtestFlags(LoadtestFlags& flags) {
   if (flags.search.limit_ms > 0 && flags.rates.size() > 1) {
     return absl::InvalidArgumentError(
         absl::StrCat("--rate: got ", flags.rates.size(), " rates, wanted one to begin the search with"));
+  }
+  if (!flags.rate_steps.empty() && flags.search.limit_ms > 0) {
+    return absl::InvalidArgumentError("--rate-step and --search both say what the rate is");
   }
   const int to_standard_output =
       (flags.json_path == "-") + (flags.csv_path == "-") + (flags.html_path == "-");

@@ -27,9 +27,10 @@ struct LoadLengths {
 
 // All Parse functions: INVALID_ARGUMENT, saying what was got and what was wanted.
 absl::StatusOr<LoadLengths> ParseLoadLengths(const std::string& text);
-absl::StatusOr<std::vector<int>> ParseConcurrencies(const std::string& text);  // "1,2,4"
-absl::StatusOr<std::vector<double>> ParseRates(const std::string& text);       // "100,200.5": per second
-absl::StatusOr<Arrivals> ParseArrivals(const std::string& text);               // "poisson", "constant"
+absl::StatusOr<std::vector<int>> ParseConcurrencies(const std::string& text);   // "1,2,4"
+absl::StatusOr<std::vector<double>> ParseRates(const std::string& text);        // "100,200.5": per second
+absl::StatusOr<std::vector<RateStep>> ParseRateSteps(const std::string& text);  // "5s=300,8s=150": in order
+absl::StatusOr<Arrivals> ParseArrivals(const std::string& text);                // "poisson", "constant"
 absl::StatusOr<std::vector<std::chrono::milliseconds>> ParseTimeouts(const std::string& text);  // "50,1000"
 absl::StatusOr<SearchGoal> ParseSearchGoal(const std::string& text);                            // "p99_ms=50"
 
@@ -42,12 +43,14 @@ struct LoadtestFlags {
 
   std::vector<int> concurrencies;
   std::vector<double> rates;
+  std::vector<RateStep> rate_steps;
   Arrivals arrivals = Arrivals::kPoisson;
   int max_in_flight = 1 << 14;
   int channels = 0;  // 0: not given
   std::chrono::milliseconds warmup{1000};
   std::chrono::milliseconds duration{10'000};
   int64_t count = 0;
+  std::chrono::milliseconds timeline_width{0};  // 0: not given
   std::vector<std::chrono::milliseconds> timeouts;
   double cancel_ratio = 0;
   std::chrono::milliseconds cancel_within{10};

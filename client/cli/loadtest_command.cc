@@ -61,6 +61,7 @@ LoadDescription Describe(const LoadtestFlags& flags, const v1::Model& model, con
       .arrivals = !flags.is_open_loop()                  ? ""
                   : flags.arrivals == Arrivals::kPoisson ? "poisson"
                                                          : "constant",
+      .rate_steps = flags.rate_steps,
       .timeouts = flags.timeouts,
       .cancel_ratio = flags.cancel_ratio,
       .warmup = flags.warmup,
@@ -215,11 +216,13 @@ int RunLoadtest(LoadtestFlags flags, const Streams& streams) {
               .cancel_ratio = flags.cancel_ratio,
               .cancel_within = flags.cancel_within,
               .seed = flags.request.seed},
+      .rate_steps = flags.rate_steps,
       .arrivals = flags.arrivals,
       .max_in_flight = flags.max_in_flight,
       .warmup = flags.warmup,
       .duration = flags.duration,
       .count = flags.count,
+      .timeline_width = flags.timeline_width,
   };
   const InterruptGuard guard;
   ProgressLine progress(streams);
@@ -249,7 +252,9 @@ constexpr char kLoadtestFooter[] =
     "client, ...}, search.\n"
     "Examples: headlight loadtest --shape 4x128 --concurrency 1,2,4,8 --duration 10s --json report.json\n"
     "          headlight loadtest --seq-lens uniform:1-128 --rate 100,200,400 --html report.html\n"
-    "          headlight loadtest --shape 1x128 --search p99_ms=50 --duration 5s";
+    "          headlight loadtest --shape 1x128 --search p99_ms=50 --duration 5s\n"
+    "          headlight loadtest --shape 1x128 --rate 100 --rate-step 5s=300 --timeline 100ms --json "
+    "step.json";
 
 }  // namespace
 

@@ -14,14 +14,27 @@ uint64_t RandomBits(uint64_t seed, uint64_t number) {
 
 double UnitInterval(uint64_t bits) { return static_cast<double>((bits >> 11) + 1) * 0x1p-53; }
 
+double ArrivalTimes::TimeOf(double arrivals) const {
+  double rate = rate_, begin_s = 0, before = 0;  // of the stretch of constant rate, and arrivals before it
+  for (const RateStep& step : steps_) {
+    const double end_s = static_cast<double>(step.at.count()) / 1e9;
+    const double until_end = before + (end_s - begin_s) * rate;
+    if (arrivals < until_end) break;
+    rate = step.rate;
+    begin_s = end_s;
+    before = until_end;
+  }
+  return begin_s + (arrivals - before) / rate;
+}
+
 std::chrono::nanoseconds ArrivalTimes::Next() {
   const uint64_t number = number_++;
-  double at_s = static_cast<double>(number) / rate_;  // not a sum: rounding must not change the rate
+  double arrivals = static_cast<double>(number);  // not a sum of gaps: rounding must not change the rate
   if (arrivals_ == Arrivals::kPoisson) {
-    poisson_s_ -= std::log(UnitInterval(RandomBits(seed_, number))) / rate_;
-    at_s = poisson_s_;
+    poisson_ -= std::log(UnitInterval(RandomBits(seed_, number)));
+    arrivals = poisson_;
   }
-  return std::chrono::nanoseconds(static_cast<int64_t>(at_s * 1e9));
+  return std::chrono::nanoseconds(static_cast<int64_t>(TimeOf(arrivals) * 1e9));
 }
 
 }  // namespace headlight::client

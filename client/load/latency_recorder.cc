@@ -14,14 +14,18 @@ void LatencyRecorder::Sent(const SentRequest& request) {
 void LatencyRecorder::Replied(const SentRequest& request, LoadClock::time_point now,
                               const ReplyFacts& facts) {
   const auto latency = now - request.intended;
+  const bool is_good = latency <= request.timeout;
   if (TimelineBin* bin = result_.timeline.At(now - window_.begin)) {
     ++bin->replies;
+    bin->good += is_good;
+    bin->good_tokens += is_good ? request.tokens : 0;
     bin->latency.Record(latency);
   }
   if (window_.Contains(now)) {
     ++result_.replies_in_window;
     result_.tokens_in_window += request.tokens;
-    result_.good_in_window += latency <= request.timeout;
+    result_.good_in_window += is_good;
+    result_.good_tokens_in_window += is_good ? request.tokens : 0;
   }
   if (!window_.Contains(request.intended)) return;
   last_end_ = now;
@@ -41,6 +45,8 @@ void LatencyRecorder::Refused(const SentRequest& request, LoadClock::time_point 
   last_end_ = now;
   Refusals& refusals = result_.refusals[code];
   if (refusals.count++ == 0) refusals.example = message;
+  refusals.intended.Record(now - request.intended);
+  refusals.actual.Record(now - request.sent);
 }
 
 void LatencyRecorder::Cancelled(const SentRequest& request) {

@@ -23,6 +23,8 @@ void LoadResult::Merge(const LoadResult& other) {
     Refusals& ours = refusals[code];
     if (ours.count == 0) ours.example = theirs.example;
     ours.count += theirs.count;
+    ours.intended.Merge(theirs.intended);
+    ours.actual.Merge(theirs.actual);
   }
   cancelled += other.cancelled;
   unfinished += other.unfinished;
@@ -30,6 +32,7 @@ void LoadResult::Merge(const LoadResult& other) {
   replies_in_window += other.replies_in_window;
   tokens_in_window += other.tokens_in_window;
   good_in_window += other.good_in_window;
+  good_tokens_in_window += other.good_tokens_in_window;
   queue_us += other.queue_us;
   compute_us += other.compute_us;
   server_us += other.server_us;

@@ -28,7 +28,9 @@ struct Window {
 // Requests that failed with one code.
 struct Refusals {
   int64_t count = 0;
-  std::string example;  // message of the first one
+  std::string example;        // message of the first one
+  LatencyHistogram intended;  // until the caller heard of it, since the request was meant to be sent
+  LatencyHistogram actual;    // and since it was sent
 };
 
 struct LoadResult {
@@ -50,6 +52,7 @@ struct LoadResult {
   int64_t replies_in_window = 0;
   int64_t tokens_in_window = 0;
   int64_t good_in_window = 0;  // within their timeout of the intended time
+  int64_t good_tokens_in_window = 0;
 
   // Sums over the time budgets of the replies.
   int64_t queue_us = 0;

@@ -115,8 +115,9 @@ class Crew {
 };
 
 nanoseconds TimelineWidth(const LoadPlan& plan) {
-  if (plan.count > 0) return plan.min_timeline_width;
-  return std::max<nanoseconds>(plan.min_timeline_width, nanoseconds(plan.duration) / kTimelineBins);
+  if (plan.timeline_width.count() > 0) return plan.timeline_width;
+  const nanoseconds least = std::chrono::seconds(1);
+  return plan.count > 0 ? least : std::max<nanoseconds>(least, nanoseconds(plan.duration) / kTimelineBins);
 }
 
 }  // namespace

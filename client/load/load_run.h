@@ -39,6 +39,7 @@ struct LoadPlan {
 
   int concurrency = 0;                     // above 0: a closed loop with so many in flight
   double rate = 0;                         // otherwise: an open loop of so many a second
+  std::vector<RateStep> rate_steps;        // of the open loop, since the begin of the measured window
   Arrivals arrivals = Arrivals::kPoisson;  // of the open loop
   int max_in_flight = 1 << 14;             // of the open loop: beyond it requests are late, then unsent
 
@@ -46,8 +47,9 @@ struct LoadPlan {
   std::chrono::milliseconds duration{0};  // the measured window; not looked at with a count
   int64_t count = 0;                      // above 0: measures so many requests, however long that takes
 
-  // The timeline's bins are so wide, or a hundredth of the window if that is more.
-  std::chrono::milliseconds min_timeline_width{1000};
+  // The timeline's bins are so wide, or wider where Timeline has no room for all of them. 0: a second, or a
+  // hundredth of the window if that is more.
+  std::chrono::milliseconds timeline_width{0};
 };
 
 // What happened so far, warm-up included.

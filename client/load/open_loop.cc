@@ -21,6 +21,13 @@ using std::chrono::milliseconds;
 
 constexpr milliseconds kStopInterval{20};  // how late `stop` may be noticed
 
+// The plan's steps, which count from the window's begin, counted from the start of the run.
+std::vector<RateStep> FromStart(const LoadPlan& plan) {
+  std::vector<RateStep> steps = plan.rate_steps;
+  for (RateStep& step : steps) step.at += plan.warmup;
+  return steps;
+}
+
 // The calls of a worker that are not in flight. Thread-safe.
 class FreeCalls {
  public:
@@ -86,6 +93,7 @@ class OpenLoopWorker final : public LoadWorker {
         calls_(std::max(1, shared.plan.max_in_flight / shared.num_workers)),
         pacer_({.arrivals = shared.plan.arrivals,
                 .rate = shared.plan.rate,
+                .rate_steps = FromStart(shared.plan),
                 .seed = shared.plan.mix.seed,
                 .start = shared.start,
                 .window = shared.window,

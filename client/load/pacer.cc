@@ -10,7 +10,7 @@ Pacer::Pacer(const ArrivalPlan& plan, const RequestMix& mix, int thread, int num
       mix_(mix),
       thread_(thread),
       num_threads_(num_threads),
-      times_(plan.arrivals, plan.rate, plan.seed) {
+      times_(plan.arrivals, plan.rate, plan.seed, plan.rate_steps) {
   Advance();
 }
 

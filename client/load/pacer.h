@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <vector>
 
 #include "client/load/arrivals.h"
 #include "client/load/load_result.h"
@@ -18,6 +19,7 @@ namespace headlight::client {
 struct ArrivalPlan {
   Arrivals arrivals = Arrivals::kPoisson;
   double rate = 1;  // per second, over all threads
+  std::vector<RateStep> rate_steps;
   uint64_t seed = 0;
   LoadClock::time_point start;  // arrivals before the window are warm-up
   Window window;

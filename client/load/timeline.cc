@@ -9,6 +9,8 @@ void TimelineBin::Merge(const TimelineBin& other) {
   sent += other.sent;
   replies += other.replies;
   refused += other.refused;
+  good += other.good;
+  good_tokens += other.good_tokens;
   latency.Merge(other.latency);
 }
 

@@ -17,7 +17,9 @@ struct TimelineBin {
   int64_t sent = 0;
   int64_t replies = 0;
   int64_t refused = 0;
-  LatencyHistogram latency;  // of these replies
+  int64_t good = 0;          // replies within their timeout of the intended time,
+  int64_t good_tokens = 0;   // and their tokens
+  LatencyHistogram latency;  // of all replies
 
   void Merge(const TimelineBin& other);
 };

@@ -62,6 +62,9 @@ Json TimelineJson(const Timeline& timeline) {
                     {"sent", bin.sent},
                     {"replies", bin.replies},
                     {"refused", bin.refused},
+                    {"good", bin.good},
+                    {"goodput_per_s", Ratio(bin.good, ToSeconds(timeline.width()))},
+                    {"goodput_tokens_per_s", Ratio(bin.good_tokens, ToSeconds(timeline.width()))},
                     {"p50_ms", ToMs(bin.latency.Percentile(50))},
                     {"p99_ms", ToMs(bin.latency.Percentile(99))},
                     {"max_ms", ToMs(bin.latency.max())}});
@@ -70,9 +73,15 @@ Json TimelineJson(const Timeline& timeline) {
 }
 
 Json RefusalsJson(const LoadResult& result) {
+  const auto latency = [](const LatencyHistogram& of) {
+    return Json{{"p50", ToMs(of.Percentile(50))}, {"p99", ToMs(of.Percentile(99))}, {"max", ToMs(of.max())}};
+  };
   Json refusals = Json::object();
   for (const auto& [code, of_code] : result.refusals) {
-    refusals[absl::StatusCodeToString(code)] = {{"count", of_code.count}, {"example", of_code.example}};
+    refusals[absl::StatusCodeToString(code)] = {
+        {"count", of_code.count},
+        {"example", of_code.example},
+        {"latency_ms", {{"intended", latency(of_code.intended)}, {"actual", latency(of_code.actual)}}}};
   }
   return refusals;
 }
@@ -119,6 +128,7 @@ Json RunJson(const LoadRun& run) {
       {"requests_per_s", Ratio(result.replies_in_window, measured_s)},
       {"goodput_per_s", Ratio(result.good_in_window, measured_s)},
       {"tokens_per_s", Ratio(result.tokens_in_window, measured_s)},
+      {"goodput_tokens_per_s", Ratio(result.good_tokens_in_window, measured_s)},
       {"sent_bytes", result.sent_bytes},
       {"received_bytes", result.received_bytes},
       {"refused", result.refused()},
@@ -180,6 +190,10 @@ Json LoadReportJson(const LoadDescription& load, const std::vector<LoadRun>& run
   request["mean_bytes"] = load.mean_bytes;
   request["dtype"] = load.dtype;
   request["weights"] = load.weights;
+  Json rate_steps = Json::array();
+  for (const RateStep& step : load.rate_steps) {
+    rate_steps.push_back({{"t_s", ToSeconds(step.at)}, {"rate", step.rate}});
+  }
   Json timeouts = Json::array();
   for (const auto timeout : load.timeouts) timeouts.push_back(timeout.count());
   Json report = {{"schema", kLoadtestSchema},
@@ -192,6 +206,7 @@ Json LoadReportJson(const LoadDescription& load, const std::vector<LoadRun>& run
                  {"request", request},
                  {"connections", load.connections},
                  {"arrivals", load.arrivals.empty() ? Json() : Json(load.arrivals)},
+                 {"rate_steps", rate_steps},
                  {"timeouts_ms", timeouts},
                  {"cancel_ratio", load.cancel_ratio},
                  {"warmup_s", ToSeconds(load.warmup)},

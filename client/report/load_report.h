@@ -12,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include "client/load/arrivals.h"
 #include "client/load/load_result.h"
 #include "client/load/rate_search.h"
 #include "client/report/load_goals.h"
@@ -39,7 +40,8 @@ struct LoadDescription {
   std::string weights = "none";
 
   int connections = 0;
-  std::string arrivals;  // "poisson" or "constant"; empty for closed loops
+  std::string arrivals;              // "poisson" or "constant"; empty for closed loops
+  std::vector<RateStep> rate_steps;  // since the begin of the measured window
   std::vector<std::chrono::milliseconds> timeouts;
   double cancel_ratio = 0;
   std::chrono::milliseconds warmup{0};

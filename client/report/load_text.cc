@@ -203,6 +203,7 @@ std::string LoadReportCsv(const Json& report) {
     add("cpu_cores", run["client"]["cpu_cores"]);
     add("late_p99_ms", run["client"]["late_ms"]["p99"]);
     add("warning", run["client"]["warning"]);
+    add("goodput_tokens_per_s", run["goodput_tokens_per_s"]);
     for (size_t i = 0; i < row.size(); ++i) absl::StrAppend(&lines, i > 0 ? "," : "", row[i]);
     lines += "\n";
   }

@@ -17,20 +17,33 @@ using namespace std::chrono_literals;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
-std::string Refusal(const absl::Status& status) { return std::string(status.message()); }
+std::string Said(const absl::Status& status) { return std::string(status.message()); }
 
 TEST(LoadFlagsTest, ListsOfNumbers) {
   EXPECT_THAT(*ParseConcurrencies("1,2,64"), ElementsAre(1, 2, 64));
   EXPECT_THAT(*ParseRates("100,0.5"), ElementsAre(100, 0.5));
   EXPECT_THAT(*ParseTimeouts("50,1000"), ElementsAre(50ms, 1000ms));
   for (const char* text : {"", "0", "-1", "1,,2", "1x", "100000"}) {
-    EXPECT_THAT(Refusal(ParseConcurrencies(text).status()), HasSubstr("wanted numbers from 1 to")) << text;
+    EXPECT_THAT(Said(ParseConcurrencies(text).status()), HasSubstr("wanted numbers from 1 to")) << text;
   }
   for (const char* text : {"", "0", "-1", "nan", "inf", "1e7", "1,"}) {
-    EXPECT_THAT(Refusal(ParseRates(text).status()), HasSubstr("wanted rates per second")) << text;
+    EXPECT_THAT(Said(ParseRates(text).status()), HasSubstr("wanted rates per second")) << text;
   }
   for (const char* text : {"", "0", "1.5", "999999999"}) {
-    EXPECT_THAT(Refusal(ParseTimeouts(text).status()), HasSubstr("wanted milliseconds")) << text;
+    EXPECT_THAT(Said(ParseTimeouts(text).status()), HasSubstr("wanted milliseconds")) << text;
+  }
+}
+
+TEST(LoadFlagsTest, RateStepsAreInOrder) {
+  const auto steps = ParseRateSteps("5s=300,8500ms=0.5");
+  ASSERT_TRUE(steps.ok());
+  ASSERT_EQ(steps->size(), 2u);
+  EXPECT_EQ((*steps)[0].at, 5s);
+  EXPECT_EQ((*steps)[0].rate, 300);
+  EXPECT_EQ((*steps)[1].at, 8500ms);
+  EXPECT_EQ((*steps)[1].rate, 0.5);
+  for (const char* text : {"", "5s", "=300", "5s=", "5=300", "5s=0", "5s=1,5s=2", "8s=1,5s=2", "5s=1,"}) {
+    EXPECT_THAT(Said(ParseRateSteps(text).status()), HasSubstr("as in 5s=300,8s=150")) << text;
   }
 }
 
@@ -40,7 +53,7 @@ TEST(LoadFlagsTest, SearchGoals) {
   EXPECT_STREQ(goal->percentile.name, "p99_9");
   EXPECT_EQ(goal->limit_ms, 12.5);
   for (const char* text : {"", "p99", "p99_ms", "p99_ms=", "p99_ms=0", "p98_ms=3", "p99_ms=x"}) {
-    EXPECT_THAT(Refusal(ParseSearchGoal(text).status()), HasSubstr("as in p99_ms=50")) << text;
+    EXPECT_THAT(Said(ParseSearchGoal(text).status()), HasSubstr("as in p99_ms=50")) << text;
   }
 }
 
@@ -52,7 +65,7 @@ TEST(LoadFlagsTest, LengthsAreAListOrADistribution) {
   EXPECT_THAT(uniform->drawn.lengths, ElementsAre(2, 3, 4));
   for (const char* text : {"", "0", "uniform:", "uniform:3", "uniform:4-2", "uniform:0-4", "uniform:1-2-3",
                            "zipf:0", "zipf:3:x", "zipf:3:1:2", "normal:5", "uniform:1-99999999"}) {
-    EXPECT_THAT(Refusal(ParseLoadLengths(text).status()), HasSubstr("got '")) << text;
+    EXPECT_THAT(Said(ParseLoadLengths(text).status()), HasSubstr("got '")) << text;
   }
   EXPECT_EQ(ParseLoadLengths("file:/no/such/file").status().code(), absl::StatusCode::kNotFound);
 }
@@ -62,9 +75,9 @@ TEST(LoadFlagsTest, FilesOfLengths) {
   std::ofstream(path) << "5 7,7\n\n12\n";
   EXPECT_THAT(ParseLengthDistribution("file:" + path)->lengths, ElementsAre(5, 7, 7, 12));
   std::ofstream(path) << "5 x";
-  EXPECT_THAT(Refusal(ParseLengthDistribution("file:" + path).status()), HasSubstr("got 'x'"));
+  EXPECT_THAT(Said(ParseLengthDistribution("file:" + path).status()), HasSubstr("got 'x'"));
   std::ofstream(path) << "\n";
-  EXPECT_THAT(Refusal(ParseLengthDistribution("file:" + path).status()), HasSubstr("at least one length"));
+  EXPECT_THAT(Said(ParseLengthDistribution("file:" + path).status()), HasSubstr("at least one length"));
   std::filesystem::remove(path);
 }
 
@@ -113,7 +126,7 @@ TEST(RequestPoolTest, DenseRequestsOfDrawnLengths) {
   EXPECT_THAT(pool->shape, ElementsAre(2, 8, 4));
   EXPECT_LT(pool->mean_tokens, 16);
   flags.shape = {2, 7};
-  EXPECT_THAT(Refusal(MakeRequestPool(flags, options, TinyModel(), 1 << 20).status()),
+  EXPECT_THAT(Said(MakeRequestPool(flags, options, TinyModel(), 1 << 20).status()),
               HasSubstr("draws up to 8, wanted at most the 7 of --shape"));
 }
 

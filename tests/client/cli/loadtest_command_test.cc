@@ -103,6 +103,43 @@ TEST(LoadtestCommandTest, EndsWithOneIfNoRequestSucceeded) {
   EXPECT_THAT(result.out, HasSubstr("RESOURCE_EXHAUSTED: the queue is full\n"));
 }
 
+TEST(LoadtestCommandTest, AnswersThatAreNoTextCostNoReport) {
+  FakeServer server([](grpc::ServerContext&, const v1::AttendRequest&, v1::AttendResponse&) {
+    return grpc::Status(grpc::StatusCode::RESOURCE_EXHAUSTED, "full \xff\x1b[2J");
+  });
+  const CliResult json = Loadtest(server, {"--shape", "1x1", "--json", "-"});
+  EXPECT_EQ(json.exit_code, 1) << json.err;
+  EXPECT_EQ(nlohmann::json::parse(json.out)["runs"][0]["refusals"]["RESOURCE_EXHAUSTED"]["example"],
+            "full \xef\xbf\xbd\x1b[2J");
+  EXPECT_THAT(Loadtest(server, {"--shape", "1x1"}).out, HasSubstr("full \\xff\\x1b[2J\n"));
+}
+
+TEST(LoadtestCommandTest, AStepOfTheRateIsSeenInTheTimeline) {
+  FakeServer server;
+  const CliResult result = Loadtest(
+      server, {"--model", "encoder", "--pooled", "--seq-lens", "uniform:8-256", "--rate", "100", "--arrivals",
+               "constant", "--rate-step", "100ms=400", "--timeline", "100ms", "--json", "-"});
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  const auto json = nlohmann::json::parse(result.out);
+  EXPECT_EQ(json["rate_steps"], nlohmann::json::parse(R"([{"t_s": 0.1, "rate": 400.0}])"));
+  const auto& run = json["runs"][0];
+  EXPECT_EQ(run["timeline_bin_s"], 0.1);
+  // 20 ms of warm-up and 100 ms at 100/s, then 100 ms at 400/s; those at the edges fall on either side.
+  EXPECT_NEAR(run["sent"].get<int>() + run["unsent"].get<int>(), 50, 2);
+  EXPECT_GT(run["goodput_tokens_per_s"], 0);
+}
+
+TEST(LoadtestCommandTest, AStepWantsOneLoopAndOneRate) {
+  for (const std::vector<std::string>& words :
+       {std::vector<std::string>{"--rate-step", "1s=5"},
+        {"--rate-step", "1s=5", "--rate", "5", "--search", "p99_ms=5"},
+        {"--rate-step", "1s=5", "--concurrency", "3"}}) {
+    std::vector<std::string> all = {"loadtest", "--shape", "1x1"};
+    all.insert(all.end(), words.begin(), words.end());
+    EXPECT_EQ(RunHeadlight(all).exit_code, 2);
+  }
+}
+
 // What Loadtest ends with when every second request fails with `code`.
 int ExitCodeWithEverySecond(grpc::StatusCode code, std::string& out) {
   std::atomic<int> calls = 0;

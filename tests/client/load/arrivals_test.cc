@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 #include <vector>
 
 #include "client/load/request_mix.h"
@@ -21,6 +22,29 @@ TEST(ArrivalTimesTest, ConstantArrivalsNeverDrift) {
     const double exact_ns = static_cast<double>(i) * 1e9 / 30'000;
     ASSERT_LE(std::abs(static_cast<double>(times.Next().count()) - exact_ns), 1);  // rounded down to whole ns
   }
+}
+
+TEST(ArrivalTimesTest, TheRateChangesAtItsSteps) {
+  ArrivalTimes times(Arrivals::kConstant, 10, 0,
+                     {{.at = milliseconds(250), .rate = 100}, {.at = milliseconds(300), .rate = 20}});
+  // 2.5 arrivals until 250 ms, 5 more until 300 ms: a gap that a step falls into is cut by the expected
+  // arrivals, not begun anew.
+  for (int64_t ms : {0, 100, 200, 255, 265, 275, 285, 295, 325, 375, 425}) {
+    EXPECT_LE(std::abs((times.Next() - milliseconds(ms)).count()), 1) << ms;  // rounded down to whole ns
+  }
+}
+
+TEST(ArrivalTimesTest, PoissonArrivalsFollowTheStepsToo) {
+  ArrivalTimes times(Arrivals::kPoisson, 100, 5, {{.at = std::chrono::seconds(10), .rate = 1000}});
+  std::vector<int> counts(20);
+  for (;;) {
+    const auto second = static_cast<size_t>(times.Next() / std::chrono::seconds(1));
+    if (second >= counts.size()) break;
+    ++counts[second];
+  }
+  // Counts are Poisson with standard deviations of sqrt(1000) and sqrt(10,000): 4 of them.
+  EXPECT_NEAR(std::accumulate(counts.begin(), counts.begin() + 10, 0), 1000, 127);
+  EXPECT_NEAR(std::accumulate(counts.begin() + 10, counts.end(), 0), 10'000, 400);
 }
 
 // Gaps of a Poisson process are exponential: cut into 20 classes of equal probability, each should get a

@@ -279,8 +279,8 @@ TEST(OpenLoopTest, AServerThatDiesAndComesBackLeavesAGapAndRepliesResume) {
   LoadPlan plan = MakePlan(server.target(), 1);
   plan.rate = 200;
   plan.arrivals = Arrivals::kConstant;
-  plan.duration = 10s;  // at most; bins of a hundredth, of which several fit in the gap
-  plan.min_timeline_width = 1ms;
+  plan.duration = 10s;  // at most
+  plan.timeline_width = 100ms;
   plan.mix.timeouts = {20s};
   const LoadResult result = RunLoad(plan, stop);
   EXPECT_EQ(result.sent, result.replies() + result.refused() + result.unfinished);

@@ -39,6 +39,7 @@ LoadRun ClosedRun() {
                     .replies_in_window = 5,
                     .tokens_in_window = 160,
                     .good_in_window = 4,
+                    .good_tokens_in_window = 96,
                     .queue_us = 5000,
                     .compute_us = 2500,
                     .server_us = 8000,
@@ -51,7 +52,12 @@ LoadRun ClosedRun() {
     result.actual.Record(latency);
   }
   result.refusals[absl::StatusCode::kResourceExhausted] = {.count = 7, .example = "the queue is full"};
-  result.timeline.At(2s)->replies = 5;
+  LatencyHistogram& told = result.refusals[absl::StatusCode::kResourceExhausted].actual;
+  for (int i = 0; i < 7; ++i) told.Record(i < 6 ? 1ms : 3ms);
+  TimelineBin& bin = *result.timeline.At(2s);
+  bin.replies = 5;
+  bin.good = 4;
+  bin.good_tokens = 96;
   return {.concurrency = 8, .result = result};
 }
 
@@ -68,7 +74,16 @@ TEST(LoadReportTest, JsonHasTheDocumentedKeys) {
   EXPECT_EQ(run["timeline"].size(), 3u);
   EXPECT_EQ(run["timeline"][2]["t_s"], 2);
   EXPECT_EQ(run["timeline"][2]["replies"], 5);
+  EXPECT_EQ(run["timeline"][2]["good"], 4);
+  EXPECT_EQ(run["timeline"][2]["goodput_per_s"], 4);
+  EXPECT_EQ(run["timeline"][2]["goodput_tokens_per_s"], 96);
   run.erase("timeline");
+  nlohmann::json& refusal = run["refusals"]["RESOURCE_EXHAUSTED"];
+  EXPECT_NEAR(refusal["latency_ms"]["actual"]["p50"].get<double>(), 1, 0.01);
+  EXPECT_NEAR(refusal["latency_ms"]["actual"]["p99"].get<double>(), 3, 0.03);
+  EXPECT_NEAR(refusal["latency_ms"]["actual"]["max"].get<double>(), 3, 0.03);
+  EXPECT_EQ(refusal["latency_ms"]["intended"]["max"], 0);
+  refusal.erase("latency_ms");
   for (const char* view : {"intended", "actual"}) {
     nlohmann::json& latency = run["latency_ms"][view];
     for (const auto& [name, percent] : kLoadPercentiles) {  // within the histogram's 1 %
@@ -87,11 +102,11 @@ TEST(LoadReportTest, JsonHasTheDocumentedKeys) {
     "started_at": "2026-11-25T04:00:00Z", "interrupted": false,
     "request": {"input": "query", "shape": [2, 16, 768], "mean_tokens": 32.0, "mean_bytes": 98400.0, "dtype": "f32",
                 "weights": "none"},
-    "connections": 4, "arrivals": null, "timeouts_ms": [5000], "cancel_ratio": 0.0, "warmup_s": 1.0, "seed": 7,
+    "connections": 4, "arrivals": null, "rate_steps": [], "timeouts_ms": [5000], "cancel_ratio": 0.0, "warmup_s": 1.0, "seed": 7,
     "search": null,
     "runs": [{
       "loop": "closed", "concurrency": 8, "rate": null, "measured_s": 10.0, "sent": 15, "replies": 5,
-      "requests_per_s": 0.5, "goodput_per_s": 0.4, "tokens_per_s": 16.0, "sent_bytes": 492000,
+      "requests_per_s": 0.5, "goodput_per_s": 0.4, "tokens_per_s": 16.0, "goodput_tokens_per_s": 9.6, "sent_bytes": 492000,
       "received_bytes": 500000, "refused": 7,
       "refusals": {"RESOURCE_EXHAUSTED": {"count": 7, "example": "the queue is full"}},
       "cancelled": 0, "unfinished": 3, "unsent": 0,
@@ -101,6 +116,24 @@ TEST(LoadReportTest, JsonHasTheDocumentedKeys) {
       "server_share": {"queue": 0.5, "compute": 0.25, "other": 0.25},
       "client": {"cpu_cores": 0.5, "threads": 1, "late_ms": {"p50": 0.0, "p99": 0.0, "max": 0.0},
                  "is_bottleneck": false, "warning": null}}]})"));
+}
+
+TEST(LoadReportTest, ControlCharactersOfTheServerAreNotPrinted) {
+  LoadRun run = ClosedRun();
+  run.result.refusals[absl::StatusCode::kResourceExhausted].example = "full\x1b[2J\nof \xff";
+  LoadDescription description = Description();
+  description.precision = "f32";
+  description.model_version = "\x07";
+  const auto report = LoadReportJson(description, {run}, std::nullopt);
+  EXPECT_THAT(LoadReportText(report), HasSubstr("7 RESOURCE_EXHAUSTED: full\\x1b[2J\\x0aof \\xff\n"));
+  EXPECT_THAT(LoadReportText(report), HasSubstr("version \\x07\n"));
+}
+
+TEST(LoadReportTest, RateStepsAreToldAsTheyWereAskedFor) {
+  LoadDescription description = Description();
+  description.rate_steps = {{.at = 5s, .rate = 300}};
+  EXPECT_EQ(nlohmann::json(LoadReportJson(description, {}, std::nullopt)["rate_steps"]),
+            nlohmann::json::parse(R"([{"t_s": 5.0, "rate": 300.0}])"));
 }
 
 TEST(LoadReportTest, TextSaysTheSame) {
@@ -145,7 +178,7 @@ TEST(LoadReportTest, CsvHasARowForEachRun) {
   EXPECT_THAT(csv, HasSubstr("model,arrivals,loop,concurrency,rate,measured_s,sent,replies,requests_per_s,"));
   EXPECT_THAT(csv, HasSubstr("\n\"demo\",,\"closed\",8,,10.0,15,5,0.5,0.4,16.0,"));
   EXPECT_THAT(csv, HasSubstr("\n\"demo\",,\"open\",,200.0,10.0,"));
-  EXPECT_THAT(csv, HasSubstr("\"3 requests could not be sent within their timeout\"\n"));
+  EXPECT_THAT(csv, HasSubstr("\"3 requests could not be sent within their timeout\",9.6\n"));
 }
 
 TEST(LoadReportTest, NothingAtAllIsZerosNotNan) {
