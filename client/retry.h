@@ -2,7 +2,7 @@
 //
 // When a call that failed is tried again, and how long after. Only failures that say that the server did not
 // take the request are: UNAVAILABLE, after a pause that grows, and RESOURCE_EXHAUSTED if the server says
-// when.
+// when. Silence is no failure unless attempt_timeout says so.
 #ifndef HEADLIGHT_CLIENT_RETRY_H_
 #define HEADLIGHT_CLIENT_RETRY_H_
 
@@ -23,6 +23,11 @@ struct RetryOptions {
   // ms.
   std::chrono::milliseconds initial_backoff{100};
   std::chrono::milliseconds max_backoff{2'000};
+  // An attempt of which nothing was heard for so long is given up, and the request sent again at once, to
+  // another server where there are several (LoadBalancing::kRoundRobin): for servers that hang without going
+  // away. Safe, as an Attend changes nothing, but both servers may compute it, so this should be far above
+  // what an answer takes. The last attempt has all the time that is left of the call. 0: never.
+  std::chrono::milliseconds attempt_timeout{0};
 };
 
 // INVALID_ARGUMENT, naming the field.

@@ -79,6 +79,7 @@ void PendingCall::Attempt() {
       grpc::GenericStub(channel_).UnaryCall(
           context_.get(), kAttendMethod, {}, &request_, &reply_,
           [self = shared_from_this()](const grpc::Status& status) { self->AttemptEnded(status); });
+      LimitAttempt();
       return;
     }
   }
@@ -87,7 +88,35 @@ void PendingCall::Attempt() {
 
 void PendingCall::AttemptEnded(const grpc::Status& status) {
   if (status.ok()) return End(DecodeReply(reply_));
+  if (WasGivenUp(status)) return Attempt();
   if (!TryAgain(status)) End(Refused(status));
+}
+
+void PendingCall::LimitAttempt() {
+  given_up_ = false;
+  patience_.reset();
+  const milliseconds timeout = retry_.attempt_timeout;
+  if (timeout.count() == 0 || attempts_ >= retry_.max_attempts) return;
+  // Not a deadline of the attempt: the server would believe that its answer is of no use after it.
+  patience_ = std::make_unique<grpc::Alarm>();
+  patience_->Set(
+      gpr_time_add(gpr_now(GPR_CLOCK_MONOTONIC), gpr_time_from_millis(timeout.count(), GPR_TIMESPAN)),
+      [weak = weak_from_this(), attempt = attempts_](bool expired) {
+        const auto self = weak.lock();
+        if (expired && self != nullptr) self->GiveUp(attempt);
+      });
+}
+
+void PendingCall::GiveUp(int attempt) {
+  const std::lock_guard lock(mutex_);
+  if (attempt != attempts_ || cancelled_ || given_up_) return;
+  given_up_ = true;
+  context_->TryCancel();
+}
+
+bool PendingCall::WasGivenUp(const grpc::Status& status) {
+  const std::lock_guard lock(mutex_);
+  return given_up_ && !cancelled_ && status.error_code() == grpc::StatusCode::CANCELLED;
 }
 
 bool PendingCall::TryAgain(const grpc::Status& status) {

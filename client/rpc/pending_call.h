@@ -64,6 +64,9 @@ class PendingCall : public std::enable_shared_from_this<PendingCall> {
  private:
   void Attempt();
   void AttemptEnded(const grpc::Status& status);
+  void LimitAttempt();       // has GiveUp called in retry_.attempt_timeout; with mutex_ held
+  void GiveUp(int attempt);  // cancels it, if it is still the one under way
+  bool WasGivenUp(const grpc::Status& status);
   bool TryAgain(const grpc::Status& status);         // whether there will be another attempt
   absl::Status Refused(const grpc::Status& status);  // with what the trailer says of coming again
   void PauseOver();
@@ -82,7 +85,9 @@ class PendingCall : public std::enable_shared_from_this<PendingCall> {
   // Guarded by mutex_:
   std::unique_ptr<grpc::ClientContext> context_;  // of the last attempt
   grpc::Alarm pause_;
-  std::shared_ptr<PendingCall> kept_;  // itself, during a pause; the alarm would keep it for ever
+  std::unique_ptr<grpc::Alarm> patience_;  // new for each attempt
+  bool given_up_ = false;                  // the attempt under way
+  std::shared_ptr<PendingCall> kept_;      // itself, during a pause; the alarm would keep it for ever
   bool cancelled_ = false;
 };
 

@@ -31,6 +31,10 @@ absl::Status CheckRetryOptions(const RetryOptions& options) {
                                                    " ms, wanted at least retry.initial_backoff, ",
                                                    options.initial_backoff.count(), " ms"));
   }
+  if (options.attempt_timeout.count() < 0) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "retry.attempt_timeout: got ", options.attempt_timeout.count(), " ms, wanted 0 for none, or more"));
+  }
   return absl::OkStatus();
 }
 

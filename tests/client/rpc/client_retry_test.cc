@@ -8,6 +8,7 @@
 #include <chrono>
 #include <future>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <thread>
 #include <vector>
@@ -93,6 +94,85 @@ TEST(ClientRetryTest, ANegativePushbackForbidsRetries) {
       EXPECT_THAT(server.requests(), SizeIs(1)) << pushback;
     }
   }
+}
+
+TEST(ClientRetryTest, ARefusalSaysWhenToComeAgain) {
+  FakeServer server(Refusing(1, grpc::StatusCode::RESOURCE_EXHAUSTED, "3600000"));
+  const auto reply = Client::Create(server.target(), Hasty())->Attend({.query = SmallQuery().View()}, 30s);
+  EXPECT_THAT(reply, StatusIs(absl::StatusCode::kResourceExhausted, "not now"));
+  EXPECT_EQ(RefusalOf(reply.status()).retry_delay, 1h);
+  EXPECT_EQ(RefusalOf(absl::OkStatus()).retry_delay, 0ms);
+}
+
+// Is silent to the first `times` requests, until their caller goes away; then echoes. Notes how long the
+// callers said that they would wait.
+struct SilentServer {
+  explicit SilentServer(int times) : silent(times) {}
+
+  grpc::Status Handle(grpc::ServerContext& context, const v1::AttendRequest& request,
+                      v1::AttendResponse& response) {
+    {
+      const std::lock_guard lock(mutex);
+      patience.push_back(context.deadline() - std::chrono::system_clock::now());
+    }
+    return silent.fetch_sub(1) > 0 ? FakeServer::UntilCancelled(context, request, response)
+                                   : FakeServer::Echo(context, request, response);
+  }
+  FakeServer::AttendHandler Handler() {
+    return [this](auto& context, const auto& request, auto& response) {
+      return Handle(context, request, response);
+    };
+  }
+
+  std::atomic<int> silent;
+  std::mutex mutex;
+  std::vector<std::chrono::nanoseconds> patience;
+};
+
+TEST(ClientRetryTest, AnAttemptThatIsSilentIsGivenUpAndSentAgain) {
+  SilentServer silent(2);
+  FakeServer server(silent.Handler());
+  const auto client =
+      Client::Create(server.target(), {.retry = {.max_attempts = 4, .attempt_timeout = 50ms}});
+  EXPECT_THAT(client->Attend({.query = SmallQuery().View()}, 60s), IsOk());
+  EXPECT_GE(server.requests().size(), 3u);  // one more if the third took over 50 ms on a busy machine
+  // Servers are told of the deadline of the call, not of the attempt: they must not refuse what they could
+  // answer in time.
+  for (const auto patience : silent.patience) EXPECT_GT(patience, 30s);
+}
+
+TEST(ClientRetryTest, TheLastAttemptHasAllTheTimeThatIsLeft) {
+  SilentServer silent(2);
+  FakeServer server(silent.Handler());
+  const auto client =
+      Client::Create(server.target(), {.retry = {.max_attempts = 2, .attempt_timeout = 20ms}});
+  const auto begin = SteadyClock::now();
+  EXPECT_THAT(client->Attend({.query = SmallQuery().View()}, 300ms),
+              StatusIs(absl::StatusCode::kDeadlineExceeded, ::testing::_));
+  EXPECT_GE(SteadyClock::now() - begin, 300ms);
+  EXPECT_THAT(server.requests(), SizeIs(2));
+}
+
+TEST(ClientRetryTest, SilenceIsBorneUnlessAskedOtherwise) {
+  SilentServer silent(1);
+  FakeServer server(silent.Handler());
+  EXPECT_THAT(Client::Create(server.target(), Hasty())->Attend({.query = SmallQuery().View()}, 200ms),
+              StatusIs(absl::StatusCode::kDeadlineExceeded, ::testing::_));
+  EXPECT_THAT(server.requests(), SizeIs(1));
+}
+
+TEST(ClientRetryTest, ACallThatIsCancelledIsNotSentAgain) {
+  SilentServer silent(100);
+  FakeServer server(silent.Handler());
+  const auto client =
+      Client::Create(server.target(), {.retry = {.max_attempts = 100, .attempt_timeout = 10ms}});
+  std::promise<absl::Status> ended;
+  const AttendHandle call =
+      client->AttendAsync({.query = SmallQuery().View()}, 60s,
+                          [&](absl::StatusOr<AttendReply> reply) { ended.set_value(reply.status()); });
+  while (server.requests().size() < 2) std::this_thread::sleep_for(1ms);
+  call.Cancel();
+  EXPECT_EQ(ended.get_future().get().code(), absl::StatusCode::kCancelled);
 }
 
 TEST(ClientRetryTest, AllAttemptsShareOneDeadline) {
