@@ -15,10 +15,13 @@
 #include "absl/status/status.h"
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
+#include "client/rpc/proxy.h"
 
 namespace headlight::client {
 namespace {
 
+constexpr int kMinReceiveWindowBytes = 1 << 16;  // about what HTTP/2 begins with
+constexpr int kMaxReceiveWindowBytes = 1 << 30;
 constexpr std::chrono::milliseconds kMinKeepalive{10'000};
 constexpr int kKeepaliveTimeoutMs = 20'000;
 // gRPC waits 1 s before it connects again, and all calls fail meanwhile: too long for retries that have a
@@ -93,6 +96,11 @@ absl::Status CheckOptions(const std::string& target, const ClientOptions& option
   if (options.max_message_bytes < 1) {
     return refuse("max_message_bytes: got ", options.max_message_bytes, ", wanted at least 1");
   }
+  if (options.receive_window_bytes != 0 && (options.receive_window_bytes < kMinReceiveWindowBytes ||
+                                            options.receive_window_bytes > kMaxReceiveWindowBytes)) {
+    return refuse("receive_window_bytes: got ", options.receive_window_bytes, ", wanted 0 or ",
+                  kMinReceiveWindowBytes, " to ", kMaxReceiveWindowBytes);
+  }
   if (options.num_channels < 1 || options.num_channels > kMaxChannels) {
     return refuse("num_channels: got ", options.num_channels, ", wanted 1 to ", kMaxChannels);
   }
@@ -126,6 +134,10 @@ grpc::ChannelArguments ArgumentsOf(const ClientOptions& options) {
   grpc::ChannelArguments arguments;
   arguments.SetMaxSendMessageSize(options.max_message_bytes);
   arguments.SetMaxReceiveMessageSize(options.max_message_bytes);
+  if (options.receive_window_bytes != 0) {
+    arguments.SetInt(GRPC_ARG_HTTP2_BDP_PROBE, 0);
+    arguments.SetInt(GRPC_ARG_HTTP2_STREAM_LOOKAHEAD_BYTES, options.receive_window_bytes);
+  }
   const bool own = options.connection == Connection::kOwn || options.num_channels > 1;
   arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, own ? 1 : 0);
   if (options.load_balancing == LoadBalancing::kRoundRobin) {
@@ -168,11 +180,15 @@ absl::StatusOr<std::vector<std::shared_ptr<grpc::Channel>>> OpenChannels(const s
   if (!options.token_file.empty()) token = ReadToken(options.token_file);
   if (!token.ok()) return token.status();
 
-  const grpc::ChannelArguments arguments = ArgumentsOf(options);
+  grpc::ChannelArguments arguments = ArgumentsOf(options);
+  const bool is_local = IsLocalTarget(target);
+  if (is_local) arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
+  const std::string proxy = is_local ? "" : ProxyFor(target);
   std::vector<std::shared_ptr<grpc::Channel>> channels;
   for (int i = 0; i < options.num_channels; ++i) {
     std::vector<std::unique_ptr<grpc::experimental::ClientInterceptorFactoryInterface>> interceptors;
     if (!token->empty()) interceptors.push_back(std::make_unique<BearerTokenFactory>(*token));
+    if (!proxy.empty()) interceptors.push_back(MakeProxyNote(proxy));
     channels.push_back(grpc::experimental::CreateCustomChannelWithInterceptors(
         target, *credentials, arguments, std::move(interceptors)));
   }
