@@ -88,6 +88,9 @@ Json ToJson(const AttendCall& call, const AttendReply& reply, const std::vector<
       {"batch_tokens", budget.batch_tokens()},
       {"kernel", budget.kernel()},
       {"compute_threads", budget.compute_threads()},
+      {"pack_us", budget.pack_us()},
+      {"unpack_us", budget.unpack_us()},
+      {"predicted_us", budget.predicted_us()},
   };
   json["client_us"] = round_trip.count();
   json["notes"] = notes;
@@ -263,7 +266,7 @@ constexpr char kAttendFooter[] =
     "top_k[].{sequence, head, query, keys, weights}, received_mass.{the same}, summary[].{sequence, head,\n"
     "entropy_nats, distance_tokens, max_weight, self_mass, first_token_mass, effective_support}],\n"
     "time_budget.{queue_us, compute_us, total_us, batch_requests, batch_sequences, batch_tokens, kernel,\n"
-    "compute_threads}, client_us, notes.\n"
+    "compute_threads, pack_us, unpack_us, predicted_us}, client_us, notes.\n"
     "Examples: headlight attend --shape 2x16\n"
     "          headlight attend --seq-lens 5,16,9 --causal --weights mean --weights-output weights.npy\n"
     "          headlight attend --shape 1x64 --weights summary --heads 0,3,5 --queries 0:16\n"

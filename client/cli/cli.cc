@@ -12,7 +12,7 @@ namespace {
 
 constexpr char kProgramFooter[] =
     "Environment: HEADLIGHT_SERVER stands in for --server.\n"
-    "Exit codes: 0 done; 1 an RPC failed; 2 wrong usage or a bad input file.\n"
+    "Exit codes: 0 done; 1 an RPC failed; 2 wrong usage or a bad input file; 3 part of a load test failed.\n"
     "`headlight COMMAND --help` explains a command.";
 
 }  // namespace
@@ -32,6 +32,7 @@ int RunCli(int argc, const char* const* argv, std::ostream& out, std::ostream& e
   app.footer(kProgramFooter);
   Command chosen;
   AddAttendCommand(app, chosen);
+  AddEstimateCommand(app, chosen);
   AddHeatmapCommand(app, chosen);
   AddLoadtestCommand(app, chosen);
   AddModelsCommand(app, chosen);

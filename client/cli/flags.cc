@@ -167,11 +167,13 @@ absl::StatusOr<LoadBalancing> ParseLoadBalancing(const std::string& text) {
 absl::StatusOr<Client> ServerFlags::Connect(int num_channels) const {
   ClientOptions options{
       .max_message_bytes = max_message_bytes,
+      .receive_window_bytes = receive_window_bytes,
       .num_channels = num_channels,
       .load_balancing = load_balancing,
       .tls = tls,
       .token_file = token_file,
       .allow_token_without_tls = allow_token_without_tls,
+      .retry = {.attempt_timeout = std::chrono::milliseconds(attempt_timeout_ms)},
   };
   options.tls.enabled = use_tls || !tls.ca_file.empty() || !tls.cert_file.empty() || !tls.key_file.empty() ||
                         !tls.server_name.empty();
@@ -189,6 +191,17 @@ void AddServerFlags(CLI::App& app, int64_t default_timeout_ms, ServerFlags& flag
       ->capture_default_str();
   app.add_option("--max-message-bytes", flags.max_message_bytes, "Largest request or reply")
       ->check(CLI::PositiveNumber)
+      ->type_name("N")
+      ->capture_default_str();
+  app.add_option(
+         "--receive-window-bytes", flags.receive_window_bytes,
+         "How much of a call the server may send ahead; 0: as gRPC measures it, for long fat networks")
+      ->check(CLI::NonNegativeNumber)
+      ->type_name("N")
+      ->capture_default_str();
+  app.add_option("--attempt-timeout-ms", flags.attempt_timeout_ms,
+                 "Send a request again, to another server, after so long without an answer; 0: never")
+      ->check(CLI::NonNegativeNumber)
       ->type_name("N")
       ->capture_default_str();
   AddParsed(app,
@@ -238,12 +251,17 @@ void AddRequestFlags(CLI::App& app, RequestFlags& flags) {
   AddParsed(app, {"--output-dtype", "f32|bf16|f16", "How the output and the weights travel"}, ParseDType,
             &flags.output_dtype)
       ->default_str("f32");
+  app.add_option("--priority", flags.priority, "Among requests that wait, those of a higher one go first")
+      ->check(CLI::Range(-10, 10))
+      ->type_name("N")
+      ->capture_default_str();
   app.add_option("--seed", flags.seed, "Seed of the random values; the same values on every machine")
       ->type_name("N")
       ->capture_default_str();
 }
 
 int Fail(const Streams& streams, ExitCode exit_code, const absl::Status& status) {
+  const Refusal refusal = RefusalOf(status);
   streams.err << "headlight: " << absl::StatusCodeToString(status.code()) << ": "
               << Printable(std::string(status.message()));
   if (refusal.retry_delay.count() > 0)
@@ -257,4 +275,3 @@ void PrintNotes(const Streams& streams, const std::vector<std::string>& notes) {
 }
 
 }  // namespace headlight::client
-  const Refusal refusal = RefusalOf(status);

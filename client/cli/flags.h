@@ -59,6 +59,8 @@ struct ServerFlags {
   std::string server = "127.0.0.1:8001";
   int64_t timeout_ms = 0;  // of each RPC
   int max_message_bytes = ClientOptions().max_message_bytes;
+  int receive_window_bytes = ClientOptions().receive_window_bytes;
+  int64_t attempt_timeout_ms = 0;
   LoadBalancing load_balancing = LoadBalancing::kPickFirst;
   bool use_tls = false;
   TlsOptions tls;  // but for `enabled`: any of its files says so too
@@ -92,6 +94,7 @@ struct RequestFlags {
   v1::PoolingMode pooling = v1::POOLING_MODE_UNSPECIFIED;
   v1::DType dtype = v1::DTYPE_F32;
   v1::DType output_dtype = v1::DTYPE_F32;
+  int priority = 0;
   uint64_t seed = 0;
 };
 

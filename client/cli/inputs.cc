@@ -2,6 +2,7 @@
 #include "client/cli/inputs.h"
 
 #include <numeric>
+#include <span>
 #include <utility>
 #include <variant>
 
@@ -166,6 +167,7 @@ AttendCall Inputs::Call(const RequestFlags& flags) const {
       .query_end = flags.queries.end,
       .layer = flags.layer,
       .pooling = flags.pooling,
+      .priority = flags.priority,
       .dtype = flags.dtype,
       .output_dtype = flags.output_dtype,
   };
@@ -222,6 +224,24 @@ absl::StatusOr<Inputs> ReadInputs(const RequestFlags& flags, const InputFiles& f
   if (status.ok() && archive) status = CheckArchive(flags, files, inputs);
   if (!status.ok()) return status;
   return inputs;
+}
+
+AttendCall DescribeRandomInputs(const RequestFlags& flags, const v1::Model& model) {
+  AttendCall call = Inputs().Call(flags);
+  Shape input = RandomShape(flags.shape, flags.seq_lens, model.embed_dim());
+  if (model.takes_token_ids()) {
+    input.pop_back();
+    call.token_ids = IdsView{.shape = std::move(input), .values = std::span<const int32_t>()};
+    return call;
+  }
+  call.query = TensorView{.shape = std::move(input), .values = {}};
+  if (!WantsRandomKey(flags)) return call;
+  call.key = TensorView{.shape = RandomShape(flags.kv_shape, flags.kv_seq_lens, model.kdim()), .values = {}};
+  if (model.vdim() != model.kdim()) {
+    call.value =
+        TensorView{.shape = RandomShape(flags.kv_shape, flags.kv_seq_lens, model.vdim()), .values = {}};
+  }
+  return call;
 }
 
 bool NeedsRandomInputs(const RequestFlags& flags, const InputFiles& files) {

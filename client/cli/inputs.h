@@ -54,6 +54,9 @@ absl::Status CheckInputFlags(const RequestFlags& flags, const InputFiles& files)
 absl::StatusOr<Inputs> ReadInputs(const RequestFlags& flags, const InputFiles& files,
                                   int64_t max_message_bytes);
 
+// The request that AddRandomInputs would make for the flags alone, by shapes, without values.
+AttendCall DescribeRandomInputs(const RequestFlags& flags, const v1::Model& model);
+
 // Whether AddRandomInputs has something to add; it needs the model's dimensions then.
 bool NeedsRandomInputs(const RequestFlags& flags, const InputFiles& files);
 

@@ -169,6 +169,9 @@ grpc::Status FakeServer::Echo(grpc::ServerContext&, const v1::AttendRequest& req
   budget.set_batch_tokens(30);
   budget.set_kernel("fake");
   budget.set_compute_threads(7);
+  budget.set_pack_us(20);
+  budget.set_unpack_us(30);
+  budget.set_predicted_us(240);
   return grpc::Status::OK;
 }
 

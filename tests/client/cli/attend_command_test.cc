@@ -83,7 +83,8 @@ TEST_F(AttendCommandTest, JsonIsOneObject) {
     "output_dtype": "f32", "output": {"shape": [1, 2, 4]}, "weights": {"shape": [1, 1, 1, 2], "min": 0.25, "mean": 0.5,
     "max": 0.75, "non_finite": 0, "sum": 1.0}, "notes": [],
     "time_budget": {"queue_us": 100, "compute_us": 200, "total_us": 400, "batch_requests": 2,
-                    "batch_sequences": 3, "batch_tokens": 30, "kernel": "fake", "compute_threads": 7}})"));
+                    "batch_sequences": 3, "batch_tokens": 30, "kernel": "fake", "compute_threads": 7, "pack_us": 20,
+                    "unpack_us": 30, "predicted_us": 240}})"));
 }
 
 TEST_F(AttendCommandTest, FlagsReachTheServer) {
