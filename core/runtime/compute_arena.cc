@@ -16,6 +16,9 @@
 #endif
 
 #include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <memory>
 #include <vector>
 
 namespace headlight {
@@ -64,16 +67,66 @@ struct BodyScope {
   OneOpenMpThread one_openmp_thread;
 };
 
-// How many bodies, one inside the other, this thread is in.
-thread_local int body_depth = 0;
+// The body that this thread is in, inside the gate of its arena, and the one around it.
+class Body {
+ public:
+  Body(PauseGate& gate, int worker) : gate_(gate), worker_(worker) {
+    gate_.Enter(worker_);
+    innermost_ = this;
+  }
+  ~Body() {
+    innermost_ = outer_;
+    gate_.Leave(worker_);
+  }
+  Body(const Body&) = delete;
+  Body& operator=(const Body&) = delete;
 
-void RunBody(absl::FunctionRef<void(int64_t, int)> body, int64_t item, int worker) {
+  static const Body* Innermost() { return innermost_; }
+
+  // Out of the gate and in again, which waits while it is closed.
+  void Park() const {
+    gate_.Leave(worker_);
+    gate_.Enter(worker_);
+  }
+
+  // A thread that waits for inner bodies is not inside the gate: those may be parked, and whoever pauses waits
+  // for it. Until the end of the scope, and then inside again.
+  class Waits {
+   public:
+    Waits() : body_(innermost_) {
+      if (body_ != nullptr) body_->gate_.Leave(body_->worker_);
+    }
+    ~Waits() {
+      if (body_ != nullptr) body_->gate_.Enter(body_->worker_);
+    }
+    Waits(const Waits&) = delete;
+    Waits& operator=(const Waits&) = delete;
+
+   private:
+    const Body* const body_;
+  };
+
+ private:
+  static thread_local const Body* innermost_;
+
+  PauseGate& gate_;
+  const int worker_;
+  const Body* const outer_ = innermost_;
+};
+
+thread_local const Body* Body::innermost_ = nullptr;
+
+void RunBody(PauseGate& gate, absl::FunctionRef<void(int64_t, int)> body, int64_t item, int worker) {
+  const Body entered(gate, worker);
   const BodyScope scope;
-  struct Depth {
-    Depth() { ++body_depth; }
-    ~Depth() { --body_depth; }
-  } const depth;
   body(item, worker);
+}
+
+// One turn of a loop that waits for another thread.
+void SpinPause() {
+#if defined(__x86_64__)
+  _mm_pause();
+#endif
 }
 
 // Tells ThreadSanitizer what oneTBB, whose library is not instrumented, orders by itself: what one thread did
@@ -98,17 +151,66 @@ struct Order {
   };
 };
 
+// Keeps workers awake, without work, for a moment. Shared with the tasks that do so: oneTBB may run them when
+// the arena is gone.
+class NightWatch {
+ public:
+  // At most one set of them at a time. `watch` is what owns this.
+  static void Call(const std::shared_ptr<NightWatch>& watch, tbb::task_arena& arena, int num_workers) {
+    if (watch->computing_.load(std::memory_order_relaxed) > 0) return;
+    watch->end_ns_.store(NowNs() + kWatchNs, std::memory_order_relaxed);
+    int none = 0;
+    if (!watch->on_watch_.compare_exchange_strong(none, num_workers)) return;
+    for (int worker = 0; worker < num_workers; ++worker) arena.enqueue([watch] { watch->Spin(); });
+  }
+
+  // While there is work, nobody is on watch.
+  class Computing {
+   public:
+    explicit Computing(NightWatch& watch) : watch_(watch) { watch_.computing_.fetch_add(1); }
+    ~Computing() { watch_.computing_.fetch_sub(1); }
+    Computing(const Computing&) = delete;
+    Computing& operator=(const Computing&) = delete;
+
+   private:
+    NightWatch& watch_;
+  };
+
+ private:
+  static constexpr int64_t kWatchNs = 50'000;
+
+  static int64_t NowNs() {
+    return std::chrono::duration_cast<std::chrono::nanoseconds>(
+               std::chrono::steady_clock::now().time_since_epoch())
+        .count();
+  }
+
+  void Spin() {
+    while (computing_.load(std::memory_order_relaxed) == 0 &&
+           NowNs() < end_ns_.load(std::memory_order_relaxed)) {
+      SpinPause();
+    }
+    on_watch_.fetch_sub(1);
+  }
+
+  std::atomic<int> computing_{0};  // calls of ForEach in progress
+  std::atomic<int> on_watch_{0};   // workers that spin, or are about to
+  std::atomic<int64_t> end_ns_{0};
+};
+
 }  // namespace
 
 class ComputeArena::Impl {
  public:
-  explicit Impl(int num_threads)
-      : process_limit_(tbb::global_control::max_allowed_parallelism,
+  Impl(int num_threads, PauseGate& gate)
+      : gate_(gate),
+        process_limit_(tbb::global_control::max_allowed_parallelism,
                        std::max(kProcessThreadLimit, static_cast<size_t>(num_threads))),
         arena_(num_threads, kCallerSlots),
         slots_(num_threads) {}
 
   void ForEach(int64_t num_items, absl::FunctionRef<void(int64_t, int)> body) {
+    const NightWatch::Computing computing(*watch_);
     Order start, end;
     const auto loop = [&] {
       tbb::parallel_for(
@@ -120,7 +222,7 @@ class ComputeArena::Impl {
             slots_[worker]
                 .Acquire();  // threads come and go; whoever has a slot comes after those who had it before
             const Order::ReleaseAtExit slot_done{slots_[worker]};
-            for (int64_t item = items.begin(); item != items.end(); ++item) RunBody(body, item, worker);
+            for (int64_t item = items.begin(); item != items.end(); ++item) RunBody(gate_, body, item, worker);
           },
           tbb::simple_partitioner());
     };
@@ -129,7 +231,7 @@ class ComputeArena::Impl {
     arena_.execute([&] {
       // A body that waits for an inner loop takes none but that loop's items. Else it could start another
       // item of the outer loop on top of the one that waits, and overwrite that one's scratch memory.
-      if (body_depth > 0) {
+      if (Body::Innermost() != nullptr) {
         tbb::this_task_arena::isolate(loop);
       } else {
         loop();
@@ -137,24 +239,43 @@ class ComputeArena::Impl {
     });
   }
 
+  void Wake() { NightWatch::Call(watch_, arena_, static_cast<int>(slots_.size()) - 1); }
+
  private:
   static constexpr unsigned kCallerSlots = 1;  // the others are for workers, or for more callers
 
+  PauseGate& gate_;
   tbb::global_control process_limit_;
   tbb::task_arena arena_;
   std::vector<Order> slots_;
+  const std::shared_ptr<NightWatch> watch_ = std::make_shared<NightWatch>();
 };
 
 ComputeArena::ComputeArena(int num_threads)
-    : num_threads_(std::max(num_threads, 1)), impl_(std::make_unique<Impl>(num_threads_)) {}
+    : num_threads_(std::max(num_threads, 1)),
+      gate_(num_threads_),
+      impl_(std::make_unique<Impl>(num_threads_, gate_)) {}
 
 ComputeArena::~ComputeArena() = default;
 
 void ComputeArena::ForEach(int64_t num_items, absl::FunctionRef<void(int64_t, int)> body) {
   if (num_items <= 0) return;
+  const Body::Waits outer_body_waits;
   if (num_threads_ > 1) return impl_->ForEach(num_items, body);
   // oneTBB gives even an arena of one thread two slots, so that it would number a second caller 1.
-  for (int64_t item = 0; item < num_items; ++item) RunBody(body, item, 0);
+  for (int64_t item = 0; item < num_items; ++item) RunBody(gate_, body, item, 0);
+}
+
+void ComputeArena::Pause() { gate_.Pause(); }
+void ComputeArena::Resume() { gate_.Resume(); }
+
+void ComputeArena::Park() {
+  if (const Body* const body = Body::Innermost()) return body->Park();
+  gate_.WaitUntilOpen();
+}
+
+void ComputeArena::Wake() {
+  if (num_threads_ > 1 && !gate_.paused()) impl_->Wake();
 }
 
 }  // namespace headlight

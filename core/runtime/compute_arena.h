@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The threads that compute. One arena per process owns all of them; gRPC threads never compute.
+// The threads that compute; gRPC threads never do. Long work can be paused in one arena while another computes.
 #ifndef HEADLIGHT_CORE_RUNTIME_COMPUTE_ARENA_H_
 #define HEADLIGHT_CORE_RUNTIME_COMPUTE_ARENA_H_
 
@@ -8,13 +8,15 @@
 #include <memory>
 
 #include "absl/functional/function_ref.h"
+#include "core/runtime/pause_gate.h"
 
 namespace headlight {
 
 // A oneTBB arena of a fixed number of threads. While a body runs, oneDNN's OpenMP runs on its thread alone
 // (its parallelism is ours) and denormals are flushed to zero; both are put back afterwards. Thread-safe;
 // several callers of ForEach share the threads, and those beyond num_threads wait for a place. An arena of
-// one thread keeps none: each caller computes on itself.
+// one thread keeps none: each caller computes on itself. Bodies use no arena but their own. May be destroyed
+// while it is paused, if no ForEach is in progress.
 class ComputeArena {
  public:
   // num_threads >= 1; the caller of ForEach counts as one of them.
@@ -32,9 +34,31 @@ class ComputeArena {
   // exception thrown by a body leaves ForEach after the other bodies have ended.
   void ForEach(int64_t num_items, absl::FunctionRef<void(int64_t item, int worker)> body);
 
+  // From now on no body begins, and each that runs parks at its next Checkpoint. Returns when none runs any
+  // more: all have ended, are parked, or wait for the bodies of an inner ForEach. What they wrote is visible to
+  // the caller. From any thread but those that are in a body. Pausing a paused arena only waits. Returns early
+  // if another thread calls Resume meanwhile.
+  void Pause();
+
+  // Parked bodies go on where they are, on the same threads. Does nothing unless paused.
+  void Resume();
+
+  // To be called by bodies, about every 100 us of their work: parks while the arena is paused. One relaxed
+  // load while it is not.
+  void Checkpoint() {
+    if (gate_.paused()) [[unlikely]] Park();
+  }
+
+  // Says that work is about to come: the threads wake up, and stay awake for some 50 us unless it does. Never
+  // waits for them; costs next to nothing where they are awake. From any thread.
+  void Wake();
+
  private:
   class Impl;
+  void Park();
+
   const int num_threads_;
+  PauseGate gate_;
   std::unique_ptr<Impl> impl_;
 };
 

@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "core/runtime/pause_gate.h"
+
+#include <algorithm>
+
+namespace headlight {
+
+void PauseGate::Pause() {
+  std::unique_lock lock(mutex_);
+  paused_.store(true);
+  left_.wait(lock, [&] { return IsEmpty() || !paused_.load(); });
+}
+
+void PauseGate::Resume() {
+  {
+    const std::lock_guard lock(mutex_);
+    paused_.store(false);
+  }
+  opened_.notify_all();
+  left_.notify_all();
+}
+
+void PauseGate::Enter(int slot) {
+  for (;;) {
+    slots_[slot].inside.fetch_add(1);
+    if (!paused_.load()) return;
+    Leave(slot);
+    WaitUntilOpen();
+  }
+}
+
+void PauseGate::Leave(int slot) {
+  slots_[slot].inside.fetch_sub(1);
+  if (paused_.load()) TellPauser();
+}
+
+void PauseGate::WaitUntilOpen() {
+  std::unique_lock lock(mutex_);
+  opened_.wait(lock, [&] { return !paused_.load(); });
+}
+
+bool PauseGate::IsEmpty() const {
+  return std::all_of(slots_.begin(), slots_.end(), [](const Slot& slot) { return slot.inside.load() == 0; });
+}
+
+void PauseGate::TellPauser() {
+  // Through the lock: the pauser is either before its look at the counts, or asleep.
+  { const std::lock_guard lock(mutex_); }
+  left_.notify_all();
+}
+
+}  // namespace headlight
