@@ -19,6 +19,9 @@
 #include <atomic>
 #include <chrono>
 #include <memory>
+#include <new>
+#include <thread>
+#include <utility>
 #include <vector>
 
 namespace headlight {
@@ -151,17 +154,32 @@ struct Order {
   };
 };
 
-// Keeps workers awake, without work, for a moment. Shared with the tasks that do so: oneTBB may run them when
-// the arena is gone.
+// Keeps workers awake, without work, for a moment.
 class NightWatch {
  public:
-  // At most one set of them at a time. `watch` is what owns this.
-  static void Call(const std::shared_ptr<NightWatch>& watch, tbb::task_arena& arena, int num_workers) {
-    if (watch->computing_.load(std::memory_order_relaxed) > 0) return;
-    watch->end_ns_.store(NowNs() + kWatchNs, std::memory_order_relaxed);
+  NightWatch() = default;
+  // oneTBB may not have begun with them yet.
+  ~NightWatch() {
+    const Computing ends_it(*this);
+    while (on_watch_.load() > 0) std::this_thread::yield();
+  }
+  NightWatch(const NightWatch&) = delete;
+  NightWatch& operator=(const NightWatch&) = delete;
+
+  // At most one set of them at a time. Waking is a favour: where memory is short they sleep on.
+  void Call(tbb::task_arena& arena, int num_workers) {
+    if (computing_.load(std::memory_order_relaxed) > 0) return;
+    end_ns_.store(NowNs() + kWatchNs, std::memory_order_relaxed);
     int none = 0;
-    if (!watch->on_watch_.compare_exchange_strong(none, num_workers)) return;
-    for (int worker = 0; worker < num_workers; ++worker) arena.enqueue([watch] { watch->Spin(); });
+    if (!on_watch_.compare_exchange_strong(none, num_workers)) return;
+    for (int called = 0; called < num_workers; ++called) {
+      try {
+        arena.enqueue([this] { Spin(); });
+      } catch (const std::bad_alloc&) {
+        on_watch_.fetch_sub(num_workers - called);
+        return;
+      }
+    }
   }
 
   // While there is work, nobody is on watch.
@@ -190,7 +208,7 @@ class NightWatch {
            NowNs() < end_ns_.load(std::memory_order_relaxed)) {
       SpinPause();
     }
-    on_watch_.fetch_sub(1);
+    on_watch_.fetch_sub(1);  // the last access: this may be gone now
   }
 
   std::atomic<int> computing_{0};  // calls of ForEach in progress
@@ -210,7 +228,7 @@ class ComputeArena::Impl {
         slots_(num_threads) {}
 
   void ForEach(int64_t num_items, absl::FunctionRef<void(int64_t, int)> body) {
-    const NightWatch::Computing computing(*watch_);
+    const NightWatch::Computing computing(watch_);
     Order start, end;
     const auto loop = [&] {
       tbb::parallel_for(
@@ -239,7 +257,7 @@ class ComputeArena::Impl {
     });
   }
 
-  void Wake() { NightWatch::Call(watch_, arena_, static_cast<int>(slots_.size()) - 1); }
+  void Wake() { watch_.Call(arena_, static_cast<int>(slots_.size()) - 1); }
 
  private:
   static constexpr unsigned kCallerSlots = 1;  // the others are for workers, or for more callers
@@ -248,7 +266,7 @@ class ComputeArena::Impl {
   tbb::global_control process_limit_;
   tbb::task_arena arena_;
   std::vector<Order> slots_;
-  const std::shared_ptr<NightWatch> watch_ = std::make_shared<NightWatch>();
+  NightWatch watch_;  // the last member: what spins does so in the arena
 };
 
 ComputeArena::ComputeArena(int num_threads)
@@ -269,7 +287,14 @@ void ComputeArena::ForEach(int64_t num_items, absl::FunctionRef<void(int64_t, in
 void ComputeArena::Pause() { gate_.Pause(); }
 void ComputeArena::Resume() { gate_.Resume(); }
 
+void ComputeArena::WatchCheckpoints(std::function<void()> watcher) {
+  watcher_ = std::move(watcher);
+  gate_.SetWatched(watcher_ != nullptr);
+}
+
 void ComputeArena::Park() {
+  if (watcher_ != nullptr) watcher_();
+  if (!gate_.paused()) return;
   if (const Body* const body = Body::Innermost()) return body->Park();
   gate_.WaitUntilOpen();
 }

@@ -5,6 +5,7 @@
 #define HEADLIGHT_CORE_RUNTIME_COMPUTE_ARENA_H_
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 
 #include "absl/functional/function_ref.h"
@@ -46,8 +47,12 @@ class ComputeArena {
   // To be called by bodies, about every 100 us of their work: parks while the arena is paused. One relaxed
   // load while it is not.
   void Checkpoint() {
-    if (gate_.paused()) [[unlikely]] Park();
+    if (!gate_.quiet()) [[unlikely]] Park();
   }
+
+  // For tests: `watcher` is called at every Checkpoint, on its thread, before it parks. Null ends that. Not to be
+  // called while a ForEach is in progress.
+  void WatchCheckpoints(std::function<void()> watcher);
 
   // Says that work is about to come: the threads wake up, and stay awake for some 50 us unless it does. Never
   // waits for them; costs next to nothing where they are awake. From any thread.
@@ -59,6 +64,7 @@ class ComputeArena {
 
   const int num_threads_;
   PauseGate gate_;
+  std::function<void()> watcher_;
   std::unique_ptr<Impl> impl_;
 };
 

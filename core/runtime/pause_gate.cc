@@ -7,23 +7,31 @@ namespace headlight {
 
 void PauseGate::Pause() {
   std::unique_lock lock(mutex_);
-  paused_.store(true);
-  left_.wait(lock, [&] { return IsEmpty() || !paused_.load(); });
+  state_.fetch_or(kPaused);
+  left_.wait(lock, [&] { return IsEmpty() || !IsPaused(); });
 }
 
 void PauseGate::Resume() {
   {
     const std::lock_guard lock(mutex_);
-    paused_.store(false);
+    state_.fetch_and(~kPaused);
   }
   opened_.notify_all();
   left_.notify_all();
 }
 
+void PauseGate::SetWatched(bool watched) {
+  if (watched) {
+    state_.fetch_or(kWatched);
+  } else {
+    state_.fetch_and(~kWatched);
+  }
+}
+
 void PauseGate::Enter(int slot) {
   for (;;) {
     slots_[slot].inside.fetch_add(1);
-    if (!paused_.load()) return;
+    if (!IsPaused()) return;
     Leave(slot);
     WaitUntilOpen();
   }
@@ -31,12 +39,12 @@ void PauseGate::Enter(int slot) {
 
 void PauseGate::Leave(int slot) {
   slots_[slot].inside.fetch_sub(1);
-  if (paused_.load()) TellPauser();
+  if (IsPaused()) TellPauser();
 }
 
 void PauseGate::WaitUntilOpen() {
   std::unique_lock lock(mutex_);
-  opened_.wait(lock, [&] { return !paused_.load(); });
+  opened_.wait(lock, [&] { return !IsPaused(); });
 }
 
 bool PauseGate::IsEmpty() const {

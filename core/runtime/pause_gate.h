@@ -20,8 +20,12 @@ class PauseGate {
   PauseGate(const PauseGate&) = delete;
   PauseGate& operator=(const PauseGate&) = delete;
 
-  // One relaxed load.
-  bool paused() const { return paused_.load(std::memory_order_relaxed); }
+  // Whether nothing is wanted of those inside: the gate is open and unwatched. One relaxed load.
+  bool quiet() const { return state_.load(std::memory_order_relaxed) == 0; }
+  bool paused() const { return (state_.load(std::memory_order_relaxed) & kPaused) != 0; }
+
+  // Says no to quiet() from now on, or no longer, and does nothing else.
+  void SetWatched(bool watched);
 
   // Closes the gate and waits until nobody is inside, or until somebody else opens it again. What those inside
   // have written is then visible to the caller. Closing a closed gate only waits.
@@ -42,14 +46,17 @@ class PauseGate {
     std::atomic<int> inside{0};
   };
 
+  enum State : int { kPaused = 1, kWatched = 2 };
+
+  bool IsPaused() const { return (state_.load() & kPaused) != 0; }
   bool IsEmpty() const;
   void TellPauser();
 
-  // Whoever gets inside first counts itself and then looks at paused_; whoever pauses first sets paused_ and
+  // Whoever gets inside first counts itself and then looks at the state; whoever pauses first sets the state and
   // then looks at the counts. Both in sequentially consistent order, so that one of the two sees the other.
-  std::atomic<bool> paused_{false};
+  std::atomic<int> state_{0};
   std::vector<Slot> slots_;
-  std::mutex mutex_;  // of the two below; and paused_ changes under it, so that no waiting thread misses it
+  std::mutex mutex_;  // of the two below; and kPaused changes under it, so that no waiting thread misses it
   std::condition_variable left_;
   std::condition_variable opened_;
 };

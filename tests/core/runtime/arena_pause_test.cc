@@ -286,6 +286,25 @@ TEST_P(ArenaPauseTest, WhoPausesSeesWhatBodiesWroteAndTheReverse) {
   done.wait();
 }
 
+TEST_P(ArenaPauseTest, AWatcherSeesEveryCheckpoint) {
+  std::atomic<int> seen{0};
+  arena_.WatchCheckpoints([&] { ++seen; });
+  const auto three_each = [&](int64_t, int) {
+    for (int i = 0; i < 3; ++i) arena_.Checkpoint();
+  };
+  arena_.ForEach(10, three_each);
+  EXPECT_EQ(seen, 30);
+  arena_.Pause();  // which a watched arena can be
+  const auto done = std::async(std::launch::async, [&] { arena_.ForEach(10, three_each); });
+  EXPECT_TRUE(StandsStill(seen));
+  arena_.Resume();
+  done.wait();
+  EXPECT_EQ(seen, 60);
+  arena_.WatchCheckpoints(nullptr);
+  arena_.ForEach(10, three_each);
+  EXPECT_EQ(seen, 60);
+}
+
 // Several callers, nested loops, exceptions, and two threads that pause and resume as they like.
 TEST_P(ArenaPauseTest, NothingIsLostUnderAnyPausing) {
   constexpr int kCallers = 3;
