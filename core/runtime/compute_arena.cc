@@ -7,6 +7,7 @@
 #include <tbb/parallel_for.h>
 #include <tbb/partitioner.h>
 #include <tbb/task_arena.h>
+#include <tbb/task_scheduler_observer.h>
 
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -18,11 +19,14 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <iterator>
 #include <memory>
 #include <new>
 #include <thread>
 #include <utility>
 #include <vector>
+
+#include "core/runtime/cpu_placement.h"
 
 namespace headlight {
 namespace {
@@ -216,6 +220,31 @@ class NightWatch {
   std::atomic<int64_t> end_ns_{0};
 };
 
+// Gives each slot of an arena a CPU, where there are as many. Observers are told by each thread that enters or
+// leaves the arena.
+class Placement final : public tbb::task_scheduler_observer {
+ public:
+  Placement(tbb::task_arena& arena, int num_threads)
+      : tbb::task_scheduler_observer(arena), cpus_(AllowedCpus()), pins_(std::ssize(cpus_) == num_threads) {
+    observe(true);
+  }
+  ~Placement() override { observe(false); }
+
+  void on_scheduler_entry(bool) override {
+    const int slot = tbb::this_task_arena::current_thread_index();
+    if (pins_ && slot >= 0 && slot < static_cast<int>(cpus_.size())) {
+      PinThisThread(cpus_[slot]);
+    } else {
+      ReleaseThisThread();  // a worker may come from an arena that went before the worker had left it
+    }
+  }
+  void on_scheduler_exit(bool) override { ReleaseThisThread(); }
+
+ private:
+  const std::vector<int> cpus_;
+  const bool pins_;
+};
+
 }  // namespace
 
 class ComputeArena::Impl {
@@ -225,7 +254,10 @@ class ComputeArena::Impl {
         process_limit_(tbb::global_control::max_allowed_parallelism,
                        std::max(kProcessThreadLimit, static_cast<size_t>(num_threads))),
         arena_(num_threads, kCallerSlots),
-        slots_(num_threads) {}
+        slots_(num_threads),
+        placement_(arena_, num_threads) {}
+
+  void Within(absl::FunctionRef<void()> work) { arena_.execute(work); }
 
   void ForEach(int64_t num_items, absl::FunctionRef<void(int64_t, int)> body) {
     const NightWatch::Computing computing(watch_);
@@ -266,6 +298,7 @@ class ComputeArena::Impl {
   tbb::global_control process_limit_;
   tbb::task_arena arena_;
   std::vector<Order> slots_;
+  Placement placement_;
   NightWatch watch_;  // the last member: what spins does so in the arena
 };
 
@@ -282,6 +315,11 @@ void ComputeArena::ForEach(int64_t num_items, absl::FunctionRef<void(int64_t, in
   if (num_threads_ > 1) return impl_->ForEach(num_items, body);
   // oneTBB gives even an arena of one thread two slots, so that it would number a second caller 1.
   for (int64_t item = 0; item < num_items; ++item) RunBody(gate_, body, item, 0);
+}
+
+void ComputeArena::Within(absl::FunctionRef<void()> work) {
+  if (num_threads_ > 1) return impl_->Within(work);
+  work();
 }
 
 void ComputeArena::Pause() { gate_.Pause(); }

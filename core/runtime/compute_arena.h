@@ -18,6 +18,11 @@ namespace headlight {
 // several callers of ForEach share the threads, and those beyond num_threads wait for a place. An arena of
 // one thread keeps none: each caller computes on itself. Bodies use no arena but their own. May be destroyed
 // while it is paused, if no ForEach is in progress.
+//
+// Where it has as many threads as the process has CPUs, each thread has a CPU of its own for as long as it is in
+// the arena, the caller included: the kernel would now and then put two of them on one CPU and leave another
+// idle. With fewer threads the kernel places them, since it alone knows which CPUs are free: containers with a
+// quota share theirs. Arenas of one size place alike; of those that do, one should compute at a time.
 class ComputeArena {
  public:
   // num_threads >= 1; the caller of ForEach counts as one of them.
@@ -34,6 +39,11 @@ class ComputeArena {
   // inner one, so whatever belongs to its outer item is safe. The inner body sees the same worker numbers. An
   // exception thrown by a body leaves ForEach after the other bodies have ended.
   void ForEach(int64_t num_items, absl::FunctionRef<void(int64_t item, int worker)> body);
+
+  // Calls work(), which calls ForEach several times, and waits for it. Meanwhile its thread belongs to the arena,
+  // so that the loops need not enter and leave it; if all places are taken, a thread of the arena does the work.
+  // What it throws leaves Within. Nothing in it counts as a body but the bodies.
+  void Within(absl::FunctionRef<void()> work);
 
   // From now on no body begins, and each that runs parks at its next Checkpoint. Returns when none runs any
   // more: all have ended, are parked, or wait for the bodies of an inner ForEach. What they wrote is visible to

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "core/runtime/cpu_topology.h"
 
-#include <sched.h>
-
 #include <algorithm>
 #include <cstdint>
 #include <filesystem>
@@ -11,6 +9,7 @@
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_split.h"
+#include "core/runtime/cpu_placement.h"
 
 namespace headlight {
 namespace {
@@ -18,17 +17,6 @@ namespace {
 namespace fs = std::filesystem;
 
 using Quota = std::optional<double>;  // CPUs' worth of time; none means unlimited
-
-int CountAffinityCpus() {
-  // The kernel answers EINVAL while the set is smaller than its own; 1 << 16 is beyond any machine.
-  for (int capacity = CPU_SETSIZE; capacity <= 1 << 16; capacity *= 2) {
-    std::vector<cpu_set_t> set(capacity / CPU_SETSIZE);
-    const size_t size_bytes = set.size() * sizeof(cpu_set_t);
-    if (sched_getaffinity(0, size_bytes, set.data()) == 0)
-      return std::max(CPU_COUNT_S(size_bytes, set.data()), 1);
-  }
-  return 1;
-}
 
 Quota Tightest(Quota a, Quota b) {
   if (!a || !b) return a ? a : b;
@@ -106,7 +94,7 @@ int CpuTopology::ComputeThreads() const {
 }
 
 CpuTopology DetectCpuTopology(const std::string& root) {
-  return {.affinity_cpus = CountAffinityCpus(), .quota_cpus = DetectQuota(root)};
+  return {.affinity_cpus = static_cast<int>(AllowedCpus().size()), .quota_cpus = DetectQuota(root)};
 }
 
 }  // namespace headlight
