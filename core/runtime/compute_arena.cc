@@ -305,20 +305,20 @@ class ComputeArena::Impl {
 ComputeArena::ComputeArena(int num_threads)
     : num_threads_(std::max(num_threads, 1)),
       gate_(num_threads_),
-      impl_(std::make_unique<Impl>(num_threads_, gate_)) {}
+      impl_(num_threads_ > 1 ? std::make_unique<Impl>(num_threads_, gate_) : nullptr) {}
 
 ComputeArena::~ComputeArena() = default;
 
 void ComputeArena::ForEach(int64_t num_items, absl::FunctionRef<void(int64_t, int)> body) {
   if (num_items <= 0) return;
   const Body::Waits outer_body_waits;
-  if (num_threads_ > 1) return impl_->ForEach(num_items, body);
+  if (impl_ != nullptr) return impl_->ForEach(num_items, body);
   // oneTBB gives even an arena of one thread two slots, so that it would number a second caller 1.
   for (int64_t item = 0; item < num_items; ++item) RunBody(gate_, body, item, 0);
 }
 
 void ComputeArena::Within(absl::FunctionRef<void()> work) {
-  if (num_threads_ > 1) return impl_->Within(work);
+  if (impl_ != nullptr) return impl_->Within(work);
   work();
 }
 
@@ -338,7 +338,7 @@ void ComputeArena::Park() {
 }
 
 void ComputeArena::Wake() {
-  if (num_threads_ > 1 && !gate_.paused()) impl_->Wake();
+  if (impl_ != nullptr && !gate_.paused()) impl_->Wake();
 }
 
 }  // namespace headlight

@@ -75,7 +75,7 @@ class ComputeArena {
   const int num_threads_;
   PauseGate gate_;
   std::function<void()> watcher_;
-  std::unique_ptr<Impl> impl_;
+  std::unique_ptr<Impl> impl_;  // null with one thread
 };
 
 }  // namespace headlight
