@@ -44,4 +44,15 @@ Activations ActivationBuffer::view() const {
   return {};
 }
 
+int64_t ActivationBuffer::Bytes(Precision precision, int64_t rows, int64_t cols) {
+  if (precision == Precision::kF32) return 0;
+  const int64_t bytes = Buffer::RoundedBytes(rows * OperandCols(precision, cols) * OperandBytes(precision));
+  if (precision == Precision::kBf16) return bytes;
+  return bytes + 2 * Buffer::RoundedBytes(rows * int64_t{sizeof(float)});
+}
+
+void ActivationBuffer::ForEachBuffer(absl::FunctionRef<void(Buffer&)> visit) {
+  for (Buffer* buffer : {&operands_, &scale_, &zero_}) visit(*buffer);
+}
+
 }  // namespace headlight

@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "absl/functional/function_ref.h"
 #include "core/attention/config.h"
 #include "core/attention/gemm.h"
 #include "core/attention/simd.h"
@@ -46,6 +47,10 @@ class ActivationBuffer {
   void Convert(int64_t first_row, int64_t rows) const;
 
   Activations view() const;
+
+  // What Reserve takes for a matrix [rows, cols].
+  static int64_t Bytes(Precision precision, int64_t rows, int64_t cols);
+  void ForEachBuffer(absl::FunctionRef<void(Buffer&)> visit);
 
  private:
   Precision precision_ = Precision::kF32;

@@ -156,15 +156,19 @@ inline bool IsCancelled(const SequenceOptions& sequence) {
   return sequence.cancelled != nullptr && sequence.cancelled->IsCancelled();
 }
 
-// Whether somebody still waits for one of the rows [first_row, first_row + rows); cu_lens is one of the
-// batch's lists.
-inline bool AnyoneWaits(std::span<const SequenceOptions> sequences, std::span<const int64_t> cu_lens,
-                        int64_t first_row, int64_t rows) {
-  auto sequence = std::upper_bound(cu_lens.begin(), cu_lens.end(), first_row) - cu_lens.begin() - 1;
-  for (; sequence < std::ssize(sequences) && cu_lens[sequence] < first_row + rows; ++sequence) {
-    if (!IsCancelled(sequences[sequence])) return true;
-  }
-  return false;
+// What the sequences of the rows [first_row, first_row + rows) ask for; cu_lens is one of the batch's lists.
+inline std::span<const SequenceOptions> SequencesOf(std::span<const SequenceOptions> sequences,
+                                                    std::span<const int64_t> cu_lens, int64_t first_row,
+                                                    int64_t rows) {
+  const auto first = std::upper_bound(cu_lens.begin(), cu_lens.end(), first_row) - 1;
+  const auto end = std::lower_bound(first, cu_lens.end(), first_row + rows);
+  return sequences.subspan(first - cu_lens.begin(), end - first);
+}
+
+// Whether somebody still waits for one of them.
+inline bool AnyoneWaits(std::span<const SequenceOptions> sequences) {
+  return std::any_of(sequences.begin(), sequences.end(),
+                     [](const SequenceOptions& sequence) { return !IsCancelled(sequence); });
 }
 
 }  // namespace headlight

@@ -9,13 +9,16 @@
 #include <span>
 #include <string>
 
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "core/attention/batch.h"
 #include "core/attention/config.h"
+#include "core/attention/forward_shape.h"
 #include "core/attention/gemm.h"
 #include "core/attention/weights.h"
 #include "core/runtime/compute_arena.h"
+#include "core/tensor/buffer.h"
 
 namespace headlight {
 
@@ -23,6 +26,11 @@ namespace headlight {
 class Workspace {
  public:
   virtual ~Workspace() = default;
+
+  // Calls visit(buffer) for each block of memory that it holds or may come to hold. One that is given back is
+  // allocated again when it is needed. Not during a call.
+  virtual void ForEachBuffer(absl::FunctionRef<void(Buffer&)> visit) = 0;
+  virtual int64_t list_bytes() const = 0;  // what it holds beside, a few bytes for each sequence
 };
 
 // A layer packed for one way of computing it. Immutable and thread-safe; Run needs a workspace per concurrent
@@ -33,8 +41,10 @@ class AttentionKernel {
   virtual std::string name() const = 0;
   virtual Precision precision() const = 0;
   virtual const GemmProvider& gemm_provider() const = 0;  // of its matrix products
-  virtual int64_t packed_bytes() const = 0;  // memory of its packed matrices
+  virtual int64_t packed_bytes() const = 0;               // memory of its packed matrices
   virtual std::unique_ptr<Workspace> NewWorkspace(const ComputeArena& arena) const = 0;
+  // An upper bound of what a new workspace for so many threads holds after a batch of this shape.
+  virtual int64_t WorkspaceBytes(const ForwardShape& shape, int num_threads) const = 0;
   // `batch` is valid. Errors as MultiHeadAttention::Forward. May throw dnnl::error and std::bad_alloc.
   virtual absl::Status Run(const AttentionBatch& batch, ComputeArena& arena, Workspace& workspace) const = 0;
 };

@@ -81,7 +81,11 @@ std::string MultiHeadAttention::IsaName() {
 absl::Status MultiHeadAttention::Forward(const AttentionBatch& batch, ComputeArena& arena,
                                          Workspace& workspace) const {
   HEADLIGHT_RETURN_IF_ERROR(batch.Validate(config_));
-  return CatchExceptions("attention kernel", [&] { return kernel_->Run(batch, arena, workspace); });
+  return CatchExceptions("attention kernel", [&] {
+    absl::Status status;
+    arena.Within([&] { status = kernel_->Run(batch, arena, workspace); });
+    return status;
+  });
 }
 
 }  // namespace headlight

@@ -52,6 +52,11 @@ class MultiHeadAttention {
     return kernel_->NewWorkspace(arena);
   }
 
+  // An upper bound of what a new workspace holds after a batch of this shape on so many threads.
+  int64_t WorkspaceBytes(const ForwardShape& shape, int num_threads) const {
+    return kernel_->WorkspaceBytes(shape, num_threads);
+  }
+
   // Computes batch.output, and the weights that its sequences ask for, on the threads of `arena`. Blocks
   // until done. The bits of a sequence's results depend on that sequence alone: not on its neighbours, their
   // number, order or cancellation, nor on the number of threads. `workspace` must come from this layer and

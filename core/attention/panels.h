@@ -12,6 +12,7 @@
 #include "core/attention/activations.h"
 #include "core/attention/config.h"
 #include "core/attention/gemm.h"
+#include "core/attention/interruption.h"
 #include "core/tensor/buffer.h"
 #include "core/tensor/matrix_view.h"
 
@@ -75,7 +76,8 @@ class PanelMatrix {
 };
 
 // Products of activations with panels: C[rows, cols] = A[rows, k] B in f32, B a PanelMatrix of k rows and
-// `cols` columns. Thread-safe; throws as Gemm does.
+// `cols` columns. Thread-safe; throws as Gemm does. Computed tile by tile, each of well below a millisecond;
+// between them the interruption is asked, and where it says no, false is returned and C is unfinished.
 class PanelGemm {
  public:
   // Rows of A are OperandCols(precision, k) operands apart, rows of C ldc elements.
@@ -85,27 +87,32 @@ class PanelGemm {
 
   // The columns of panels [first_panel, end_panel) of C, which points at its column 0. rows is at most
   // kMaxRows for kInt8. `bias` [cols]; `ahead` is what the caller multiplies with next.
-  void Run(int64_t rows, const Activations& a, const PanelMatrix& b, int64_t first_panel, int64_t end_panel,
-           float* c, std::byte* scratch, const float* bias = nullptr, Ahead ahead = {}) const;
+  bool Run(int64_t rows, const Activations& a, const PanelMatrix& b, int64_t first_panel, int64_t end_panel,
+           float* c, std::byte* scratch, const Interruption& interruption, const float* bias = nullptr,
+           Ahead ahead = {}) const;
 
   // All columns.
-  void Run(int64_t rows, const Activations& a, const PanelMatrix& b, float* c, std::byte* scratch,
-           const float* bias = nullptr, Ahead ahead = {}) const {
-    Run(rows, a, b, 0, b.num_panels(), c, scratch, bias, ahead);
+  bool Run(int64_t rows, const Activations& a, const PanelMatrix& b, float* c, std::byte* scratch,
+           const Interruption& interruption, const float* bias = nullptr, Ahead ahead = {}) const {
+    return Run(rows, a, b, 0, b.num_panels(), c, scratch, interruption, bias, ahead);
   }
 
   // The columns of one panel, to `c` [rows, panel width], its rows ldc elements apart. `bias` as in Run.
-  void RunPanel(int64_t rows, const Activations& a, const PanelMatrix& b, int64_t panel, float* c,
-                std::byte* scratch, const float* bias = nullptr, Ahead ahead = {}) const;
+  bool RunPanel(int64_t rows, const Activations& a, const PanelMatrix& b, int64_t panel, float* c,
+                std::byte* scratch, const Interruption& interruption, const float* bias = nullptr,
+                Ahead ahead = {}) const;
 
   int64_t scratch_bytes() const;
 
   static constexpr int64_t kMaxRows = 256;
 
  private:
+  void RunTile(int64_t rows, const Activations& a, const PanelMatrix& b, int64_t panel, float* c,
+               std::byte* scratch, const float* bias, Ahead ahead) const;
   int64_t SumBytes() const;  // of the integer sums of a call
 
   Precision precision_;
+  int64_t tile_rows_;
   int64_t ldc_;
   std::unique_ptr<const Gemm> full_;  // panels of kPanelCols columns; null if there are none
   std::unique_ptr<const Gemm> last_;  // a narrower last one; null if there is none

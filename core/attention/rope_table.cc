@@ -13,6 +13,7 @@ bool RopeTable::Reserve(const RopeConfig& rope, int64_t begin, int64_t end) {
       frequencies_.push_back(RopeFrequency(rope, pair));
     }
   }
+  if (!cos_.ok() || !sin_.ok()) begin_ = end_ = 0;
   if (begin >= begin_ && end <= end_) return true;
   // At least doubled, so that slowly growing lengths do not compute the table each time.
   const int64_t grown = 2 * (end_ - begin_);
@@ -33,6 +34,16 @@ bool RopeTable::Reserve(const RopeConfig& rope, int64_t begin, int64_t end) {
     }
   }
   return true;
+}
+
+int64_t RopeTable::Bytes(const RopeConfig& rope, int64_t positions) {
+  // Twice: see Reserve.
+  return 2 * Buffer::RoundedBytes(2 * positions * (rope.rotary_dim / 2) * int64_t{sizeof(float)});
+}
+
+void RopeTable::ForEachBuffer(absl::FunctionRef<void(Buffer&)> visit) {
+  visit(cos_);
+  visit(sin_);
 }
 
 Rotation RopeTable::From(int64_t first_position) const {

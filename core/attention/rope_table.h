@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "absl/functional/function_ref.h"
 #include "core/attention/config.h"
 #include "core/attention/packing.h"
 #include "core/tensor/buffer.h"
@@ -19,6 +20,11 @@ class RopeTable {
  public:
   // Makes the positions [begin, end) available. False when memory is short.
   bool Reserve(const RopeConfig& rope, int64_t begin, int64_t end);
+
+  // What tables hold at most that have been asked for so many positions.
+  static int64_t Bytes(const RopeConfig& rope, int64_t positions);
+  // A buffer that is given back is filled again by the next Reserve.
+  void ForEachBuffer(absl::FunctionRef<void(Buffer&)> visit);
 
   // For rows that stand at the positions first, first + 1, ...
   Rotation From(int64_t first_position) const;

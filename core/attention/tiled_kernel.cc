@@ -8,53 +8,14 @@
 
 #include "absl/strings/str_cat.h"
 #include "core/attention/fused_scores.h"
-#include "core/attention/rope_table.h"
+#include "core/attention/interruption.h"
 #include "core/attention/weights_writer.h"
-#include "core/tensor/buffer.h"
 
 namespace headlight {
-
-// What one thread works in. Sizes as in TiledWorkspace::Reserve.
-struct WorkerScratch {
-  Buffer projected;  // f32 [kProjectionRows, padded head_dim], a projection before rotation and packing
-  Buffer finished;   // T [kProjectionRows + kPanelCols, padded head_dim], the same rotated; not for T = float
-  Buffer queries;    // T [kProjectionRows + kFusedRows, padded head_dim], scaled
-  Buffer scores;     // f32 [kQueryBlockRows, kScoreStride]; for T = float the probabilities take its place
-  Buffer probabilities;  // T [tiles, kQueryBlockRows, kScoreStride]; one tile unless weights are asked for
-  Buffer acc;            // f32 [kQueryBlockRows, padded head_dim]
-  Buffer reference;      // f32 [kQueryBlockRows]
-  Buffer sum;            // f32 [kQueryBlockRows, kLanes]
-  Buffer exponent_sum;   // likewise, for summaries
-  Buffer tile_factors;   // f32 [tiles, kQueryBlockRows]
-  Buffer gemm;
-  Buffer all_queries;  // T [heads of a kv head, queries of the group, padded head_dim]; see queries_with_keys
-  Buffer packed_keys;  // T [keys of the group, padded head_dim]; belongs to the item the thread has begun
-  Buffer packed_values;
-  Buffer summaries;  // SummarySums [heads of a kv head, sequences of the group]; likewise
-};
-
-struct TiledWorkspace final : Workspace {
-  explicit TiledWorkspace(int num_threads) : workers(num_threads) {}
-
-  WorkPlan plan;
-  // Self attention projects queries together with keys and values, while their common input is in cache.
-  bool queries_with_keys = false;
-  RopeTable rope;
-  ActivationBuffer query_operands, key_operands, value_operands;
-  Activations query, key, value;     // the inputs as operands; the same where they are the same
-  Buffer concat;                     // [q_tokens, q_width], the heads' outputs side by side; f32 or bf16
-  ActivationBuffer concat_operands;  // kInt8 only
-  std::vector<WorkerScratch> workers;
-};
 
 namespace {
 
 constexpr double kLog2E = 1.4426950408889634;
-// A panel more than a tile: rows a power of two apart would share cache sets.
-constexpr int64_t kScoreStride = kKeyTile + 32;
-// Projected queries of a group that may lie about until they attend.
-constexpr int64_t kMaxQueryBytes = int64_t{8} << 20;
-constexpr int64_t kTileElements = kQueryBlockRows * kScoreStride;
 
 template <typename T>
 constexpr Precision kOperands = sizeof(T) == 4 ? Precision::kF32 : Precision::kBf16;
@@ -118,9 +79,13 @@ void ForEachPart(std::span<const int64_t> cu_lens, int64_t first_row, int64_t ro
   }
 }
 
-bool IsSelfAttention(const AttentionBatch& batch) {
-  return batch.query.data == batch.key.data &&
-         std::equal(batch.cu_q_lens.begin(), batch.cu_q_lens.end(), batch.cu_kv_lens.begin());
+// Converts rows of `buffer`, a few at a time, for as long as it may go on.
+void ConvertRows(const ActivationBuffer& buffer, int64_t first_row, int64_t rows,
+                 const Interruption& interruption) {
+  constexpr int64_t kRowsAtOnce = 32;
+  for (int64_t done = 0; done < rows && interruption.MayGoOn(); done += kRowsAtOnce) {
+    buffer.Convert(first_row + done, std::min(kRowsAtOnce, rows - done));
+  }
 }
 
 // Asks for `size_bytes` in L2. Products read rows of activations in an order that the hardware does not
@@ -205,6 +170,7 @@ TiledKernel<T>::TiledKernel(const TiledKernelKind& kind, const AttentionConfig& 
                                                       .accumulate = true})});
   }
   gemm_scratch_bytes_ = MaxScratchBytes();
+  concat_row_bytes_ = Layer().ConcatRowBytes();
 }
 
 template <typename T>
@@ -216,11 +182,18 @@ int64_t TiledKernel<T>::MaxScratchBytes() const {
   return bytes;
 }
 
-// Attention's output is f32 where int8 quantises it afterwards, else an operand of the output projection.
 template <typename T>
-int64_t TiledKernel<T>::ConcatRowBytes() const {
-  if (config_.precision == Precision::kInt8) return config_.q_width() * int64_t{sizeof(float)};
-  return OperandCols(config_.precision, config_.q_width()) * OperandBytes(config_.precision);
+TiledLayer TiledKernel<T>::Layer() const {
+  return {.config = config_,
+          .padded_head_dim = padded_head_dim_,
+          .element_bytes = sizeof(T),
+          .key_granule = kGranule<T>,
+          .gemm_scratch_bytes = gemm_scratch_bytes_};
+}
+
+template <typename T>
+int64_t TiledKernel<T>::WorkspaceBytes(const ForwardShape& shape, int num_threads) const {
+  return TiledWorkspaceBytes(Layer(), shape, num_threads);
 }
 
 template <typename T>
@@ -232,8 +205,13 @@ template <typename T>
 absl::Status TiledKernel<T>::Run(const AttentionBatch& batch, ComputeArena& arena,
                                  Workspace& workspace) const {
   auto& ws = static_cast<TiledWorkspace&>(workspace);
+  if (!AnyoneWaits(batch.sequences)) return absl::OkStatus();
+  ws.arena = &arena;
   ws.plan.Build(batch, config_, kGranule<T>, arena.num_threads());
-  if (absl::Status reserved = Reserve(batch, ws); !reserved.ok()) return reserved;
+  if (!ws.Reserve(Layer(), batch)) {
+    return absl::ResourceExhaustedError(absl::StrCat("no memory to attend over ", batch.query.rows,
+                                                     " query tokens and ", batch.key.rows, " key tokens"));
+  }
   ConvertInputs(batch, arena, ws);
   arena.ForEach(static_cast<int64_t>(ws.plan.items.size()),
                 [&](int64_t i, int worker) { RunItem(batch, ws.plan.items[i], arena, ws, worker); });
@@ -242,72 +220,32 @@ absl::Status TiledKernel<T>::Run(const AttentionBatch& batch, ComputeArena& aren
 }
 
 template <typename T>
-absl::Status TiledKernel<T>::Reserve(const AttentionBatch& batch, TiledWorkspace& ws) const {
-  const WorkPlan& plan = ws.plan;
-  const auto floats = [](Buffer& buffer, int64_t n) { return buffer.Reserve(n * int64_t{sizeof(float)}); };
-  const auto operands = [](Buffer& buffer, int64_t n) { return buffer.Reserve(n * int64_t{sizeof(T)}); };
-  const int64_t tiles = plan.wants_weights ? plan.max_num_keys / kKeyTile + 2 : 1;
-  const int64_t q_tokens = batch.query.rows;
-  bool ok = ws.concat.Reserve(q_tokens * ConcatRowBytes());
-  if (config_.precision == Precision::kInt8) {
-    ok = ok && ws.concat_operands.Reserve(
-                   config_.precision, {ws.concat.floats(), q_tokens, config_.q_width(), config_.q_width()});
-  }
-  ok = ok && ws.query_operands.Reserve(config_.precision, batch.query) &&
-       (batch.key.data == batch.query.data || ws.key_operands.Reserve(config_.precision, batch.key)) &&
-       (batch.value.data == batch.key.data || ws.value_operands.Reserve(config_.precision, batch.value));
-  const int64_t all_queries =
-      (config_.heads_per_kv_head() * plan.max_group_queries + kFusedRows) * padded_head_dim_;
-  ws.queries_with_keys = IsSelfAttention(batch) && all_queries * int64_t{sizeof(T)} <= kMaxQueryBytes;
-  if (config_.rope) {
-    for (int64_t s = 0; s < batch.num_sequences() && ok; ++s) {
-      const int64_t first = std::min<int64_t>(0, batch.kv_len(s) - batch.q_len(s));
-      ok = ws.rope.Reserve(*config_.rope, first, batch.kv_len(s));
-    }
-  }
-  for (WorkerScratch& w : ws.workers) {
-    ok = ok && floats(w.projected, kProjectionRows * padded_head_dim_) &&
-         (kSameType || operands(w.finished, (kProjectionRows + kPanelCols) * padded_head_dim_)) &&
-         operands(w.queries, (kProjectionRows + kFusedRows) * padded_head_dim_) &&
-         (sizeof(T) == sizeof(float) || floats(w.scores, kTileElements)) &&
-         operands(w.probabilities, tiles * kTileElements) &&
-         floats(w.acc, kQueryBlockRows * padded_head_dim_) && floats(w.reference, kQueryBlockRows) &&
-         floats(w.sum, kQueryBlockRows * kLanes) && floats(w.exponent_sum, kQueryBlockRows * kLanes) &&
-         floats(w.tile_factors, tiles * kQueryBlockRows) && w.gemm.Reserve(gemm_scratch_bytes_) &&
-         operands(w.all_queries, ws.queries_with_keys ? all_queries : 1) &&
-         operands(w.packed_keys, plan.max_packed_keys * padded_head_dim_) &&
-         operands(w.packed_values, plan.max_packed_keys * padded_head_dim_) &&
-         w.summaries.Reserve(config_.heads_per_kv_head() * plan.max_group_sequences *
-                             int64_t{sizeof(SummarySums)});
-  }
-  if (ok) return absl::OkStatus();
-  return absl::ResourceExhaustedError(absl::StrCat("no memory to attend over ", q_tokens,
-                                                   " query tokens and ", batch.key.rows, " key tokens"));
-}
-
-template <typename T>
 void TiledKernel<T>::ConvertInputs(const AttentionBatch& batch, ComputeArena& arena,
                                    TiledWorkspace& ws) const {
-  const auto convert = [&](const ActivationBuffer& buffer, int64_t rows) {
+  const auto convert = [&](const ActivationBuffer& buffer, int64_t rows, std::span<const int64_t> cu_lens) {
     if (config_.precision != Precision::kF32) {
       arena.ForEach((rows + kProjectionRows - 1) / kProjectionRows, [&](int64_t block, int) {
         const int64_t first_row = block * kProjectionRows;
-        buffer.Convert(first_row, std::min(kProjectionRows, rows - first_row));
+        const int64_t block_rows = std::min(kProjectionRows, rows - first_row);
+        ConvertRows(buffer, first_row, block_rows, {arena, batch.sequences, cu_lens, first_row, block_rows});
       });
     }
     return buffer.view();
   };
   // Columns of padding in the heads' outputs meet weights of zero, and 0 * garbage could be NaN.
   const int64_t concat_bytes = config_.num_heads * config_.head_dim * OperandBytes(config_.precision);
-  if (config_.precision == Precision::kBf16 && concat_bytes < ConcatRowBytes()) {
+  if (config_.precision == Precision::kBf16 && concat_bytes < concat_row_bytes_) {
     for (int64_t row = 0; row < batch.query.rows; ++row) {
-      std::byte* const end = ws.concat.bytes() + (row + 1) * ConcatRowBytes();
-      std::fill(end - (ConcatRowBytes() - concat_bytes), end, std::byte{0});
+      std::byte* const end = ws.concat.bytes() + (row + 1) * concat_row_bytes_;
+      std::fill(end - (concat_row_bytes_ - concat_bytes), end, std::byte{0});
     }
   }
-  ws.query = convert(ws.query_operands, batch.query.rows);
-  ws.key = batch.key.data == batch.query.data ? ws.query : convert(ws.key_operands, batch.key.rows);
-  ws.value = batch.value.data == batch.key.data ? ws.key : convert(ws.value_operands, batch.value.rows);
+  ws.query = convert(ws.query_operands, batch.query.rows, batch.cu_q_lens);
+  ws.key = batch.key.data == batch.query.data ? ws.query
+                                              : convert(ws.key_operands, batch.key.rows, batch.cu_kv_lens);
+  ws.value = batch.value.data == batch.key.data
+                 ? ws.key
+                 : convert(ws.value_operands, batch.value.rows, batch.cu_kv_lens);
 }
 
 template <typename T>
@@ -320,6 +258,8 @@ void TiledKernel<T>::RunItem(const AttentionBatch& batch, const WorkItem& item, 
   auto* summaries = As<SummarySums>(own.summaries);
   const int64_t num_sequences = group.end_sequence - group.first_sequence;
   const int64_t group_heads = config_.heads_per_kv_head();
+  const std::span<const SequenceOptions> sequences =
+      batch.sequences.subspan(group.first_sequence, num_sequences);
   // The chunks of an item go to one thread, or to all of them when there are too few items.
   const auto for_each_chunk = [&](int64_t first, int64_t end, const auto& body) {
     if (item.split && end - first > 1) {
@@ -328,7 +268,7 @@ void TiledKernel<T>::RunItem(const AttentionBatch& batch, const WorkItem& item, 
         body(first + i, ws.workers[w]);
       });
     } else {
-      for (int64_t i = first; i < end; ++i) body(i, own);
+      for (int64_t i = first; i < end && AnyoneWaits(sequences); ++i) body(i, own);
     }
   };
   // Calls body(head, sequence, its sums) for what asks for a summary.
@@ -342,7 +282,8 @@ void TiledKernel<T>::RunItem(const AttentionBatch& batch, const WorkItem& item, 
       }
     }
   };
-  for (int64_t kv_head = item.first_kv_head; kv_head < item.end_kv_head; ++kv_head) {
+  for (int64_t kv_head = item.first_kv_head; kv_head < item.end_kv_head && AnyoneWaits(sequences);
+       ++kv_head) {
     const int64_t first_head = kv_head * group_heads;
     for_each_summary(first_head, [&](const WeightsSink& sink, int64_t place, int64_t s, SummarySums& sums) {
       sums = {};
@@ -356,21 +297,22 @@ void TiledKernel<T>::RunItem(const AttentionBatch& batch, const WorkItem& item, 
     };
     for_each_chunk(group.first_key_chunk, group.end_key_chunk, [&](int64_t i, WorkerScratch& scratch) {
       const KeyChunk& chunk = ws.plan.key_chunks[i];
-      if (!AnyoneWaits(batch.sequences, batch.cu_kv_lens, chunk.first_row, chunk.rows)) return;
-      ProjectKeys(batch, chunk, kv_head, ws, scratch, packed);
+      if (!ProjectKeys(batch, chunk, kv_head, ws, scratch, packed)) return;
       for (int64_t h = 0; h < group_heads && ws.queries_with_keys; ++h) {
-        ProjectQueries(batch, chunk.first_row, chunk.rows, first_head + h, ws, scratch,
-                       queries_at(h, chunk.first_row));
+        if (!ProjectQueries(batch, chunk.first_row, chunk.rows, first_head + h, ws, scratch,
+                            queries_at(h, chunk.first_row))) {
+          return;
+        }
       }
     });
     for_each_chunk(group.first_query_chunk, group.end_query_chunk, [&](int64_t i, WorkerScratch& scratch) {
       const QueryChunk& chunk = ws.plan.query_chunks[i];
       for (int64_t h = 0; h < group_heads; ++h) {
-        if (!AnyoneWaits(batch.sequences, batch.cu_q_lens, chunk.first_row, chunk.rows)) return;
         T* queries = queries_at(h, chunk.first_row);
         if (!ws.queries_with_keys) {
           queries = As<T>(scratch.queries);
-          ProjectQueries(batch, chunk.first_row, chunk.rows, first_head + h, ws, scratch, queries);
+          if (!ProjectQueries(batch, chunk.first_row, chunk.rows, first_head + h, ws, scratch, queries))
+            return;
         }
         // Indexed by the sequence of the batch.
         SummarySums* const of_head = summaries + h * num_sequences - group.first_sequence;
@@ -384,14 +326,17 @@ void TiledKernel<T>::RunItem(const AttentionBatch& batch, const WorkItem& item, 
 }
 
 template <typename T>
-void TiledKernel<T>::ProjectKeys(const AttentionBatch& batch, const KeyChunk& chunk, int64_t kv_head,
+bool TiledKernel<T>::ProjectKeys(const AttentionBatch& batch, const KeyChunk& chunk, int64_t kv_head,
                                  const TiledWorkspace& ws, WorkerScratch& scratch,
                                  const PackedKeys& packed) const {
+  const Interruption interruption(*ws.arena, batch.sequences, batch.cu_kv_lens, chunk.first_row, chunk.rows);
   float* const projected = scratch.projected.floats();
   const Activations keys = ws.key.From(chunk.first_row);
   if constexpr (sizeof(T) == 2) Prefetch(keys.rows, chunk.rows * keys.row_bytes);
-  project_k_.Run(chunk.rows, keys, wk_[kv_head], projected, scratch.gemm.bytes(), OfHead(bk_, kv_head),
-                 wv_[kv_head].PanelAhead(0));
+  if (!project_k_.Run(chunk.rows, keys, wk_[kv_head], projected, scratch.gemm.bytes(), interruption,
+                      OfHead(bk_, kv_head), wv_[kv_head].PanelAhead(0))) {
+    return false;
+  }
   ForEachPart(batch.cu_kv_lens, chunk.first_row, chunk.rows,
               [&](int64_t row, int64_t rows, int64_t sequence, int64_t first_key) {
                 float* const part = projected + row * padded_head_dim_;
@@ -415,14 +360,18 @@ void TiledKernel<T>::ProjectKeys(const AttentionBatch& batch, const KeyChunk& ch
               });
   float* const values =
       in_place ? reinterpret_cast<float*>(packed.values + first_place * padded_head_dim_) : projected;
-  project_v_.Run(chunk.rows, ws.value.From(chunk.first_row), wv_[kv_head], values, scratch.gemm.bytes(),
-                 OfHead(bv_, kv_head), wq_[kv_head * config_.heads_per_kv_head()].PanelAhead(0));
+  if (!project_v_.Run(chunk.rows, ws.value.From(chunk.first_row), wv_[kv_head], values, scratch.gemm.bytes(),
+                      interruption, OfHead(bv_, kv_head),
+                      wq_[kv_head * config_.heads_per_kv_head()].PanelAhead(0))) {
+    return false;
+  }
   ForEachPart(batch.cu_kv_lens, chunk.first_row, chunk.rows,
               [&](int64_t row, int64_t rows, int64_t sequence, int64_t first_key) {
                 PackValues(kv_head, first_key, rows, batch.kv_len(sequence),
                            Padded(values + row * padded_head_dim_, rows), scratch,
                            packed.values + ws.plan.packed_key_row[sequence] * padded_head_dim_);
               });
+  return true;
 }
 
 // Keys [first_key, first_key + num_keys) of a sequence into its panels, and behind the last one the appended
@@ -472,25 +421,29 @@ void TiledKernel<T>::PackValues(int64_t kv_head, int64_t first_key, int64_t num_
 }
 
 template <typename T>
-void TiledKernel<T>::ProjectQueries(const AttentionBatch& batch, int64_t first_row, int64_t num_rows,
+bool TiledKernel<T>::ProjectQueries(const AttentionBatch& batch, int64_t first_row, int64_t num_rows,
                                     int64_t head, const TiledWorkspace& ws, WorkerScratch& scratch,
                                     T* queries) const {
   float* const projected = kSameType ? reinterpret_cast<float*>(queries) : scratch.projected.floats();
-  project_q_.Run(num_rows, ws.query.From(first_row), wq_[head], projected, scratch.gemm.bytes(),
-                 OfHead(bq_, head), AfterQueries(head));
+  if (!project_q_.Run(num_rows, ws.query.From(first_row), wq_[head], projected, scratch.gemm.bytes(),
+                      {*ws.arena, batch.sequences, batch.cu_q_lens, first_row, num_rows}, OfHead(bq_, head),
+                      AfterQueries(head))) {
+    return false;
+  }
   const auto finish = [&](int64_t row, int64_t rows, const Rotation& rotation) {
     FinishRows(Padded(projected + row * padded_head_dim_, rows), rotation,
                Padded(queries + row * padded_head_dim_, rows));
   };
   if (!config_.rope) {
     if (!kSameType) finish(0, num_rows, {});
-    return;
+    return true;
   }
   ForEachPart(batch.cu_q_lens, first_row, num_rows,
               [&](int64_t row, int64_t rows, int64_t sequence, int64_t first_query) {
                 const int64_t position = first_query + batch.kv_len(sequence) - batch.q_len(sequence);
                 finish(row, rows, ws.rope.From(position));
               });
+  return true;
 }
 
 // The panel that follows once a head's queries are projected.
@@ -513,9 +466,10 @@ void TiledKernel<T>::AttendChunk(const AttentionBatch& batch, const QueryChunk& 
     if (!IsCancelled(batch.sequences[block.sequence])) {
       const int64_t first_packed = ws.plan.packed_key_row[block.sequence] * padded_head_dim_;
       AttendBlock(batch, block, head, queries + (row - chunk.first_row) * padded_head_dim_,
-                  {packed.keys + first_packed, packed.values + first_packed}, scratch,
+                  {packed.keys + first_packed, packed.values + first_packed},
+                  {*ws.arena, batch.sequences.subspan(block.sequence, 1)}, scratch,
                   summaries + block.sequence,
-                  ws.concat.bytes() + row * ConcatRowBytes() + head * config_.head_dim * element_bytes);
+                  ws.concat.bytes() + row * concat_row_bytes_ + head * config_.head_dim * element_bytes);
     }
     row += block.rows;
   }
@@ -539,8 +493,8 @@ ScoreRules TiledKernel<T>::RulesOf(const AttentionBatch& batch, int64_t sequence
 
 template <typename T>
 void TiledKernel<T>::AttendBlock(const AttentionBatch& batch, const QueryBlock& block, int64_t head,
-                                 const T* queries, const PackedKeys& keys, WorkerScratch& scratch,
-                                 SummarySums* summary, std::byte* out) const {
+                                 const T* queries, const PackedKeys& keys, const Interruption& interruption,
+                                 WorkerScratch& scratch, SummarySums* summary, std::byte* out) const {
   const ScoreRules rules = RulesOf(batch, block.sequence, head);
   SoftmaxState state{scratch.reference.floats(),
                      scratch.sum.floats(),
@@ -560,7 +514,7 @@ void TiledKernel<T>::AttendBlock(const AttentionBatch& batch, const QueryBlock& 
 
   float sums[kQueryBlockRows];
   float inverse_sums[kQueryBlockRows];
-  // Returns whether the result stands.
+  enum class Outcome { kStands, kMustBeExact, kNobodyWaits };
   const auto attend = [&] {
     const int64_t rows = RoundUp(block.rows, kFusedRows);
     std::fill_n(state.reference, rows, -std::numeric_limits<float>::infinity());
@@ -572,25 +526,30 @@ void TiledKernel<T>::AttendBlock(const AttentionBatch& batch, const QueryBlock& 
     T* probabilities = As<T>(scratch.probabilities);
     for (int64_t key = begin; key < end; key += kKeyTile) {
       const int64_t tile_end = std::min(key + kKeyTile, end);
+      if (!interruption.MayGoOn()) return Outcome::kNobodyWaits;
       ScoreTileOfKeys(block, rules, queries, keys.keys, key, tile_end, scratch, probabilities, state);
+      if (!interruption.MayGoOn()) return Outcome::kNobodyWaits;  // wide heads make these two long
       AddValues(block.rows, probabilities, keys.values + key * padded_head_dim_, tile_end - key, scratch);
       if (!writer.wanted()) continue;
       writer.AddTile(tile_end - key, state);
       probabilities += kTileElements;
     }
-    return FinishSums(state, block.rows, sums, inverse_sums);
+    return FinishSums(state, block.rows, sums, inverse_sums) ? Outcome::kStands : Outcome::kMustBeExact;
   };
-  if (!attend()) {
+  Outcome outcome = attend();
+  if (outcome == Outcome::kMustBeExact) {
     state.exact = true;
-    attend();
+    outcome = attend();
   }
+  if (outcome == Outcome::kNobodyWaits) return;
   if (writer.wanted()) {
-    writer.Finish(state, sums, inverse_sums, As<T>(scratch.probabilities), kTileElements, kScoreStride);
+    writer.Finish(state, sums, inverse_sums, As<T>(scratch.probabilities), kTileElements, kScoreStride,
+                  interruption);
   }
   if (config_.precision == Precision::kBf16) {
     Normalise(state, inverse_sums,
               BasicMatrixView<Bf16>{reinterpret_cast<Bf16*>(out), block.rows, config_.head_dim,
-                                    ConcatRowBytes() / int64_t{sizeof(Bf16)}});
+                                    concat_row_bytes_ / int64_t{sizeof(Bf16)}});
   } else {
     Normalise(
         state, inverse_sums,
@@ -674,10 +633,12 @@ void TiledKernel<T>::ProjectOutput(const AttentionBatch& batch, ComputeArena& ar
   const auto rows_of = [&](int64_t block) {
     return std::min(kProjectionRows, batch.query.rows - block * kProjectionRows);
   };
-  Activations concat{ws.concat.bytes(), ConcatRowBytes()};
+  Activations concat{ws.concat.bytes(), concat_row_bytes_};
   if (config_.precision == Precision::kInt8) {
     arena.ForEach(row_blocks, [&](int64_t block, int) {
-      ws.concat_operands.Convert(block * kProjectionRows, rows_of(block));
+      const int64_t first_row = block * kProjectionRows;
+      ConvertRows(ws.concat_operands, first_row, rows_of(block),
+                  {arena, batch.sequences, batch.cu_q_lens, first_row, rows_of(block)});
     });
     concat = ws.concat_operands.view();
   }
@@ -686,13 +647,13 @@ void TiledKernel<T>::ProjectOutput(const AttentionBatch& batch, ComputeArena& ar
   arena.ForEach(row_blocks * splits, [&](int64_t item, int worker) {
     const int64_t first_row = item / splits * kProjectionRows;
     const int64_t rows = rows_of(item / splits);
-    if (!AnyoneWaits(batch.sequences, batch.cu_q_lens, first_row, rows)) return;
     kind_.provider.BeginWork();
     const int64_t first_panel = item % splits * wo_.num_panels() / splits;
     const int64_t end_panel = (item % splits + 1) * wo_.num_panels() / splits;
     project_out_.Run(rows, concat.From(first_row), wo_, first_panel, end_panel, batch.output.Row(first_row),
-                     ws.workers[worker].gemm.bytes(), bo_.empty() ? nullptr : bo_.data(),
-                     wo_.PanelAhead(end_panel % wo_.num_panels()));
+                     ws.workers[worker].gemm.bytes(),
+                     {arena, batch.sequences, batch.cu_q_lens, first_row, rows},
+                     bo_.empty() ? nullptr : bo_.data(), wo_.PanelAhead(end_panel % wo_.num_panels()));
   });
 }
 

@@ -17,13 +17,11 @@
 #include "core/attention/packing.h"
 #include "core/attention/panels.h"
 #include "core/attention/softmax.h"
+#include "core/attention/tiled_workspace.h"
 #include "core/attention/weight_summary.h"
 #include "core/attention/work_plan.h"
 
 namespace headlight {
-
-struct TiledWorkspace;
-struct WorkerScratch;
 
 // How a tiled kernel makes its products and its scores.
 struct TiledKernelKind {
@@ -44,6 +42,7 @@ class TiledKernel final : public AttentionKernel {
   const GemmProvider& gemm_provider() const override { return kind_.provider; }
   int64_t packed_bytes() const override { return storage_.size_bytes(); }
   std::unique_ptr<Workspace> NewWorkspace(const ComputeArena& arena) const override;
+  int64_t WorkspaceBytes(const ForwardShape& shape, int num_threads) const override;
   absl::Status Run(const AttentionBatch& batch, ComputeArena& arena, Workspace& workspace) const override;
 
  private:
@@ -58,26 +57,26 @@ class TiledKernel final : public AttentionKernel {
     // In both, for Bf16, pairs of rows interleaved.
   };
 
-  // The steps in the order of the maths.
-  absl::Status Reserve(const AttentionBatch& batch, TiledWorkspace& workspace) const;
+  // The steps in the order of the maths. Those that return bool say false where nobody waits any more for
+  // what they compute; it is then unfinished.
   void ConvertInputs(const AttentionBatch& batch, ComputeArena& arena, TiledWorkspace& workspace) const;
   void RunItem(const AttentionBatch& batch, const WorkItem& item, ComputeArena& arena,
                TiledWorkspace& workspace, int worker) const;
-  void ProjectKeys(const AttentionBatch& batch, const KeyChunk& chunk, int64_t kv_head,
+  bool ProjectKeys(const AttentionBatch& batch, const KeyChunk& chunk, int64_t kv_head,
                    const TiledWorkspace& workspace, WorkerScratch& scratch, const PackedKeys& packed) const;
   void PackKeys(int64_t kv_head, int64_t first_key, int64_t num_keys, int64_t kv_len, const T* rows,
                 T* keys) const;
   void PackValues(int64_t kv_head, int64_t first_key, int64_t num_keys, int64_t kv_len,
                   MutableMatrixView rows, WorkerScratch& scratch, T* values) const;
-  void ProjectQueries(const AttentionBatch& batch, int64_t first_row, int64_t num_rows, int64_t head,
+  bool ProjectQueries(const AttentionBatch& batch, int64_t first_row, int64_t num_rows, int64_t head,
                       const TiledWorkspace& workspace, WorkerScratch& scratch, T* queries) const;
   Ahead AfterQueries(int64_t head) const;
   void AttendChunk(const AttentionBatch& batch, const QueryChunk& chunk, int64_t head, const T* queries,
                    TiledWorkspace& workspace, WorkerScratch& scratch, SummarySums* summaries,
                    const PackedKeys& packed) const;
   void AttendBlock(const AttentionBatch& batch, const QueryBlock& block, int64_t head, const T* queries,
-                   const PackedKeys& sequence_keys, WorkerScratch& scratch, SummarySums* summary,
-                   std::byte* out) const;
+                   const PackedKeys& sequence_keys, const Interruption& interruption, WorkerScratch& scratch,
+                   SummarySums* summary, std::byte* out) const;
   void ScoreTileOfKeys(const QueryBlock& block, const ScoreRules& rules, const T* queries, const T* keys,
                        int64_t first_key, int64_t end_key, WorkerScratch& scratch, T* probabilities,
                        const SoftmaxState& state) const;
@@ -98,7 +97,7 @@ class TiledKernel final : public AttentionKernel {
   }
   ScoreRules RulesOf(const AttentionBatch& batch, int64_t sequence, int64_t head) const;
   int64_t MaxScratchBytes() const;
-  int64_t ConcatRowBytes() const;
+  TiledLayer Layer() const;
 
   const TiledKernelKind& kind_;
   const AttentionConfig config_;
@@ -129,6 +128,7 @@ class TiledKernel final : public AttentionKernel {
   };
   std::vector<AddValuesGemm> add_values_;
   int64_t gemm_scratch_bytes_ = 0;
+  int64_t concat_row_bytes_ = 0;
 };
 
 extern template class TiledKernel<float>;

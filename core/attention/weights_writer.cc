@@ -7,6 +7,15 @@
 #include "core/attention/weight_top_k.h"
 
 namespace headlight {
+namespace {
+
+// Weights that are written between two looks at the interruption: some 100 us. In whole groups of the rows
+// that a sum over queries takes together.
+constexpr int64_t kWeightsAtOnce = int64_t{1} << 19;
+constexpr int64_t kRowGranule = 8;
+
+}  // namespace
+
 template <typename T>
 WeightsWriter<T>::WeightsWriter(const WeightsSink& sink, const WeightsHead& head, const QueryBlock& block,
                                 float* tile_factors, SummarySums* summary)
@@ -55,31 +64,43 @@ void WeightsWriter<T>::MakeFactors(const float* last_references, const float* in
 
 template <typename T>
 void WeightsWriter<T>::Finish(const SoftmaxState& state, const float* sums, const float* inverse_sums,
-                              const T* exponentials, int64_t tile_stride, int64_t row_stride) {
+                              const T* exponentials, int64_t tile_stride, int64_t row_stride,
+                              const Interruption& interruption) {
   MakeFactors(state.reference, inverse_sums);
   const WeightTiles<T> tiles{exponentials, tile_stride, row_stride, tile_factors_, first_key_, end_key_};
-  const int64_t query = block_.first_query + first_row_ - sink_.QueryBegin(head_.q_len);  // of the sink
+  float exponent_sums[kQueryBlockRows];
+  if (wants_exponents()) SumRows(state.exponent_sum, block_.rows, exponent_sums);
+  // Which rows are summed up together follows the sequence alone.
+  const int64_t rows_at_once =
+      std::max(kWeightsAtOnce / head_.num_keys / kRowGranule, int64_t{1}) * kRowGranule;
+  for (int64_t row = first_row_; row < end_row_; row += rows_at_once) {
+    if (!interruption.MayGoOn()) return;
+    FinishRows(tiles, row, std::min(row + rows_at_once, end_row_), sums, exponent_sums);
+  }
+}
+
+template <typename T>
+void WeightsWriter<T>::FinishRows(const WeightTiles<T>& tiles, int64_t first_row, int64_t end_row,
+                                  const float* sums, const float* exponent_sums) {
+  const int64_t query = block_.first_query + first_row - sink_.QueryBegin(head_.q_len);  // of the sink
   const int64_t place = place_ * sink_.head_stride + query * sink_.query_stride;
   switch (sink_.mode) {
     case WeightsSink::Mode::kNone:
       return;
     case WeightsSink::Mode::kFull:
-      return StreamRows(tiles, first_row_, end_row_,
-                        {sink_.data + place, sink_.query_stride, head_.num_keys});
+      return StreamRows(tiles, first_row, end_row, {sink_.data + place, sink_.query_stride, head_.num_keys});
     case WeightsSink::Mode::kMean:
-      return AddToMean(tiles, first_row_, end_row_,
-                       1.0f / static_cast<float>(sink_.NumHeads(head_.num_heads)), first_reported_head_,
+      return AddToMean(tiles, first_row, end_row, 1.0f / static_cast<float>(sink_.NumHeads(head_.num_heads)),
+                       first_reported_head_,
                        {sink_.data + query * sink_.query_stride, sink_.query_stride, head_.num_keys});
     case WeightsSink::Mode::kTopK:
-      return SelectTopK(tiles, first_row_, end_row_,
+      return SelectTopK(tiles, first_row, end_row,
                         {sink_.top_k, sink_.data + place, sink_.keys + place, sink_.query_stride});
     case WeightsSink::Mode::kSummary:
       break;
   }
-  float exponent_sums[kQueryBlockRows];
-  SumRows(state.exponent_sum, block_.rows, exponent_sums);
-  const SummaryRows rows{.first_row = first_row_,
-                         .end_row = end_row_,
+  const SummaryRows rows{.first_row = first_row,
+                         .end_row = end_row,
                          .first_position = block_.first_query + head_.kv_len - head_.q_len,
                          .kv_len = head_.kv_len,
                          .sums = sums,

@@ -8,6 +8,7 @@
 #include <cstdint>
 
 #include "core/attention/batch.h"
+#include "core/attention/interruption.h"
 #include "core/attention/softmax.h"
 #include "core/attention/weight_rows.h"
 #include "core/attention/weight_summary.h"
@@ -48,11 +49,14 @@ class WeightsWriter {
 
   // Writes the block's rows of the sink; other threads see them after FinishStreams on this one. Tile t's
   // exponentials of row r are at exponentials + t * tile_stride + r * row_stride; sums as FinishSums makes
-  // them.
+  // them. Ends early where the interruption says so.
   void Finish(const SoftmaxState& state, const float* sums, const float* inverse_sums, const T* exponentials,
-              int64_t tile_stride, int64_t row_stride);
+              int64_t tile_stride, int64_t row_stride, const Interruption& interruption);
 
  private:
+  // The rows [first_row, end_row) of the block; `exponent_sums` are for kSummary.
+  void FinishRows(const WeightTiles<T>& tiles, int64_t first_row, int64_t end_row, const float* sums,
+                  const float* exponent_sums);
   void MakeFactors(const float* last_references, const float* inverse_sums) const;
 
   const WeightsSink& sink_;

@@ -132,4 +132,27 @@ void WorkPlan::AddKeyChunks(const AttentionBatch& batch, SequenceGroup& group) {
   group.end_key_chunk = static_cast<int64_t>(key_chunks.size());
 }
 
+int64_t WorkPlan::ListBytes(const ForwardShape& shape, const AttentionConfig& config) {
+  // Of two groups in a row, the first with the next one's first sequence has more than kGroupRows queries or
+  // keys.
+  const int64_t groups =
+      std::min(shape.num_sequences, 2 * ((shape.tokens + shape.kv_tokens) / kGroupRows + 1));
+  // Chunks but a group's last have more than half of kProjectionRows.
+  const auto chunks = [&](int64_t rows) { return groups + 2 * rows / kProjectionRows; };
+  const int64_t bytes =
+      groups * int64_t{sizeof(SequenceGroup)} + groups * config.num_kv_heads * int64_t{sizeof(WorkItem)} +
+      chunks(shape.tokens) * int64_t{sizeof(QueryChunk)} +
+      (shape.num_sequences + shape.tokens / kSmallQueryBlockRows) * int64_t{sizeof(QueryBlock)} +
+      chunks(shape.kv_tokens) * int64_t{sizeof(KeyChunk)} + shape.num_sequences * int64_t{sizeof(int64_t)};
+  return 2 * bytes;  // lists double when they grow
+}
+
+int64_t WorkPlan::list_bytes() const {
+  const auto bytes = [](const auto& list) {
+    return static_cast<int64_t>(list.capacity() * sizeof(list.front()));
+  };
+  return bytes(groups) + bytes(items) + bytes(query_chunks) + bytes(query_blocks) + bytes(key_chunks) +
+         bytes(packed_key_row);
+}
+
 }  // namespace headlight

@@ -11,6 +11,7 @@
 
 #include "core/attention/batch.h"
 #include "core/attention/config.h"
+#include "core/attention/forward_shape.h"
 
 namespace headlight {
 
@@ -72,6 +73,10 @@ class WorkPlan {
   // `batch` is valid for `config`. Packed keys of a sequence are padded to a multiple of `key_granule`.
   void Build(const AttentionBatch& batch, const AttentionConfig& config, int64_t key_granule,
              int num_threads);
+
+  // An upper bound of list_bytes() after a batch of this shape.
+  static int64_t ListBytes(const ForwardShape& shape, const AttentionConfig& config);
+  int64_t list_bytes() const;
 
   std::vector<SequenceGroup> groups;
   std::vector<WorkItem> items;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Where exceptions end: oneDNN, oneTBB and containers report failure by them, none crosses the core's interface.
+// Where exceptions end: oneDNN, oneTBB and containers report failure by them, none crosses the core's
+// interface.
 #ifndef HEADLIGHT_CORE_BASE_CATCH_EXCEPTIONS_H_
 #define HEADLIGHT_CORE_BASE_CATCH_EXCEPTIONS_H_
 
@@ -14,9 +15,9 @@
 
 namespace headlight {
 
-// body()'s status. RESOURCE_EXHAUSTED for std::bad_alloc, for containers that are asked for more than they can
-// ever hold (std::length_error), and where the system lacks memory or threads; INTERNAL "`what` failed: ..." for
-// every other exception.
+// body()'s status. RESOURCE_EXHAUSTED for std::bad_alloc, for containers that are asked for more than they
+// can ever hold (std::length_error), and where the system lacks memory or threads; INTERNAL "`what` failed:
+// ..." for every other exception.
 template <typename Body>
 absl::Status CatchExceptions(const char* what, const Body& body) {
   try {

@@ -59,6 +59,7 @@ absl::Status Embedding::Validate(std::span<const int32_t> token_ids, std::span<c
 void Embedding::FindPositions(std::span<const int32_t> token_ids, std::span<const int64_t> cu_lens,
                               std::vector<int32_t>& positions) const {
   if (config_.num_positions == 0) return;
+  if (positions.capacity() < token_ids.size()) std::vector<int32_t>().swap(positions);  // lest it double
   positions.resize(token_ids.size());
   for (int64_t i = 0; i + 1 < std::ssize(cu_lens); ++i) {
     auto next = static_cast<int32_t>(config_.position_offset);

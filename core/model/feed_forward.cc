@@ -68,13 +68,15 @@ MutableMatrixView FeedForward::HiddenFloats(const FeedForwardRows& memory, int64
   return {memory.hidden.floats(), rows, config_.hidden_dim, config_.hidden_dim};
 }
 
+int64_t FeedForward::HiddenRowBytes() const {
+  return precision_ == Precision::kBf16 ? OperandCols(precision_, config_.hidden_dim) * int64_t{sizeof(Bf16)}
+                                        : config_.hidden_dim * int64_t{sizeof(float)};
+}
+
 bool FeedForward::Reserve(int64_t rows, FeedForwardRows& memory) const {
   const int64_t embed_bytes = rows * embed_dim_ * int64_t{sizeof(float)};
-  const int64_t hidden_bytes = precision_ == Precision::kBf16
-                                   ? OperandCols(precision_, config_.hidden_dim) * int64_t{sizeof(Bf16)}
-                                   : config_.hidden_dim * int64_t{sizeof(float)};
   if (!memory.input.Reserve(embed_bytes) || !memory.output.Reserve(embed_bytes) ||
-      !memory.hidden.Reserve(rows * hidden_bytes) ||
+      !memory.hidden.Reserve(rows * HiddenRowBytes()) ||
       !memory.input_operands.Reserve(precision_, {memory.input.floats(), rows, embed_dim_, embed_dim_})) {
     return false;
   }
@@ -89,25 +91,51 @@ bool FeedForward::Reserve(int64_t rows, FeedForwardScratch& scratch) const {
          scratch.gemm.Reserve(std::max(up_gemm_.scratch_bytes(), down_gemm_.scratch_bytes()));
 }
 
+int64_t FeedForward::WorkBytes(int64_t rows) const {
+  const auto matrix = [&](int64_t row_bytes) { return Buffer::RoundedBytes(rows * row_bytes); };
+  constexpr int64_t kFloatBytes = sizeof(float);
+  int64_t bytes = 2 * matrix(embed_dim_ * kFloatBytes) + matrix(HiddenRowBytes()) +
+                  ActivationBuffer::Bytes(precision_, rows, embed_dim_) +
+                  (config_.gated ? 2 : 1) * matrix(kPanelCols * kFloatBytes) +
+                  Buffer::RoundedBytes(std::max(up_gemm_.scratch_bytes(), down_gemm_.scratch_bytes()));
+  if (precision_ == Precision::kInt8) bytes += ActivationBuffer::Bytes(precision_, rows, config_.hidden_dim);
+  return bytes;
+}
+
+void FeedForwardRows::ForEachBuffer(absl::FunctionRef<void(Buffer&)> visit) {
+  for (Buffer* buffer : {&input, &hidden, &output}) visit(*buffer);
+  input_operands.ForEachBuffer(visit);
+  hidden_operands.ForEachBuffer(visit);
+}
+
+void FeedForwardScratch::ForEachBuffer(absl::FunctionRef<void(Buffer&)> visit) {
+  for (Buffer* buffer : {&up_tile, &gate_tile, &gemm}) visit(*buffer);
+}
+
 void FeedForward::Prepare(FeedForwardRows& memory, int64_t rows) const {
   memory.input_operands.Convert(0, rows);
 }
 
-void FeedForward::Up(const PackedFeedForward& layer, const FeedForwardRows& memory, int64_t rows,
-                     int64_t first_panel, int64_t end_panel, FeedForwardScratch& scratch) const {
+bool FeedForward::Up(const PackedFeedForward& layer, const FeedForwardRows& memory, int64_t rows,
+                     int64_t first_panel, int64_t end_panel, FeedForwardScratch& scratch,
+                     const Interruption& interruption) const {
   const Activations input = memory.input_operands.view();
   const int64_t bf16_stride = OperandCols(Precision::kBf16, config_.hidden_dim);
   for (int64_t panel = first_panel; panel < end_panel; ++panel) {
     const int64_t first_col = panel * kPanelCols;
     const int64_t cols = layer.up.PanelWidth(panel);
     const Ahead next = panel + 1 < end_panel ? layer.up.PanelAhead(panel + 1) : layer.down.PanelAhead(0);
-    up_gemm_.RunPanel(rows, input, layer.up, panel, scratch.up_tile.floats(), scratch.gemm.bytes(), nullptr,
-                      layer.gate ? layer.gate->PanelAhead(panel) : next);
+    if (!up_gemm_.RunPanel(rows, input, layer.up, panel, scratch.up_tile.floats(), scratch.gemm.bytes(),
+                           interruption, nullptr, layer.gate ? layer.gate->PanelAhead(panel) : next)) {
+      return false;
+    }
     HiddenTile tile{.up = {scratch.up_tile.floats(), rows, cols, kPanelCols},
                     .up_bias = layer.up_bias.data() + first_col};
     if (layer.gate) {
-      up_gemm_.RunPanel(rows, input, *layer.gate, panel, scratch.gate_tile.floats(), scratch.gemm.bytes(),
-                        nullptr, next);
+      if (!up_gemm_.RunPanel(rows, input, *layer.gate, panel, scratch.gate_tile.floats(),
+                             scratch.gemm.bytes(), interruption, nullptr, next)) {
+        return false;
+      }
       tile.gate = {scratch.gate_tile.floats(), rows, cols, kPanelCols};
       tile.gate_bias = layer.gate_bias.data() + first_col;
     }
@@ -119,6 +147,7 @@ void FeedForward::Up(const PackedFeedForward& layer, const FeedForwardRows& memo
       Activate(config_.activation, tile, {hidden.data + first_col, rows, cols, hidden.stride});
     }
   }
+  return true;
 }
 
 void FeedForward::PrepareHidden(FeedForwardRows& memory, int64_t rows) const {
@@ -132,16 +161,17 @@ void FeedForward::PrepareHidden(FeedForwardRows& memory, int64_t rows) const {
   }
 }
 
-void FeedForward::Down(const PackedFeedForward& layer, const FeedForwardRows& memory, int64_t rows,
-                       int64_t first_panel, int64_t end_panel, FeedForwardScratch& scratch) const {
+bool FeedForward::Down(const PackedFeedForward& layer, const FeedForwardRows& memory, int64_t rows,
+                       int64_t first_panel, int64_t end_panel, FeedForwardScratch& scratch,
+                       const Interruption& interruption) const {
   Activations hidden;
   if (precision_ == Precision::kInt8) {
     hidden = memory.hidden_operands.view();
   } else {
     hidden = {memory.hidden.bytes(), OperandCols(precision_, config_.hidden_dim) * OperandBytes(precision_)};
   }
-  down_gemm_.Run(rows, hidden, layer.down, first_panel, end_panel, memory.output.floats(),
-                 scratch.gemm.bytes(), nullptr, layer.up.PanelAhead(0));
+  return down_gemm_.Run(rows, hidden, layer.down, first_panel, end_panel, memory.output.floats(),
+                        scratch.gemm.bytes(), interruption, nullptr, layer.up.PanelAhead(0));
 }
 
 }  // namespace headlight

@@ -10,8 +10,10 @@
 #include <optional>
 #include <vector>
 
+#include "absl/functional/function_ref.h"
 #include "core/attention/activations.h"
 #include "core/attention/gemm.h"
+#include "core/attention/interruption.h"
 #include "core/attention/panels.h"
 #include "core/model/model_config.h"
 #include "core/model/model_weights.h"
@@ -38,6 +40,8 @@ struct FeedForwardRows {
   Buffer hidden;                     // [rows, OperandCols(hidden_dim)], f32 or bf16
   ActivationBuffer hidden_operands;  // of `hidden`; kInt8 only
   Buffer output;                     // f32 [rows, embed_dim], without the bias
+
+  void ForEachBuffer(absl::FunctionRef<void(Buffer&)> visit);
 };
 
 // What one thread works in.
@@ -45,6 +49,8 @@ struct FeedForwardScratch {
   Buffer up_tile;  // f32 [rows, kPanelCols]
   Buffer gate_tile;
   Buffer gemm;
+
+  void ForEachBuffer(absl::FunctionRef<void(Buffer&)> visit);
 };
 
 // The network apart from its weights. Immutable and thread-safe; everything is compiled in the constructor,
@@ -65,18 +71,23 @@ class FeedForward {
   bool Reserve(int64_t rows, FeedForwardRows& memory) const;
   bool Reserve(int64_t rows, FeedForwardScratch& scratch) const;
 
-  // The steps, each to be finished for all its rows and panels before the next begins.
+  // What both of them take for one thread.
+  int64_t WorkBytes(int64_t rows) const;
+
+  // The steps, each to be finished for all its rows and panels before the next begins. False where the
+  // interruption, which is asked between panels, said no: the step is then unfinished.
   void Prepare(FeedForwardRows& memory, int64_t rows) const;  // rows.input as operands
-  void Up(const PackedFeedForward& layer, const FeedForwardRows& memory, int64_t rows, int64_t first_panel,
-          int64_t end_panel, FeedForwardScratch& scratch) const;
+  bool Up(const PackedFeedForward& layer, const FeedForwardRows& memory, int64_t rows, int64_t first_panel,
+          int64_t end_panel, FeedForwardScratch& scratch, const Interruption& interruption) const;
   void PrepareHidden(FeedForwardRows& memory, int64_t rows) const;  // rows.hidden as operands
-  void Down(const PackedFeedForward& layer, const FeedForwardRows& memory, int64_t rows, int64_t first_panel,
-            int64_t end_panel, FeedForwardScratch& scratch) const;
+  bool Down(const PackedFeedForward& layer, const FeedForwardRows& memory, int64_t rows, int64_t first_panel,
+            int64_t end_panel, FeedForwardScratch& scratch, const Interruption& interruption) const;
 
   // To be called on a thread before its first step of a piece of work.
   void BeginWork() const { provider_.BeginWork(); }
 
  private:
+  int64_t HiddenRowBytes() const;
   MutableMatrixView HiddenFloats(const FeedForwardRows& memory, int64_t rows) const;
 
   const GemmProvider& provider_;

@@ -74,6 +74,29 @@ int64_t VectorElements(const ModelConfig& config) {
   return 3 * config.num_layers * per_layer + 4 * attention.embed_dim;
 }
 
+// Bytes of a layer on its own, packed in f32: what the model's precision is compared with, layer by layer.
+int64_t ExactLayerBytes(const ModelConfig& config, int64_t attention, int64_t feed_forward) {
+  if (PrecisionOnThisCpu(config.block.attention.precision) == Precision::kF32) return 0;
+  constexpr int64_t kBytes = sizeof(float);
+  return BlockBytes(kBytes * attention) + BlockBytes(kBytes * feed_forward) +
+         kBytes * VectorElements(config) / config.num_layers;
+}
+
+// Bytes of what a few short sequences pass through on one thread, a bound: the probe that compares
+// precisions, its inputs and results, and the workspace. What holds rows has at most kProbeRows of them.
+int64_t ProbeBytes(const ModelConfig& config) {
+  constexpr int64_t kProbeRows = 256;
+  constexpr int64_t kTileBytes = int64_t{1}
+                                 << 20;  // scores and probabilities, and what does not grow with it
+  const AttentionConfig& attention = config.block.attention;
+  const int64_t hidden =
+      config.block.norm_placement == NormPlacement::kNone ? 0 : config.block.feed_forward.hidden_dim;
+  const int64_t row = 10 * attention.embed_dim + 3 * (attention.kdim + attention.vdim) +
+                      2 * attention.q_width() + 2 * hidden +
+                      (8 + attention.heads_per_kv_head()) * RoundUp(attention.head_dim, kHeadGranule);
+  return kTileBytes + kProbeRows * int64_t{sizeof(float)} * row;
+}
+
 // Elements of the largest tensor of a checkpoint, which is read as a whole before it is taken apart.
 int64_t LargestTensor(const ModelConfig& config) {
   const AttentionConfig& attention = config.block.attention;
@@ -94,10 +117,16 @@ MemoryEstimate EstimateMemory(const ModelConfig& config) {
   MemoryEstimate estimate;
   estimate.packed_bytes =
       layers * BlockBytes(bytes * attention) + BlockBytes(bytes * layers * feed_forward) + 4 * rest;
-  // Beside the packed weights the plain ones, in f32.
+  // The plain weights, in f32, and beside them at first a tensor of the file, later the packed weights, the
+  // copy of the queries' matrix that is scaled before it is packed, and what is measured and tried out.
+  constexpr int64_t kBytes = sizeof(float);
+  const int64_t plain_bytes = kBytes * (layers * (attention + feed_forward) + rest);
+  const int64_t scaled_bytes =
+      kBytes * resolved.block.attention.embed_dim * resolved.block.attention.q_width();
   estimate.peak_bytes =
-      estimate.packed_bytes +
-      int64_t{sizeof(float)} * (layers * (attention + feed_forward) + rest + LargestTensor(resolved));
+      plain_bytes + std::max(kBytes * LargestTensor(resolved),
+                             estimate.packed_bytes + scaled_bytes +
+                                 ExactLayerBytes(resolved, attention, feed_forward) + ProbeBytes(resolved));
   return estimate;
 }
 

@@ -20,19 +20,43 @@ absl::StatusOr<Model> Model::Create(const ModelConfig& config, const ModelWeight
   HEADLIGHT_RETURN_IF_ERROR(config.Validate());
   const ModelConfig resolved = config.Resolved();
   HEADLIGHT_RETURN_IF_ERROR(weights.Validate(resolved));
-  std::vector<MultiHeadAttention> attention;
-  for (int64_t layer = 0; layer < resolved.num_layers; ++layer) {
-    HEADLIGHT_ASSIGN_OR_RETURN(MultiHeadAttention packed,
-                               MultiHeadAttention::Create(resolved.LayerAttention(layer),
-                                                          weights.layers[layer].attention, kernel_name));
-    attention.push_back(std::move(packed));
-  }
+  return Pack(resolved, weights, 0, kernel_name);
+}
+
+absl::StatusOr<Model> Model::CreateLayer(const ModelConfig& config, const ModelWeights& weights,
+                                         int64_t layer, const std::string& kernel_name) {
+  ModelConfig alone = config;
+  alone.embedding.reset();
+  alone.num_layers = 1;
+  alone.block.attention = config.LayerAttention(layer);
+  alone.scale_by_inverse_layer = false;  // done
+  alone.final_norm = config.final_norm && layer + 1 == config.num_layers;
+  return Pack(alone, weights, layer, kernel_name);
+}
+
+absl::StatusOr<Model> Model::Pack(const ModelConfig& config, const ModelWeights& weights, int64_t first_layer,
+                                  const std::string& kernel_name) {
   std::unique_ptr<const Impl> impl;
-  HEADLIGHT_RETURN_IF_ERROR(CatchExceptions("packing the model", [&] {
-    impl = std::make_unique<const Impl>(resolved, weights, std::move(attention));
+  HEADLIGHT_RETURN_IF_ERROR(CatchExceptions("packing the model", [&]() -> absl::Status {
+    std::vector<MultiHeadAttention> attention;
+    for (int64_t layer = 0; layer < config.num_layers; ++layer) {
+      HEADLIGHT_ASSIGN_OR_RETURN(
+          MultiHeadAttention packed,
+          MultiHeadAttention::Create(config.LayerAttention(layer),
+                                     weights.layers[first_layer + layer].attention, kernel_name));
+      attention.push_back(std::move(packed));
+    }
+    impl = std::make_unique<const Impl>(config, weights, first_layer, std::move(attention));
     return absl::OkStatus();
   }));
   return Model(std::move(impl));
+}
+
+void Model::Embed(std::span<const int32_t> token_ids, std::span<const int64_t> cu_lens,
+                  MutableMatrixView out) const {
+  std::vector<int32_t> positions;
+  impl_->embedding()->FindPositions(token_ids, cu_lens, positions);
+  impl_->embedding()->Lookup(token_ids, {}, positions, 0, out);
 }
 
 const ModelConfig& Model::config() const { return impl_->config(); }
@@ -45,11 +69,14 @@ std::unique_ptr<ModelWorkspace> Model::NewWorkspace(const ComputeArena& arena) c
 }
 
 absl::Status Model::Forward(const ModelBatch& batch, ComputeArena& arena, ModelWorkspace& workspace) const {
-  return CatchExceptions(
-      "the model", [&] { return impl_->Forward(batch, arena, static_cast<ForwardWorkspace&>(workspace)); });
+  return CatchExceptions("the model", [&] {
+    absl::Status status;
+    arena.Within([&] { status = impl_->Forward(batch, arena, static_cast<ForwardWorkspace&>(workspace)); });
+    return status;
+  });
 }
 
-Model::Impl::Impl(const ModelConfig& config, const ModelWeights& weights,
+Model::Impl::Impl(const ModelConfig& config, const ModelWeights& weights, int64_t first_layer,
                   std::vector<MultiHeadAttention> attention)
     : config_(config), num_parameters_(weights.NumParameters()), final_norm_(weights.final_norm) {
   if (config_.embedding) {
@@ -62,7 +89,7 @@ Model::Impl::Impl(const ModelConfig& config, const ModelWeights& weights,
     storage_.emplace(feed_forward_->StorageBytes() * config_.num_layers);
   }
   for (int64_t i = 0; i < config_.num_layers; ++i) {
-    const BlockWeights& from = weights.layers[i];
+    const BlockWeights& from = weights.layers[first_layer + i];
     ModelLayer layer{std::move(attention[i]), {}, {}, {}};
     if (!IsBare()) {
       layer.attention_norm = from.attention_norm;

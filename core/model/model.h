@@ -13,6 +13,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "core/attention/batch.h"
+#include "core/attention/forward_shape.h"
 #include "core/attention/multi_head_attention.h"
 #include "core/attention/precision_error.h"
 #include "core/model/model_config.h"
@@ -34,10 +35,15 @@ struct ModelBatch {
   std::span<const int64_t> weights_layer;
 };
 
-// Memory of Forward beside its inputs and outputs; keep it between calls: it grows to the largest batch.
+// Memory of Forward beside its inputs and outputs; keep it between calls: it grows to the largest batch. Not
+// thread-safe.
 class ModelWorkspace {
  public:
   virtual ~ModelWorkspace() = default;
+  virtual int64_t held_bytes() const = 0;
+  // Gives the largest blocks back until it holds at most max_bytes; at 0 some bytes for each sequence of the
+  // largest batch stay. What the next Forward needs it takes again.
+  virtual void Trim(int64_t max_bytes) = 0;
 };
 
 // Immutable after Create. Forward may be called from many threads at once if each call has a workspace of its
@@ -47,6 +53,11 @@ class Model {
   // Packs `weights`. kernel_name and errors as in MultiHeadAttention::Create.
   static absl::StatusOr<Model> Create(const ModelConfig& config, const ModelWeights& weights,
                                       const std::string& kernel_name = "");
+  // One layer of `weights` as a model of its own, which begins at rows: what Create makes of `config` and
+  // `weights` computes the same bits as Embed and its layers one after the other. Packs that layer only, and
+  // copies nothing of the others. `config` is resolved and valid for `weights`. Errors as Create.
+  static absl::StatusOr<Model> CreateLayer(const ModelConfig& config, const ModelWeights& weights,
+                                           int64_t layer, const std::string& kernel_name = "");
   Model(Model&&) noexcept;
   Model& operator=(Model&&) noexcept;
   ~Model();
@@ -57,7 +68,17 @@ class Model {
   int64_t num_parameters() const;
   int64_t packed_bytes() const;  // memory that it holds
 
+  // The rows that the first layer sees: out [ids, embed_dim], the same in every precision. Only with an
+  // embedding, for ids and lengths that are valid for it; all token types are 0.
+  void Embed(std::span<const int32_t> token_ids, std::span<const int64_t> cu_lens,
+             MutableMatrixView out) const;
+
   std::unique_ptr<ModelWorkspace> NewWorkspace(const ComputeArena& arena) const;
+
+  // An upper bound of what a new workspace holds after a batch of this shape on so many threads, in closed
+  // form; one that has seen several holds at most the bound of their largest tokens, lengths and so on.
+  // Usually less than half above what is held.
+  int64_t ForwardBytes(const ForwardShape& shape, int num_threads) const;
 
   // Computes batch.attention.output and the weights that sequences ask for. Blocks until done. The bits of a
   // sequence's results depend on that sequence alone, as in MultiHeadAttention::Forward, and so are the
@@ -68,11 +89,14 @@ class Model {
  private:
   class Impl;
   explicit Model(std::unique_ptr<const Impl> impl);
+  static absl::StatusOr<Model> Pack(const ModelConfig& config, const ModelWeights& weights,
+                                    int64_t first_layer, const std::string& kernel_name);
   std::unique_ptr<const Impl> impl_;
 };
 
 // How far `model` in its precision is from f32, as precision_error.h measures a layer: on fixed sequences of
-// 1, 17 and 64 tokens (shorter where the position table ends), random ids where it begins at ids.
+// 1, 17 and 64 tokens (shorter where the position table ends), random ids where it begins at ids. Takes the
+// memory of one packed layer in f32 meanwhile.
 absl::StatusOr<PrecisionError> MeasurePrecisionError(const Model& model, const ModelWeights& weights);
 
 }  // namespace headlight

@@ -13,6 +13,8 @@ constexpr int64_t kMaxChunkRows = 256;
 // Fewer rows than this make the products slower than idle threads do.
 constexpr int64_t kMinChunkRows = 32;
 constexpr int64_t kItemsPerThread = 2;
+// Elements of the rows that are normed between two looks at whether to go on: some 50 us.
+constexpr int64_t kStepElements = int64_t{1} << 16;
 
 }  // namespace
 
@@ -87,6 +89,7 @@ absl::Status Model::Impl::Forward(const ModelBatch& batch, ComputeArena& arena, 
   Begin(pass);
   for (int64_t layer = 0; layer < config_.num_layers; ++layer) {
     const bool last = layer + 1 == config_.num_layers;
+    if (!AnyoneWaits(batch.attention.sequences)) return absl::OkStatus();
     SetSequences(pass, layer);
     if (IsPre()) {
       const MutableMatrixView normed = RowsOf(ws.normed, 0, tokens);
@@ -106,22 +109,34 @@ absl::Status Model::Impl::Forward(const ModelBatch& batch, ComputeArena& arena, 
   return absl::OkStatus();
 }
 
+template <typename Body>
+bool Model::Impl::InSteps(int64_t rows, const Interruption& interruption, const Body& body) const {
+  const int64_t step_rows = std::max(kStepElements / width(), int64_t{1});
+  for (int64_t row = 0; row < rows; row += step_rows) {
+    if (!interruption.MayGoOn()) return false;
+    body(row, std::min(step_rows, rows - row));
+  }
+  return true;
+}
+
 // Looks the embeddings up, and norms what the first attention reads.
 void Model::Impl::Begin(Pass& pass) const {
   if (!embedding_ && !IsPre()) return;
   const ModelBatch& batch = pass.batch;
   if (embedding_) embedding_->FindPositions(batch.token_ids, pass.step.cu_q_lens, pass.ws.positions);
   pass.arena.ForEach(pass.plan.num_chunks(), [&](int64_t chunk, int) {
-    const int64_t first_row = pass.plan.FirstRow(chunk);
-    const int64_t rows = pass.plan.Rows(chunk);
-    if (!AnyoneWaits(batch.attention.sequences, pass.step.cu_q_lens, first_row, rows)) return;
-    if (embedding_) {
-      embedding_->Lookup(batch.token_ids, batch.token_types, pass.ws.positions, first_row,
-                         RowsOf(pass.ws.hidden, first_row, rows));
-    }
-    if (!IsPre()) return;
-    const Residual x{.x = {pass.x.Row(first_row), rows, pass.x.cols, pass.x.stride}, .f = {}};
-    AddAndNorm(NormOf(layers_[0].attention_norm), x, {}, RowsOf(pass.ws.normed, first_row, rows));
+    const int64_t chunk_row = pass.plan.FirstRow(chunk);
+    const int64_t chunk_rows = pass.plan.Rows(chunk);
+    InSteps(chunk_rows, pass.InterruptionOf(chunk_row, chunk_rows), [&](int64_t row, int64_t rows) {
+      const int64_t first_row = chunk_row + row;
+      if (embedding_) {
+        embedding_->Lookup(batch.token_ids, batch.token_types, pass.ws.positions, first_row,
+                           RowsOf(pass.ws.hidden, first_row, rows));
+      }
+      if (!IsPre()) return;
+      const Residual x{.x = {pass.x.Row(first_row), rows, pass.x.cols, pass.x.stride}, .f = {}};
+      AddAndNorm(NormOf(layers_[0].attention_norm), x, {}, RowsOf(pass.ws.normed, first_row, rows));
+    });
   });
 }
 
@@ -141,19 +156,14 @@ void Model::Impl::SetSequences(Pass& pass, int64_t layer) const {
 
 // From attention's output to the next one's input.
 void Model::Impl::FinishLayer(Pass& pass, int64_t layer) const {
-  const auto wanted = [&](int64_t chunk) {
-    return AnyoneWaits(pass.step.sequences, pass.step.cu_q_lens, pass.plan.FirstRow(chunk),
-                       pass.plan.Rows(chunk));
-  };
   if (pass.plan.split_columns) {
     for (int64_t chunk = 0; chunk < pass.plan.num_chunks(); ++chunk) {
-      if (!wanted(chunk)) continue;
       FinishChunkByColumns(pass, layer, pass.plan.FirstRow(chunk), pass.plan.Rows(chunk));
     }
     return;
   }
   pass.arena.ForEach(pass.plan.num_chunks(), [&](int64_t chunk, int worker) {
-    if (wanted(chunk)) FinishChunk(pass, layer, pass.plan.FirstRow(chunk), pass.plan.Rows(chunk), worker);
+    FinishChunk(pass, layer, pass.plan.FirstRow(chunk), pass.plan.Rows(chunk), worker);
   });
 }
 
@@ -162,18 +172,29 @@ void Model::Impl::FinishChunk(const Pass& pass, int64_t layer, int64_t first_row
   const PackedFeedForward& network = *layers_[layer].feed_forward;
   FeedForwardRows& memory = pass.ws.rows[worker];
   FeedForwardScratch& scratch = pass.ws.scratch[worker];
+  const Interruption interruption = pass.InterruptionOf(first_row, rows);
   feed_forward_->BeginWork();
-  BeforeFeedForward(pass, layer, first_row, rows, memory);
-  feed_forward_->Up(network, memory, rows, 0, network.up.num_panels(), scratch);
+  if (!InSteps(rows, interruption, [&](int64_t row, int64_t step_rows) {
+        BeforeFeedForward(pass, layer, first_row + row, step_rows, RowsOf(memory.input, row, step_rows));
+      })) {
+    return;
+  }
+  feed_forward_->Prepare(memory, rows);
+  if (!feed_forward_->Up(network, memory, rows, 0, network.up.num_panels(), scratch, interruption)) return;
   feed_forward_->PrepareHidden(memory, rows);
-  feed_forward_->Down(network, memory, rows, 0, network.down.num_panels(), scratch);
-  AfterFeedForward(pass, layer, first_row, rows, memory);
+  if (!feed_forward_->Down(network, memory, rows, 0, network.down.num_panels(), scratch, interruption))
+    return;
+  InSteps(rows, interruption, [&](int64_t row, int64_t step_rows) {
+    AfterFeedForward(pass, layer, first_row + row, RowsOf(memory.input, row, step_rows),
+                     RowsOf(memory.output, row, step_rows));
+  });
 }
 
 void Model::Impl::FinishChunkByColumns(const Pass& pass, int64_t layer, int64_t first_row,
                                        int64_t rows) const {
   const PackedFeedForward& network = *layers_[layer].feed_forward;
   FeedForwardRows& memory = pass.ws.rows[0];
+  const Interruption interruption = pass.InterruptionOf(first_row, rows);
   const auto for_panels = [&](int64_t panels, const auto& step) {
     const int64_t splits = std::min<int64_t>(panels, kItemsPerThread * pass.arena.num_threads());
     pass.arena.ForEach(splits, [&](int64_t split, int worker) {
@@ -181,41 +202,52 @@ void Model::Impl::FinishChunkByColumns(const Pass& pass, int64_t layer, int64_t 
       step(split * panels / splits, (split + 1) * panels / splits, pass.ws.scratch[worker]);
     });
   };
-  pass.arena.ForEach(1, [&](int64_t, int) { BeforeFeedForward(pass, layer, first_row, rows, memory); });
+  // What is left unfinished by one step is left alone by the next: nobody waits for it any more.
+  pass.arena.ForEach(1, [&](int64_t, int) {
+    const bool done = InSteps(rows, interruption, [&](int64_t row, int64_t step_rows) {
+      BeforeFeedForward(pass, layer, first_row + row, step_rows, RowsOf(memory.input, row, step_rows));
+    });
+    if (done) feed_forward_->Prepare(memory, rows);
+  });
   for_panels(network.up.num_panels(), [&](int64_t first, int64_t end, FeedForwardScratch& scratch) {
-    feed_forward_->Up(network, memory, rows, first, end, scratch);
+    feed_forward_->Up(network, memory, rows, first, end, scratch, interruption);
   });
-  pass.arena.ForEach(1, [&](int64_t, int) { feed_forward_->PrepareHidden(memory, rows); });
+  pass.arena.ForEach(1, [&](int64_t, int) {
+    if (interruption.MayGoOn()) feed_forward_->PrepareHidden(memory, rows);
+  });
   for_panels(network.down.num_panels(), [&](int64_t first, int64_t end, FeedForwardScratch& scratch) {
-    feed_forward_->Down(network, memory, rows, first, end, scratch);
+    feed_forward_->Down(network, memory, rows, first, end, scratch, interruption);
   });
-  pass.arena.ForEach(1, [&](int64_t, int) { AfterFeedForward(pass, layer, first_row, rows, memory); });
+  pass.arena.ForEach(1, [&](int64_t, int) {
+    InSteps(rows, interruption, [&](int64_t row, int64_t step_rows) {
+      AfterFeedForward(pass, layer, first_row + row, RowsOf(memory.input, row, step_rows),
+                       RowsOf(memory.output, row, step_rows));
+    });
+  });
 }
 
 void Model::Impl::BeforeFeedForward(const Pass& pass, int64_t layer, int64_t first_row, int64_t rows,
-                                    FeedForwardRows& memory) const {
+                                    MutableMatrixView input) const {
   const ModelLayer& weights = layers_[layer];
   const MutableMatrixView attended = RowsOf(pass.ws.attended, first_row, rows);
   const Residual residual{.x = {pass.x.Row(first_row), rows, pass.x.cols, pass.x.stride},
                           .f = {attended.data, rows, attended.cols, attended.stride}};
-  const MutableMatrixView input = RowsOf(memory.input, 0, rows);
   if (IsPre()) {
     AddAndNorm(NormOf(weights.feed_forward_norm), residual, RowsOf(pass.ws.hidden, first_row, rows), input);
   } else {
     AddAndNorm(NormOf(weights.attention_norm), residual, {}, input);
   }
-  feed_forward_->Prepare(memory, rows);
 }
 
-void Model::Impl::AfterFeedForward(const Pass& pass, int64_t layer, int64_t first_row, int64_t rows,
-                                   const FeedForwardRows& memory) const {
+void Model::Impl::AfterFeedForward(const Pass& pass, int64_t layer, int64_t first_row,
+                                   MutableMatrixView input, MutableMatrixView f) const {
   const ModelLayer& weights = layers_[layer];
+  const int64_t rows = input.rows;
   const bool last = layer + 1 == config_.num_layers;
   const MutableMatrixView hidden = RowsOf(pass.ws.hidden, first_row, rows);
   const MutableMatrixView& output = pass.batch.attention.output;
   const MutableMatrixView out{output.Row(first_row), rows, output.cols, output.stride};
-  const MutableMatrixView x = IsPre() ? hidden : RowsOf(memory.input, 0, rows);
-  const MutableMatrixView f = RowsOf(memory.output, 0, rows);
+  const MutableMatrixView x = IsPre() ? hidden : input;
   const Residual residual{.x = {x.data, rows, x.cols, x.stride},
                           .f = {f.data, rows, f.cols, f.stride},
                           .f_bias = weights.feed_forward->down_bias.data()};
@@ -239,10 +271,13 @@ void Model::Impl::AfterFeedForward(const Pass& pass, int64_t layer, int64_t firs
 void Model::Impl::NormOutput(const Pass& pass) const {
   const MutableMatrixView& output = pass.batch.attention.output;
   pass.arena.ForEach(pass.plan.num_chunks(), [&](int64_t chunk, int) {
-    const int64_t rows = pass.plan.Rows(chunk);
-    float* const data = output.Row(pass.plan.FirstRow(chunk));
-    const Residual x{.x = {data, rows, output.cols, output.stride}, .f = {}};
-    AddAndNorm(NormOf(final_norm_), x, {}, {data, rows, output.cols, output.stride});
+    const int64_t first_row = pass.plan.FirstRow(chunk);
+    const int64_t chunk_rows = pass.plan.Rows(chunk);
+    InSteps(chunk_rows, pass.InterruptionOf(first_row, chunk_rows), [&](int64_t row, int64_t rows) {
+      float* const data = output.Row(first_row + row);
+      const Residual x{.x = {data, rows, output.cols, output.stride}, .f = {}};
+      AddAndNorm(NormOf(final_norm_), x, {}, {data, rows, output.cols, output.stride});
+    });
   });
 }
 

@@ -10,6 +10,7 @@
 #include <optional>
 #include <vector>
 
+#include "core/attention/interruption.h"
 #include "core/model/embedding.h"
 #include "core/model/feed_forward.h"
 #include "core/model/model.h"
@@ -25,6 +26,10 @@ struct ModelLayer {
 };
 
 struct ForwardWorkspace final : ModelWorkspace {
+  int64_t held_bytes() const override;
+  void Trim(int64_t max_bytes) override;
+  void ForEachBuffer(absl::FunctionRef<void(Buffer&)> visit);
+
   std::unique_ptr<Workspace> attention;  // of any layer: they are alike
   // f32 [tokens, embed_dim] each.
   Buffer hidden;    // what residuals are added to
@@ -49,15 +54,19 @@ struct RowPlan {
 
 class Model::Impl {
  public:
-  // `config` resolved, `weights` valid for it, `attention` of all layers. May throw as FeedForward does.
-  Impl(const ModelConfig& config, const ModelWeights& weights, std::vector<MultiHeadAttention> attention);
+  // `config` resolved, `attention` of all its layers, which are those of `weights` from first_layer on. May
+  // throw as FeedForward does.
+  Impl(const ModelConfig& config, const ModelWeights& weights, int64_t first_layer,
+       std::vector<MultiHeadAttention> attention);
 
   const ModelConfig& config() const { return config_; }
   const MultiHeadAttention& attention(int64_t layer) const { return layers_[layer].attention; }
   int64_t num_parameters() const { return num_parameters_; }
   int64_t packed_bytes() const;
+  const std::optional<Embedding>& embedding() const { return embedding_; }
 
   std::unique_ptr<ModelWorkspace> NewWorkspace(const ComputeArena& arena) const;
+  int64_t ForwardBytes(const ForwardShape& shape, int num_threads) const;
   absl::Status Forward(const ModelBatch& batch, ComputeArena& arena, ForwardWorkspace& ws) const;
 
  private:
@@ -69,6 +78,10 @@ class Model::Impl {
     RowPlan plan;
     AttentionBatch step;  // the attention of the layer at work
     MatrixView x;         // what it is added to
+
+    Interruption InterruptionOf(int64_t first_row, int64_t rows) const {
+      return {arena, batch.attention.sequences, batch.attention.cu_q_lens, first_row, rows};
+    }
   };
 
   absl::Status Validate(const ModelBatch& batch, const AttentionBatch& step) const;
@@ -79,10 +92,14 @@ class Model::Impl {
   void FinishLayer(Pass& pass, int64_t layer) const;
   void FinishChunk(const Pass& pass, int64_t layer, int64_t first_row, int64_t rows, int worker) const;
   void FinishChunkByColumns(const Pass& pass, int64_t layer, int64_t first_row, int64_t rows) const;
+  // Calls body(first of the rows, rows) for a few of the rows [0, rows) of a chunk at a time. False where the
+  // interruption, which is asked in between, said no.
+  template <typename Body>
+  bool InSteps(int64_t rows, const Interruption& interruption, const Body& body) const;
   void BeforeFeedForward(const Pass& pass, int64_t layer, int64_t first_row, int64_t rows,
-                         FeedForwardRows& memory) const;
-  void AfterFeedForward(const Pass& pass, int64_t layer, int64_t first_row, int64_t rows,
-                        const FeedForwardRows& memory) const;
+                         MutableMatrixView input) const;
+  void AfterFeedForward(const Pass& pass, int64_t layer, int64_t first_row, MutableMatrixView input,
+                        MutableMatrixView f) const;
   void NormOutput(const Pass& pass) const;
 
   bool IsBare() const { return config_.block.norm_placement == NormPlacement::kNone; }

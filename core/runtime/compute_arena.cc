@@ -96,8 +96,8 @@ class Body {
     gate_.Enter(worker_);
   }
 
-  // A thread that waits for inner bodies is not inside the gate: those may be parked, and whoever pauses waits
-  // for it. Until the end of the scope, and then inside again.
+  // A thread that waits for inner bodies is not inside the gate: those may be parked, and whoever pauses
+  // waits for it. Until the end of the scope, and then inside again.
   class Waits {
    public:
     Waits() : body_(innermost_) {
@@ -220,8 +220,8 @@ class NightWatch {
   std::atomic<int64_t> end_ns_{0};
 };
 
-// Gives each slot of an arena a CPU, where there are as many. Observers are told by each thread that enters or
-// leaves the arena.
+// Gives each slot of an arena a CPU, where there are as many. Observers are told by each thread that enters
+// or leaves the arena.
 class Placement final : public tbb::task_scheduler_observer {
  public:
   Placement(tbb::task_arena& arena, int num_threads)
@@ -272,7 +272,8 @@ class ComputeArena::Impl {
             slots_[worker]
                 .Acquire();  // threads come and go; whoever has a slot comes after those who had it before
             const Order::ReleaseAtExit slot_done{slots_[worker]};
-            for (int64_t item = items.begin(); item != items.end(); ++item) RunBody(gate_, body, item, worker);
+            for (int64_t item = items.begin(); item != items.end(); ++item)
+              RunBody(gate_, body, item, worker);
           },
           tbb::simple_partitioner());
     };

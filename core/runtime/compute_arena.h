@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The threads that compute; gRPC threads never do. Long work can be paused in one arena while another computes.
+// The threads that compute; gRPC threads never do. Long work can be paused in one arena while another
+// computes.
 #ifndef HEADLIGHT_CORE_RUNTIME_COMPUTE_ARENA_H_
 #define HEADLIGHT_CORE_RUNTIME_COMPUTE_ARENA_H_
 
@@ -19,10 +20,11 @@ namespace headlight {
 // one thread keeps none: each caller computes on itself. Bodies use no arena but their own. May be destroyed
 // while it is paused, if no ForEach is in progress.
 //
-// Where it has as many threads as the process has CPUs, each thread has a CPU of its own for as long as it is in
-// the arena, the caller included: the kernel would now and then put two of them on one CPU and leave another
-// idle. With fewer threads the kernel places them, since it alone knows which CPUs are free: containers with a
-// quota share theirs. Arenas of one size place alike; of those that do, one should compute at a time.
+// Where it has as many threads as the process has CPUs, each thread has a CPU of its own for as long as it is
+// in the arena, the caller included: the kernel would now and then put two of them on one CPU and leave
+// another idle. With fewer threads the kernel places them, since it alone knows which CPUs are free:
+// containers with a quota share theirs. Arenas of one size place alike; of those that do, one should compute
+// at a time.
 class ComputeArena {
  public:
   // num_threads >= 1; the caller of ForEach counts as one of them.
@@ -40,15 +42,15 @@ class ComputeArena {
   // exception thrown by a body leaves ForEach after the other bodies have ended.
   void ForEach(int64_t num_items, absl::FunctionRef<void(int64_t item, int worker)> body);
 
-  // Calls work(), which calls ForEach several times, and waits for it. Meanwhile its thread belongs to the arena,
-  // so that the loops need not enter and leave it; if all places are taken, a thread of the arena does the work.
-  // What it throws leaves Within. Nothing in it counts as a body but the bodies.
+  // Calls work(), which calls ForEach several times, and waits for it. Meanwhile its thread belongs to the
+  // arena, so that the loops need not enter and leave it; if all places are taken, a thread of the arena does
+  // the work. What it throws leaves Within. Nothing in it counts as a body but the bodies.
   void Within(absl::FunctionRef<void()> work);
 
   // From now on no body begins, and each that runs parks at its next Checkpoint. Returns when none runs any
-  // more: all have ended, are parked, or wait for the bodies of an inner ForEach. What they wrote is visible to
-  // the caller. From any thread but those that are in a body. Pausing a paused arena only waits. Returns early
-  // if another thread calls Resume meanwhile.
+  // more: all have ended, are parked, or wait for the bodies of an inner ForEach. What they wrote is visible
+  // to the caller. From any thread but those that are in a body. Pausing a paused arena only waits. Returns
+  // early if another thread calls Resume meanwhile.
   void Pause();
 
   // Parked bodies go on where they are, on the same threads. Does nothing unless paused.
@@ -57,11 +59,12 @@ class ComputeArena {
   // To be called by bodies, about every 100 us of their work: parks while the arena is paused. One relaxed
   // load while it is not.
   void Checkpoint() {
-    if (!gate_.quiet()) [[unlikely]] Park();
+    if (!gate_.quiet()) [[unlikely]]
+      Park();
   }
 
-  // For tests: `watcher` is called at every Checkpoint, on its thread, before it parks. Null ends that. Not to be
-  // called while a ForEach is in progress.
+  // For tests: `watcher` is called at every Checkpoint, on its thread, before it parks. Null ends that. Not
+  // to be called while a ForEach is in progress.
   void WatchCheckpoints(std::function<void()> watcher);
 
   // Says that work is about to come: the threads wake up, and stay awake for some 50 us unless it does. Never

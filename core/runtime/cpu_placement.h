@@ -12,8 +12,8 @@ namespace headlight {
 // read.
 std::vector<int> AllowedCpus();
 
-// Confines the calling thread to one CPU, as far as the kernel lets it; how it was placed before is remembered
-// for ReleaseThisThread. Does nothing where the thread is confined to this CPU already.
+// Confines the calling thread to one CPU, as far as the kernel lets it; how it was placed before is
+// remembered for ReleaseThisThread. Does nothing where the thread is confined to this CPU already.
 void PinThisThread(int cpu);
 
 // Puts the calling thread back to how it was before the first PinThisThread since. Does nothing otherwise.

@@ -27,8 +27,8 @@ class PauseGate {
   // Says no to quiet() from now on, or no longer, and does nothing else.
   void SetWatched(bool watched);
 
-  // Closes the gate and waits until nobody is inside, or until somebody else opens it again. What those inside
-  // have written is then visible to the caller. Closing a closed gate only waits.
+  // Closes the gate and waits until nobody is inside, or until somebody else opens it again. What those
+  // inside have written is then visible to the caller. Closing a closed gate only waits.
   void Pause();
 
   // Opens the gate: all that wait go on, and see what the caller has written. An open gate stays open.
@@ -52,8 +52,9 @@ class PauseGate {
   bool IsEmpty() const;
   void TellPauser();
 
-  // Whoever gets inside first counts itself and then looks at the state; whoever pauses first sets the state and
-  // then looks at the counts. Both in sequentially consistent order, so that one of the two sees the other.
+  // Whoever gets inside first counts itself and then looks at the state; whoever pauses first sets the state
+  // and then looks at the counts. Both in sequentially consistent order, so that one of the two sees the
+  // other.
   std::atomic<int> state_{0};
   std::vector<Slot> slots_;
   std::mutex mutex_;  // of the two below; and kPaused changes under it, so that no waiting thread misses it

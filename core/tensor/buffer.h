@@ -20,6 +20,9 @@ class Buffer {
   // At least size_bytes bytes. A null buffer (ok() false) when memory is short: nothing throws.
   static Buffer Allocate(int64_t size_bytes);
 
+  // What a block of at least size_bytes takes.
+  static int64_t RoundedBytes(int64_t size_bytes);
+
   // Makes room for size_bytes, keeping the block if it is large enough, else replacing it; contents are lost.
   // False when memory is short; the buffer is then empty.
   bool Reserve(int64_t size_bytes);

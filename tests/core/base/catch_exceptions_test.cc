@@ -32,7 +32,8 @@ TEST(CatchExceptionsTest, WhatDoesNotThrowIsPassedOn) {
 TEST(CatchExceptionsTest, ShortMemoryAndThreadsAreResources) {
   const auto exhausted = absl::StatusCode::kResourceExhausted;
   EXPECT_THAT(Thrown(std::bad_alloc()), StatusIs(exhausted, HasSubstr("memory")));
-  EXPECT_THAT(Thrown(std::length_error("vector::reserve")), StatusIs(exhausted, HasSubstr("the work: too large")));
+  EXPECT_THAT(Thrown(std::length_error("vector::reserve")),
+              StatusIs(exhausted, HasSubstr("the work: too large")));
   EXPECT_THAT(Thrown(std::system_error(std::make_error_code(std::errc::resource_unavailable_try_again))),
               StatusIs(exhausted, HasSubstr("the work: ")));
   EXPECT_THAT(Thrown(std::system_error(std::make_error_code(std::errc::not_enough_memory))),

@@ -10,6 +10,7 @@
 #include "core/model/model_reference.h"
 #include "core/model/pooling.h"
 #include "tests/core/model/test_model.h"
+#include "tests/core/testing/test_problem.h"
 #include "tests/testing/status_matchers.h"
 
 namespace headlight {
@@ -108,6 +109,32 @@ TEST_P(ModelTest, WeightsWithoutBiasesAreTheReference) {
   ModelInputs inputs(config, {19, 4}, {1, 2});
   ASSERT_THAT(Compute(*model, inputs, 1), IsOk());
   ExpectNear(inputs.output, ReferenceModel(config, weights, inputs.Batch()).hidden);
+}
+
+// What the precision of a model is compared with, without a second model beside it.
+TEST_P(ModelTest, ItsLayersOneAfterTheOtherComputeTheSameBits) {
+  const ModelConfig config = Config();
+  const ModelWeights weights = RandomModelWeights(config, 8);
+  const absl::StatusOr<Model> model = Model::Create(config, weights);
+  ASSERT_THAT(model, IsOk());
+  ModelInputs whole(config, {19, 1, 40}, {1, 2, 3});
+  std::fill(whole.token_types.begin(), whole.token_types.end(), 0);
+  ASSERT_THAT(Compute(*model, whole, 1), IsOk());
+
+  ModelConfig rows_config = config;
+  rows_config.embedding.reset();
+  ModelInputs rows(rows_config, {19, 1, 40}, {1, 2, 3});
+  const int64_t width = config.block.attention.embed_dim;
+  if (config.embedding) {
+    model->Embed(whole.token_ids, whole.cu_lens, {rows.query.data(), rows.tokens(), width, width});
+  }
+  for (int64_t layer = 0; layer < config.num_layers; ++layer) {
+    const absl::StatusOr<Model> alone = Model::CreateLayer(config, weights, layer);
+    ASSERT_THAT(alone, IsOk());
+    ASSERT_THAT(Compute(*alone, rows, 1), IsOk());
+    rows.query = rows.output;
+  }
+  EXPECT_TRUE(testing::SameBits(rows.output, whole.output));
 }
 
 TEST_P(ModelTest, NarrowerPrecisionsKeepTheDirection) {

@@ -48,9 +48,8 @@ class ArenaPauseTest : public ::testing::TestWithParam<int> {
 
   // Bodies on all threads that count their checkpoints until `stop_`.
   std::future<void> Count() {
-    return std::async(std::launch::async, [this] {
-      arena_.ForEach(threads(), [&](int64_t, int) { CountHere(); });
-    });
+    return std::async(std::launch::async,
+                      [this] { arena_.ForEach(threads(), [&](int64_t, int) { CountHere(); }); });
   }
   void CountHere() {
     ++running_;
@@ -90,9 +89,8 @@ TEST_P(ArenaPauseTest, RunningBodiesParkAtTheirCheckpoint) {
 TEST_P(ArenaPauseTest, NoBodyBeginsWhileItIsPaused) {
   std::atomic<int> visits{0};
   arena_.Pause();
-  const auto done = std::async(std::launch::async, [&] {
-    arena_.ForEach(10, [&](int64_t, int) { ++visits; });
-  });
+  const auto done =
+      std::async(std::launch::async, [&] { arena_.ForEach(10, [&](int64_t, int) { ++visits; }); });
   EXPECT_TRUE(StandsStill(visits));
   EXPECT_EQ(visits, 0);
   arena_.Resume();
@@ -124,9 +122,8 @@ TEST_P(ArenaPauseTest, PausingWaitsForABodyThatIsNotAtACheckpoint) {
 TEST_P(ArenaPauseTest, BodiesThatWaitForInnerOnesDoNotHoldItUp) {
   const auto done = std::async(std::launch::async, [&] {
     arena_.ForEach(threads(), [&](int64_t, int) {
-      arena_.ForEach(threads(), [&](int64_t, int) {
-        arena_.ForEach(threads(), [&](int64_t, int) { CountHere(); });
-      });
+      arena_.ForEach(threads(),
+                     [&](int64_t, int) { arena_.ForEach(threads(), [&](int64_t, int) { CountHere(); }); });
     });
   });
   ASSERT_TRUE(Eventually([&] { return running_ == threads(); }));

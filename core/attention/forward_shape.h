@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What of a batch decides how much memory its computation takes.
+#ifndef HEADLIGHT_CORE_ATTENTION_FORWARD_SHAPE_H_
+#define HEADLIGHT_CORE_ATTENTION_FORWARD_SHAPE_H_
+
+#include <cstdint>
+
+#include "core/attention/batch.h"
+
+namespace headlight {
+
+struct ForwardShape {
+  int64_t tokens = 0;  // queries of all sequences
+  int64_t num_sequences = 0;
+  int64_t longest = 0;         // queries of a sequence, at most
+  int64_t kv_tokens = 0;       // keys of all sequences
+  int64_t longest_kv = 0;      // keys of a sequence, at most
+  bool self_attention = true;  // keys and values are made of the queries' rows
+  bool wants_weights = false;  // some sequence asks for attention weights, or anything made of them
+};
+
+// Where every sequence attends to itself.
+inline ForwardShape SelfAttentionShape(int64_t tokens, int64_t num_sequences, int64_t longest,
+                                       bool wants_weights = false) {
+  return {tokens, num_sequences, longest, tokens, longest, true, wants_weights};
+}
+
+inline ForwardShape ShapeOf(const AttentionBatch& batch) {
+  ForwardShape shape{.tokens = batch.cu_q_lens.back(),
+                     .num_sequences = batch.num_sequences(),
+                     .kv_tokens = batch.cu_kv_lens.back(),
+                     .self_attention = batch.key.data == batch.query.data};
+  for (int64_t i = 0; i < batch.num_sequences(); ++i) {
+    shape.longest = std::max(shape.longest, batch.q_len(i));
+    shape.longest_kv = std::max(shape.longest_kv, batch.kv_len(i));
+    shape.wants_weights |= batch.sequences[i].weights.mode != WeightsSink::Mode::kNone;
+  }
+  return shape;
+}
+
+}  // namespace headlight
+
+#endif  // HEADLIGHT_CORE_ATTENTION_FORWARD_SHAPE_H_
