@@ -6,6 +6,7 @@
 #define HEADLIGHT_SERVER_SCHEDULE_ADMISSION_H_
 
 #include <cstdint>
+#include <limits>
 #include <optional>
 
 #include "server/schedule/calibration.h"
@@ -26,9 +27,12 @@ struct Ahead {
   double running_ns = 0;   // what is left of the batch that is computed
   double waiting_ns = 0;   // tickets that will be computed before it
   double squares_ns2 = 0;  // sum of the squares of all these tickets' predictions
-  double slowdown = 1;     // >= 1: what others (callers, the long lane) take of the time meanwhile
-  double slack_behind_ns =
-      0;             // least time to spare of those computed after it, with correction; infinity: nobody
+  // Others have a part of the cores meanwhile: everything takes `slowdown` times as long, but at most
+  // slowdown_limit_ns (with correction) longer.
+  double slowdown = 1;
+  double slowdown_limit_ns = std::numeric_limits<double>::infinity();
+  // Least time to spare, with correction, of those that will be computed after it.
+  double slack_behind_ns = std::numeric_limits<double>::infinity();
   bool idle = true;  // nothing runs and nothing waits
 };
 
@@ -63,9 +67,11 @@ class Admission {
   // Typical relative error of one ticket's prediction.
   double deviation() const { return calibration_.deviation(); }
 
- private:
-  // Nanoseconds that a ticket with `own_ns` behind `ahead` would take, and what is added to be safe.
+  // Nanoseconds until a ticket that is predicted to take `own_ns` is computed behind `ahead`.
   double ExpectedNs(const Ahead& ahead, double own_ns) const;
+
+ private:
+  // What is added to ExpectedNs to be safe.
   double MarginNs(const Ahead& ahead, double own_ns) const;
   double SizeGuardNs(double left_ns) const;
 

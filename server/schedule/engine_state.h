@@ -94,22 +94,29 @@ class EngineState {
   std::vector<FinishedTicket> Expire(TimePoint now);
   TimePoint next_deadline() const;  // when Expire will next have something to do
 
-  // Takes out everything that waits, as `outcome`, and sets the tokens of what runs.
-  std::vector<FinishedTicket> Abandon(TimePoint now, const Outcome& outcome);
+  // Takes out everything that waits, ended by `refusal`, and sets the tokens of what runs.
+  std::vector<FinishedTicket> Abandon(TimePoint now, const Refusal& refusal);
 
   // The next Submit of a held-back ticket will be within the room for such tickets.
   bool has_room_for_held_back() const;
+  int64_t num_held_back() const { return short_queue_.num_held_back() + long_queue_.num_held_back(); }  // that wait
 
   bool idle() const;  // nothing waits, nothing runs
-  bool has_waiting(Lane lane) const;
+  bool has_waiting(Lane lane) const { return !queue(lane).empty(); }
+  bool is_running(Lane lane) const { return !running(lane).tickets.empty(); }
   Backlog GetBacklog(TimePoint now) const;
   std::optional<Refusal> DecideFromHeaders(TimePoint now, TimePoint deadline, const Caller& caller) const;
   Estimate EstimateTicket(TimePoint now, const Ticket& ticket) const;
 
   CostModel& cost_model() { return cost_model_; }
-  const Admission& admission() const { return admission_; }
+  void ForgetClass(uint64_t cost_class);
+  const Admission& admission(Lane lane) const {
+    return lane == Lane::kShort ? short_admission_ : long_admission_;
+  }
 
  private:
+  static constexpr double kShortUseWindowNs = 1e9;  // short_use_ fades within it
+
   struct RunningTicket {
     uint64_t id = 0;
     TimePoint deadline;
@@ -120,30 +127,36 @@ class EngineState {
     std::vector<RunningTicket> tickets;
     TimePoint start;
     double predicted_ns = 0;
-    double squares_ns2 = 0;
-    double paused_ns = 0;  // a long run's, while short batches ran
+    double squares_ns2 = 0;  // of the tickets' predictions
+    double paused_ns = 0;    // a long run's, while short batches ran
   };
 
   TicketQueue& queue(Lane lane) { return lane == Lane::kShort ? short_queue_ : long_queue_; }
   const TicketQueue& queue(Lane lane) const { return lane == Lane::kShort ? short_queue_ : long_queue_; }
   Running& running(Lane lane) { return lane == Lane::kShort ? short_running_ : long_running_; }
   const Running& running(Lane lane) const { return lane == Lane::kShort ? short_running_ : long_running_; }
+  Admission& admission(Lane lane) { return lane == Lane::kShort ? short_admission_ : long_admission_; }
 
   void Predict(Ticket& ticket) const;
   Lane LaneOf(const Ticket& ticket) const;
-  double LeftNs(TimePoint now, Lane lane) const;  // of what `lane` runs; before correction
+  // How long what `lane` runs has been computed, without pauses, and how long it still takes; before
+  // correction.
+  double RanNs(TimePoint now, Lane lane) const;
+  double LeftNs(TimePoint now, Lane lane) const;
+  double ShortUse(TimePoint now) const;
   Ahead AheadOf(TimePoint now, const Ticket& ticket, Lane lane) const;
   bool IsProbe(TimePoint now, const Ticket& ticket) const;
   std::optional<Refusal> Decide(TimePoint now, const Ticket& ticket, Lane lane) const;
-  FinishedTicket EndWaiting(TimePoint now, std::unique_ptr<Ticket> ticket, absl::Status status,
-                            const char* reason);
-  void Learn(TimePoint now, const Batch& batch, const Running& run, double real_ns);
+  // Ends a ticket that waited and will not be computed.
+  FinishedTicket GiveUp(TimePoint now, std::unique_ptr<Ticket> ticket);
+  void Share(TimePoint now, TimePoint short_start);  // a short batch has run since short_start
+  void Learn(TimePoint now, const Batch& batch, double real_ns);
 
   const EngineOptions options_;
   const bool has_long_lane_;
   CostModel cost_model_;
-  Admission admission_;
-  Calibration long_calibration_;
+  Admission short_admission_;
+  Admission long_admission_;
   TicketQueue short_queue_;
   TicketQueue long_queue_;
   Running short_running_;

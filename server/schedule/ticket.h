@@ -110,6 +110,7 @@ struct Ticket {
   uint64_t id = 0;
   int64_t predicted_ns = 0;  // to compute it alone, before admission's correction
   int64_t fixed_ns = 0;      // the part of predicted_ns that tickets of one batch share
+  double distortion = 1;     // see EngineOptions::distort_prediction
 };
 
 // Ends `ticket`: calls its `done`.

@@ -8,6 +8,7 @@
 
 #include <condition_variable>
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <memory>
 #include <mutex>
@@ -85,9 +86,11 @@ class TicketScheduler {
   void DispatchLoop();
   void LongLoop();
   void AnswerLoop();
-  void RunShort(Batch batch);
-  bool LetLongLaneRun(std::unique_lock<std::mutex>& lock, TimePoint until);
-  void Deliver(std::vector<FinishedTicket> finished);  // requires mutex_
+  // These require mutex_.
+  void StartLong();  // hands the next long ticket to the long lane if that is idle
+  void Deliver(std::vector<FinishedTicket> finished);  // to the answering thread
+  void GiveRoom(const Batch& batch);   // `batch` has left the line: calls some of those who wait for room
+  void Answered(int64_t num_tickets);  // their `done` has returned
 
   const Clock& clock_;
   BatchRunner& runner_;
@@ -102,7 +105,10 @@ class TicketScheduler {
   EngineState state_;
   std::optional<Batch> long_batch_;  // taken by the dispatcher, not yet by the long lane
   std::vector<FinishedTicket> finished_;
-  std::vector<std::function<void()>> rooms_;  // wait for room
+  std::deque<std::function<void()>> rooms_;         // that wait for room
+  std::vector<std::function<void()>> ready_rooms_;  // for the answering thread to call
+  TimePoint answerer_looks_at_ =
+      TimePoint::min();  // when the answering thread next looks at deadlines by itself
   int64_t unfinished_ = 0;
   bool accepting_ = true;
   bool stopping_ = false;

@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "server/schedule/cost_model.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace headlight {
+namespace {
+
+// In units of the prior's coefficients, and relative to the time of the batch.
+constexpr double kPriorVariance = 4;     // the prior may be wrong by a factor of 3
+constexpr double kNoiseVariance = 0.01;  // real times differ from a line by about 10 %
+constexpr double kForgetting = 0.995;    // half of what is known is 140 batches old
+constexpr double kMaxVariance = 10;      // forgetting raises a direction that never comes no further
+constexpr double kMaxCoefficient = 100;
+constexpr double kOutlier = 3;    // deviations
+constexpr int kTrustedAfter = 8;  // batches; before that every one counts in full
+constexpr int kChangedAfter = 6;  // outliers in a row: it is the line that is wrong
+
+}  // namespace
+
+CostModel::Line CostModel::MakeLine(const CostPrior& prior) {
+  Line line;
+  line.prior = prior;
+  line.scale = {std::max(prior.ns_per_projection_flop, 1e-9), std::max(prior.ns_per_attention_flop, 1e-9),
+                std::max(prior.ns_per_byte, 1e-9), std::max(prior.fixed_ns, 1.0)};
+  line.theta.fill(1);
+  for (int i = 0; i < kTerms; ++i) line.cov[i][i] = kPriorVariance;
+  return line;
+}
+
+CostModel::Vector CostModel::Terms(const Line& line, const WorkCost& cost) {
+  return {cost.projection_flops * line.scale[0], cost.attention_flops * line.scale[1],
+          cost.bytes * line.scale[2], line.scale[3]};
+}
+
+void CostModel::SetPrior(uint64_t cost_class, const CostPrior& prior) {
+  lines_[cost_class] = MakeLine(prior);
+}
+
+void CostModel::Forget(uint64_t cost_class) { lines_.erase(cost_class); }
+
+const CostModel::Line& CostModel::Get(uint64_t cost_class) const {
+  const auto line = lines_.find(cost_class);
+  return line == lines_.end() ? unknown_ : line->second;
+}
+
+double CostModel::PredictNs(uint64_t cost_class, const WorkCost& cost) const {
+  const Line& line = Get(cost_class);
+  const Vector terms = Terms(line, cost);
+  double ns = 0;
+  for (int i = 0; i < kTerms; ++i) ns += terms[i] * line.theta[i];
+  return std::max(ns, 1.0);
+}
+
+double CostModel::FixedNs(uint64_t cost_class) const {
+  const Line& line = Get(cost_class);
+  return line.scale[3] * line.theta[3];
+}
+
+int64_t CostModel::num_observed(uint64_t cost_class) const { return Get(cost_class).num_observed; }
+
+void CostModel::Observe(uint64_t cost_class, const WorkCost& cost, double real_ns) {
+  if (!(real_ns > 0) || !std::isfinite(real_ns)) return;
+  Line& line = lines_.try_emplace(cost_class, unknown_).first->second;
+  const double predicted_ns = PredictNs(cost_class, cost);
+  // Everything relative to the longer of the two times: a long batch then weighs no more than a short one,
+  // and a batch that took far longer than predicted does not weigh more than its share either.
+  const double whole_ns = std::max(predicted_ns, real_ns);
+  Vector terms = Terms(line, cost);
+  for (double& term : terms) term /= whole_ns;
+  const double error = (real_ns - predicted_ns) / whole_ns;
+  ++line.num_observed;
+
+  const double usual = kOutlier * std::max(line.deviation, 0.03);
+  const bool outlier = line.num_observed > kTrustedAfter && std::abs(error) > usual;
+  line.consecutive_outliers = outlier ? line.consecutive_outliers + 1 : 0;
+  if (line.consecutive_outliers >= kChangedAfter) {
+    for (int i = 0; i < kTerms; ++i) line.cov[i][i] += kPriorVariance / 4;
+    line.consecutive_outliers = 0;
+    Update(line, terms, error, kForgetting);
+  } else {
+    Update(line, terms, outlier ? std::copysign(usual * usual / std::abs(error), error) : error, kForgetting);
+  }
+  const double bounded = std::min(std::abs(error), 2 * usual);
+  line.deviation += (std::max(bounded, 0.0) - line.deviation) / 32;
+  Clip(line);
+}
+
+void CostModel::Update(Line& line, const Vector& terms, double error, double forgetting) {
+  Vector spread{};  // cov * terms
+  double variance = kNoiseVariance;
+  for (int i = 0; i < kTerms; ++i) {
+    for (int j = 0; j < kTerms; ++j) spread[i] += line.cov[i][j] * terms[j];
+    variance += terms[i] * spread[i];
+  }
+  for (int i = 0; i < kTerms; ++i) line.theta[i] += spread[i] / variance * error;
+  double largest = 0;
+  for (int i = 0; i < kTerms; ++i) {
+    for (int j = 0; j < kTerms; ++j) line.cov[i][j] -= spread[i] * spread[j] / variance;
+    largest = std::max(largest, line.cov[i][i]);
+  }
+  if (largest / forgetting > kMaxVariance) return;
+  for (Vector& row : line.cov) {
+    for (double& value : row) value /= forgetting;
+  }
+}
+
+void CostModel::Clip(Line& line) {
+  for (double& coefficient : line.theta) coefficient = std::clamp(coefficient, 0.0, kMaxCoefficient);
+}
+
+}  // namespace headlight

@@ -1,0 +1,171 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tests/server/schedule/engine_simulation.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <memory>
+#include <utility>
+
+namespace headlight::testing {
+namespace {
+
+constexpr int64_t kFewestTokens = 8;
+constexpr int64_t kMostTokens = 256;
+constexpr TimePoint kStart{std::chrono::hours(1)};
+
+std::chrono::nanoseconds Nanoseconds(double ns) { return std::chrono::nanoseconds(std::llround(ns)); }
+
+class SimulatedWork final : public Work {
+ public:
+  SimulatedWork(size_t stream, double real_ns) : stream(stream), real_ns(real_ns) {}
+  const size_t stream;
+  const double real_ns;  // alone
+};
+
+class Simulation {
+ public:
+  explicit Simulation(const Plan& plan) : plan_(plan), random_(plan.seed), noise_(plan.seed + 1) {
+    EngineOptions options = plan.engine;
+    if (plan.noise > 0) {
+      options.distort_prediction = [this] { return Uniform(noise_, 1 - plan_.noise, 1 + plan_.noise); };
+    }
+    engine_ = std::make_unique<EngineState>(options, /*has_long_lane=*/false);
+    engine_->cost_model().SetPrior(0, plan.prior);
+    served_.resize(plan.streams.size());
+    for (size_t i = 0; i < plan.streams.size(); ++i) next_arrival_.push_back(now_ + Gap(i));
+  }
+
+  std::vector<Served> Run() {
+    const TimePoint end = kStart + Nanoseconds(plan_.seconds * 1e9);
+    while (now_ < end) {
+      const auto arrival = std::min_element(next_arrival_.begin(), next_arrival_.end());
+      const TimePoint finish = running_ ? finish_ : TimePoint::max();
+      now_ = std::min({*arrival, finish, engine_->next_deadline()});
+      for (FinishedTicket& ended : engine_->Expire(now_)) Count(std::move(ended));
+      if (now_ == finish) {
+        running_ = false;
+        for (FinishedTicket& ended : engine_->Complete(now_, std::move(batch_), absl::OkStatus())) Count(std::move(ended));
+      } else if (now_ == *arrival) {
+        const auto stream = static_cast<size_t>(arrival - next_arrival_.begin());
+        Arrive(stream);
+        *arrival = now_ + Gap(stream);
+      }
+      Dispatch();
+    }
+    for (Served& served : served_) {
+      served.request_goodput = static_cast<double>(served.in_time) * MeanServiceNs() / (plan_.seconds * 1e9);
+      served.work_goodput /= plan_.seconds * 1e9;
+      for (double& window : served.window_goodput) window /= plan_.window_s * 1e9;
+    }
+    return std::move(served_);
+  }
+
+ private:
+  static double Uniform(std::mt19937_64& random, double from, double to) {
+    return std::uniform_real_distribution<double>(from, to)(random);
+  }
+
+  std::chrono::nanoseconds Gap(size_t i) {
+    const Stream& stream = plan_.streams[i];
+    const bool stepped = stream.load_from_step >= 0 && now_ >= kStart + Nanoseconds(plan_.step_s * 1e9);
+    const double load = stepped ? stream.load_from_step : stream.load;
+    const double gap_ns = std::exponential_distribution<double>(load / MeanServiceNs())(random_);
+    return Nanoseconds(std::max(1.0, gap_ns));
+  }
+
+  void Arrive(size_t i) {
+    const Stream& stream = plan_.streams[i];
+    auto ticket = std::make_unique<Ticket>();
+    ticket->arrival = now_;
+    if (stream.deadline_us > 0) ticket->deadline = now_ + std::chrono::microseconds(stream.deadline_us);
+    ticket->caller = stream.caller;
+    ticket->tokens = std::uniform_int_distribution<int64_t>(kFewestTokens, kMostTokens)(random_);
+    ticket->cost = CostOf(ticket->tokens);
+    ticket->held_back = stream.held_back;
+    ticket->cancelled = std::make_shared<CancellationToken>();
+    ticket->work = std::make_unique<SimulatedWork>(i, RealNs(ticket->cost));
+    ++served_[i].offered;
+    TicketHandle handle;
+    if (engine_->Submit(now_, std::move(ticket), handle).has_value()) {
+      ++served_[i].refused;
+    } else {
+      ++served_[i].admitted;
+    }
+  }
+
+  void Dispatch() {
+    while (!running_ && engine_->has_waiting(Lane::kShort)) {
+      Step step = engine_->Take(now_, Lane::kShort);
+      for (FinishedTicket& ended : step.dropped) Count(std::move(ended));
+      if (step.batch.tickets.empty()) continue;
+      WorkCost cost;
+      for (const std::unique_ptr<Ticket>& ticket : step.batch.tickets) cost += ticket->cost;
+      const double jitter = plan_.jitter > 0 ? Uniform(noise_, 1 - plan_.jitter, 1 + plan_.jitter) : 1;
+      finish_ = now_ + Nanoseconds(RealNs(cost) * jitter);
+      batch_ = std::move(step.batch);
+      running_ = true;
+    }
+  }
+
+  void Count(FinishedTicket ended) {
+    const auto& work = static_cast<const SimulatedWork&>(*ended.ticket->work);
+    Served& served = served_[work.stream];
+    if (!ended.outcome.status.ok()) {
+      ++served.late;
+      return;
+    }
+    ++served.in_time;
+    served.work_goodput += work.real_ns;
+    if (plan_.window_s <= 0) return;
+    // A batch's work belongs to the windows it was computed in.
+    double from_s = std::chrono::duration<double>(batch_start() - kStart).count() - plan_.step_s;
+    const double to_s = from_s + work.real_ns / 1e9;
+    while (from_s < to_s) {
+      const double window = std::floor(from_s / plan_.window_s + 1e-9);
+      const double until_s = std::min(to_s, (window + 1) * plan_.window_s);
+      if (window >= 0) {
+        auto index = static_cast<size_t>(window);
+        if (served.window_goodput.size() <= index) served.window_goodput.resize(index + 1);
+        served.window_goodput[index] += (until_s - from_s) * 1e9;
+      }
+      from_s = until_s + 1e-12;
+    }
+  }
+
+  // The tickets of a batch finish together; for windows each is taken to have been computed just before the end.
+  TimePoint batch_start() const { return now_ - Nanoseconds(0); }
+
+  const Plan& plan_;
+  std::mt19937_64 random_;
+  std::mt19937_64 noise_;
+  TimePoint now_ = kStart;
+  std::unique_ptr<EngineState> engine_;
+  std::vector<TimePoint> next_arrival_;
+  bool running_ = false;
+  Batch batch_;
+  TimePoint finish_;
+  std::vector<Served> served_;
+};
+
+}  // namespace
+
+WorkCost CostOf(int64_t tokens) {
+  const auto count = static_cast<double>(tokens);
+  return {.projection_flops = count * 1e6, .attention_flops = count * count * 1e3, .bytes = count * 4};
+}
+
+double RealNs(const WorkCost& cost) {
+  return kTruth.fixed_ns + kTruth.ns_per_projection_flop * cost.projection_flops +
+         kTruth.ns_per_attention_flop * cost.attention_flops;
+}
+
+double MeanServiceNs() {
+  double sum_ns = 0;
+  for (int64_t tokens = kFewestTokens; tokens <= kMostTokens; ++tokens) sum_ns += RealNs(CostOf(tokens));
+  return sum_ns / (kMostTokens - kFewestTokens + 1);
+}
+
+std::vector<Served> Simulate(const Plan& plan) { return Simulation(plan).Run(); }
+
+}  // namespace headlight::testing
