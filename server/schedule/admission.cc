@@ -13,13 +13,13 @@
 namespace headlight {
 namespace {
 
-constexpr double kRelativeMargin = 0.01;  // of what is expected
+constexpr double kRelativeMargin = 0.005;  // of what is expected
 constexpr double kMostDoubtAlone =
     0.1;  // an idle server tries what is predicted to take 90 % of its deadline
 
 // The caution is steered: it grows by kCautionStep with each late ticket, and shrinks by so much less with
 // each one in time that it stands still at AdmissionOptions::late_goal.
-constexpr double kCautionStep = 0.3;
+constexpr double kCautionStep = 0.05;
 constexpr double kLeastCaution = 1;
 constexpr double kMostCaution = 4;
 
@@ -29,8 +29,7 @@ constexpr double kMostCaution = 4;
 constexpr double kRefusedGain = 1.0 / 200;
 constexpr double kFewRefused = 0.08;
 constexpr double kManyRefused = 0.25;
-constexpr double kLargeQuantile = 0.98;
-constexpr double kLargeStep = 0.1;
+constexpr double kLargestFades = 1.0 / 2000;  // per decision
 
 double LeftNsOf(TimePoint now, TimePoint deadline) {
   return std::chrono::duration<double, std::nano>(deadline - now).count();
@@ -67,7 +66,7 @@ double Admission::MarginNs(const Ahead& ahead, double own_ns) const {
 
 double Admission::SizeGuardNs(double left_ns) const {
   const double part = std::clamp((refused_share_ - kFewRefused) / (kManyRefused - kFewRefused), 0.0, 1.0);
-  return part * std::min(large_ns_, left_ns * options_.size_guard_share);
+  return part * std::min(largest_ns_, left_ns * options_.size_guard_share);
 }
 
 std::optional<Refusal> Admission::Decide(TimePoint now, const Ticket& ticket, const Ahead& ahead,
@@ -83,7 +82,7 @@ std::optional<Refusal> Admission::Decide(TimePoint now, const Ticket& ticket, co
   if (left_ns <= 0 || (alone_ns > left_ns && !(probe && ahead.idle))) return TooShort(alone_ns, left_ns);
   if (ahead.idle) return std::nullopt;
   const double guarded_ns = std::max(own_ns, SizeGuardNs(left_ns) / correction());
-  if (ExpectedNs(ahead, guarded_ns) + MarginNs(ahead, own_ns) > left_ns)
+  if (ExpectedNs(ahead, guarded_ns) + MarginNs(ahead, guarded_ns) > left_ns)
     return BehindQueue(ExpectedNs(ahead, 0), left_ns);
   return std::nullopt;
 }
@@ -103,12 +102,7 @@ std::optional<Refusal> Admission::DecideFromHeaders(TimePoint now, TimePoint dea
 void Admission::Decided(const Ticket& ticket, bool admitted) {
   if (ticket.deadline == TimePoint::max() || ticket.held_back) return;
   refused_share_ += kRefusedGain * ((admitted ? 0.0 : 1.0) - refused_share_);
-  // A step towards the quantile: up with the weight of those above, down with that of those below.
-  const double own_ns = static_cast<double>(ticket.predicted_ns) * correction();
-  const double step = kLargeStep * std::max(large_ns_, own_ns * 0.1);
-  large_ns_ =
-      std::max(0.0, large_ns_ + (own_ns > large_ns_ ? std::min(step * kLargeQuantile, own_ns - large_ns_)
-                                                    : -step * (1 - kLargeQuantile)));
+  largest_ns_ = std::max(largest_ns_ * (1 - kLargestFades), static_cast<double>(ticket.predicted_ns) * correction());
 }
 
 void Admission::Ended(bool late) {

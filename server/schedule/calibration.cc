@@ -34,11 +34,11 @@ void Calibration::Observe(double predicted_ns, double squares_ns2, double real_n
   slow_predicted_ = slow_predicted_ * (1 - slow_gain) + predicted_ns;
   ++num_since_change_;
 
-  // The fast pair is an average of about 2 / gain - 1 batches: further off than three of its own deviations,
+  // The fast pair is an average of about 2 / gain - 1 batches: further off than four of its own deviations,
   // and by more than 5 %, the slow one no longer describes what happens.
   const double noise = deviation() * std::sqrt(kFastGain / (2 - kFastGain));
   const double ratio = std::log((fast_real_ / fast_predicted_) / factor());
-  if (num_since_change_ >= 8 && std::abs(ratio) > 3 * noise + 0.05) {
+  if (num_since_change_ >= 8 && std::abs(ratio) > 4 * noise + 0.05) {
     slow_real_ = fast_real_;
     slow_predicted_ = fast_predicted_;
     num_since_change_ = 0;
