@@ -53,12 +53,12 @@ Refusal TooShort(double own_ns, double left_ns) {
 
 }  // namespace
 
-double Admission::ExpectedNs(const Ahead& ahead, double own_ns) const {
+double Admission::ExpectedNs(const WorkAhead& ahead, double own_ns) const {
   const double alone_ns = correction() * (ahead.running_ns + ahead.waiting_ns + own_ns);
   return alone_ns + std::min(alone_ns * (ahead.slowdown - 1), ahead.slowdown_limit_ns);
 }
 
-double Admission::MarginNs(const Ahead& ahead, double own_ns) const {
+double Admission::MarginNs(const WorkAhead& ahead, double own_ns) const {
   const double spread_ns = correction() * deviation() * std::sqrt(ahead.squares_ns2 + own_ns * own_ns);
   return static_cast<double>(options_.base_margin_us) * 1e3 + caution_ * spread_ns +
          kRelativeMargin * ExpectedNs(ahead, own_ns);
@@ -69,7 +69,7 @@ double Admission::SizeGuardNs(double left_ns) const {
   return part * std::min(largest_ns_, left_ns * options_.size_guard_share);
 }
 
-std::optional<Refusal> Admission::Decide(TimePoint now, const Ticket& ticket, const Ahead& ahead,
+std::optional<Refusal> Admission::Decide(TimePoint now, const Ticket& ticket, const WorkAhead& ahead,
                                          bool probe) const {
   if (ticket.held_back) return std::nullopt;
   const auto own_ns = static_cast<double>(ticket.predicted_ns);
@@ -88,7 +88,7 @@ std::optional<Refusal> Admission::Decide(TimePoint now, const Ticket& ticket, co
 }
 
 std::optional<Refusal> Admission::DecideFromHeaders(TimePoint now, TimePoint deadline,
-                                                    const Ahead& ahead) const {
+                                                    const WorkAhead& ahead) const {
   if (deadline == TimePoint::max()) return std::nullopt;
   const double left_ns = LeftNsOf(now, deadline);
   if (left_ns <= 0) {
@@ -102,7 +102,8 @@ std::optional<Refusal> Admission::DecideFromHeaders(TimePoint now, TimePoint dea
 void Admission::Decided(const Ticket& ticket, bool admitted) {
   if (ticket.deadline == TimePoint::max() || ticket.held_back) return;
   refused_share_ += kRefusedGain * ((admitted ? 0.0 : 1.0) - refused_share_);
-  largest_ns_ = std::max(largest_ns_ * (1 - kLargestFades), static_cast<double>(ticket.predicted_ns) * correction());
+  largest_ns_ =
+      std::max(largest_ns_ * (1 - kLargestFades), static_cast<double>(ticket.predicted_ns) * correction());
 }
 
 void Admission::Ended(bool late) {

@@ -18,11 +18,12 @@ namespace headlight {
 struct AdmissionOptions {
   double late_goal = 6e-4;       // the share of admitted tickets that may come late
   int64_t base_margin_us = 500;  // of every decision, for what no prediction sees
-  double size_guard_share = 0.2;  // at most this part of a deadline is kept free for large tickets at overload
+  double size_guard_share =
+      0.2;  // at most this part of a deadline is kept free for large tickets at overload
 };
 
 // What is ahead of one ticket; predicted nanoseconds before correction unless said otherwise.
-struct Ahead {
+struct WorkAhead {
   double running_ns = 0;   // what is left of the batch that is computed
   double waiting_ns = 0;   // tickets that will be computed before it
   double squares_ns2 = 0;  // sum of the squares of all these tickets' predictions
@@ -46,10 +47,11 @@ class Admission {
   //   time in
   //     which the backlog drains
   //   DEADLINE_EXCEEDED, deadline_too_short: late even on an idle server
-  std::optional<Refusal> Decide(TimePoint now, const Ticket& ticket, const Ahead& ahead, bool probe) const;
+  std::optional<Refusal> Decide(TimePoint now, const Ticket& ticket, const WorkAhead& ahead,
+                                bool probe) const;
 
   // With only the deadline known: refused if what is ahead misses it by itself.
-  std::optional<Refusal> DecideFromHeaders(TimePoint now, TimePoint deadline, const Ahead& ahead) const;
+  std::optional<Refusal> DecideFromHeaders(TimePoint now, TimePoint deadline, const WorkAhead& ahead) const;
 
   // What was decided of a ticket that has a deadline; learns how large tickets are and how many are refused.
   void Decided(const Ticket& ticket, bool admitted);
@@ -67,11 +69,11 @@ class Admission {
   double deviation() const { return calibration_.deviation(); }
 
   // Nanoseconds until a ticket that is predicted to take `own_ns` is computed behind `ahead`.
-  double ExpectedNs(const Ahead& ahead, double own_ns) const;
+  double ExpectedNs(const WorkAhead& ahead, double own_ns) const;
 
  private:
   // What is added to ExpectedNs to be safe.
-  double MarginNs(const Ahead& ahead, double own_ns) const;
+  double MarginNs(const WorkAhead& ahead, double own_ns) const;
   double SizeGuardNs(double left_ns) const;
 
   AdmissionOptions options_;

@@ -38,10 +38,10 @@ double EngineState::ShortUse(TimePoint now) const {
   return short_use_ * std::exp(-std::max(0.0, SpanNs(short_use_at_, now)) / kShortUseWindowNs);
 }
 
-Ahead EngineState::AheadOf(TimePoint now, const Ticket& ticket, Lane lane) const {
+WorkAhead EngineState::AheadOf(TimePoint now, const Ticket& ticket, Lane lane) const {
   const AheadInQueue in_queue = queue(lane).AheadOf(now, ticket);
   const double correction = admission(lane).correction();
-  Ahead ahead;
+  WorkAhead ahead;
   ahead.idle = queue(lane).empty() && !is_running(lane);
   ahead.running_ns = LeftNs(now, lane);
   ahead.waiting_ns = in_queue.waiting_ns;

@@ -15,7 +15,7 @@ namespace {
 using std::chrono::nanoseconds;
 
 constexpr auto kTrustFades = std::chrono::seconds(10);  // a class not computed for so long is tried once more
-constexpr int64_t kSettledAfter = 4;  // batches of a class: before that its line moves, not the correction
+constexpr int64_t kSettledAfter = 4;                    // batches of a class
 
 double NsOf(TimePoint::duration duration) {
   return std::chrono::duration<double, std::nano>(duration).count();
@@ -52,10 +52,20 @@ EngineState::EngineState(const EngineOptions& options, bool has_long_lane)
       short_queue_({options.max_age_us, options.priority_step_us, options.held_back_share}),
       long_queue_({options.max_age_us, options.priority_step_us, options.held_back_share}) {}
 
+double EngineState::PlainPredictionNs(const Ticket& ticket) const {
+  return cost_model_.PredictNs(ticket.cost_class, ticket.cost) * ticket.distortion;
+}
+
+double EngineState::SizeFactor(uint64_t cost_class, double plain_ns) const {
+  const auto experience = experience_.find(cost_class);
+  return experience == experience_.end() ? 1 : experience->second.sizes.Factor(plain_ns);
+}
+
 void EngineState::Predict(Ticket& ticket) const {
-  const double ns = cost_model_.PredictNs(ticket.cost_class, ticket.cost) * ticket.distortion;
-  const double fixed_ns = cost_model_.FixedNs(ticket.cost_class) * ticket.distortion;
-  ticket.predicted_ns = std::max<int64_t>(1, static_cast<int64_t>(std::min(ns, 1e18)));
+  const double plain_ns = PlainPredictionNs(ticket);
+  const double factor = SizeFactor(ticket.cost_class, plain_ns);
+  const double fixed_ns = cost_model_.FixedNs(ticket.cost_class) * ticket.distortion * factor;
+  ticket.predicted_ns = std::max<int64_t>(1, static_cast<int64_t>(std::min(plain_ns * factor, 1e18)));
   ticket.fixed_ns = std::min(ticket.predicted_ns, static_cast<int64_t>(std::min(fixed_ns, 1e18)));
 }
 
@@ -81,7 +91,7 @@ std::optional<FinishedTicket> EngineState::Submit(TimePoint now, std::unique_ptr
 }
 
 std::optional<Refusal> EngineState::Decide(TimePoint now, const Ticket& ticket, Lane lane) const {
-  const Ahead ahead = AheadOf(now, ticket, lane);
+  const WorkAhead ahead = AheadOf(now, ticket, lane);
   const int64_t waiting = short_queue_.num_tickets() + long_queue_.num_tickets() -
                           short_queue_.num_held_back() - long_queue_.num_held_back();
   if (!ticket.held_back && waiting >= options_.queue_max_requests) {
@@ -95,8 +105,8 @@ std::optional<Refusal> EngineState::Decide(TimePoint now, const Ticket& ticket, 
 }
 
 bool EngineState::IsProbe(TimePoint now, const Ticket& ticket) const {
-  const auto observed = last_observed_.find(ticket.cost_class);
-  return observed == last_observed_.end() || now - observed->second > kTrustFades;
+  const auto experience = experience_.find(ticket.cost_class);
+  return experience == experience_.end() || now - kTrustFades > experience->second.last_observed;
 }
 
 std::optional<FinishedTicket> EngineState::Cancel(TimePoint now, TicketHandle handle, bool& known) {
@@ -189,20 +199,28 @@ void EngineState::Share(TimePoint now, TimePoint short_start) {
 
 void EngineState::Learn(TimePoint now, const Batch& batch, double real_ns) {
   const uint64_t cost_class = batch.tickets.front()->cost_class;
+  Experience& experience = experience_[cost_class];
   WorkCost cost;
   double predicted_ns = 0;
   double squares_ns2 = 0;
+  std::vector<double> plain_ns;
   for (const std::unique_ptr<Ticket>& ticket : batch.tickets) {
     if (ticket->cancelled->IsCancelled()) return;  // part of the work was left out
     cost += ticket->cost;
-    const double ns = cost_model_.PredictNs(cost_class, ticket->cost) * ticket->distortion;
+    plain_ns.push_back(PlainPredictionNs(*ticket));
+    const double ns = plain_ns.back() * experience.sizes.Factor(plain_ns.back());
     predicted_ns += ns;
     squares_ns2 += ns * ns;
   }
-  const bool settled = cost_model_.num_observed(cost_class) >= kSettledAfter;
-  if (settled) admission(batch.lane).Observe(predicted_ns, squares_ns2, real_ns);
+  // A class's line moves with its first batches; only then is what it leaves unexplained worth learning.
+  if (cost_model_.num_observed(cost_class) >= kSettledAfter) {
+    // Sizes learn how they differ, the correction how all of them change: each takes the other's part as
+    // given.
+    experience.sizes.Observe(plain_ns, real_ns / admission(batch.lane).correction());
+    admission(batch.lane).Observe(predicted_ns, squares_ns2, real_ns);
+  }
   cost_model_.Observe(cost_class, cost, real_ns);
-  last_observed_[cost_class] = now;
+  experience.last_observed = now;
   // What waits was predicted with less knowledge. Seldom, because it touches every ticket: after 1, 2, 4, ...
   // batches.
   const int64_t observed = cost_model_.num_observed(cost_class);
@@ -246,7 +264,7 @@ std::vector<FinishedTicket> EngineState::Abandon(TimePoint now, const Refusal& r
 
 void EngineState::ForgetClass(uint64_t cost_class) {
   cost_model_.Forget(cost_class);
-  last_observed_.erase(cost_class);
+  experience_.erase(cost_class);
 }
 
 bool EngineState::idle() const {

@@ -16,6 +16,7 @@
 #include "server/schedule/admission.h"
 #include "server/schedule/clock.h"
 #include "server/schedule/cost_model.h"
+#include "server/schedule/size_correction.h"
 #include "server/schedule/ticket.h"
 #include "server/schedule/ticket_queue.h"
 
@@ -99,7 +100,9 @@ class EngineState {
 
   // The next Submit of a held-back ticket will be within the room for such tickets.
   bool has_room_for_held_back() const;
-  int64_t num_held_back() const { return short_queue_.num_held_back() + long_queue_.num_held_back(); }  // that wait
+  int64_t num_held_back() const {
+    return short_queue_.num_held_back() + long_queue_.num_held_back();
+  }  // that wait
 
   bool idle() const;  // nothing waits, nothing runs
   bool has_waiting(Lane lane) const { return !queue(lane).empty(); }
@@ -131,12 +134,20 @@ class EngineState {
     double paused_ns = 0;    // a long run's, while short batches ran
   };
 
+  // What was learnt of a class beside its line.
+  struct Experience {
+    TimePoint last_observed = TimePoint::min();
+    SizeCorrection sizes;
+  };
+
   TicketQueue& queue(Lane lane) { return lane == Lane::kShort ? short_queue_ : long_queue_; }
   const TicketQueue& queue(Lane lane) const { return lane == Lane::kShort ? short_queue_ : long_queue_; }
   Running& running(Lane lane) { return lane == Lane::kShort ? short_running_ : long_running_; }
   const Running& running(Lane lane) const { return lane == Lane::kShort ? short_running_ : long_running_; }
   Admission& admission(Lane lane) { return lane == Lane::kShort ? short_admission_ : long_admission_; }
 
+  double PlainPredictionNs(const Ticket& ticket) const;  // of the line alone
+  double SizeFactor(uint64_t cost_class, double plain_ns) const;
   void Predict(Ticket& ticket) const;
   Lane LaneOf(const Ticket& ticket) const;
   // How long what `lane` runs has been computed, without pauses, and how long it still takes; before
@@ -144,7 +155,7 @@ class EngineState {
   double RanNs(TimePoint now, Lane lane) const;
   double LeftNs(TimePoint now, Lane lane) const;
   double ShortUse(TimePoint now) const;
-  Ahead AheadOf(TimePoint now, const Ticket& ticket, Lane lane) const;
+  WorkAhead AheadOf(TimePoint now, const Ticket& ticket, Lane lane) const;
   bool IsProbe(TimePoint now, const Ticket& ticket) const;
   std::optional<Refusal> Decide(TimePoint now, const Ticket& ticket, Lane lane) const;
   // Ends a ticket that waited and will not be computed.
@@ -164,7 +175,7 @@ class EngineState {
   TimePoint short_from_ = TimePoint::min();  // until then the long lane has the cores for itself
   double short_use_ = 0;                     // the share of the time that the short lane runs, of late
   TimePoint short_use_at_;
-  std::unordered_map<uint64_t, TimePoint> last_observed_;  // by cost class
+  std::unordered_map<uint64_t, Experience> experience_;  // by cost class
   uint64_t last_id_ = 0;
 };
 

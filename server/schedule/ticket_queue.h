@@ -12,6 +12,7 @@
 #ifndef HEADLIGHT_SERVER_SCHEDULE_TICKET_QUEUE_H_
 #define HEADLIGHT_SERVER_SCHEDULE_TICKET_QUEUE_H_
 
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <map>
@@ -58,6 +59,7 @@ class TicketQueue {
   bool empty() const { return where_.empty(); }
   int64_t num_tickets() const { return static_cast<int64_t>(where_.size()); }
   int64_t num_held_back() const { return num_held_back_; }
+  size_t num_lines() const { return lines_.size(); }  // that are remembered, empty ones too
   double predicted_ns() const { return predicted_ns_; }
   double held_back_ns() const { return held_back_ns_; }
 

@@ -45,7 +45,9 @@ class Simulation {
       for (FinishedTicket& ended : engine_->Expire(now_)) Count(std::move(ended));
       if (now_ == finish) {
         running_ = false;
-        for (FinishedTicket& ended : engine_->Complete(now_, std::move(batch_), absl::OkStatus())) Count(std::move(ended));
+        work_begin_ = batch_.start;
+        for (FinishedTicket& ended : engine_->Complete(now_, std::move(batch_), absl::OkStatus()))
+          Count(std::move(ended));
       } else if (now_ == *arrival) {
         const auto stream = static_cast<size_t>(arrival - next_arrival_.begin());
         Arrive(stream);
@@ -118,23 +120,21 @@ class Simulation {
     ++served.in_time;
     served.work_goodput += work.real_ns;
     if (plan_.window_s <= 0) return;
-    // A batch's work belongs to the windows it was computed in.
-    double from_s = std::chrono::duration<double>(batch_start() - kStart).count() - plan_.step_s;
+    // Work belongs to the windows it was computed in; the tickets of a batch are taken to follow each other.
+    double from_s = std::chrono::duration<double>(work_begin_ - kStart).count() - plan_.step_s;
     const double to_s = from_s + work.real_ns / 1e9;
+    work_begin_ += Nanoseconds(work.real_ns);
     while (from_s < to_s) {
       const double window = std::floor(from_s / plan_.window_s + 1e-9);
       const double until_s = std::min(to_s, (window + 1) * plan_.window_s);
       if (window >= 0) {
-        auto index = static_cast<size_t>(window);
+        const auto index = static_cast<size_t>(window);
         if (served.window_goodput.size() <= index) served.window_goodput.resize(index + 1);
         served.window_goodput[index] += (until_s - from_s) * 1e9;
       }
       from_s = until_s + 1e-12;
     }
   }
-
-  // The tickets of a batch finish together; for windows each is taken to have been computed just before the end.
-  TimePoint batch_start() const { return now_ - Nanoseconds(0); }
 
   const Plan& plan_;
   std::mt19937_64 random_;
@@ -145,6 +145,7 @@ class Simulation {
   bool running_ = false;
   Batch batch_;
   TimePoint finish_;
+  TimePoint work_begin_;
   std::vector<Served> served_;
 };
 
