@@ -10,7 +10,8 @@ namespace {
 constexpr double kFastGain = 1.0 / 8;    // a change shows within a dozen batches
 constexpr double kSlowGain = 1.0 / 128;  // noise of one batch moves the factor by less than 1 % of it
 constexpr int64_t kLongest = static_cast<int64_t>(1 / kSlowGain);
-constexpr double kWildest = 4;  // a batch that was disturbed counts as this much off, at most
+constexpr double kWildest = 2;  // times what was expected: a batch that was disturbed counts as no more
+constexpr double kWildestError = 4;
 
 }  // namespace
 
@@ -22,7 +23,7 @@ void Calibration::Observe(double predicted_ns, double squares_ns2, double real_n
   const double error = (real - expected_ns) / factor();
   // The first comparisons weigh as much as each other, later ones fade.
   const double keep = error_weight_ < static_cast<double>(kLongest) ? 1.0 : 1 - kSlowGain;
-  errors_ = errors_ * keep + std::min(error * error / squares_ns2, kWildest);
+  errors_ = errors_ * keep + std::min(error * error / squares_ns2, kWildestError);
   error_weight_ = error_weight_ * keep + 1;
 
   // The fast pair forgets by its gain; the slow one begins as fast as that and gets slower with every batch

@@ -72,7 +72,9 @@ void CostModel::Observe(uint64_t cost_class, const WorkCost& cost, double real_n
   const double error = (real_ns - predicted_ns) / whole_ns;
   ++line.num_observed;
 
-  const double usual = kOutlier * std::max(line.deviation, 0.03);
+  // What is usual: the scatter of late, and how little is known of work like this.
+  const double scatter = std::max(line.deviation, 0.03);
+  const double usual = kOutlier * std::sqrt(scatter * scatter + Uncertainty(line, terms));
   const bool outlier = line.num_observed > kTrustedAfter && std::abs(error) > usual;
   line.consecutive_outliers = outlier ? line.consecutive_outliers + 1 : 0;
   if (line.consecutive_outliers >= kChangedAfter) {
@@ -82,9 +84,16 @@ void CostModel::Observe(uint64_t cost_class, const WorkCost& cost, double real_n
   } else {
     Update(line, terms, outlier ? std::copysign(usual * usual / std::abs(error), error) : error, kForgetting);
   }
-  const double bounded = std::min(std::abs(error), 2 * usual);
-  line.deviation += (std::max(bounded, 0.0) - line.deviation) / 32;
+  line.deviation += (std::min(std::abs(error), 2 * kOutlier * scatter) - line.deviation) / 32;
   Clip(line);
+}
+
+double CostModel::Uncertainty(const Line& line, const Vector& terms) {
+  double variance = 0;
+  for (int i = 0; i < kTerms; ++i) {
+    for (int j = 0; j < kTerms; ++j) variance += terms[i] * line.cov[i][j] * terms[j];
+  }
+  return std::max(variance, 0.0);
 }
 
 void CostModel::Update(Line& line, const Vector& terms, double error, double forgetting) {

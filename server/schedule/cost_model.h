@@ -55,6 +55,8 @@ class CostModel {
 
   static Line MakeLine(const CostPrior& prior);
   static Vector Terms(const Line& line, const WorkCost& cost);
+  // Variance of the prediction for `terms` that the coefficients' own uncertainty gives.
+  static double Uncertainty(const Line& line, const Vector& terms);
   static void Update(Line& line, const Vector& terms, double error, double forgetting);
   static void Clip(Line& line);
   const Line& Get(uint64_t cost_class) const;

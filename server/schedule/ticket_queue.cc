@@ -10,7 +10,9 @@ namespace headlight {
 namespace {
 
 constexpr double kUseFadesNs = 0.5e9;
-constexpr double kNoUse = 1e-3;        // of the time: less is not reckoned with
+constexpr double kNoUse = 1e-3;      // of the time: less is not reckoned with
+constexpr double kUseMayGrow = 1.5;  // random arrivals: what a line may use next, more than it did of late
+constexpr double kUseMayCome = 0.1;
 constexpr size_t kMostIdleLines = 32;  // that are remembered for the use they made of late
 constexpr int kMostLooks = 64;         // tickets a batch is looked for among
 
@@ -153,7 +155,7 @@ double TicketQueue::ShareOf(TimePoint now, const LineId& id, double weight) cons
     const double use = UseAt(other, now);
     if (use < kNoUse && other.order.empty()) continue;
     weights += other.weight;
-    left -= use;
+    left -= use * kUseMayGrow + kUseMayCome;
   }
   return std::max(weight / weights, left);
 }

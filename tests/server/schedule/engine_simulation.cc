@@ -68,12 +68,19 @@ class Simulation {
     return std::uniform_real_distribution<double>(from, to)(random);
   }
 
+  static double NsOf(TimePoint::duration duration) {
+    return std::chrono::duration<double, std::nano>(duration).count();
+  }
+
   std::chrono::nanoseconds Gap(size_t i) {
     const Stream& stream = plan_.streams[i];
-    const bool stepped = stream.load_from_step >= 0 && now_ >= kStart + Nanoseconds(plan_.step_s * 1e9);
-    const double load = stepped ? stream.load_from_step : stream.load;
-    const double gap_ns = std::exponential_distribution<double>(load / MeanServiceNs())(random_);
-    return Nanoseconds(std::max(1.0, gap_ns));
+    const double gap_ns = std::exponential_distribution<double>(1 / MeanServiceNs())(random_);
+    const double until_step_ns = NsOf(kStart + Nanoseconds(plan_.step_s * 1e9) - now_);
+    if (stream.load_from_step < 0 || gap_ns / stream.load <= until_step_ns)
+      return Nanoseconds(std::max(1.0, gap_ns / stream.load));
+    // The part of the gap behind the step passes at the new rate.
+    const double before_ns = std::max(0.0, until_step_ns);
+    return Nanoseconds(std::max(1.0, before_ns + (gap_ns - before_ns * stream.load) / stream.load_from_step));
   }
 
   void Arrive(size_t i) {

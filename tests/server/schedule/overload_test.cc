@@ -77,7 +77,7 @@ TEST(OverloadTest, ASuddenRushLeavesNoHole) {
 
 TEST(OverloadTest, ACallerAtTenTimesItsShareDoesNotHarmTheOther) {
   Plan plan{.seconds = 300};
-  const Stream modest{.load = 0.5, .caller = {.id = 1}};
+  const Stream modest{.load = 0.4, .caller = {.id = 1}};  // of its half
   const Stream greedy{.load = 5, .caller = {.id = 2}};
   plan.streams = {modest};
   const double alone = Simulate(plan).front().request_goodput;
