@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The whole server in one object: arena, models, scheduler, services, listening socket; and the order in
+// The whole server in one object: arenas, models, scheduler, services, listening socket; and the order in
 // which they go.
 #ifndef HEADLIGHT_SERVER_SERVER_H_
 #define HEADLIGHT_SERVER_SERVER_H_
@@ -15,12 +15,19 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "core/runtime/compute_arena.h"
+#include "server/attend/attention_service.h"
 #include "server/batch/batch_executor.h"
+#include "server/batch/batch_lane.h"
+#include "server/memory/buffer_pool.h"
+#include "server/memory/memory_budget.h"
+#include "server/memory/periodic_trim.h"
 #include "server/models/model_loader.h"
 #include "server/models/registry.h"
 #include "server/observe/metrics.h"
+#include "server/observe/request_log.h"
 #include "server/program/options.h"
-#include "server/rpc/attention_service.h"
+#include "server/rpc/exchange_service.h"
+#include "server/rpc/lifecycle.h"
 #include "server/schedule/clock.h"
 #include "server/schedule/scheduler.h"
 
@@ -29,14 +36,15 @@ namespace headlight {
 // Listening and serving from Start until Shutdown or destruction.
 class HeadlightServer {
  public:
-  // Serves the models of `registry`; without one, those of the options' model repository or else the built-in
-  // ones that they name. Logs the address, the threads and each model; models of the repository that cannot
-  // be loaded are logged and left out. UNAVAILABLE: cannot listen there. NOT_FOUND: there is no such
-  // repository. Others as MakeBuiltInModel. `before_listening`, if there is one, is called once models are
-  // loaded: until then there is nothing that a shutdown would have to finish.
+  // Listens at once, with health at NOT_SERVING, then serves the models of `registry`; without one, those of
+  // the options' model repository or else the built-in ones that they name. Logs the address, the threads and
+  // each model; models of the repository that cannot be loaded are logged and left out. UNAVAILABLE: cannot
+  // listen there. NOT_FOUND: there is no such repository. Others as MakeBuiltInModel. `before_serving`, if
+  // there is one, is called once models are loaded: until then there is nothing that a shutdown would have to
+  // finish.
   static absl::StatusOr<std::unique_ptr<HeadlightServer>> Start(
       const ServerOptions& options, std::shared_ptr<ModelRegistry> registry = nullptr,
-      const std::function<void()>& before_listening = nullptr);
+      const std::function<void()>& before_serving = nullptr);
 
   // Cuts off what is still running; call Shutdown first to avoid that.
   ~HeadlightServer();
@@ -46,32 +54,42 @@ class HeadlightServer {
 
   int metrics_port() const { return metrics_->port(); }  // 0 if they are not served
 
-  // Requests that the queue accepted and that are not answered yet.
+  // Requests that were admitted and are not answered yet.
   int64_t num_unfinished() { return scheduler_.num_unfinished(); }
 
-  // grpc.health.v1 says NOT_SERVING and new requests get UNAVAILABLE from here on; abandons what is being
-  // loaded at its next step; waits for all accepted requests, at most shutdown_grace_s, then ends every
-  // connection. DEADLINE_EXCEEDED if requests had to be cut off. Call it once.
+  // Lifecycle::Drain, and abandons what is being loaded at its next step. Call it once.
   absl::Status Shutdown();
 
  private:
   HeadlightServer(const ServerOptions& options, std::shared_ptr<ModelRegistry> registry,
                   std::unique_ptr<Metrics> metrics, int compute_threads);
   absl::Status Listen();
-  void SetHealth(const std::string& service, bool serving);
+  absl::Status LoadModels(bool registry_given);
+  void ServeModels();
+  int64_t KeepHouse();  // returns the bytes freed
 
   // In the order of their dependencies: what is below uses what is above.
   const ServerOptions options_;
   const SteadyClock clock_;
+  MemoryBudget memory_;
   const std::shared_ptr<ModelRegistry> registry_;  // shared with whoever loads models
   const std::unique_ptr<Metrics> metrics_;
-  const std::unique_ptr<ModelLoader> loader_;  // null without a model repository
+  std::unique_ptr<ModelLoader> loader_;  // null without a folder to load from
+  const RequestLog requests_;
+  BufferPool pool_;
   ComputeArena arena_;
+  ComputeArena long_arena_;  // whose threads stand still while those of arena_ compute
   AttentionExecutor executor_;
+  AttentionExecutor long_executor_;
+  BatchLane lane_;
+  BatchLane long_lane_;
   Scheduler scheduler_;
   AttentionService service_;
+  ExchangeService exchanges_;
   std::unique_ptr<grpc::Server> grpc_server_;
+  std::unique_ptr<Lifecycle> lifecycle_;
   int port_ = 0;
+  PeriodicTrim housekeeping_;  // last: it uses what is above
 };
 
 }  // namespace headlight

@@ -85,6 +85,10 @@ AttentionConfig ModelConfig::LayerAttention(int64_t layer) const {
   return attention;
 }
 
+bool TakesKey(const ModelConfig& config) {
+  return !config.embedding && config.num_layers == 1 && config.block.norm_placement == NormPlacement::kNone;
+}
+
 int64_t ProjectionFlopsPerToken(const ModelConfig& config) {
   const AttentionConfig& attention = config.block.attention;
   int64_t products = attention.embed_dim * attention.q_width() * 2 +

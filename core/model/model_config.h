@@ -90,6 +90,10 @@ struct ModelConfig {
   AttentionConfig LayerAttention(int64_t layer) const;
 };
 
+// Whether keys and values may come from elsewhere than the queries: layers of a stack attend to their own
+// input.
+bool TakesKey(const ModelConfig& config);
+
 // Multiply-adds count as two. Of the projections and the feed-forward networks of all layers, per token.
 int64_t ProjectionFlopsPerToken(const ModelConfig& config);
 

@@ -84,7 +84,7 @@ absl::StatusOr<LoadedModelFolder> LoadModelFolder(const std::string& folder) {
 }
 
 absl::Status SaveModelFolder(const std::string& folder, const ModelConfig& config,
-                             const ModelWeights& weights) {
+                             const ModelWeights& weights, bool with_precision) {
   HEADLIGHT_RETURN_IF_ERROR(config.Validate());
   const ModelConfig resolved = config.Resolved();
   HEADLIGHT_RETURN_IF_ERROR(weights.Validate(resolved));
@@ -98,7 +98,7 @@ absl::Status SaveModelFolder(const std::string& folder, const ModelConfig& confi
   // The config last: a folder that has it is complete.
   HEADLIGHT_RETURN_IF_ERROR(
       WriteSafetensors(folder + "/model.safetensors", NativeTensors(resolved, weights), {{"format", "pt"}}));
-  return WriteConfigFile(config_path, NativeConfigText(resolved));
+  return WriteConfigFile(config_path, NativeConfigText(resolved, with_precision));
 }
 
 }  // namespace headlight

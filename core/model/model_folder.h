@@ -42,9 +42,10 @@ absl::StatusOr<ModelSummary> InspectModelFolder(const std::string& folder);
 absl::StatusOr<LoadedModelFolder> LoadModelFolder(const std::string& folder);
 
 // Writes config.json and model.safetensors in the native layout, which LoadModelFolder reads back bit for
-// bit. Makes the folder. ALREADY_EXISTS: there is a config.json in it.
+// bit. Makes the folder. Without `with_precision` config.json asks for none, which leaves it to the server.
+// ALREADY_EXISTS: there is a config.json in it.
 absl::Status SaveModelFolder(const std::string& folder, const ModelConfig& config,
-                             const ModelWeights& weights);
+                             const ModelWeights& weights, bool with_precision = true);
 
 // Memory in bytes that a Model of this config takes on this CPU, packed, and at most while it is being made
 // from a folder. `config` is valid. A bound, a little above what is taken.

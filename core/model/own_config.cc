@@ -134,7 +134,7 @@ ModelConfig ReadNativeConfig(ConfigFields& fields) {
   return config;
 }
 
-std::string NativeConfigText(const ModelConfig& config) {
+std::string NativeConfigText(const ModelConfig& config, bool with_precision) {
   const BlockConfig& block = config.block;
   const AttentionConfig& attention = block.attention;
   nlohmann::ordered_json json = {
@@ -151,7 +151,6 @@ std::string NativeConfigText(const ModelConfig& config) {
       {"add_bias_kv", attention.add_bias_kv},
       {"alibi", attention.alibi},
       {"logit_softcap", attention.logit_softcap},
-      {"precision", Name(attention.precision)},
       {"num_layers", config.num_layers},
       {"norm_placement", Spell<NormPlacement>(kPlacements, block.norm_placement)},
       {"norm_kind", Spell<NormKind>(kNormKinds, block.norm_kind)},
@@ -164,6 +163,7 @@ std::string NativeConfigText(const ModelConfig& config) {
       {"causal", config.causal},
       {"pooling", Spell<Pooling>(kPoolings, config.pooling)},
       {"normalize_pooled", config.normalize_pooled}};
+  if (with_precision) json["precision"] = Name(attention.precision);
   if (attention.window_left) json["window_left"] = *attention.window_left;
   if (attention.window_right) json["window_right"] = *attention.window_right;
   if (attention.rope) {

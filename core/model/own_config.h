@@ -26,8 +26,9 @@ Activation ReadActivation(ConfigFields& fields, Activation fallback);
 
 // All keys of the native layout.
 ModelConfig ReadNativeConfig(ConfigFields& fields);
-// The text of config.json that ReadNativeConfig reads back as `config` (resolved).
-std::string NativeConfigText(const ModelConfig& config);
+// The text of config.json that ReadNativeConfig reads back as `config` (resolved); without its precision
+// where that is left to whoever serves it.
+std::string NativeConfigText(const ModelConfig& config, bool with_precision);
 
 }  // namespace headlight
 

@@ -1,21 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Turns tasks into one batch: packs their sequences one after the other (the one copy of a request's way),
-// computes on the arena, and hands each task its part of the results. Knows nothing of gRPC or of queues.
+// Computes a batch on the arena: packed, forward, and taken apart again. Knows nothing of gRPC or of queues.
 #ifndef HEADLIGHT_SERVER_BATCH_BATCH_EXECUTOR_H_
 #define HEADLIGHT_SERVER_BATCH_BATCH_EXECUTOR_H_
 
 #include <cstdint>
+#include <list>
 #include <memory>
+#include <semaphore>
 #include <span>
-#include <utility>
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "core/attention/forward_shape.h"
 #include "core/model/model.h"
 #include "core/runtime/compute_arena.h"
-#include "server/batch/attend_task.h"
+#include "server/batch/batch_input.h"
+#include "server/batch/batch_result.h"
 #include "server/memory/buffer_pool.h"
+#include "server/memory/memory_budget.h"
 
 namespace headlight {
 
@@ -24,28 +27,57 @@ class BatchExecutor {
  public:
   virtual ~BatchExecutor() = default;
 
-  // Computes `tasks`, all of one model and one InputKind; at least one. Returns one result for each, in their
-  // order, with the batch's counts filled in and the times left at 0; the result of a task that was cancelled
-  // meanwhile is unspecified. An error is the whole batch's. RESOURCE_EXHAUSTED: memory is short. Others as
-  // Model::Forward.
-  virtual absl::StatusOr<std::vector<AttendResult>> Execute(std::span<const AttendTask> tasks) = 0;
+  // Computes `inputs`, all of one model and one InputKind; at least one. Returns one result for each, in
+  // their order; the result of a request that was cancelled meanwhile is unspecified. An error is the whole
+  // batch's. RESOURCE_EXHAUSTED: memory is short. Others as Model::Forward. Buffers take over what they can
+  // of `memory`, which was reserved for them.
+  virtual absl::StatusOr<std::vector<BatchResult>> Execute(std::span<const BatchInput* const> inputs,
+                                                           Lease& memory) = 0;
+  absl::StatusOr<std::vector<BatchResult>> Execute(std::span<const BatchInput* const> inputs) {
+    Lease nothing_reserved;
+    return Execute(inputs, nothing_reserved);
+  }
 };
 
-// The real one.
+// The real one. Execute comes from one thread at a time, the rest from any.
 class AttentionExecutor final : public BatchExecutor {
  public:
-  // `arena` must outlive it. Up to max_idle_bytes of memory are kept between batches.
-  AttentionExecutor(ComputeArena& arena, int64_t max_idle_bytes) : arena_(arena), pool_(max_idle_bytes) {}
+  // All must outlive it. Results are in memory of `pool`, which several executors may share; workspaces count
+  // in `budget`, if there is one, and are given back when it is short.
+  AttentionExecutor(ComputeArena& arena, BufferPool& pool, MemoryBudget* budget = nullptr);
 
-  absl::StatusOr<std::vector<AttendResult>> Execute(std::span<const AttendTask> tasks) override;
+  using BatchExecutor::Execute;
+  absl::StatusOr<std::vector<BatchResult>> Execute(std::span<const BatchInput* const> inputs,
+                                                   Lease& memory) override;
+
+  // Gives workspaces back down to what batches since the Trim before this one have needed. Called every
+  // second or so it returns what only a burst needed. Does nothing while a batch is computed. Returns the
+  // bytes freed.
+  int64_t Trim();
 
  private:
-  // The workspace that belongs to `model`; those of models that are gone are freed on the way.
-  ModelWorkspace& WorkspaceOf(const std::shared_ptr<const LoadedModel>& model);
+  // Of one model.
+  struct Space {
+    std::weak_ptr<const LoadedModel> model;
+    std::unique_ptr<ModelWorkspace> workspace;
+    Lease lease;
+    int64_t needed_bytes = 0;  // by batches since the last Trim
+  };
+
+  // The one that belongs to `model`, with room for `shape`; those of models that are gone are freed on the
+  // way. RESOURCE_EXHAUSTED: the budget has no such room.
+  absl::StatusOr<Space*> SpaceFor(const std::shared_ptr<const LoadedModel>& model, const ForwardShape& shape);
+  absl::StatusOr<std::vector<BatchResult>> Compute(std::span<const BatchInput* const> inputs, Lease& memory);
+  int64_t TrimTo(bool all);
 
   ComputeArena& arena_;
-  BufferPool pool_;
-  std::vector<std::pair<std::weak_ptr<const LoadedModel>, std::unique_ptr<ModelWorkspace>>> workspaces_;
+  BufferPool& pool_;
+  MemoryBudget* const budget_;
+  // Taken while a batch is computed, and by Trim. No mutex: the budget may ask for memory back from inside of
+  // a batch.
+  std::binary_semaphore free_{1};
+  std::list<Space> spaces_;  // whoever has taken free_
+  std::shared_ptr<const MemoryBudget::Reclaimer> reclaimer_;
 };
 
 }  // namespace headlight

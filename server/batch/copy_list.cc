@@ -2,6 +2,7 @@
 #include "server/batch/copy_list.h"
 
 #include <algorithm>
+#include <cstring>
 
 #include "core/tensor/convert.h"
 
@@ -68,7 +69,11 @@ void NarrowingList::Run(ComputeArena& arena) const {
   if (pieces_.empty()) return;
   arena.ForEach(static_cast<int64_t>(pieces_.size()), [this](int64_t i, int) {
     const Piece& piece = pieces_[i];
-    ConvertFromF32(piece.from, piece.count, piece.dtype, piece.to);
+    if (piece.dtype == DType::kF32) {
+      std::memcpy(piece.to, piece.from, piece.count * sizeof(float));
+    } else {
+      ConvertFromF32(piece.from, piece.count, piece.dtype, piece.to);
+    }
   });
 }
 

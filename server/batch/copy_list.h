@@ -40,11 +40,11 @@ class CopyList {
   int64_t piece_elements_ = 0;  // of the last piece, so far
 };
 
-// Results on their way from f32 to a narrower type.
+// Results on their way to memory of their own: narrowed, or copied as they are.
 class NarrowingList {
  public:
-  // Plans to write `count` numbers as `dtype`, which is kF16 or kBf16. Both memories must live until Run
-  // returns.
+  // Plans to write `count` numbers as `dtype`, which is kF32, kF16 or kBf16. Both memories must live until
+  // Run returns.
   void Add(const float* from, int64_t count, DType dtype, std::byte* to);
 
   void Run(ComputeArena& arena) const;

@@ -1,17 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "server/models/make_model.h"
 
+#include <spdlog/spdlog.h>
+
 #include <algorithm>
 #include <array>
+#include <optional>
 #include <vector>
 
 #include "absl/status/status.h"
-#include "absl/strings/str_cat.h"
 #include "core/attention/batch.h"
 #include "core/base/status_macros.h"
 #include "core/model/model.h"
 #include "core/model/model_folder.h"
 #include "core/runtime/compute_arena.h"
+#include "server/models/model_memory.h"
 
 namespace headlight {
 namespace {
@@ -22,14 +25,14 @@ absl::Status CheckNotCancelled(const CancellationToken& cancelled) {
   return cancelled.IsCancelled() ? absl::CancelledError("loading was abandoned") : absl::OkStatus();
 }
 
-absl::Status CheckMemory(const ModelConfig& config, int64_t held_bytes, int64_t limit_bytes) {
-  const MemoryEstimate estimate = EstimateMemory(config);
-  const int64_t left_bytes = std::max<int64_t>(limit_bytes - held_bytes, 0);
-  if (estimate.peak_bytes <= left_bytes) return absl::OkStatus();
-  return absl::ResourceExhaustedError(absl::StrCat("loading it takes up to ", estimate.peak_bytes, " bytes (",
-                                                   estimate.packed_bytes, " once loaded), of the ",
-                                                   limit_bytes, " bytes for models (--memory-limit) ",
-                                                   left_bytes, " are free: other models hold ", held_bytes));
+void WarnIfOverruled(const PrecisionChoice& choice, const std::string& name,
+                     std::optional<Precision> asked_by_config) {
+  const std::optional<Precision> overruled = choice.Overruled(name, asked_by_config);
+  if (!overruled) return;
+  spdlog::warn(
+      "model {}: its config.json asks for {}, which goes before --precision {}; --precision {}={} would go "
+      "before both",
+      name, Name(*asked_by_config), Name(*overruled), name, Name(*overruled));
 }
 
 }  // namespace
@@ -44,14 +47,15 @@ absl::StatusOr<std::shared_ptr<const LoadedModel>> MakeModelFromFolder(const Fol
     return config;
   };
   HEADLIGHT_ASSIGN_OR_RETURN(const ModelSummary summary, InspectModelFolder(source.version.folder));
-  HEADLIGHT_RETURN_IF_ERROR(
-      CheckMemory(with_precision(summary), source.held_bytes, options.memory_limit_bytes));
+  // Before anything is touched that a shutdown takes away: files may have been out of reach for long.
   HEADLIGHT_RETURN_IF_ERROR(CheckNotCancelled(cancelled));
+  WarnIfOverruled(options.precision, source.name, summary.precision);
+  HEADLIGHT_ASSIGN_OR_RETURN(Lease memory, ReserveForLoading(with_precision(summary), options.memory));
   HEADLIGHT_ASSIGN_OR_RETURN(const LoadedModelFolder folder, LoadModelFolder(source.version.folder));
   HEADLIGHT_RETURN_IF_ERROR(CheckNotCancelled(cancelled));
-  HEADLIGHT_ASSIGN_OR_RETURN(auto model,
-                             LoadModel(source.name, source.version.version, folder.summary.layout,
-                                       with_precision(folder.summary), folder.weights, options.kernel));
+  HEADLIGHT_ASSIGN_OR_RETURN(
+      auto model, PackModel(source.name, source.version.version, folder.summary.layout,
+                            with_precision(folder.summary), folder.weights, options.kernel, &memory));
   HEADLIGHT_RETURN_IF_ERROR(CheckNotCancelled(cancelled));
   HEADLIGHT_RETURN_IF_ERROR(WarmUp(model->model));
   return model;

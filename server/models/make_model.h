@@ -10,21 +10,22 @@
 
 #include "absl/status/statusor.h"
 #include "core/runtime/cancellation.h"
+#include "server/memory/memory_budget.h"
+#include "server/models/loaded_model.h"
 #include "server/models/model_loader.h"
 #include "server/models/precision_choice.h"
-#include "server/models/registry.h"
 
 namespace headlight {
 
 struct FolderModelOptions {
   PrecisionChoice precision;
   std::string kernel;              // empty: the fastest that fits
-  int64_t memory_limit_bytes = 0;  // of all models together
+  MemoryBudget* memory = nullptr;  // that must hold it, all the time; null: not counted
 };
 
-// Checks the folder, and that the model fits beside the `held_bytes` of others, before it reads any weights;
+// Checks the folder and reserves the memory that loading takes before it reads any weights;
 // then packs them, measures the precision and runs the model once. RESOURCE_EXHAUSTED: it does not fit; the
-// message has both numbers. CANCELLED: the token said so. Others as InspectModelFolder and LoadModel.
+// message has both numbers. CANCELLED: the token said so. Others as InspectModelFolder and PackModel.
 absl::StatusOr<std::shared_ptr<const LoadedModel>> MakeModelFromFolder(const FolderModelOptions& options,
                                                                        const ModelSource& source,
                                                                        const CancellationToken& cancelled);

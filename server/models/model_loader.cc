@@ -13,6 +13,9 @@
 #include "absl/strings/str_join.h"
 #include "core/base/status_macros.h"
 #include "core/base/text.h"
+#include "server/models/load_error.h"
+#include "server/models/model_log.h"
+#include "server/models/version_order.h"
 
 namespace headlight {
 namespace {
@@ -34,16 +37,16 @@ bool HasVersion(const std::vector<RepositoryVersion>& versions, const std::strin
 
 }  // namespace
 
-ModelLoader::ModelLoader(ModelLoaderOptions options, ModelRegistry& registry, Metrics& metrics,
+ModelLoader::ModelLoader(ModelLoaderOptions options, ModelRegistry& registry, LoadObserver& observer,
                          MakeModel make)
-    : options_(std::move(options)), registry_(registry), metrics_(metrics), make_(std::move(make)) {}
+    : options_(std::move(options)), registry_(registry), observer_(observer), make_(std::move(make)) {}
 
 ModelLoader::~ModelLoader() { Stop(); }
 
 absl::Status ModelLoader::LoadAll() {
   HEADLIGHT_RETURN_IF_ERROR(Look(Trust::kAtOnce));
   if (registry_.List().empty()) {
-    spdlog::warn("no model of {} serves; requests get NOT_FOUND or UNAVAILABLE", Quoted(options_.repository));
+    spdlog::warn("no model serves; requests get NOT_FOUND or UNAVAILABLE");
   }
   return absl::OkStatus();
 }
@@ -54,14 +57,62 @@ void ModelLoader::Start(OnHealth on_health) {
   thread_ = std::thread([this] { Run(); });
 }
 
-void ModelLoader::Stop() {
+void ModelLoader::RequestStop() {
   cancelled_.Cancel();
+  const std::lock_guard lock(mutex_);
+  stopped_ = true;
+  wake_.notify_all();
+}
+
+bool ModelLoader::Stop(std::optional<std::chrono::milliseconds> limit) {
+  RequestStop();
+  std::unique_lock lock(mutex_);
+  if (!thread_.joinable()) return !abandoned_;
+  const auto ended = [this] { return ended_; };
+  if (limit) {
+    wake_.wait_for(lock, *limit, ended);
+    wake_.wait(lock, [this] { return ended_ || may_hang_; });
+  } else {
+    wake_.wait(lock, ended);
+  }
+  abandoned_ = !ended_;
+  const std::deque<Request> left = std::exchange(answering_, {});
+  const std::deque<Request> waiting = std::exchange(requests_, {});
+  lock.unlock();
+  if (abandoned_) {
+    spdlog::error("loading of models hangs and is left alone; are their files out of reach?");
+    thread_.detach();
+  } else {
+    thread_.join();
+  }
+  for (const Request& request : left) request.done(ShuttingDown());
+  for (const Request& request : waiting) request.done(ShuttingDown());
+  return !abandoned_;
+}
+
+template <typename F>
+auto ModelLoader::MayHang(F f) {
   {
     const std::lock_guard lock(mutex_);
-    stopped_ = true;
+    may_hang_ = true;
+    wake_.notify_all();
   }
-  wake_.notify_all();
-  if (thread_.joinable()) thread_.join();
+  auto result = f();
+  const std::lock_guard lock(mutex_);
+  if (abandoned_) throw Abandoned();
+  may_hang_ = false;
+  return result;
+}
+
+absl::StatusOr<RepositoryScan> ModelLoader::Scan() {
+  return MayHang([this]() -> absl::StatusOr<RepositoryScan> {
+    RepositoryScan scan;
+    if (!options_.repository.empty()) {
+      HEADLIGHT_ASSIGN_OR_RETURN(scan, ScanRepository(options_.repository));
+    }
+    AddModelFolders(options_.folders, scan);
+    return scan;
+  });
 }
 
 void ModelLoader::Load(const std::string& name, Done done) { Ask({true, name, std::move(done)}); }
@@ -81,39 +132,62 @@ void ModelLoader::Ask(Request request) {
 }
 
 void ModelLoader::Run() {
+  try {
+    RunUntilStopped();
+  } catch (const Abandoned&) {
+    return;  // nobody waits, and what this object used may be gone
+  }
+  const std::lock_guard lock(mutex_);
+  ended_ = true;
+  wake_.notify_all();
+}
+
+void ModelLoader::RunUntilStopped() {
   const bool polls = options_.poll_s > 0;
   const auto pause = std::chrono::duration_cast<SteadyTime::duration>(
       std::chrono::duration<double>(polls ? options_.poll_s : 0));
   SteadyTime next_look = std::chrono::steady_clock::now() + pause;
-  std::unique_lock lock(mutex_);
   const auto called = [this] { return stopped_ || !requests_.empty(); };
   while (true) {
-    if (polls) {
-      wake_.wait_until(lock, next_look, called);
-    } else {
-      wake_.wait(lock, called);
+    {
+      std::unique_lock lock(mutex_);
+      if (polls) {
+        wake_.wait_until(lock, next_look, called);
+      } else {
+        wake_.wait(lock, called);
+      }
+      if (stopped_) return;
+      answering_.swap(requests_);
     }
-    if (stopped_) break;
-    std::deque<Request> requests;
-    requests.swap(requests_);
+    AnswerRequests();
+    if (!polls || std::chrono::steady_clock::now() < next_look) continue;
+    const absl::Status status = Look(Trust::kSecondLook);
+    const std::string error(status.message());
+    if (!status.ok() && error != told_scan_error_) spdlog::error("{}; models stay as they are", error);
+    told_scan_error_ = error;
+    next_look = std::chrono::steady_clock::now() + pause;
+  }
+}
+
+void ModelLoader::AnswerRequests() {
+  std::unique_lock lock(mutex_);
+  while (!answering_.empty()) {
+    // Copies: Stop takes the request itself when this hangs.
+    const bool load = answering_.front().load;
+    const std::string name = answering_.front().name;
     lock.unlock();
-    for (const Request& request : requests) request.done(Answer(request));
-    if (polls && std::chrono::steady_clock::now() >= next_look) {
-      const absl::Status status = Look(Trust::kSecondLook);
-      const std::string error(status.message());
-      if (!status.ok() && error != told_scan_error_) spdlog::error("{}; models stay as they are", error);
-      told_scan_error_ = error;
-      next_look = std::chrono::steady_clock::now() + pause;
-    }
+    const absl::Status status = Answer(load, name);
+    lock.lock();
+    const Request request = std::move(answering_.front());
+    answering_.pop_front();
+    lock.unlock();
+    request.done(status);
     lock.lock();
   }
-  const std::deque<Request> left = std::move(requests_);
-  lock.unlock();
-  for (const Request& request : left) request.done(ShuttingDown());
 }
 
 absl::Status ModelLoader::Look(Trust trust) {
-  HEADLIGHT_ASSIGN_OR_RETURN(const RepositoryScan scan, ScanRepository(options_.repository));
+  HEADLIGHT_ASSIGN_OR_RETURN(const RepositoryScan scan, Scan());
   for (const auto& [name, why] : scan.skipped) {
     if (told_skipped_.insert(name).second) spdlog::warn("model repository: {} is passed over: {}", name, why);
   }
@@ -147,14 +221,16 @@ void ModelLoader::LookForAbsentModels(const RepositoryScan& scan, Trust trust) {
   }
 }
 
-absl::Status ModelLoader::Answer(const Request& request) {
+absl::Status ModelLoader::Answer(bool load, const std::string& name) {
   if (cancelled_.IsCancelled()) return ShuttingDown();
-  const absl::Status status = request.load ? LoadNow(request.name) : UnloadNow(request.name);
+  const absl::Status status = load ? LoadNow(name) : UnloadNow(name);
   return absl::IsCancelled(status) ? ShuttingDown() : status;
 }
 
 absl::Status ModelLoader::LoadNow(const std::string& name) {
-  HEADLIGHT_ASSIGN_OR_RETURN(const RepositoryScan scan, ScanRepository(options_.repository));
+  const absl::StatusOr<RepositoryScan> found = Scan();
+  if (!found.ok()) return ForCallers(found.status(), options_.repository);
+  const RepositoryScan& scan = *found;
   const auto versions = scan.models.find(name);
   if (versions == scan.models.end()) {
     const std::string names =
@@ -219,25 +295,28 @@ absl::Status ModelLoader::Reconcile(const std::string& name, const std::vector<R
 absl::Status ModelLoader::LoadVersion(const std::string& name, const RepositoryVersion& version,
                                       Known& known) {
   const SteadyTime begin = std::chrono::steady_clock::now();
-  absl::StatusOr<std::shared_ptr<const LoadedModel>> model = absl::UnknownError("");
-  try {
-    model = make_({name, version, HeldBytes()}, cancelled_);
-  } catch (const std::bad_alloc&) {
-    model = absl::ResourceExhaustedError("memory is short");
-  } catch (const std::exception& error) {
-    model = absl::InternalError(error.what());
-  }
+  const int64_t held_bytes = HeldBytes();
+  const auto make = [&]() -> absl::StatusOr<std::shared_ptr<const LoadedModel>> {
+    try {
+      return make_({name, version, held_bytes}, cancelled_);
+    } catch (const std::bad_alloc&) {
+      return absl::ResourceExhaustedError("memory is short");
+    } catch (const std::exception& error) {
+      return absl::InternalError(error.what());
+    }
+  };
+  absl::StatusOr<std::shared_ptr<const LoadedModel>> model = MayHang(make);
   if (absl::IsCancelled(model.status())) return model.status();
   const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - begin;
-  metrics_.ModelLoadEnded(name, model.ok(), seconds.count());
+  observer_.ModelLoadEnded(name, model.ok(), seconds.count());
   if (!model.ok()) {
     Fail(name, version, model.status(), known);
-    return model.status();
+    return known.failures[version.version].status;
   }
   const int64_t bytes = (*model)->model.packed_bytes();
   alive_.emplace_back(*model, bytes);
   LogModel(**model);
-  metrics_.ModelServes(name, version.version, bytes);
+  observer_.ModelServes(name, version.version, bytes);
   registry_.Replace(*std::move(model));
   known.version = version.version;
   known.signature = version.signature;
@@ -257,7 +336,7 @@ void ModelLoader::Fail(const std::string& name, const RepositoryVersion& version
                 absl::StatusCodeToString(status.code()), std::string(status.message()),
                 known.version.empty() ? "nothing serves in its place"
                                       : absl::StrCat("version ", known.version, " goes on serving"));
-  known.failures[version.version] = {version.signature, status, HeldBytes()};
+  known.failures[version.version] = {version.signature, ForCallers(status, version.folder), HeldBytes()};
   TellHealth(VersionService(name, version.version), false);
 }
 
@@ -265,7 +344,7 @@ void ModelLoader::TakeOut(const std::string& name) {
   known_.erase(name);
   TellHealth(ModelService(name), false);  // first, so that balancers may turn away before requests fail
   (void)registry_.Remove(name);           // it may be gone or never have been there
-  metrics_.ModelIsGone(name);
+  observer_.ModelIsGone(name);
   malloc_trim(0);
 }
 
@@ -279,7 +358,7 @@ void ModelLoader::TellHealth(const std::string& service, bool serving) {
 bool ModelLoader::IsWanted(const std::string& name) const {
   const auto wanted = wanted_.find(name);
   if (wanted != wanted_.end()) return wanted->second;
-  return options_.load.empty() ||
+  return options_.load.empty() || options_.folders.contains(name) ||
          std::find(options_.load.begin(), options_.load.end(), name) != options_.load.end();
 }
 
@@ -288,19 +367,6 @@ int64_t ModelLoader::HeldBytes() {
   int64_t bytes = 0;
   for (const auto& [model, held] : alive_) bytes += held;
   return bytes;
-}
-
-void LogModel(const LoadedModel& model) {
-  const MultiHeadAttention& attention = model.model.attention();
-  spdlog::info(
-      "model {} version {}: layout={} layers={} {} parameters, {} bytes, kernel={} precision={} "
-      "rms_error={:.2g}",
-      model.name, model.version, model.layout, model.model.config().num_layers, model.model.num_parameters(),
-      model.model.packed_bytes(), attention.kernel_name(), Name(attention.precision()),
-      model.precision_error.rms);
-  if (!attention.precision_note().empty()) {
-    spdlog::warn("model {} version {}: {}", model.name, model.version, attention.precision_note());
-  }
 }
 
 }  // namespace headlight

@@ -6,6 +6,7 @@
 #ifndef HEADLIGHT_SERVER_MODELS_MODEL_LOADER_H_
 #define HEADLIGHT_SERVER_MODELS_MODEL_LOADER_H_
 
+#include <chrono>
 #include <condition_variable>
 #include <cstdint>
 #include <deque>
@@ -13,6 +14,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <set>
 #include <string>
 #include <thread>
@@ -22,9 +24,10 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "core/runtime/cancellation.h"
+#include "server/models/load_observer.h"
+#include "server/models/loaded_model.h"
 #include "server/models/registry.h"
 #include "server/models/repository.h"
-#include "server/observe/metrics.h"
 
 namespace headlight {
 
@@ -40,9 +43,10 @@ using MakeModel = std::function<absl::StatusOr<std::shared_ptr<const LoadedModel
     const ModelSource& source, const CancellationToken& cancelled)>;
 
 struct ModelLoaderOptions {
-  std::string repository;
-  std::vector<std::string> load;  // only these models; empty: all
-  double poll_s = 0;              // between two looks at the repository; 0: only when asked
+  std::string repository;                           // empty: none
+  std::vector<std::string> load;                    // only these models of the repository; empty: all
+  double poll_s = 0;                                // between two looks at the folders; 0: only when asked
+  std::map<std::string, std::string> folders = {};  // of single models, by name
 };
 
 // Of each model the newest version that can be loaded serves. A version that failed is tried again when its
@@ -51,9 +55,9 @@ struct ModelLoaderOptions {
 // half written; what is asked for, at once.
 class ModelLoader {
  public:
-  // `registry` and `metrics` must outlive it.
-  ModelLoader(ModelLoaderOptions options, ModelRegistry& registry, Metrics& metrics, MakeModel make);
-  ~ModelLoader();  // stops
+  // `registry` and `observer` must outlive it.
+  ModelLoader(ModelLoaderOptions options, ModelRegistry& registry, LoadObserver& observer, MakeModel make);
+  ~ModelLoader();  // stops, however long that takes
 
   // Loads what there is, on the calling thread. Errors only if the repository itself cannot be read; models
   // that cannot be loaded are logged and stand in the registry's load errors. Call it once, before Start.
@@ -66,15 +70,21 @@ class ModelLoader {
   // every change, from that thread.
   void Start(OnHealth on_health);
 
-  // Abandons what is being loaded at its next step, answers everything asked for with UNAVAILABLE and ends
-  // the thread. Idempotent, but not to be called by two threads at once.
-  void Stop();
+  // Abandons what is being loaded at its next step and begins nothing else. Does not wait; who waits for an
+  // answer gets it from Stop. Thread-safe.
+  void RequestStop();
+
+  // RequestStop, answers everything asked for with UNAVAILABLE and waits for the thread to end, at most for
+  // `limit` (none: for ever). False: it hangs, as on files that are out of reach, and was left alone. It
+  // touches nothing any more but this object, which must never be destroyed then. Idempotent, but not to be
+  // called by two threads at once.
+  bool Stop(std::optional<std::chrono::milliseconds> limit = std::nullopt);
 
   using Done = std::function<void(absl::Status)>;
 
   // Loads the newest version of `name`, if it is not what serves. `done` is called once, from the loader's
-  // thread or, after Stop, from this one. NOT_FOUND: the repository has no such model. UNAVAILABLE: stopped.
-  // Else what MakeModel said of the newest version. Thread-safe.
+  // thread, from that of Stop or, after it, from this one. NOT_FOUND: the repository has no such model.
+  // UNAVAILABLE: stopped. Else what MakeModel said of the newest version. Thread-safe.
   void Load(const std::string& name, Done done);
 
   // Takes `name` out, and polling lets it rest until Load asks for it. NOT_FOUND: it is not there. Otherwise
@@ -102,10 +112,20 @@ class ModelLoader {
     Done done;
   };
 
+  // Thrown where a call returns that has hung so long that Stop has left: ends the thread.
+  struct Abandoned {};
+
+  // Calls `f`, which may hang. Everything else that the thread does takes no time.
+  template <typename F>
+  auto MayHang(F f);
+
   void Run();
+  void RunUntilStopped();
+  void AnswerRequests();
+  absl::StatusOr<RepositoryScan> Scan();
   absl::Status Look(Trust trust);
   void LookForAbsentModels(const RepositoryScan& scan, Trust trust);
-  absl::Status Answer(const Request& request);
+  absl::Status Answer(bool load, const std::string& name);
   absl::Status LoadNow(const std::string& name);
   absl::Status UnloadNow(const std::string& name);
   void Ask(Request request);
@@ -124,7 +144,7 @@ class ModelLoader {
 
   const ModelLoaderOptions options_;
   ModelRegistry& registry_;
-  Metrics& metrics_;
+  LoadObserver& observer_;
   const MakeModel make_;
   CancellationToken cancelled_;
 
@@ -139,13 +159,14 @@ class ModelLoader {
 
   std::mutex mutex_;
   std::condition_variable wake_;
-  bool stopped_ = false;          // guarded by mutex_
-  std::deque<Request> requests_;  // guarded by mutex_
+  bool stopped_ = false;    // guarded by mutex_, as is all below but the thread
+  bool ended_ = false;      // the thread touches nothing any more
+  bool may_hang_ = false;   // the thread is in MayHang
+  bool abandoned_ = false;  // Stop has left
+  std::deque<Request> requests_;
+  std::deque<Request> answering_;  // taken from requests_ by the thread
   std::thread thread_;
 };
-
-// Writes what a model that serves from now on is to the log.
-void LogModel(const LoadedModel& model);
 
 }  // namespace headlight
 

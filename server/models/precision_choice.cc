@@ -23,7 +23,15 @@ std::optional<Precision> PrecisionNamed(const std::string& name) {
 
 Precision PrecisionChoice::Of(const std::string& name, std::optional<Precision> asked_by_config) const {
   const auto chosen = by_model.find(name);
-  return chosen != by_model.end() ? chosen->second : asked_by_config.value_or(otherwise);
+  return chosen != by_model.end() ? chosen->second
+                                  : asked_by_config.value_or(otherwise.value_or(Precision::kF32));
+}
+
+std::optional<Precision> PrecisionChoice::Overruled(const std::string& name,
+                                                    std::optional<Precision> asked_by_config) const {
+  const bool overruled =
+      otherwise && asked_by_config && *otherwise != *asked_by_config && !by_model.contains(name);
+  return overruled ? otherwise : std::nullopt;
 }
 
 absl::StatusOr<PrecisionChoice> ParsePrecisionChoice(const std::string& text) {
@@ -51,7 +59,7 @@ absl::StatusOr<PrecisionChoice> ParsePrecisionChoice(const std::string& text) {
 }
 
 std::string ToText(const PrecisionChoice& choice) {
-  std::string text = Name(choice.otherwise);
+  std::string text = Name(choice.otherwise.value_or(Precision::kF32));
   for (const auto& [name, precision] : choice.by_model)
     absl::StrAppend(&text, ",", name, "=", Name(precision));
   return text;

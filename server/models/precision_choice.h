@@ -14,13 +14,20 @@
 namespace headlight {
 
 struct PrecisionChoice {
-  Precision otherwise = Precision::kF32;
+  std::optional<Precision> otherwise;  // of all others; none given: f32
   std::map<std::string, Precision> by_model;
 
   // For the model `name`: what is chosen for that name, else what its config.json asks for, else `otherwise`.
   Precision Of(const std::string& name, std::optional<Precision> asked_by_config = std::nullopt) const;
 
-  bool operator==(const PrecisionChoice& other) const = default;
+  // What was given for all models and yet does not hold for `name`, since its config.json asks for another.
+  std::optional<Precision> Overruled(const std::string& name, std::optional<Precision> asked_by_config) const;
+
+  // Whether both choose the same for every model.
+  bool operator==(const PrecisionChoice& other) const {
+    return otherwise.value_or(Precision::kF32) == other.otherwise.value_or(Precision::kF32) &&
+           by_model == other.by_model;
+  }
 };
 
 // "bf16", "f32,bert=int8" or "bert=int8": at most one precision without a name, and it stands first; no name

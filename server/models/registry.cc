@@ -1,58 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "server/models/registry.h"
 
-#include <cstdint>
 #include <utility>
 
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
-#include "core/attention/config.h"
-#include "core/base/status_macros.h"
 #include "core/base/text.h"
 
 namespace headlight {
 namespace {
-
-constexpr uint64_t kBuiltInSeed = 20170612;  // the day "Attention Is All You Need" appeared
-
-AttentionConfig DemoConfig() {
-  AttentionConfig config;
-  config.embed_dim = 768;
-  config.num_heads = 12;
-  return config;
-}
-
-AttentionConfig DemoGqaConfig() {
-  AttentionConfig config = DemoConfig();
-  config.num_kv_heads = 4;
-  config.rope.emplace();
-  config.rope->theta = 500'000.0;  // this and the rest as Llama 3.1 has them
-  config.rope->scaling = RopeConfig::Scaling::kLlama3;
-  config.rope->factor = 8.0;
-  config.window_left = 255;
-  config.logit_softcap = 30.0;
-  return config;
-}
-
-AttentionConfig DemoAlibiConfig() {
-  AttentionConfig config = DemoConfig();
-  config.alibi = true;
-  config.add_bias_kv = true;
-  config.add_zero_attn = true;
-  return config;
-}
-
-struct BuiltInModel {
-  const char* name;
-  AttentionConfig (*config)();
-};
-
-constexpr BuiltInModel kBuiltInModels[] = {
-    {"demo", DemoConfig},
-    {"demo-gqa", DemoGqaConfig},
-    {"demo-alibi", DemoAlibiConfig},
-};
 
 // "a, b, c" of the keys of a map.
 template <typename Map>
@@ -62,16 +18,6 @@ std::string Keys(const Map& map) {
 }
 
 }  // namespace
-
-bool VersionLess::operator()(const std::string& a, const std::string& b) const {
-  uint64_t number_a = 0;
-  uint64_t number_b = 0;
-  const bool a_is_number = absl::SimpleAtoi(a, &number_a);
-  const bool b_is_number = absl::SimpleAtoi(b, &number_b);
-  if (a_is_number != b_is_number) return a_is_number;
-  if (a_is_number && number_a != number_b) return number_a < number_b;
-  return a < b;
-}
 
 absl::Status ModelRegistry::Add(std::shared_ptr<const LoadedModel> model) {
   if (model->name.empty() || model->version.empty()) {
@@ -157,41 +103,6 @@ std::vector<std::shared_ptr<const LoadedModel>> ModelRegistry::List() const {
     for (const auto& [version, model] : versions) models.push_back(model);
   }
   return models;
-}
-
-absl::StatusOr<std::shared_ptr<const LoadedModel>> LoadModel(
-    const std::string& name, const std::string& version, const std::string& layout, const ModelConfig& config,
-    const ModelWeights& weights, const std::string& kernel_name) {
-  const auto named = [&](const absl::Status& status) {
-    return absl::Status(status.code(), absl::StrCat("model ", name, ": ", std::string(status.message())));
-  };
-  absl::StatusOr<Model> model = Model::Create(config, weights, kernel_name);
-  if (!model.ok()) return named(model.status());
-  const absl::StatusOr<PrecisionError> error = MeasurePrecisionError(*model, weights);
-  if (!error.ok()) return named(error.status());
-  return std::make_shared<const LoadedModel>(LoadedModel{name, version, layout, *std::move(model), *error});
-}
-
-std::vector<std::string> BuiltInModelNames() {
-  std::vector<std::string> names;
-  for (const BuiltInModel& model : kBuiltInModels) names.emplace_back(model.name);
-  return names;
-}
-
-absl::StatusOr<std::shared_ptr<const LoadedModel>> MakeBuiltInModel(const std::string& name,
-                                                                    const std::string& kernel_name,
-                                                                    Precision precision) {
-  for (const BuiltInModel& model : kBuiltInModels) {
-    if (name != model.name) continue;
-    ModelConfig config;
-    config.block.attention = model.config();
-    config.block.attention.precision = precision;
-    config = config.Resolved();
-    return LoadModel(name, "1", "built-in", config, RandomModelWeights(config, kBuiltInSeed), kernel_name);
-  }
-  return absl::InvalidArgumentError(absl::StrCat("there is no built-in model ", Quoted(name),
-                                                 ", wanted one of ",
-                                                 absl::StrJoin(BuiltInModelNames(), ", ")));
 }
 
 }  // namespace headlight

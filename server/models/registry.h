@@ -12,27 +12,10 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "core/attention/config.h"
-#include "core/attention/precision_error.h"
-#include "core/model/model.h"
-#include "core/model/model_config.h"
-#include "core/model/model_weights.h"
+#include "server/models/loaded_model.h"
+#include "server/models/version_order.h"
 
 namespace headlight {
-
-// Immutable. Requests share it, so that a model outlives its removal while they finish.
-struct LoadedModel {
-  std::string name;
-  std::string version;
-  std::string layout;  // what the weights were stored as: "bert", ... (ModelSummary::layout), or "built-in"
-  Model model;
-  PrecisionError precision_error;  // of `model` against f32
-};
-
-// Orders versions as people do: numbers by value and before all other texts, those by their letters.
-struct VersionLess {
-  bool operator()(const std::string& a, const std::string& b) const;
-};
 
 // Thread-safe.
 class ModelRegistry {
@@ -72,25 +55,6 @@ class ModelRegistry {
   std::map<std::string, Versions> models_;          // guarded by mutex_; no entry is empty
   std::map<std::string, std::string> load_errors_;  // guarded by mutex_; no entry is empty
 };
-
-// Packs a model and measures its precision. `kernel_name` as in Model::Create, and so are the errors; their
-// messages begin with the model's name.
-absl::StatusOr<std::shared_ptr<const LoadedModel>> LoadModel(
-    const std::string& name, const std::string& version, const std::string& layout, const ModelConfig& config,
-    const ModelWeights& weights, const std::string& kernel_name);
-
-// The models that need no file: version "1", random weights of a fixed seed, the same everywhere. All are 768
-// wide with 12 heads.
-//   demo        nothing else
-//   demo-gqa    4 key/value heads, RoPE with Llama 3's scaling, a window of 255 tokens before, softcap 30
-//   demo-alibi  ALiBi, and the two keys that torch.nn.MultiheadAttention's add_bias_kv and add_zero_attn
-//   append
-std::vector<std::string> BuiltInModelNames();
-
-// One of them in `precision`. INVALID_ARGUMENT if there is none of that name. Others as LoadModel.
-absl::StatusOr<std::shared_ptr<const LoadedModel>> MakeBuiltInModel(const std::string& name,
-                                                                    const std::string& kernel_name = "",
-                                                                    Precision precision = Precision::kF32);
 
 }  // namespace headlight
 

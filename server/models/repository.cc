@@ -14,7 +14,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "core/base/text.h"
-#include "server/models/registry.h"
+#include "server/models/version_order.h"
 
 namespace headlight {
 namespace {
@@ -22,20 +22,17 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr size_t kMaxNameBytes = 128;
+constexpr char kNameRule[] = "a model's name has at most 128 letters, digits, '.', '_' and '-'";
+constexpr char kNoModel[] = "neither config.json nor a version's folder such as 1/ is in it";
+constexpr int kMaxDepth = 2;              // of folders in a version's, below which no module is looked for
 constexpr size_t kMaxVersionDigits = 18;  // fits int64
-
-bool IsName(const std::string& text) {
-  return !text.empty() && text.size() <= kMaxNameBytes && std::all_of(text.begin(), text.end(), [](char c) {
-    return absl::ascii_isalnum(static_cast<unsigned char>(c)) || c == '.' || c == '_' || c == '-';
-  });
-}
 
 bool IsVersion(const std::string& text) {
   return !text.empty() && text.size() <= kMaxVersionDigits && (text == "0" || text[0] != '0') &&
          std::all_of(text.begin(), text.end(), absl::ascii_isdigit);
 }
 
-// The files that make a model.
+// The files that make a model. A folder without any of them is none.
 bool IsModelFile(const std::string& name) {
   return name == "config.json" || absl::EndsWith(name, ".safetensors") ||
          absl::EndsWith(name, ".safetensors.index.json");
@@ -59,21 +56,42 @@ bool IsFolder(const fs::path& path) {
   return fs::is_directory(path, ignored);
 }
 
+bool IsAnyModelFile(const std::string& name) { return name[0] != '.' && IsModelFile(name); }
+
+// `name` under `folder` and what would change with its contents.
+std::string FactsOf(const fs::path& folder, const std::string& name) {
+  struct stat facts;
+  if (stat((folder / name).c_str(), &facts) != 0) {
+    return absl::StrCat(name, ":absent");  // a link whose target is not there yet
+  }
+  return absl::StrCat(name, ":", static_cast<int64_t>(facts.st_size), ":",
+                      static_cast<int64_t>(facts.st_mtim.tv_sec), ".",
+                      static_cast<int64_t>(facts.st_mtim.tv_nsec), ":", static_cast<uint64_t>(facts.st_dev),
+                      ":", static_cast<uint64_t>(facts.st_ino));
+}
+
+// Adds every config.json in the folders of `folder`/`below`: modules.json may name any of them.
+void AddModules(const fs::path& folder, const std::string& below, int depth,
+                std::vector<std::string>& parts) {
+  std::error_code ignored;
+  for (const std::string& name : NamesIn(folder / below, ignored)) {
+    const std::string path = below.empty() ? name : absl::StrCat(below, "/", name);
+    if (!below.empty() && name == "config.json") parts.push_back(FactsOf(folder, path));
+    const bool is_version = below.empty() && IsVersion(name);
+    if (name[0] != '.' && !is_version && depth < kMaxDepth && IsFolder(folder / path)) {
+      AddModules(folder, path, depth + 1, parts);
+    }
+  }
+}
+
 // Empty if none of the names is that of a model's file.
 std::string SignatureOf(const fs::path& folder, const std::vector<std::string>& names) {
+  if (std::none_of(names.begin(), names.end(), IsAnyModelFile)) return "";
   std::vector<std::string> parts;
   for (const std::string& name : names) {
-    if (name[0] == '.' || !IsModelFile(name)) continue;
-    struct stat facts;
-    if (stat((folder / name).c_str(), &facts) != 0) {
-      parts.push_back(absl::StrCat(name, ":absent"));  // a link whose target is not there yet
-      continue;
-    }
-    parts.push_back(absl::StrCat(
-        name, ":", static_cast<int64_t>(facts.st_size), ":", static_cast<int64_t>(facts.st_mtim.tv_sec), ".",
-        static_cast<int64_t>(facts.st_mtim.tv_nsec), ":", static_cast<uint64_t>(facts.st_dev), ":",
-        static_cast<uint64_t>(facts.st_ino)));
+    if (IsAnyModelFile(name) || name == "modules.json") parts.push_back(FactsOf(folder, name));
   }
+  AddModules(folder, "", 0, parts);
   return absl::StrJoin(parts, "\n");
 }
 
@@ -98,6 +116,12 @@ std::vector<RepositoryVersion> VersionsIn(const fs::path& folder) {
 
 }  // namespace
 
+bool IsModelName(const std::string& text) {
+  return !text.empty() && text.size() <= kMaxNameBytes && std::all_of(text.begin(), text.end(), [](char c) {
+    return absl::ascii_isalnum(static_cast<unsigned char>(c)) || c == '.' || c == '_' || c == '-';
+  });
+}
+
 absl::StatusOr<RepositoryScan> ScanRepository(const std::string& root) {
   std::error_code error;
   const std::vector<std::string> names = NamesIn(root, error);
@@ -107,23 +131,46 @@ absl::StatusOr<RepositoryScan> ScanRepository(const std::string& root) {
     return error == std::errc::permission_denied ? absl::PermissionDeniedError(message)
                                                  : absl::NotFoundError(message);
   }
+  if (std::any_of(names.begin(), names.end(), IsAnyModelFile)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--model-repository: ", Quoted(root),
+                     " is itself a model; name its parent, or serve this one alone with --model NAME=DIR"));
+  }
   RepositoryScan scan;
   for (const std::string& name : names) {
     const fs::path folder = fs::path(root) / name;
     if (name[0] == '.' || !IsFolder(folder)) continue;
-    if (!IsName(name)) {
-      scan.skipped.emplace_back(Quoted(name),
-                                "a model's name has at most 128 letters, digits, '.', '_' and '-'");
+    if (!IsModelName(name)) {
+      scan.skipped.emplace_back(Quoted(name), kNameRule);
       continue;
     }
     std::vector<RepositoryVersion> versions = VersionsIn(folder);
     if (versions.empty()) {
-      scan.skipped.emplace_back(name, "neither config.json nor a version's folder such as 1/ is in it");
+      scan.skipped.emplace_back(name, kNoModel);
       continue;
     }
     scan.models.emplace(name, std::move(versions));
   }
   return scan;
+}
+
+void AddModelFolders(const std::map<std::string, std::string>& folders, RepositoryScan& scan) {
+  for (const auto& [name, folder] : folders) {
+    if (!IsModelName(name)) {
+      scan.skipped.emplace_back(Quoted(name), kNameRule);
+      continue;
+    }
+    std::vector<RepositoryVersion> versions = VersionsIn(folder);
+    if (versions.empty()) {
+      scan.skipped.emplace_back(name, absl::StrCat(Quoted(folder), ": ", kNoModel));
+      continue;
+    }
+    const auto [model, is_new] = scan.models.insert_or_assign(name, std::move(versions));
+    if (!is_new) {
+      scan.skipped.emplace_back(absl::StrCat(name, " of the repository"),
+                                "--model names another folder for it");
+    }
+  }
 }
 
 }  // namespace headlight

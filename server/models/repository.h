@@ -18,8 +18,10 @@ namespace headlight {
 struct RepositoryVersion {
   std::string version;
   std::string folder;  // holds config.json and *.safetensors, or should
-  // Name, size, time of change and inode of config.json, *.safetensors and the index of shards, as text. Two
-  // equal ones mean the same files, untouched; a replaced file differs even if its size and time do not.
+  // Name, size, time of change and inode of every file that LoadModelFolder may read, as text: config.json,
+  // *.safetensors, the index of shards, modules.json and the config.json of folders below, such as
+  // 1_Pooling/. Two equal ones mean the same files, untouched; a replaced file differs even if its size and
+  // time do not.
   std::string signature;
 
   bool operator==(const RepositoryVersion& other) const = default;
@@ -36,7 +38,16 @@ struct RepositoryScan {
 // versions "1" the numbered folder counts. A NAME consists of letters, digits, '.', '_' and '-', at most 128
 // of them. Files and hidden folders (".NAME", which is where to prepare one before renaming it) are passed
 // over in silence. Links are followed. NOT_FOUND or PERMISSION_DENIED: `root` cannot be read.
+// INVALID_ARGUMENT: `root` is itself the folder of a model.
 absl::StatusOr<RepositoryScan> ScanRepository(const std::string& root);
+
+// Adds the folders of single models, by name, to what was found. A folder holds what `root`/NAME/ would; it
+// takes the place of a model of that name in the repository, which `skipped` tells, as it tells of folders
+// without a model.
+void AddModelFolders(const std::map<std::string, std::string>& folders, RepositoryScan& scan);
+
+// Whether a model may have that name.
+bool IsModelName(const std::string& text);
 
 }  // namespace headlight
 

@@ -9,28 +9,24 @@
 #include <string>
 
 #include "absl/status/statusor.h"
+#include "server/models/load_observer.h"
 
 namespace headlight {
 
 // Thread-safe. Serves GET /metrics from construction to destruction.
-class Metrics {
+class Metrics final : public LoadObserver {
  public:
   // `listen` is HOST:PORT; port 0 picks a free one. Empty: everything is counted, nothing is served.
   // INVALID_ARGUMENT: `listen` has no such form. UNAVAILABLE: it cannot listen there.
   static absl::StatusOr<std::unique_ptr<Metrics>> Create(const std::string& listen);
-  ~Metrics();
+  ~Metrics() override;
 
   int port() const;  // 0 if nothing is served
 
-  // A load of `model` ended, well or not, after `seconds`.
-  void ModelLoadEnded(const std::string& model, bool ok, double seconds);
-
-  // From now on `version` answers for `model`, holding so much memory.
-  void ModelServes(const std::string& model, const std::string& version, int64_t memory_bytes);
-
-  // Nothing answers for `model` any more. Its counters of loads stay: Prometheus wants counters that never
-  // fall.
-  void ModelIsGone(const std::string& model);
+  void ModelLoadEnded(const std::string& model, bool ok, double seconds) override;
+  void ModelServes(const std::string& model, const std::string& version, int64_t memory_bytes) override;
+  // Counters of the model's loads stay: Prometheus wants counters that never fall.
+  void ModelIsGone(const std::string& model) override;
 
   std::string Text() const;  // what GET /metrics answers
 

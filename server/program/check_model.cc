@@ -9,9 +9,9 @@
 #include "absl/strings/str_join.h"
 #include "core/base/status_macros.h"
 #include "core/model/model_folder.h"
+#include "server/models/loaded_model.h"
 #include "server/models/make_model.h"
 #include "server/models/precision_choice.h"
-#include "server/models/registry.h"
 #include "server/program/program_commands.h"
 
 namespace headlight {
@@ -106,7 +106,7 @@ absl::Status Check(const std::string& dir, const PrecisionChoice& choice, std::o
   config.block.attention.precision = choice.Of("", folder.summary.precision);
   PrintSummary(folder.summary, config, out);
   HEADLIGHT_ASSIGN_OR_RETURN(const auto loaded,
-                             LoadModel(dir, "1", folder.summary.layout, config, folder.weights, ""));
+                             PackModel(dir, "1", folder.summary.layout, config, folder.weights, ""));
   HEADLIGHT_RETURN_IF_ERROR(WarmUp(loaded->model));
   const MultiHeadAttention& attention = loaded->model.attention();
   PrintRow(out, "kernel", std::string(attention.kernel_name()));
@@ -137,7 +137,7 @@ int RunCheckModel(int argc, const char* const* argv, std::ostream& out, std::ost
       if (!plain.ok() || !plain->by_model.empty()) {
         throw CLI::ValidationError("--precision", absl::StrCat("got ", precision, ", wanted f32|bf16|int8"));
       }
-      choice.by_model[""] = plain->otherwise;
+      choice.by_model[""] = plain->otherwise.value_or(Precision::kF32);
     }
   } catch (const CLI::CallForHelp&) {
     out << app.help();

@@ -2,6 +2,7 @@
 #include <CLI/CLI.hpp>
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 
 #include "absl/status/status.h"
@@ -26,6 +27,9 @@ const std::map<std::string, NormKind> kNorms = {{"layer-norm", NormKind::kLayerN
 const std::map<std::string, Pooling> kPoolings = {
     {"none", Pooling::kNone}, {"cls", Pooling::kCls}, {"mean", Pooling::kMean}};
 
+const std::map<std::string, std::optional<Precision>> kPrecisions = {
+    {"f32", Precision::kF32}, {"bf16", Precision::kBf16}, {"int8", Precision::kInt8}};
+
 struct InitFlags {
   std::string out;
   int64_t embed_dim = 0;
@@ -43,6 +47,7 @@ struct InitFlags {
   NormPlacement placement = NormPlacement::kPost;
   NormKind norm = NormKind::kLayerNorm;
   Pooling pooling = Pooling::kMean;
+  std::optional<Precision> precision;  // none: config.json asks for none
   uint64_t seed = 0;
 };
 
@@ -78,6 +83,9 @@ void Declare(CLI::App& app, InitFlags& flags) {
   app.add_flag("--causal", flags.causal, "No token sees a later one");
   AddChoice(app, "--pooling", kPoolings, "What pooled output is [mean]", flags.pooling);
   app.add_flag("--normalize", flags.normalize, "Divide pooled vectors by their L2 norm");
+  AddChoice(app, "--precision", kPrecisions,
+            "Arithmetic that the model asks for, whatever the server's --precision says [none]",
+            flags.precision);
   app.add_option("--seed", flags.seed, "The same seed gives the same weights [0]");
   app.footer(
       "Example: headlight-server init-model --embed-dim 384 --num-heads 12 --num-layers 6 --vocab-size 30522 "
@@ -108,6 +116,7 @@ ModelConfig ConfigOf(const InitFlags& flags) {
     config.embedding->num_positions = flags.rope_theta > 0 ? 0 : flags.max_positions;
     config.embedding->norm = flags.placement == NormPlacement::kPost;
   }
+  attention.precision = flags.precision.value_or(Precision::kF32);
   config.causal = flags.causal;
   config.pooling = flags.pooling;
   config.normalize_pooled = flags.normalize;
@@ -138,7 +147,7 @@ int RunInitModel(int argc, const char* const* argv, std::ostream& out, std::ostr
   }
   const ModelConfig config = asked.Resolved();
   const ModelWeights weights = RandomModelWeights(config, flags.seed);
-  const absl::Status saved = SaveModelFolder(flags.out, config, weights);
+  const absl::Status saved = SaveModelFolder(flags.out, config, weights, flags.precision.has_value());
   if (!saved.ok()) {
     err << "headlight-server init-model: " << saved.message() << "\n";
     return 1;

@@ -15,15 +15,22 @@
 
 #include "absl/strings/escaping.h"
 #include "core/base/text.h"
+#include "server/observe/request_log.h"
 
 namespace headlight {
 namespace {
 
-// %J: the message as a JSON string. Bytes that are no UTF-8 are replaced.
+// %J: the message as a JSON string, in which bytes that are no UTF-8 are replaced; of a request, the word
+// "request" and the object of its fields as a member of that name.
 class JsonMessage final : public spdlog::custom_flag_formatter {
  public:
   void format(const spdlog::details::log_msg& message, const std::tm&, spdlog::memory_buf_t& out) override {
     const std::string text(message.payload.data(), message.payload.size());
+    if (std::string(message.logger_name.data(), message.logger_name.size()) == kRequestLogger) {
+      const std::string members = R"("request","request":)" + text;
+      out.append(members.data(), members.data() + members.size());
+      return;
+    }
     const std::string json =
         nlohmann::json(text).dump(-1, ' ', /*ensure_ascii=*/true, nlohmann::json::error_handler_t::replace);
     out.append(json.data(), json.data() + json.size());

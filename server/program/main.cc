@@ -79,13 +79,15 @@ class StopSignals {
   bool serving_ = false;  // guarded by mutex_
 };
 
-int Serve(const ServerOptions& options, const sigset_t& stop_signals) {
+int Serve(const CommandLine& command_line, const sigset_t& stop_signals) {
+  const ServerOptions& options = command_line.options;
   spdlog::info("headlight-server {}", kVersion);
+  for (const std::string& warning : command_line.warnings) spdlog::warn("{}", warning);
   for (const auto& [name, value] : EffectiveValues(options)) spdlog::info("option {} = {}", name, value);
 
   auto& stop = *new StopSignals(stop_signals);  // its thread may outlive main
   absl::StatusOr<std::unique_ptr<HeadlightServer>> server = HeadlightServer::Start(
-      options, /*registry=*/nullptr, /*before_listening=*/[&stop] { stop.ServingBegins(); });
+      options, /*registry=*/nullptr, /*before_serving=*/[&stop] { stop.ServingBegins(); });
   if (!server.ok()) {
     spdlog::error("{}", std::string(server.status().message()));
     const bool bad_option =
@@ -118,7 +120,7 @@ int Main(int argc, char** argv) {
     return 0;
   }
   ConfigureLogging(command_line->options.log_level, command_line->options.log_format);
-  return Serve(command_line->options, BlockStopSignals());
+  return Serve(*command_line, BlockStopSignals());
 }
 
 }  // namespace

@@ -6,191 +6,52 @@
 #include <cctype>
 #include <cstddef>
 #include <fstream>
-#include <functional>
+#include <iterator>
 #include <limits>
 #include <utility>
 
 #include "absl/status/status.h"
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
-#include "absl/strings/str_split.h"
 #include "core/base/status_macros.h"
 #include "core/base/text.h"
-#include "server/models/registry.h"
+#include "server/models/built_in_models.h"
+#include "server/program/option_kinds.h"
 #include "server/program/version.h"
 
 namespace headlight {
 namespace {
 
-// One option: its name without dashes (which is also the key in the file), its help and its way into
-// ServerOptions. Values are read by our own code rather than by CLI11's, whose versions differ in what they
-// accept and which silently skip wrong values of environment variables.
-struct Option {
-  std::string name;
-  std::string unit;  // what --help shows in place of the value
-  std::string help;
-  std::function<absl::Status(const std::string& text, ServerOptions& options)> set;
-  std::function<std::string(const ServerOptions& options)> get;
-  bool is_switch = false;  // the flag may stand without a value
-};
-
-template <typename Value>
-using Member = Value ServerOptions::*;
-
-Option Text(const std::string& name, const std::string& unit, const std::string& help,
-            Member<std::string> member) {
-  return {name, unit, help,
-          [member](const std::string& text, ServerOptions& options) {
-            options.*member = text;
-            return absl::OkStatus();
-          },
-          [member](const ServerOptions& options) { return options.*member; }};
-}
-
-struct Range {
-  int64_t min;
-  int64_t max;
-};
-
-Option Number(const std::string& name, const std::string& unit, const std::string& help, Range range,
-              Member<int64_t> member) {
-  return {name, unit, help,
-          [member, range](const std::string& text, ServerOptions& options) -> absl::Status {
-            int64_t value = 0;
-            if (!absl::SimpleAtoi(text, &value) || value < range.min || value > range.max) {
-              return absl::InvalidArgumentError(absl::StrCat(
-                  "got ", Quoted(text), ", wanted a whole number from ", range.min, " to ", range.max));
-            }
-            options.*member = value;
-            return absl::OkStatus();
-          },
-          [member](const ServerOptions& options) { return absl::StrCat(options.*member); }};
-}
-
-template <typename Value>
-Option Choice(const std::string& name, const std::string& help,
-              const std::vector<std::pair<std::string, Value>>& values, Member<Value> member) {
-  const std::string names =
-      absl::StrJoin(values, "|", [](std::string* out, const auto& value) { *out += value.first; });
-  return {name, names, help,
-          [member, values, names](const std::string& text, ServerOptions& options) -> absl::Status {
-            for (const auto& [value_name, value] : values) {
-              if (value_name != text) continue;
-              options.*member = value;
-              return absl::OkStatus();
-            }
-            return absl::InvalidArgumentError(absl::StrCat("got ", Quoted(text), ", wanted ", names));
-          },
-          [member, values](const ServerOptions& options) {
-            return std::find_if(values.begin(), values.end(),
-                                [&](const auto& value) { return value.second == options.*member; })
-                ->first;
-          }};
-}
-
-Option Seconds(const std::string& name, const std::string& help, double max, Member<double> member) {
-  return {name, "SECONDS", help,
-          [member, max](const std::string& text, ServerOptions& options) -> absl::Status {
-            double value = 0;
-            if (!absl::SimpleAtod(text, &value) || !(value >= 0 && value <= max)) {
-              return absl::InvalidArgumentError(
-                  absl::StrCat("got ", Quoted(text), ", wanted a number from 0 to ", max));
-            }
-            options.*member = value;
-            return absl::OkStatus();
-          },
-          [member](const ServerOptions& options) { return absl::StrCat(options.*member); }};
-}
-
-// Off unless given; alone it means true.
-Option Switch(const std::string& name, const std::string& help, Member<bool> member) {
-  Option option = {
-      name, "true|false", help,
-      [member](const std::string& text, ServerOptions& options) -> absl::Status {
-        if (text != "true" && text != "false") {
-          return absl::InvalidArgumentError(absl::StrCat("got ", Quoted(text), ", wanted true or false"));
-        }
-        options.*member = text == "true";
-        return absl::OkStatus();
-      },
-      [member](const ServerOptions& options) { return options.*member ? "true" : "false"; }};
-  option.is_switch = true;
-  return option;
-}
-
-Option Precisions(const std::string& name, const std::string& help, Member<PrecisionChoice> member) {
-  return {name, "PRECISION|MODEL=PRECISION,...", help,
-          [member](const std::string& text, ServerOptions& options) -> absl::Status {
-            HEADLIGHT_ASSIGN_OR_RETURN(options.*member, ParsePrecisionChoice(text));
-            return absl::OkStatus();
-          },
-          [member](const ServerOptions& options) { return ToText(options.*member); }};
-}
-
-// The names in `text`, separated by commas. INVALID_ARGUMENT: one stands there twice.
-absl::StatusOr<std::vector<std::string>> SplitNames(const std::string& text) {
-  std::vector<std::string> names;
-  for (const std::string& part : std::vector<std::string>(absl::StrSplit(text, ','))) {
-    if (std::find(names.begin(), names.end(), part) != names.end()) {
-      return absl::InvalidArgumentError(absl::StrCat("got ", Quoted(part), " twice, wanted each name once"));
-    }
-    names.push_back(part);
-  }
-  return names;
-}
-
-// Any names, none twice, separated by commas; none at all is allowed.
-Option AnyNames(const std::string& name, const std::string& help, Member<std::vector<std::string>> member) {
-  return {name, "NAME,...", help,
-          [member](const std::string& text, ServerOptions& options) -> absl::Status {
-            options.*member = {};
-            if (text.empty()) return absl::OkStatus();
-            HEADLIGHT_ASSIGN_OR_RETURN(options.*member, SplitNames(text));
-            return absl::OkStatus();
-          },
-          [member](const ServerOptions& options) { return absl::StrJoin(options.*member, ","); }};
-}
-
-// Names of `known`, none twice, separated by commas.
-Option Names(const std::string& name, const std::string& help, const std::vector<std::string>& known,
-             Member<std::vector<std::string>> member) {
-  const auto set = [member, known](const std::string& text, ServerOptions& options) -> absl::Status {
-    HEADLIGHT_ASSIGN_OR_RETURN(std::vector<std::string> names, SplitNames(text));
-    for (const std::string& part : names) {
-      if (std::find(known.begin(), known.end(), part) == known.end()) {
-        return absl::InvalidArgumentError(absl::StrCat("got ", Quoted(part), ", wanted names out of ",
-                                                       absl::StrJoin(known, ", "), ", separated by commas"));
-      }
-    }
-    options.*member = std::move(names);
-    return absl::OkStatus();
-  };
-  return {name, "NAME,...", absl::StrCat(help, ": ", absl::StrJoin(known, ", ")), set,
-          [member](const ServerOptions& options) { return absl::StrJoin(options.*member, ","); }};
-}
-
 const std::vector<Option>& Options() {
   using O = ServerOptions;
   constexpr int64_t kMax = std::numeric_limits<int64_t>::max();
+  constexpr int64_t kMaxDeadlineMs = 86'400'000;                             // a day
   constexpr int64_t kMaxMessageBytes = std::numeric_limits<int32_t>::max();  // what gRPC can express
   static const auto& options = *new std::vector<Option>{
       Text("listen", "HOST:PORT", "Address to serve gRPC on; port 0 picks a free one", &O::listen),
       Number("threads", "THREADS", "Compute threads; 0: as many as CPU affinity and cgroup quota allow",
              {0, 4096}, &O::threads),
-      Names("models", "Built-in models to serve", BuiltInModelNames(), &O::models),
+      Names("models", "Built-in models to serve; demo alone, unless other models are named",
+            BuiltInModelNames(), &O::models),
       Text("model-repository", "DIR",
-           "Folder of models to serve in place of built-in ones: DIR/NAME/ or DIR/NAME/VERSION/ with "
-           "config.json "
-           "and *.safetensors",
+           "Folder of models to serve: DIR/NAME/ or DIR/NAME/VERSION/ with config.json and *.safetensors",
            &O::model_repository),
+      Folders(
+          "model",
+          "Folder of one model to serve under NAME, with its files or folders of versions; may be repeated",
+          &O::model_folders),
       AnyNames("load", "Models of the repository to serve; empty: all", &O::load),
       Seconds("repository-poll-s", "Time between two looks for changes in the repository; 0: none", 86400,
               &O::repository_poll_s),
       Switch("allow-model-control", "Let callers load and unload models (LoadModel, UnloadModel)",
              &O::allow_model_control),
-      Number("memory-limit", "BYTES", "Memory for models; 0: the cgroup's limit, else the machine's memory",
+      Number("memory-limit", "BYTES",
+             "Memory for the whole process: models, messages, queue, batches, replies, and a reserve for the "
+             "rest; 0: "
+             "the cgroup's limit, else the machine's memory",
              {0, kMax}, &O::memory_limit),
+      Number("memory-for-models", "BYTES", "Part of it that requests leave to models; 0: half", {0, kMax},
+             &O::memory_for_models),
       Precisions(
           "precision",
           "Arithmetic of matrix products: f32, bf16 or int8; f32 where the CPU is not faster in it. One "
@@ -205,9 +66,27 @@ const std::vector<Option>& Options() {
       Number("max-batch-tokens", "TOKENS", "Tokens computed together; a larger request is a batch of its own",
              {1, kMax}, &O::max_batch_tokens),
       Number("queue-max-requests", "REQUESTS", "Requests that may wait", {1, kMax}, &O::queue_max_requests),
-      Number("queue-max-bytes", "BYTES",
-             "Bytes of requests that may wait or be computed; at least max-message-bytes", {1, kMax},
-             &O::queue_max_bytes),
+      Number(
+          "batch-budget-us", "MICROSECONDS",
+          "Predicted compute time up to which requests share a batch; a longer request is a batch of its own",
+          {100, 10'000'000}, &O::batch_budget_us),
+      Number("max-age-ms", "MILLISECONDS",
+             "A request that waits goes as if it were due by then at the latest", {1, kMaxDeadlineMs},
+             &O::max_age_ms),
+      Number("default-deadline-ms", "MILLISECONDS", "Deadline of requests that bring none; 0: none",
+             {0, kMaxDeadlineMs}, &O::default_deadline_ms),
+      Number("max-deadline-ms", "MILLISECONDS",
+             "Latest deadline; later ones and none at all are cut to it; 0: any", {0, kMaxDeadlineMs},
+             &O::max_deadline_ms),
+      Number("reply-timeout-s", "SECONDS",
+             "How long a caller may take to read a reply before it is cut off; 0: any", {0, 86400},
+             &O::reply_timeout_s),
+      Number("receive-window-bytes", "BYTES",
+             "Bytes of a request that may be under way unread; larger for long, fast networks",
+             {1 << 16, 1 << 30}, &O::receive_window_bytes),
+      Number("lame-duck-s", "SECONDS",
+             "How long a shutdown goes on admitting requests, at NOT_SERVING, for balancers to notice",
+             {0, 86400}, &O::lame_duck_s),
       Number("shutdown-grace-s", "SECONDS", "How long a shutdown waits for accepted requests", {0, 86400},
              &O::shutdown_grace_s),
       Choice<LogLevel>("log-level",
@@ -222,6 +101,10 @@ const std::vector<Option>& Options() {
   };
   return options;
 }
+
+// What was an option once: its name and what became of it. Given, it changes nothing and is told of.
+constexpr std::pair<const char*, const char*> kRetired[] = {
+    {"queue-max-bytes", "requests that wait count in --memory-limit now"}};
 
 std::string VariableOf(const std::string& name) {
   std::string variable = "HEADLIGHT_" + name;
@@ -240,9 +123,12 @@ const Option* FindOption(const std::string& name) {
   return option == Options().end() ? nullptr : &*option;
 }
 
+void WarnOfRetired(const std::string& where, const char* became, std::vector<std::string>& warnings) {
+  warnings.push_back(absl::StrCat(where, " has no effect: ", became));
+}
+
 // Sets what the file says, for every option that `settled` does not name.
-absl::Status ApplyFile(const std::string& path, const std::vector<std::string>& settled,
-                       ServerOptions& options) {
+absl::Status ApplyFile(const std::string& path, const std::vector<std::string>& settled, CommandLine& line) {
   std::ifstream file(path);
   if (!file || file.peek() == std::ifstream::traits_type::eof()) {
     return absl::InvalidArgumentError(
@@ -250,49 +136,75 @@ absl::Status ApplyFile(const std::string& path, const std::vector<std::string>& 
   }
   for (const CLI::ConfigItem& item : CLI::ConfigTOML().from_config(file)) {
     const std::string where = absl::StrCat(path, ": ", item.fullname());
+    const auto* const retired =
+        std::find_if(std::begin(kRetired), std::end(kRetired),
+                     [&](const auto& entry) { return item.parents.empty() && item.name == entry.first; });
+    if (retired != std::end(kRetired)) {
+      WarnOfRetired(where, retired->second, line.warnings);
+      continue;
+    }
     const Option* option = item.parents.empty() ? FindOption(item.name) : nullptr;
     if (option == nullptr) return absl::InvalidArgumentError(where + ": there is no such option");
-    if (item.inputs.size() != 1) {
+    if (item.inputs.size() != 1 && !option->is_list) {
       return absl::InvalidArgumentError(
           absl::StrCat(where, ": got ", item.inputs.size(), " values, wanted one"));
     }
     if (std::find(settled.begin(), settled.end(), item.name) != settled.end()) continue;
-    const absl::Status status = option->set(item.inputs.front(), options);
+    const absl::Status status = option->set(absl::StrJoin(item.inputs, ","), line.options);
     if (!status.ok()) return Wrong(where, status);
   }
   return absl::OkStatus();
 }
 
 absl::Status CheckTogether(const ServerOptions& options) {
-  if (options.queue_max_bytes < options.max_message_bytes) {
-    return absl::InvalidArgumentError(absl::StrCat("--queue-max-bytes: got ", options.queue_max_bytes,
-                                                   ", wanted at least --max-message-bytes ",
-                                                   options.max_message_bytes));
+  if (options.memory_limit > 0 && options.memory_for_models > options.memory_limit) {
+    return absl::InvalidArgumentError(absl::StrCat("--memory-for-models: got ", options.memory_for_models,
+                                                   ", wanted at most --memory-limit ", options.memory_limit));
+  }
+  if (options.max_deadline_ms > 0 && options.default_deadline_ms > options.max_deadline_ms) {
+    return absl::InvalidArgumentError(absl::StrCat("--default-deadline-ms: got ", options.default_deadline_ms,
+                                                   ", wanted at most --max-deadline-ms ",
+                                                   options.max_deadline_ms));
   }
   if (options.model_repository.empty() && !options.load.empty()) {
     return absl::InvalidArgumentError(
         absl::StrCat("--load: got ", absl::StrJoin(options.load, ","),
                      ", wanted --model-repository with it; built-in models are named by --models"));
   }
-  if (options.model_repository.empty() && options.repository_poll_s > 0) {
-    return absl::InvalidArgumentError("--repository-poll-s: wanted --model-repository with it");
+  if (options.model_repository.empty() && options.model_folders.empty() && options.repository_poll_s > 0) {
+    return absl::InvalidArgumentError("--repository-poll-s: wanted --model-repository or --model with it");
   }
   return absl::OkStatus();
 }
 
-// Declares every option to CLI11, which fills `values`, in the order of Options().
-void Declare(CLI::App& app, std::vector<std::string>& values, std::string& config) {
+// What CLI11 fills: of each option, in the order of Options(), the values of its flags or its variable.
+struct GivenValues {
+  std::vector<std::vector<std::string>> options = std::vector<std::vector<std::string>>(Options().size());
+  std::vector<std::string> retired = std::vector<std::string>(std::size(kRetired));
+  std::string config;
+};
+
+void Declare(CLI::App& app, GivenValues& given) {
   const ServerOptions defaults;
   for (size_t i = 0; i < Options().size(); ++i) {
     const Option& option = Options()[i];
     const std::string value = option.get(defaults);
-    CLI::Option* flag = app.add_option("--" + option.name, values[i], option.help);
-    if (option.is_switch) flag->expected(0, 1);
+    CLI::Option* flag = app.add_option("--" + option.name, given.options[i], option.help);
+    flag->allow_extra_args(false);  // one value for each time that the flag stands there
+    flag->expected(option.is_switch ? 0 : 1, 1);
     flag->envname(VariableOf(option.name))
         ->type_name(absl::StrCat(option.unit, value.empty() ? "" : " [" + value + "]"))
-        ->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
+        ->multi_option_policy(option.repeats ? CLI::MultiOptionPolicy::TakeAll
+                                             : CLI::MultiOptionPolicy::TakeLast);
   }
-  app.add_option("--config", config, "TOML file with any of these options, named as the flags without dashes")
+  for (size_t i = 0; i < std::size(kRetired); ++i) {
+    app.add_option(absl::StrCat("--", kRetired[i].first), given.retired[i])
+        ->envname(VariableOf(kRetired[i].first))
+        ->multi_option_policy(CLI::MultiOptionPolicy::TakeLast)
+        ->group("");  // not in --help
+  }
+  app.add_option("--config", given.config,
+                 "TOML file with any of these options, named as the flags without dashes")
       ->envname("HEADLIGHT_CONFIG")
       ->type_name("FILE");
   app.footer(
@@ -308,11 +220,10 @@ void Declare(CLI::App& app, std::vector<std::string>& values, std::string& confi
 
 absl::StatusOr<CommandLine> ParseCommandLine(int argc, const char* const* argv) {
   CLI::App app("Serves multi-head attention over gRPC.", "headlight-server");
-  std::vector<std::string> values(Options().size());
-  std::string config;
+  GivenValues given;
   CommandLine result;
   try {
-    Declare(app, values, config);
+    Declare(app, given);
     app.parse(argc, argv);
     // CLI11 has settled flags before environment. It would put a file before the environment, so the file is
     // ours.
@@ -321,13 +232,17 @@ absl::StatusOr<CommandLine> ParseCommandLine(int argc, const char* const* argv) 
       const Option& option = Options()[i];
       if (app.count("--" + option.name) == 0) continue;
       settled.push_back(option.name);
-      const std::string& value = values[i];
+      const std::string value = absl::StrJoin(given.options[i], ",");
       const absl::Status status =
           option.set(option.is_switch && value.empty() ? "true" : value, result.options);
       if (!status.ok())
         return Wrong(absl::StrCat("--", option.name, " or ", VariableOf(option.name)), status);
     }
-    if (!config.empty()) HEADLIGHT_RETURN_IF_ERROR(ApplyFile(config, settled, result.options));
+    for (const auto& [name, became] : kRetired) {
+      if (app.count(absl::StrCat("--", name)) > 0)
+        WarnOfRetired(absl::StrCat("--", name), became, result.warnings);
+    }
+    if (!given.config.empty()) HEADLIGHT_RETURN_IF_ERROR(ApplyFile(given.config, settled, result));
   } catch (const CLI::CallForHelp&) {
     result.print = app.help();
     return result;
@@ -339,6 +254,12 @@ absl::StatusOr<CommandLine> ParseCommandLine(int argc, const char* const* argv) 
   }
   HEADLIGHT_RETURN_IF_ERROR(CheckTogether(result.options));
   return result;
+}
+
+std::vector<std::string> BuiltInModelsToServe(const ServerOptions& options) {
+  const bool nothing_named =
+      options.models.empty() && options.model_repository.empty() && options.model_folders.empty();
+  return nothing_named ? std::vector<std::string>{"demo"} : options.models;
 }
 
 std::vector<std::pair<std::string, std::string>> EffectiveValues(const ServerOptions& options) {

@@ -7,6 +7,7 @@
 #define HEADLIGHT_SERVER_PROGRAM_OPTIONS_H_
 
 #include <cstdint>
+#include <map>
 #include <string>
 #include <utility>
 #include <vector>
@@ -21,20 +22,28 @@ enum class LogFormat : uint8_t { kText, kJson };
 
 struct ServerOptions {
   std::string listen = "127.0.0.1:8001";
-  int64_t threads = 0;                         // 0: what CpuTopology finds
-  std::vector<std::string> models = {"demo"};  // built-in ones; unused with a model repository
-  std::string model_repository;                // folder; empty: none
-  std::vector<std::string> load;               // models of the repository to serve; empty: all
-  double repository_poll_s = 0;                // between two looks at the repository; 0: only the first
-  bool allow_model_control = false;            // whether LoadModel and UnloadModel are allowed
-  int64_t memory_limit = 0;  // bytes that models may take; 0: what DetectMemoryLimitBytes says
+  int64_t threads = 0;                               // 0: what CpuTopology finds
+  std::vector<std::string> models;                   // built-in ones; see BuiltInModelsToServe
+  std::string model_repository;                      // folder; empty: none
+  std::map<std::string, std::string> model_folders;  // one model each, by name
+  std::vector<std::string> load;                     // models of the repository to serve; empty: all
+  double repository_poll_s = 0;                      // between two looks at the folders; 0: only the first
+  bool allow_model_control = false;                  // whether LoadModel and UnloadModel are allowed
+  int64_t memory_limit = 0;                          // of the process; 0: what DetectMemoryLimitBytes says
+  int64_t memory_for_models = 0;                     // bytes of it that requests leave alone; 0: half
   PrecisionChoice precision;
   std::string kernel;          // empty: the fastest that fits
   std::string metrics_listen;  // empty: no metrics are served
   int64_t max_message_bytes = int64_t{256} << 20;
   int64_t max_batch_tokens = 8192;
   int64_t queue_max_requests = 1024;
-  int64_t queue_max_bytes = int64_t{1} << 30;
+  int64_t batch_budget_us = 5000;
+  int64_t max_age_ms = 1000;
+  int64_t default_deadline_ms = 0;  // 0: none
+  int64_t max_deadline_ms = 0;      // 0: any
+  int64_t reply_timeout_s = 60;     // 0: any
+  int64_t receive_window_bytes = int64_t{1} << 20;
+  int64_t lame_duck_s = 0;
   int64_t shutdown_grace_s = 30;
   LogLevel log_level = LogLevel::kInfo;
   LogFormat log_format = LogFormat::kText;
@@ -43,12 +52,17 @@ struct ServerOptions {
 // What the command line asks for.
 struct CommandLine {
   ServerOptions options;
-  std::string print;  // unless empty: print this and exit 0, as for --help and --version
+  std::string print;                  // unless empty: print this and exit 0, as for --help and --version
+  std::vector<std::string> warnings;  // sentences for the log, of what was given and has no effect
 };
 
 // Reads flags, environment and file. INVALID_ARGUMENT: a sentence for the user that names the option, what it
 // got and what it wanted; also when the file cannot be read. Never prints and never exits.
 absl::StatusOr<CommandLine> ParseCommandLine(int argc, const char* const* argv);
+
+// The names of the built-in models to serve: those that the options name, or demo if they name no model at
+// all.
+std::vector<std::string> BuiltInModelsToServe(const ServerOptions& options);
 
 // Every option and its value, in the order of --help, as they are written on the command line.
 std::vector<std::pair<std::string, std::string>> EffectiveValues(const ServerOptions& options);

@@ -17,7 +17,7 @@
 namespace headlight {
 
 // The element types in which ids travel.
-inline std::vector<DType> IdTypes() { return {DType::kI32, DType::kI64}; }
+inline constexpr DType kIdTypes[] = {DType::kI32, DType::kI64};
 
 // The ids of `tensor`, [batch, seq_len] or [tokens] as `layout` says, of sequences of the lengths `lens`,
 // without padding. INVALID_ARGUMENT: one that is not in [0, limit); the message names its position and its

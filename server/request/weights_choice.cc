@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "server/request/weights_choice.h"
 
+#include <cstddef>
+#include <iterator>
+#include <span>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -17,37 +20,18 @@ absl::Status WrongWeights(const Parts&... parts) {
   return absl::InvalidArgumentError(absl::StrCat("weights.", parts...));
 }
 
-absl::StatusOr<Mode> ModeOf(v1::WeightsMode mode) {
-  switch (mode) {
-    case v1::WEIGHTS_MODE_UNSPECIFIED:
-    case v1::WEIGHTS_MODE_NONE:
-      return Mode::kNone;
-    case v1::WEIGHTS_MODE_FULL:
-      return Mode::kFull;
-    case v1::WEIGHTS_MODE_MEAN:
-      return Mode::kMean;
-    case v1::WEIGHTS_MODE_TOP_K:
-      return Mode::kTopK;
-    case v1::WEIGHTS_MODE_SUMMARY:
-      return Mode::kSummary;
-    default:
-      return WrongWeights("mode: got ", static_cast<int>(mode),
-                          ", which is no WeightsMode; wanted NONE, FULL, MEAN, TOP_K or SUMMARY");
-  }
-}
-
 absl::Status CheckTopK(int64_t top_k, Mode mode) {
   if (mode == Mode::kTopK ? top_k >= 1 && top_k <= kMaxTopK : top_k == 0) return absl::OkStatus();
   if (mode == Mode::kTopK) return WrongWeights("top_k: got ", top_k, ", wanted 1 to ", kMaxTopK);
   return WrongWeights("top_k: got ", top_k, ", wanted 0 without WEIGHTS_MODE_TOP_K");
 }
 
-absl::Status CheckHeads(const google::protobuf::RepeatedField<int64_t>& heads, int64_t num_heads) {
-  if (heads.size() > num_heads) {
+absl::Status CheckHeads(std::span<const int64_t> heads, int64_t num_heads) {
+  if (std::ssize(heads) > num_heads) {
     return WrongWeights("heads: got ", heads.size(), ", wanted at most the model's ", num_heads);
   }
   std::vector<bool> seen(num_heads, false);
-  for (int i = 0; i < heads.size(); ++i) {
+  for (size_t i = 0; i < heads.size(); ++i) {
     const int64_t head = heads[i];
     if (head < 0 || head >= num_heads) {
       return WrongWeights("heads[", i, "]: got ", head, ", wanted 0 to ", num_heads - 1);
@@ -66,31 +50,28 @@ absl::Status CheckQueries(int64_t begin, int64_t end) {
 
 }  // namespace
 
-absl::StatusOr<WeightsRequest> CheckWeightsOptions(const v1::WeightsOptions& options,
-                                                   const ModelConfig& config) {
+absl::StatusOr<WeightsRequest> CheckWeights(const WeightsFields& asked, const ModelConfig& config) {
   WeightsRequest request;
-  HEADLIGHT_ASSIGN_OR_RETURN(request.mode, ModeOf(options.mode()));
-  HEADLIGHT_RETURN_IF_ERROR(CheckTopK(options.top_k(), request.mode));
+  request.mode = asked.mode;
+  HEADLIGHT_RETURN_IF_ERROR(CheckTopK(asked.top_k, request.mode));
   if (request.mode == Mode::kNone) {
-    if (options.heads_size() > 0) {
-      return WrongWeights("heads: got ", options.heads_size(), " without a mode, wanted none");
+    if (!asked.heads.empty()) {
+      return WrongWeights("heads: got ", asked.heads.size(), " without a mode, wanted none");
     }
-    if (options.query_begin() != 0 || options.query_end() != 0) {
-      return WrongWeights("query_begin and weights.query_end: got [", options.query_begin(), ", ",
-                          options.query_end(), ") without a mode, wanted both 0");
+    if (asked.query_begin != 0 || asked.query_end != 0) {
+      return WrongWeights("query_begin and weights.query_end: got [", asked.query_begin, ", ",
+                          asked.query_end, ") without a mode, wanted both 0");
     }
-    if (options.has_layer()) {
-      return WrongWeights("layer: got ", options.layer(), " without a mode, wanted none");
-    }
+    if (asked.layer) return WrongWeights("layer: got ", *asked.layer, " without a mode, wanted none");
     return request;
   }
-  HEADLIGHT_RETURN_IF_ERROR(CheckHeads(options.heads(), config.block.attention.num_heads));
-  HEADLIGHT_RETURN_IF_ERROR(CheckQueries(options.query_begin(), options.query_end()));
-  request.heads.assign(options.heads().begin(), options.heads().end());
-  request.query_begin = options.query_begin();
-  request.query_end = options.query_end();
-  request.top_k = options.top_k();
-  request.layer = options.has_layer() ? options.layer() : config.num_layers - 1;
+  HEADLIGHT_RETURN_IF_ERROR(CheckHeads(asked.heads, config.block.attention.num_heads));
+  HEADLIGHT_RETURN_IF_ERROR(CheckQueries(asked.query_begin, asked.query_end));
+  request.heads.assign(asked.heads.begin(), asked.heads.end());
+  request.query_begin = asked.query_begin;
+  request.query_end = asked.query_end;
+  request.top_k = asked.top_k;
+  request.layer = asked.layer.value_or(config.num_layers - 1);
   if (request.layer < 0 || request.layer >= config.num_layers) {
     return WrongWeights("layer: got ", request.layer, ", wanted 0 to ", config.num_layers - 1);
   }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What a request asks to know of the attention weights: WeightsOptions checked against the model, and the
-// shapes of the answer.
+// What a request asks to know of the attention weights: its fields checked against the model, and the shapes
+// of the answer.
 #ifndef HEADLIGHT_SERVER_REQUEST_WEIGHTS_CHOICE_H_
 #define HEADLIGHT_SERVER_REQUEST_WEIGHTS_CHOICE_H_
 
@@ -11,19 +11,18 @@
 #include "core/attention/config.h"
 #include "core/model/model_config.h"
 #include "core/tensor/shape.h"
-#include "headlight/v1/attention.pb.h"
-#include "server/batch/attend_task.h"
+#include "server/batch/batch_input.h"
+#include "server/request/request_fields.h"
 
 namespace headlight {
 
-// Largest WeightsOptions.top_k.
+// Largest WeightsFields::top_k.
 inline constexpr int64_t kMaxTopK = 1024;
 
 // The request's fields up to `layer`. INVALID_ARGUMENT: a mode that is none, top_k, heads, queries or layer
 // out of range, heads twice, or any of them where the mode has no use for it. That query_end is within a
 // sequence is left to PlanWeights, which knows their lengths.
-absl::StatusOr<WeightsRequest> CheckWeightsOptions(const v1::WeightsOptions& options,
-                                                   const ModelConfig& config);
+absl::StatusOr<WeightsRequest> CheckWeights(const WeightsFields& asked, const ModelConfig& config);
 
 // Shapes of the reply's tensors; empty where the mode has none.
 struct WeightsShapes {

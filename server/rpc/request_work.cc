@@ -3,102 +3,141 @@
 
 #include <spdlog/spdlog.h>
 
-#include <new>
+#include <algorithm>
+#include <atomic>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "core/base/status_macros.h"
 #include "core/base/text.h"
-#include "server/rpc/attention_service.h"
+#include "core/runtime/cancellation.h"
+#include "server/batch/batch_work.h"
+#include "server/batch/memory_need.h"
+#include "server/batch/work_cost.h"
+#include "server/request/check_request.h"
+#include "server/wire/received_message.h"
 
 namespace headlight {
 namespace {
 
-// gRPC tells deadlines by the wall clock, the scheduler by a clock that nobody sets.
-TimePoint ToTimePoint(std::chrono::system_clock::time_point deadline, TimePoint now) {
-  if (deadline == std::chrono::system_clock::time_point::max()) return TimePoint::max();
-  const auto left = deadline - std::chrono::system_clock::now();
-  return left >= TimePoint::max() - now ? TimePoint::max() : now + left;
-}
+// Names requests that come without an id.
+std::atomic<uint64_t> next_call_id{1};
+
+TimePoint After(TimePoint now, int64_t us) { return now + std::chrono::microseconds(us); }
 
 }  // namespace
 
-AttendWork::AttendWork(const ServiceContext& service, std::atomic<uint64_t>& next_call_id,
-                       std::chrono::system_clock::time_point deadline,
-                       std::shared_ptr<const CancellationToken> cancelled)
-    : service_(service),
-      next_call_id_(next_call_id),
-      arrival_(service.clock.Now()),
-      deadline_(ToTimePoint(deadline, arrival_)),
-      cancelled_(std::move(cancelled)) {}
-
-absl::Status AttendWork::Submit(const grpc::ByteBuffer& request, std::function<void()> done) {
-  try {
-    HEADLIGHT_ASSIGN_OR_RETURN(message_, Receive(request));
-    HEADLIGHT_ASSIGN_OR_RETURN(const ParsedAttend parsed, ParseAttend(message_.segments));
-    request_id_ = parsed.request.request_id();
-    named_ = true;
-    const CodecContext codec = {service_.registry, service_.max_message_bytes};
-    HEADLIGHT_ASSIGN_OR_RETURN(DecodedAttend decoded, DecodeAttend(parsed, codec));
-    layout_ = std::move(decoded.reply);
-    AttendTask& task = decoded.task;
-    task.arrival = arrival_;
-    task.deadline = deadline_;
-    task.cancelled = cancelled_;
-    task.done = [this, done = std::move(done)](absl::StatusOr<AttendResult> result) {
-      result_ = std::move(result);
-      done();
-    };
-    if (spdlog::should_log(spdlog::level::debug)) {
-      spdlog::debug("attend id={} arrived: {} bytes, {} tokens", LogId(), parsed.size_bytes, task.q_tokens);
-    }
-    service_.scheduler.Submit(std::move(task));
-    return absl::OkStatus();
-  } catch (const std::bad_alloc&) {
-    return absl::ResourceExhaustedError("memory is short: the request's lists do not fit");
-  }
+RequestWork::RequestWork(const Pipeline& pipeline, const Face& face, const CallFacts& facts)
+    : pipeline_(pipeline), face_(face), facts_(facts), arrival_(pipeline.clock.Now()) {
+  record_.method = face.method();
 }
 
-absl::StatusOr<grpc::ByteBuffer> AttendWork::TakeReply() {
-  if (!result_.ok()) return result_.status();
-  const AttendResult& result = *result_;
-  v1::TimeBudget budget;
-  budget.set_queue_us(result.queue_us);
-  budget.set_compute_us(result.compute_us);
-  budget.set_total_us(MicrosecondsBetween(arrival_, service_.clock.Now()));
-  budget.set_batch_requests(result.batch_requests);
-  budget.set_batch_sequences(result.batch_sequences);
-  budget.set_batch_tokens(result.batch_tokens);
-  budget.set_kernel(layout_.model->model.attention().kernel_name());
-  budget.set_compute_threads(service_.compute_threads);
-  grpc::ByteBuffer reply = EncodeAttend(layout_, result, budget);
-  result_ = absl::UnknownError("taken");  // from here on the reply alone holds the memory
-  if (spdlog::should_log(spdlog::level::debug)) {
-    spdlog::debug(
-        "attend id={} model={} version={} verdict=OK queue_us={} compute_us={} total_us={} "
-        "batch_requests={}",
-        LogId(), layout_.model->name, layout_.model->version, budget.queue_us(), budget.compute_us(),
-        budget.total_us(), budget.batch_requests());
+absl::StatusOr<std::unique_ptr<Ticket>> RequestWork::MakeTicket(const grpc::ByteBuffer& message,
+                                                                Lease memory) {
+  auto work = std::make_unique<BatchWork>();
+  const auto message_bytes = static_cast<int64_t>(message.Length());
+  record_.bytes_in = message_bytes;
+  if (!memory.Resize(message_bytes)) {
+    HEADLIGHT_ASSIGN_OR_RETURN(memory, pipeline_.memory.Reserve(MemoryKind::kMessage, message_bytes));
   }
+  work->message_memory = std::move(memory);
+  HEADLIGHT_ASSIGN_OR_RETURN(work->message, Receive(message));
+  HEADLIGHT_ASSIGN_OR_RETURN(request_, face_.Read(work->message.segments));
+  record_.request_id = request_->fields.request_id;
+  HEADLIGHT_RETURN_IF_ERROR(request_->unreadable);
+  record_.model = request_->fields.model;
+  HEADLIGHT_ASSIGN_OR_RETURN(
+      CheckedRequest checked,
+      CheckRequest(request_->fields, {pipeline_.registry, pipeline_.max_message_bytes}));
+  HEADLIGHT_RETURN_IF_ERROR(
+      pipeline_.memory.NeverFits(message_bytes + MemoryNeed(checked.input, pipeline_.compute_threads)));
+  HEADLIGHT_ASSIGN_OR_RETURN(work->batch_memory,
+                             pipeline_.memory.Reserve(MemoryKind::kQueue, BufferNeed(checked.input)));
+  record_.version = checked.input.model->version;
+  record_.tokens = checked.input.q_tokens;
+  record_.sequences = checked.input.num_sequences();
+  plan_ = std::move(checked.reply);
+  auto ticket = std::make_unique<Ticket>();
+  ticket->arrival = arrival_;
+  ticket->deadline = Deadline(checked.timeout_us);
+  ticket->caller = facts_.caller;
+  ticket->priority = checked.priority;
+  ticket->cost = WorkCostOf(checked.input);
+  ticket->tokens = checked.input.cost_tokens();
+  ticket->cost_class = CostClassOf(*checked.input.model);
+  ticket->batch_key = {checked.input.model.get(), static_cast<uint64_t>(checked.input.kind)};
+  ticket->held_back = facts_.may_be_held_back && ticket->deadline == TimePoint::max();
+  ticket->cancelled = std::make_shared<CancellationToken>();
+  work->input = std::move(checked.input);
+  work->input.cancelled = ticket->cancelled;
+  if (spdlog::should_log(spdlog::level::debug)) {
+    spdlog::debug("request method={} id={} arrived: {} bytes, {} tokens", record_.method,
+                  Quoted(record_.request_id), record_.bytes_in, record_.tokens);
+  }
+  ticket->work = std::move(work);
+  return ticket;
+}
+
+absl::StatusOr<grpc::ByteBuffer> RequestWork::TakeReply(std::unique_ptr<Ticket> ticket,
+                                                        const Outcome& outcome) {
+  record_.queue_us = outcome.queue_us;
+  record_.predicted_us = outcome.predicted_us;
+  HEADLIGHT_RETURN_IF_ERROR(outcome.status);
+  const BatchResult result = std::move(static_cast<BatchWork&>(*ticket->work).result);
+  ticket.reset();  // the request's bytes go before the reply is made
+  const TimePoint begin = pipeline_.clock.Now();
+  const ReplyTimes times = {outcome.queue_us, MicrosecondsBetween(arrival_, begin), outcome.predicted_us,
+                            pipeline_.compute_threads};
+  grpc::ByteBuffer reply = face_.WriteReply(plan_, result, times);
+  record_.pack_us = result.pack_us;
+  record_.compute_us = result.compute_us;
+  record_.unpack_us = result.unpack_us;
+  record_.encode_us = MicrosecondsBetween(begin, pipeline_.clock.Now());
+  record_.batch_requests = result.batch_requests;
+  record_.batch_tokens = result.batch_tokens;
+  record_.bytes_out = static_cast<int64_t>(reply.Length());
+  TellRecord();
   return reply;
 }
 
-absl::Status AttendWork::Explain(absl::Status status) {
-  const bool internal = absl::IsInternal(status);
-  const spdlog::level::level_enum level = internal ? spdlog::level::err : spdlog::level::debug;
-  // Builds nothing when the line would not be written: refusals are what an overloaded server has most of.
-  if (spdlog::should_log(level)) {
-    spdlog::log(level, "attend id={} verdict={} message={}", LogId(), absl::StatusCodeToString(status.code()),
-                Quoted(std::string(status.message())));
+Refusal RequestWork::Explain(Refusal refusal) {
+  record_.code = refusal.status.code();
+  record_.reason = refusal.reason;
+  record_.message = std::string(refusal.status.message());
+  if (absl::IsInternal(refusal.status)) {
+    refusal.status =
+        absl::InternalError(absl::StrCat(record_.message, " (request id ", NameOfRequest(), ")"));
   }
-  if (internal) return absl::InternalError(absl::StrCat(status.message(), " (request id ", LogId(), ")"));
-  return status;
+  TellRecord();
+  return refusal;
 }
 
-std::string AttendWork::LogId() {
-  if (!request_id_.empty()) return Quoted(request_id_);
-  if (call_id_ == 0) call_id_ = next_call_id_.fetch_add(1, std::memory_order_relaxed);
-  return absl::StrCat("#", call_id_);
+std::string RequestWork::NameOfRequest() {
+  if (!record_.request_id.empty()) return Quoted(record_.request_id);
+  record_.request_id = absl::StrCat("#", next_call_id.fetch_add(1, std::memory_order_relaxed));
+  return record_.request_id;
+}
+
+void RequestWork::TellRecord() {
+  record_.total_us = MicrosecondsBetween(arrival_, pipeline_.clock.Now());
+  pipeline_.requests.Emit(record_);
+}
+
+std::optional<grpc::ByteBuffer> RequestWork::WriteError(const Refusal& refusal) const {
+  return face_.WriteError(request_.get(), refusal);
+}
+
+TimePoint RequestWork::Deadline(int64_t timeout_us) const {
+  TimePoint deadline = facts_.deadline;
+  if (timeout_us > 0) deadline = std::min(deadline, After(arrival_, timeout_us));
+  if (deadline == TimePoint::max() && !facts_.may_be_held_back && pipeline_.default_deadline_us > 0) {
+    deadline = After(arrival_, pipeline_.default_deadline_us);
+  }
+  const bool may_have_none = facts_.may_be_held_back && deadline == TimePoint::max();
+  if (pipeline_.max_deadline_us > 0 && !may_have_none) {
+    deadline = std::min(deadline, After(arrival_, pipeline_.max_deadline_us));
+  }
+  return deadline;
 }
 
 }  // namespace headlight

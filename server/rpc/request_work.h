@@ -1,68 +1,66 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// One request, however it came: from its bytes through codec and scheduler to the bytes of its reply, with
-// the lines that the log has of it. Attend has one of these, AttendStream one for each message.
+// One request between the exchange and the scheduler: read and checked on the way in, written and logged on
+// the way out.
 #ifndef HEADLIGHT_SERVER_RPC_REQUEST_WORK_H_
 #define HEADLIGHT_SERVER_RPC_REQUEST_WORK_H_
 
 #include <grpcpp/support/byte_buffer.h>
 
-#include <atomic>
-#include <chrono>
 #include <cstdint>
-#include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 
-#include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "core/runtime/cancellation.h"
-#include "server/attend/codec.h"
-#include "server/batch/attend_task.h"
+#include "server/observe/request_record.h"
+#include "server/request/face.h"
+#include "server/request/reply_plan.h"
+#include "server/rpc/pipeline.h"
 #include "server/schedule/clock.h"
+#include "server/schedule/ticket.h"
 
 namespace headlight {
 
-struct ServiceContext;
+// What all requests of an exchange have in common.
+struct CallFacts {
+  TimePoint deadline = TimePoint::max();
+  Caller caller;
+  bool may_be_held_back = false;  // a stream: requests without a deadline wait rather than being refused
+};
 
-// Owns the request's bytes for as long as the task that points at them, so it must live from Submit until the
-// task is done and its reply is taken. Not thread-safe: one thing after the other.
-class AttendWork {
+// Not thread-safe: one thing after the other.
+class RequestWork {
  public:
-  // The request arrives now. `next_call_id` names it in the log if it does not name itself.
-  AttendWork(const ServiceContext& service, std::atomic<uint64_t>& next_call_id,
-             std::chrono::system_clock::time_point deadline,
-             std::shared_ptr<const CancellationToken> cancelled);
+  // The request arrives now. All of it must outlive this, `facts` only the call.
+  RequestWork(const Pipeline& pipeline, const Face& face, const CallFacts& facts);
 
-  // Checks the request and hands it to the scheduler. OK: `done` is called exactly once, perhaps before this
-  // returns, on this thread or the scheduler's, and must be quick; then TakeReply has the outcome. An error:
-  // nothing was submitted and `done` is not called.
-  absl::Status Submit(const grpc::ByteBuffer& request, std::function<void()> done);
+  // Reads and checks the message, for which `memory` was reserved before its size was known. A ticket that is
+  // ready but for its `done`, or why there is none; RESOURCE_EXHAUSTED: there is no memory for it now.
+  absl::StatusOr<std::unique_ptr<Ticket>> MakeTicket(const grpc::ByteBuffer& message, Lease memory);
 
-  // The reply, or why there is none. Once, after `done`.
-  absl::StatusOr<grpc::ByteBuffer> TakeReply();
+  // The reply to a ticket that has come back, or why there is none.
+  absl::StatusOr<grpc::ByteBuffer> TakeReply(std::unique_ptr<Ticket> ticket, const Outcome& outcome);
 
-  // Logs why the request failed and returns what its caller is told.
-  absl::Status Explain(absl::Status status);
+  // What the caller is told of a refusal. The request is over with it, as it is with TakeReply's reply: its
+  // record is told.
+  Refusal Explain(Refusal refusal);
 
-  // Whether the request could be read far enough to know what it calls itself.
-  bool named() const { return named_; }
-  const std::string& request_id() const { return request_id_; }
+  // A message that tells it and beside which the exchange goes on, if the protocol has one.
+  std::optional<grpc::ByteBuffer> WriteError(const Refusal& refusal) const;
 
  private:
-  std::string LogId();  // the caller's id, or one of ours; safe to print
+  TimePoint Deadline(int64_t timeout_us) const;
+  std::string NameOfRequest();  // the caller's id, or else one of ours; safe to print
+  void TellRecord();
 
-  const ServiceContext& service_;
-  std::atomic<uint64_t>& next_call_id_;
+  const Pipeline& pipeline_;
+  const Face& face_;
+  const CallFacts facts_;
   const TimePoint arrival_;
-  const TimePoint deadline_;
-  const std::shared_ptr<const CancellationToken> cancelled_;
-  ReceivedMessage message_;
-  bool named_ = false;
-  std::string request_id_;
-  uint64_t call_id_ = 0;
-  ReplyLayout layout_;
-  absl::StatusOr<AttendResult> result_;
+  std::unique_ptr<FaceRequest> request_;  // what of it must be known for errors; null before it is read
+  ReplyPlan plan_;
+  RequestRecord record_;
 };
 
 }  // namespace headlight

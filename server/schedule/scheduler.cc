@@ -1,147 +1,260 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "server/schedule/scheduler.h"
 
-#include <cstddef>
+#include <algorithm>
+#include <chrono>
+#include <iterator>
 #include <utility>
 
-#include "absl/status/statusor.h"
-#include "absl/strings/str_cat.h"
+#include "absl/status/status.h"
 
 namespace headlight {
 namespace {
 
-absl::Status ShuttingDown() { return absl::UnavailableError("the server is shutting down"); }
+Refusal Draining() { return {absl::UnavailableError("the server is shutting down"), kReasonDraining}; }
+
+// Waits for a notification, or until `clock` shows `until`.
+void WaitUntil(std::condition_variable& condition, std::unique_lock<std::mutex>& lock, const Clock& clock,
+               TimePoint until) {
+  if (until == TimePoint::max()) {
+    condition.wait(lock);
+  } else {
+    condition.wait_for(lock, until - clock.Now());
+  }
+}
 
 }  // namespace
 
-Scheduler::Scheduler(const SchedulerOptions& options, BatchExecutor& executor, const Clock& clock)
-    : options_(options), executor_(executor), clock_(clock), dispatcher_([this] { DispatchLoop(); }) {}
+Scheduler::Scheduler(const EngineOptions& options, BatchRunner& runner, PausableRunner* long_runner,
+                     const Clock& clock)
+    : clock_(clock), runner_(runner), long_runner_(long_runner), state_(options, long_runner != nullptr) {
+  dispatcher_ = std::thread([this] { DispatchLoop(); });
+  if (long_runner_ != nullptr) long_lane_ = std::thread([this] { LongLoop(); });
+  answerer_ = std::thread([this] { AnswerLoop(); });
+}
 
 Scheduler::~Scheduler() {
-  std::vector<AttendTask> abandoned;
   {
     const std::lock_guard lock(mutex_);
     accepting_ = false;
     stopping_ = true;
-    abandoned = queue_.TakeAll();
+    Deliver(state_.Abandon(clock_.Now(), Draining()));
   }
   work_available_.notify_one();
-  for (AttendTask& task : abandoned) task.done(ShuttingDown());
+  long_available_.notify_one();
   dispatcher_.join();
-}
-
-void Scheduler::Submit(AttendTask task) {
-  absl::Status refusal;
-  std::vector<DroppedTask> dead;
+  if (long_lane_.joinable()) long_lane_.join();
   {
     const std::lock_guard lock(mutex_);
-    refusal = CheckRoom(task);
-    if (absl::IsResourceExhausted(refusal)) {  // those that nobody waits for must not keep out the living
-      dead = TakeDead();
-      refusal = CheckRoom(task);
-    }
-    if (refusal.ok()) {
-      const int64_t size_bytes = task.size_bytes;
-      queue_.Push(std::move(task));
-      ++unfinished_requests_;
-      held_bytes_ += size_bytes;
+    answering_ = false;
+  }
+  answers_waiting_.notify_one();
+  answerer_.join();
+}
+
+TicketHandle Scheduler::Submit(std::unique_ptr<Ticket> ticket) {
+  TicketHandle handle;
+  std::optional<FinishedTicket> refused;
+  bool wake = false;
+  {
+    const std::lock_guard lock(mutex_);
+    if (!accepting_) {
+      Refusal refusal = Draining();
+      refused = FinishedTicket{std::move(ticket), {std::move(refusal.status), std::move(refusal.reason)}};
+    } else {
+      wake = state_.idle();
+      refused = state_.Submit(clock_.Now(), std::move(ticket), handle);
+      if (!refused.has_value()) {
+        ++unfinished_;
+        if (state_.next_deadline() < answerer_looks_at_) answers_waiting_.notify_one();
+      }
     }
   }
-  if (refusal.ok()) {
-    work_available_.notify_one();
-  } else {
-    task.done(std::move(refusal));
+  if (refused.has_value()) {
+    Finish(std::move(refused->ticket), std::move(refused->outcome));
+    return handle;
   }
-  AnswerDead(std::move(dead));
+  work_available_.notify_one();
+  if (wake) runner_.Wake();
+  return handle;
+}
+
+bool Scheduler::Cancel(TicketHandle handle) {
+  bool known = false;
+  std::optional<FinishedTicket> cancelled;
+  {
+    const std::lock_guard lock(mutex_);
+    cancelled = state_.Cancel(clock_.Now(), handle, known);
+  }
+  if (!cancelled.has_value()) return known;
+  Finish(std::move(cancelled->ticket), std::move(cancelled->outcome));
+  const std::lock_guard lock(mutex_);
+  Answered(1);
+  if (!rooms_.empty()) answers_waiting_.notify_one();
+  return true;
 }
 
 void Scheduler::StopAccepting() {
-  const std::lock_guard lock(mutex_);
-  accepting_ = false;
+  {
+    const std::lock_guard lock(mutex_);
+    accepting_ = false;
+  }
+  answers_waiting_.notify_one();  // it calls those who wait for room
 }
 
 void Scheduler::Drain() {
+  StopAccepting();
   std::unique_lock lock(mutex_);
-  accepting_ = false;
-  idle_.wait(lock, [this] { return unfinished_requests_ == 0; });
+  idle_.wait(lock, [this] { return unfinished_ == 0; });
 }
 
-int64_t Scheduler::num_unfinished() {
+int64_t Scheduler::num_unfinished() const {
   const std::lock_guard lock(mutex_);
-  return unfinished_requests_;
+  return unfinished_;
+}
+
+Backlog Scheduler::GetBacklog() const {
+  const std::lock_guard lock(mutex_);
+  return state_.GetBacklog(clock_.Now());
+}
+
+std::optional<Refusal> Scheduler::DecideFromHeaders(TimePoint deadline, const Caller& caller) const {
+  const std::lock_guard lock(mutex_);
+  if (!accepting_) return Draining();
+  return state_.DecideFromHeaders(clock_.Now(), deadline, caller);
+}
+
+Estimate Scheduler::EstimateTicket(const Ticket& ticket) const {
+  const std::lock_guard lock(mutex_);
+  Estimate estimate = state_.EstimateTicket(clock_.Now(), ticket);
+  if (!accepting_) estimate.refusal = Draining();
+  return estimate;
+}
+
+void Scheduler::SetPrior(uint64_t cost_class, const CostPrior& prior) {
+  const std::lock_guard lock(mutex_);
+  state_.cost_model().SetPrior(cost_class, prior);
+}
+
+void Scheduler::ForgetClass(uint64_t cost_class) {
+  const std::lock_guard lock(mutex_);
+  state_.ForgetClass(cost_class);
+}
+
+void Scheduler::WhenRoom(std::function<void()> room) {
+  {
+    const std::lock_guard lock(mutex_);
+    if (accepting_ && (!rooms_.empty() || !state_.has_room_for_held_back())) {
+      rooms_.push_back(std::move(room));
+      return;
+    }
+  }
+  room();
 }
 
 void Scheduler::DispatchLoop() {
+  std::unique_lock lock(mutex_);
+  while (!stopping_) {
+    StartLong();
+    Step step = state_.Take(clock_.Now(), Lane::kShort);
+    Deliver(std::move(step.dropped));
+    if (step.batch.tickets.empty()) {
+      if (state_.has_waiting(Lane::kShort) && step.ask_again == TimePoint::max())
+        continue;  // only dead ones so far
+      WaitUntil(work_available_, lock, clock_, step.ask_again);
+      continue;
+    }
+    GiveRoom(step.batch);
+    const bool pause = state_.is_running(Lane::kLong);
+    lock.unlock();
+    if (pause) long_runner_->Pause();
+    const absl::Status status = runner_.Run(step.batch.tickets);
+    if (pause) long_runner_->Resume();
+    lock.lock();
+    Deliver(state_.Complete(clock_.Now(), std::move(step.batch), status));
+  }
+}
+
+void Scheduler::StartLong() {
+  while (!state_.is_running(Lane::kLong) && state_.has_waiting(Lane::kLong)) {
+    Step step = state_.Take(clock_.Now(), Lane::kLong);
+    Deliver(std::move(step.dropped));
+    if (step.batch.tickets.empty()) continue;
+    GiveRoom(step.batch);
+    long_batch_ = std::move(step.batch);
+    long_available_.notify_one();
+    answers_waiting_.notify_one();  // it watches the deadline
+  }
+}
+
+void Scheduler::LongLoop() {
+  std::unique_lock lock(mutex_);
   while (true) {
-    std::vector<DroppedTask> dead;
-    std::vector<AttendTask> batch;
-    {
-      std::unique_lock lock(mutex_);
-      work_available_.wait(lock, [this] { return stopping_ || !queue_.empty(); });
-      if (stopping_) return;
-      dead = TakeDead();
-      batch = queue_.TakeBatch(options_.max_batch_tokens);
+    long_available_.wait(lock, [this] { return stopping_ || long_batch_.has_value(); });
+    if (!long_batch_.has_value()) return;
+    Batch batch = *std::move(long_batch_);
+    long_batch_.reset();
+    lock.unlock();
+    const absl::Status status = long_runner_->Run(batch.tickets);
+    lock.lock();
+    Deliver(state_.Complete(clock_.Now(), std::move(batch), status));
+    work_available_.notify_one();  // the next long one, and the short lane need not share any more
+  }
+}
+
+void Scheduler::AnswerLoop() {
+  std::unique_lock lock(mutex_);
+  while (true) {
+    Deliver(state_.Expire(clock_.Now()));
+    // With nobody held back in line, nobody will leave it to give room to those who wait for it.
+    if (!accepting_ || (!rooms_.empty() && state_.num_held_back() == 0)) {
+      std::move(rooms_.begin(), rooms_.end(), std::back_inserter(ready_rooms_));
+      rooms_.clear();
     }
-    AnswerDead(std::move(dead));
-    if (!batch.empty()) RunBatch(std::move(batch));
-  }
-}
-
-void Scheduler::RunBatch(std::vector<AttendTask> batch) {
-  const TimePoint start = clock_.Now();
-  absl::StatusOr<std::vector<AttendResult>> results = executor_.Execute(batch);
-  const int64_t compute_us = MicrosecondsBetween(start, clock_.Now());
-  {
-    const std::lock_guard lock(mutex_);
-    for (const AttendTask& task : batch) held_bytes_ -= task.size_bytes;
-  }
-  for (size_t i = 0; i < batch.size(); ++i) {
-    AttendTask& task = batch[i];
-    if (!results.ok()) {
-      task.done(results.status());
-    } else if (task.cancelled->IsCancelled()) {  // its part of the output was perhaps not computed
-      task.done(absl::CancelledError("the caller cancelled while the request was computed"));
-    } else {
-      AttendResult result = std::move((*results)[i]);
-      result.queue_us = MicrosecondsBetween(task.arrival, start);
-      result.compute_us = compute_us;
-      task.done(std::move(result));
+    if (finished_.empty() && ready_rooms_.empty()) {
+      if (!answering_) return;
+      answerer_looks_at_ = state_.next_deadline();
+      WaitUntil(answers_waiting_, lock, clock_, answerer_looks_at_);
+      continue;
     }
+    std::vector<FinishedTicket> finished = std::exchange(finished_, {});
+    std::vector<std::function<void()>> rooms = std::exchange(ready_rooms_, {});
+    lock.unlock();
+    const auto num_finished = static_cast<int64_t>(finished.size());
+    for (FinishedTicket& end : finished) Finish(std::move(end.ticket), std::move(end.outcome));
+    for (const std::function<void()>& room : rooms) room();
+    lock.lock();
+    Answered(num_finished);
   }
-  Finished(static_cast<int64_t>(batch.size()));
 }
 
-absl::Status Scheduler::CheckRoom(const AttendTask& task) const {
-  if (!accepting_) return ShuttingDown();
-  if (queue_.num_tasks() >= options_.queue_max_requests) {
-    return absl::ResourceExhaustedError(absl::StrCat("the queue is full: ", queue_.num_tasks(),
-                                                     " requests wait, the limit is ",
-                                                     options_.queue_max_requests, " (--queue-max-requests)"));
+void Scheduler::Deliver(std::vector<FinishedTicket> finished) {
+  if (finished.empty()) return;
+  if (finished_.empty()) {
+    finished_ = std::move(finished);
+  } else {
+    std::move(finished.begin(), finished.end(), std::back_inserter(finished_));
   }
-  if (task.size_bytes > options_.queue_max_bytes - held_bytes_) {
-    return absl::ResourceExhaustedError(
-        absl::StrCat("the queue is full: ", held_bytes_, " bytes are held and this request brings ",
-                     task.size_bytes, ", the limit is ", options_.queue_max_bytes, " (--queue-max-bytes)"));
+  answers_waiting_.notify_one();
+}
+
+void Scheduler::GiveRoom(const Batch& batch) {
+  if (rooms_.empty() || !state_.has_room_for_held_back()) return;
+  // One for each that has left and one more; if none is left in line, nobody else will come to call the
+  // others.
+  const auto is_held_back = [](const std::unique_ptr<Ticket>& ticket) { return ticket->held_back; };
+  size_t num_rooms = 1 + std::count_if(batch.tickets.begin(), batch.tickets.end(), is_held_back);
+  if (state_.GetBacklog(clock_.Now()).num_held_back == 0) num_rooms = rooms_.size();
+  for (; num_rooms > 0 && !rooms_.empty(); --num_rooms) {
+    ready_rooms_.push_back(std::move(rooms_.front()));
+    rooms_.pop_front();
   }
-  return absl::OkStatus();
+  answers_waiting_.notify_one();
 }
 
-std::vector<DroppedTask> Scheduler::TakeDead() {
-  std::vector<DroppedTask> dead = queue_.TakeDead(clock_.Now());
-  for (const DroppedTask& drop : dead) held_bytes_ -= drop.task.size_bytes;
-  return dead;
-}
-
-void Scheduler::AnswerDead(std::vector<DroppedTask> dead) {
-  if (dead.empty()) return;
-  for (DroppedTask& drop : dead) drop.task.done(std::move(drop.reason));
-  Finished(static_cast<int64_t>(dead.size()));
-}
-
-void Scheduler::Finished(int64_t num_requests) {
-  const std::lock_guard lock(mutex_);
-  unfinished_requests_ -= num_requests;
-  if (unfinished_requests_ == 0) idle_.notify_all();
+void Scheduler::Answered(int64_t num_tickets) {
+  unfinished_ -= num_tickets;
+  if (unfinished_ == 0) idle_.notify_all();
 }
 
 }  // namespace headlight

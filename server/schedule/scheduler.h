@@ -1,83 +1,122 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Between the RPCs and the compute threads: a bounded queue and one dispatcher thread. Nothing waits for a
-// batch to fill: whenever the dispatcher is free it takes what is queued, up to a budget of tokens. Knows
-// nothing of gRPC.
+// The threads around EngineState: one that runs short batches (the dispatcher), one that runs long ones, and
+// one that answers (it calls every `done` of a batch in a row, and ends what has passed its deadline). Knows
+// no model and no RPC.
 #ifndef HEADLIGHT_SERVER_SCHEDULE_SCHEDULER_H_
 #define HEADLIGHT_SERVER_SCHEDULE_SCHEDULER_H_
 
 #include <condition_variable>
 #include <cstdint>
+#include <deque>
+#include <functional>
+#include <memory>
 #include <mutex>
+#include <optional>
 #include <thread>
 #include <vector>
 
 #include "absl/status/status.h"
-#include "server/batch/attend_task.h"
-#include "server/batch/batch_executor.h"
+#include "server/schedule/batch_runner.h"
 #include "server/schedule/clock.h"
-#include "server/schedule/task_queue.h"
+#include "server/schedule/engine_state.h"
+#include "server/schedule/ticket.h"
 
 namespace headlight {
-
-struct SchedulerOptions {
-  int64_t max_batch_tokens = 0;    // of AttendTask::cost_tokens; a larger request is a batch of its own
-  int64_t queue_max_requests = 0;  // requests that wait
-  int64_t queue_max_bytes = 0;     // AttendTask::size_bytes of the requests that wait or are being computed
-};
 
 // Thread-safe.
 class Scheduler {
  public:
-  // `executor` and `clock` must outlive it.
-  Scheduler(const SchedulerOptions& options, BatchExecutor& executor, const Clock& clock);
+  // All must outlive it. `long_runner` may be null: then long tickets are batches like others.
+  Scheduler(const EngineOptions& options, BatchRunner& runner, PausableRunner* long_runner,
+            const Clock& clock);
 
-  // Answers what is still queued with UNAVAILABLE and waits for the batch in progress.
+  // Answers what still waits with UNAVAILABLE, sets the tokens of what is computed and waits for it. Every
+  // `done` has been called when it returns.
   ~Scheduler();
   Scheduler(const Scheduler&) = delete;
   Scheduler& operator=(const Scheduler&) = delete;
 
-  // Queues `task`. Never blocks. Whatever happens, task.done is called exactly once:
-  //   with the result, or the error of the batch that held it (RESOURCE_EXHAUSTED when memory is short,
-  //   INTERNAL); at once, on this thread: RESOURCE_EXHAUSTED when a limit of the queue is reached (the
-  //   message names it), UNAVAILABLE after StopAccepting; without being computed: CANCELLED or
-  //   DEADLINE_EXCEEDED if nobody waits any more when its turn comes, UNAVAILABLE if the scheduler is
-  //   destroyed first.
-  void Submit(AttendTask task);
+  // Admits `ticket` or refuses it. Never blocks for longer than O(log tickets). Whatever happens, its `done`
+  // is called exactly once: at once and on this thread if it is refused (the handle is 0 then), else on the
+  // answering thread or on the one that calls Cancel, perhaps before Submit returns. How it ends:
+  //   OK                  computed, before its deadline
+  //   RESOURCE_EXHAUSTED  queue_full, behind_queue (with retry_after_us), or the runner's own
+  //   DEADLINE_EXCEEDED   deadline_too_short: not even an idle server would make it; deadline_passed: it
+  //   waited or ran
+  //                       for too long, or could no longer be done in time
+  //   CANCELLED           cancelled: Cancel, or its token was set by others
+  //   UNAVAILABLE         draining: after StopAccepting, or the scheduler is destroyed
+  //   others              the runner's
+  TicketHandle Submit(std::unique_ptr<Ticket> ticket);
 
-  // From now on Submit answers UNAVAILABLE. What is queued will be computed.
+  // Nobody waits for it any more. A ticket that waits is taken out and answered CANCELLED before this
+  // returns; of one that is computed the token is set, and the answer follows when the runner has let go of
+  // it. False if it has ended already.
+  bool Cancel(TicketHandle handle);
+
+  // From now on Submit answers UNAVAILABLE, draining. What was admitted will be computed.
   void StopAccepting();
 
-  // StopAccepting, then waits until every accepted task is answered.
+  // StopAccepting, then waits until every admitted ticket is answered.
   void Drain();
 
-  int64_t num_unfinished();  // requests accepted and not yet answered
+  int64_t num_unfinished() const;  // admitted, `done` not yet returned
+
+  // What waits and runs, for EstimateCost and metrics.
+  Backlog GetBacklog() const;
+
+  // Whether the backlog of `caller` alone would miss `deadline`, before anything else of the request is
+  // known.
+  std::optional<Refusal> DecideFromHeaders(TimePoint deadline, const Caller& caller) const;
+
+  // What it would take, and whether it would be admitted now. Reads the ticket's numbers only.
+  Estimate EstimateTicket(const Ticket& ticket) const;
+
+  // What a class costs before anything of it has been computed.
+  void SetPrior(uint64_t cost_class, const CostPrior& prior);
+  void ForgetClass(uint64_t cost_class);  // its model is gone
+
+  // For streams whose tickets are held back: calls `room` once as soon as another such ticket may come, at
+  // once and on this thread if it may come now, else later on the answering thread. Each call of `room`
+  // stands for one ticket. After StopAccepting every `room` is called.
+  void WhenRoom(std::function<void()> room);
 
  private:
   void DispatchLoop();
-  void RunBatch(std::vector<AttendTask> batch);
-  void AnswerDead(std::vector<DroppedTask> dead);
-  void Finished(int64_t num_requests);  // after their `done` returned
-
+  void LongLoop();
+  void AnswerLoop();
   // These require mutex_.
-  absl::Status CheckRoom(const AttendTask& task) const;
-  std::vector<DroppedTask> TakeDead();
+  void StartLong();  // hands the next long ticket to the long lane if that is idle
+  void Deliver(std::vector<FinishedTicket> finished);  // to the answering thread
+  void GiveRoom(const Batch& batch);   // `batch` has left the line: calls some of those who wait for room
+  void Answered(int64_t num_tickets);  // their `done` has returned
 
-  const SchedulerOptions options_;
-  BatchExecutor& executor_;
   const Clock& clock_;
+  BatchRunner& runner_;
+  PausableRunner* const long_runner_;
 
-  std::mutex mutex_;
-  std::condition_variable work_available_;
-  std::condition_variable idle_;
+  mutable std::mutex mutex_;
+  std::condition_variable work_available_;   // the dispatcher
+  std::condition_variable long_available_;   // the long lane
+  std::condition_variable answers_waiting_;  // the answering thread
+  std::condition_variable idle_;             // Drain
   // Guarded by mutex_:
-  TaskQueue queue_;
-  int64_t unfinished_requests_ = 0;  // accepted and not yet answered
-  int64_t held_bytes_ = 0;           // of requests that wait or are being computed
+  EngineState state_;
+  std::optional<Batch> long_batch_;  // taken by the dispatcher, not yet by the long lane
+  std::vector<FinishedTicket> finished_;
+  std::deque<std::function<void()>> rooms_;         // that wait for room
+  std::vector<std::function<void()>> ready_rooms_;  // for the answering thread to call
+  TimePoint answerer_looks_at_ =
+      TimePoint::min();  // when the answering thread next looks at deadlines by itself
+  int64_t unfinished_ = 0;
   bool accepting_ = true;
   bool stopping_ = false;
+  bool answering_ = true;  // until both lanes have ended
 
-  std::thread dispatcher_;  // last: it uses everything above
+  std::thread dispatcher_;
+  std::thread long_lane_;
+  std::thread answerer_;
 };
 
 }  // namespace headlight

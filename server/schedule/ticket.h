@@ -96,7 +96,7 @@ struct Ticket {
   uint64_t cost_class =
       0;  // tickets of one class cost alike (model and precision): CostModel learns each class
   BatchKey batch_key;
-  // From a stream that is slowed down by not being read (TicketScheduler::WhenRoom): never refused for load.
+  // From a stream that is slowed down by not being read (Scheduler::WhenRoom): never refused for load.
   // Such tickets wait in a line of their own, with a share of the caller's weight.
   bool held_back = false;
   // Read by the runner while it computes; the scheduler sets it on Cancel and when the deadline of a long run

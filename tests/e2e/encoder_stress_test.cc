@@ -14,10 +14,10 @@
 #include <vector>
 
 #include "core/runtime/compute_arena.h"
-#include "server/attend/codec.h"
 #include "server/batch/batch_executor.h"
-#include "server/schedule/scheduler.h"
 #include "tests/e2e/lone_run.h"
+#include "tests/server/checked_attend.h"
+#include "tests/server/test_engine.h"
 #include "tests/testing/status_matchers.h"
 
 namespace headlight {
@@ -80,16 +80,16 @@ std::string RandomRequest(std::mt19937& twister) {
 }
 
 // The bytes of a result, one tensor after the other.
-std::string BytesOf(const AttendTask& task, const AttendResult& result) {
-  const int64_t size = SizeOf(task.output_dtype);
-  const int64_t width = task.model->model.config().block.attention.embed_dim;
+std::string BytesOf(const BatchInput& input, const BatchResult& result) {
+  const int64_t size = SizeOf(input.output_dtype);
+  const int64_t width = input.model->model.config().block.attention.embed_dim;
   std::string bytes;
   const auto add = [&bytes](const void* data, int64_t size_bytes) {
     bytes.append(static_cast<const char*>(data), size_bytes);
   };
-  add(result.output.get(), task.output_rows() * width * size);
-  if (result.weights != nullptr) add(result.weights.get(), task.weights.num_weights * size);
-  if (result.received_mass != nullptr) add(result.received_mass.get(), task.weights.num_received * size);
+  add(result.output.get(), input.output_rows() * width * size);
+  if (result.weights != nullptr) add(result.weights.get(), input.weights.num_weights * size);
+  if (result.received_mass != nullptr) add(result.received_mass.get(), input.weights.num_received * size);
   return bytes;
 }
 
@@ -98,54 +98,46 @@ struct Case {
   std::string expected;  // BytesOf a lone run
 };
 
-absl::StatusOr<AttendTask> Decode(const std::string& request, const CodecContext& codec) {
+absl::StatusOr<BatchInput> Check(const std::string& request, const RequestLimits& limits) {
   ByteSegments message;
   message.Append(std::as_bytes(std::span(request)));
-  const absl::StatusOr<ParsedAttend> parsed = ParseAttend(message);
-  if (!parsed.ok()) return parsed.status();
-  absl::StatusOr<DecodedAttend> decoded = DecodeAttend(*parsed, codec);
-  if (!decoded.ok()) return decoded.status();
-  decoded->task.cancelled = std::make_shared<CancellationToken>();
-  return std::move(decoded->task);
+  absl::StatusOr<CheckedRequest> checked = testing::CheckAttend(message, limits);
+  if (!checked.ok()) return checked.status();
+  return std::move(checked->input);
 }
 
-std::vector<Case> MakeCases(const CodecContext& codec) {
+std::vector<Case> MakeCases(const RequestLimits& limits) {
   ComputeArena arena(1);
-  AttentionExecutor executor(arena, /*max_idle_bytes=*/0);
+  BufferPool pool(/*max_idle_bytes=*/0);
+  AttentionExecutor executor(arena, pool);
   std::mt19937 twister(20170612);
   std::vector<Case> cases(48);
   for (Case& c : cases) {
     c.request = RandomRequest(twister);
-    const absl::StatusOr<AttendTask> task = Decode(c.request, codec);
-    EXPECT_THAT(task, IsOk());
-    const auto results = executor.Execute({&*task, 1});
+    const absl::StatusOr<BatchInput> input = Check(c.request, limits);
+    EXPECT_THAT(input, IsOk());
+    const BatchInput* const batch = &*input;
+    const auto results = executor.Execute({&batch, 1});
     EXPECT_THAT(results, IsOk());
-    c.expected = BytesOf(*task, results->front());
+    c.expected = BytesOf(*input, results->front());
   }
   return cases;
 }
 
 // What went wrong first while one client sent cases until `deadline`; empty if nothing did.
-std::string RunClient(const CodecContext& codec, Scheduler& scheduler, const std::vector<Case>& cases,
-                      int seed, std::chrono::steady_clock::time_point deadline, int64_t& answered) {
+std::string RunClient(const RequestLimits& limits, testing::TestEngine& engine,
+                      const std::vector<Case>& cases, int seed,
+                      std::chrono::steady_clock::time_point deadline, int64_t& answered) {
   std::mt19937 twister(seed);
   while (std::chrono::steady_clock::now() < deadline) {
     const Case& c = cases[twister() % cases.size()];
-    absl::StatusOr<AttendTask> task = Decode(c.request, codec);
-    if (!task.ok()) return task.status().ToString();
-    const AttendTask copy = *task;
+    const absl::StatusOr<BatchInput> input = Check(c.request, limits);
+    if (!input.ok()) return input.status().ToString();
     const bool cancels = twister() % 8 == 0;
-    std::promise<absl::StatusOr<AttendResult>> promise;
-    task->arrival = std::chrono::steady_clock::now();
-    task->done = [&promise](absl::StatusOr<AttendResult> result) { promise.set_value(std::move(result)); };
-    const auto token = std::make_shared<CancellationToken>();
-    task->cancelled = token;
-    scheduler.Submit(*std::move(task));
-    if (cancels) token->Cancel();
-    const absl::StatusOr<AttendResult> result = promise.get_future().get();
+    const absl::StatusOr<BatchResult> result = engine.Compute(*input, cancels);
     if (cancels) continue;  // unspecified, if it was computed
     if (!result.ok()) return result.status().ToString();
-    if (BytesOf(copy, *result) != c.expected) return "the answer differs from the lone run";
+    if (BytesOf(*input, *result) != c.expected) return "the answer differs from the lone run";
     ++answered;
   }
   return "";
@@ -154,17 +146,13 @@ std::string RunClient(const CodecContext& codec, Scheduler& scheduler, const std
 TEST(EncoderStressTest, ManyThreadsGetTheBitsOfLoneRuns) {
   ModelRegistry registry;
   const ModelConfig config = EncoderConfig();
-  const auto model = LoadModel("encoder", "1", "native", config, RandomModelWeights(config, 1), "");
+  const auto model = PackModel("encoder", "1", "native", config, RandomModelWeights(config, 1), "");
   ASSERT_THAT(model, IsOk());
   ASSERT_THAT(registry.Add(*model), IsOk());
-  const CodecContext codec{registry, kEncoderMessageBytes};
-  const std::vector<Case> cases = MakeCases(codec);
-  const SteadyClock clock;
-  ComputeArena arena(2);
-  AttentionExecutor executor(arena, /*max_idle_bytes=*/int64_t{64} << 20);
-  Scheduler scheduler(
-      {.max_batch_tokens = 512, .queue_max_requests = 64, .queue_max_bytes = kEncoderMessageBytes}, executor,
-      clock);
+  const RequestLimits limits{registry, kEncoderMessageBytes};
+  const std::vector<Case> cases = MakeCases(limits);
+  testing::TestEngine engine({.max_batch_tokens = 512, .queue_max_requests = 64, .long_run_us = 200},
+                             /*threads=*/2);
 
   const auto deadline = std::chrono::steady_clock::now() + e2e::StressTime();
   std::vector<std::string> failures(kEncoderClients);
@@ -172,14 +160,14 @@ TEST(EncoderStressTest, ManyThreadsGetTheBitsOfLoneRuns) {
   std::vector<std::thread> threads;
   for (int i = 0; i < kEncoderClients; ++i) {
     threads.emplace_back(
-        [&, i] { failures[i] = RunClient(codec, scheduler, cases, /*seed=*/i, deadline, answered[i]); });
+        [&, i] { failures[i] = RunClient(limits, engine, cases, /*seed=*/i, deadline, answered[i]); });
   }
   for (std::thread& thread : threads) thread.join();
   for (const std::string& failure : failures) EXPECT_EQ(failure, "");
   const int64_t total = std::accumulate(answered.begin(), answered.end(), int64_t{0});
   EXPECT_GE(total, kEncoderClients);
   RecordProperty("answered", std::to_string(total));
-  scheduler.Drain();
+  engine.scheduler().Drain();
 }
 
 }  // namespace

@@ -312,10 +312,11 @@ TEST_F(HotSwapTest, ModelControlIsOffUnlessAllowed) {
 
 TEST_F(HotSwapTest, AModelThatDoesNotFitIsRefusedWithBothNumbers) {
   Put(1);
+  // Half of it is the process's own reserve, and of the rest a quarter is left to requests.
   ServerProcess server({"--model-repository", root_.string(), "--memory-limit", "1000"});
   const auto client = client::Client::Create(server.address());
   ASSERT_THAT(client, IsOk());
-  EXPECT_THAT(client->GetModel("tiny", "", kTimeout)->load_error(), HasSubstr("of the 1000 bytes"));
+  EXPECT_THAT(client->GetModel("tiny", "", kTimeout)->load_error(), HasSubstr("of the 375 bytes for models"));
 }
 
 TEST_F(HotSwapTest, ASigtermWhileAModelLoadsEndsTheServerCleanly) {

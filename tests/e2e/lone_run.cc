@@ -13,6 +13,7 @@
 
 #include "core/runtime/compute_arena.h"
 #include "core/tensor/convert.h"
+#include "server/models/built_in_models.h"
 #include "server/models/registry.h"
 
 namespace headlight::e2e {

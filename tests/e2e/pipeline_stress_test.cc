@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The stress test without gRPC: requests go through envelope, codec, scheduler, batch and core from eight
+// The stress test without gRPC: requests go through envelope, limits, scheduler, batch and core from eight
 // threads, and each answer is compared bit for bit with a lone run. ThreadSanitizer can judge this one: every
 // lock on the way is ours or known to it, while gRPC as Debian builds it hides its own.
 #include <gtest/gtest.h>
@@ -14,10 +14,11 @@
 
 #include "core/runtime/compute_arena.h"
 #include "core/tensor/convert.h"
-#include "server/attend/codec.h"
 #include "server/batch/batch_executor.h"
-#include "server/schedule/scheduler.h"
+#include "server/models/built_in_models.h"
 #include "tests/e2e/lone_run.h"
+#include "tests/server/checked_attend.h"
+#include "tests/server/test_engine.h"
 #include "tests/testing/status_matchers.h"
 
 namespace headlight {
@@ -64,7 +65,7 @@ ByteSegments InPieces(const std::string& bytes) {
 }
 
 // The numbers of a result, of which `expected` says how many there are.
-e2e::Answer AnswerOf(const AttendResult& result, DType dtype, const e2e::Answer& expected) {
+e2e::Answer AnswerOf(const BatchResult& result, DType dtype, const e2e::Answer& expected) {
   const auto floats = [dtype](const std::shared_ptr<const void>& data, size_t size) {
     std::vector<float> values(data == nullptr ? 0 : size);
     ConvertToF32(dtype, data.get(), static_cast<int64_t>(values.size()), values.data());
@@ -86,8 +87,9 @@ struct Tally {
 };
 
 // Sends random cases until `deadline`; now and then it cancels one at once.
-Tally RunClient(const CodecContext& codec, Scheduler& scheduler, const std::vector<e2e::StressCase>& cases,
-                int seed, std::chrono::steady_clock::time_point deadline) {
+Tally RunClient(const RequestLimits& limits, testing::TestEngine& engine,
+                const std::vector<e2e::StressCase>& cases, int seed,
+                std::chrono::steady_clock::time_point deadline) {
   Tally tally;
   const auto failure = [&tally](std::string what) {
     tally.first_failure = std::move(what);
@@ -99,20 +101,10 @@ Tally RunClient(const CodecContext& codec, Scheduler& scheduler, const std::vect
     const bool cancels = twister() % 8 == 0;
     const std::string bytes = Serialize(c);
     const ByteSegments message = InPieces(bytes);
-    const absl::StatusOr<ParsedAttend> parsed = ParseAttend(message);
-    if (!parsed.ok()) return failure(parsed.status().ToString());
-    absl::StatusOr<DecodedAttend> decoded = DecodeAttend(*parsed, codec);
-    if (!decoded.ok()) return failure(decoded.status().ToString());
+    absl::StatusOr<CheckedRequest> checked = testing::CheckAttend(message, limits);
+    if (!checked.ok()) return failure(checked.status().ToString());
 
-    const auto token = std::make_shared<CancellationToken>();
-    std::promise<absl::StatusOr<AttendResult>> promise;
-    AttendTask& task = decoded->task;
-    task.arrival = std::chrono::steady_clock::now();
-    task.cancelled = token;
-    task.done = [&promise](absl::StatusOr<AttendResult> result) { promise.set_value(std::move(result)); };
-    scheduler.Submit(std::move(task));
-    if (cancels) token->Cancel();
-    const absl::StatusOr<AttendResult> result = promise.get_future().get();
+    const absl::StatusOr<BatchResult> result = engine.Compute(std::move(checked->input), cancels);
     if (cancels && absl::IsCancelled(result.status())) continue;
     if (!result.ok()) return failure(result.status().ToString());
     if (!e2e::SameBits(AnswerOf(*result, c.output_dtype, c.expected), c.expected))
@@ -128,19 +120,16 @@ TEST(PipelineStressTest, EightThreadsGetTheBitsOfLoneRuns) {
   absl::StatusOr<std::shared_ptr<const LoadedModel>> demo = MakeBuiltInModel("demo");
   ASSERT_THAT(demo, IsOk());
   ASSERT_THAT(registry.Add(*demo), IsOk());
-  const SteadyClock clock;
-  ComputeArena arena(2);
-  AttentionExecutor executor(arena, /*max_idle_bytes=*/int64_t{64} << 20);
-  Scheduler scheduler(
-      {.max_batch_tokens = 512, .queue_max_requests = 64, .queue_max_bytes = kMaxMessageBytes}, executor,
-      clock);
-  const CodecContext codec{registry, kMaxMessageBytes};
+  // What takes longer than a millisecond is parked now and then, for the short ones between.
+  testing::TestEngine engine({.max_batch_tokens = 512, .queue_max_requests = 64, .long_run_us = 1000},
+                             /*threads=*/2);
+  const RequestLimits limits{registry, kMaxMessageBytes};
 
   const auto deadline = std::chrono::steady_clock::now() + e2e::StressTime();
   std::vector<Tally> tallies(kNumClients);
   std::vector<std::thread> threads;
   for (int i = 0; i < kNumClients; ++i) {
-    threads.emplace_back([&, i] { tallies[i] = RunClient(codec, scheduler, cases, /*seed=*/i, deadline); });
+    threads.emplace_back([&, i] { tallies[i] = RunClient(limits, engine, cases, /*seed=*/i, deadline); });
   }
   for (std::thread& thread : threads) thread.join();
   int64_t answered = 0;
@@ -150,7 +139,7 @@ TEST(PipelineStressTest, EightThreadsGetTheBitsOfLoneRuns) {
   }
   EXPECT_GE(answered, kNumClients);
   RecordProperty("answered", std::to_string(answered));
-  scheduler.Drain();
+  engine.scheduler().Drain();
 }
 
 }  // namespace

@@ -9,9 +9,11 @@
 #include <string>
 
 #include "core/runtime/compute_arena.h"
-#include "server/attend/codec.h"
+#include "server/attend/attend_reply.h"
+#include "server/attend/attend_request.h"
 #include "server/batch/batch_executor.h"
 #include "server/models/registry.h"
+#include "server/request/check_request.h"
 
 namespace headlight::testing {
 namespace {
@@ -43,7 +45,7 @@ void Require(bool condition) {
 
 void AddModel(const std::string& name, const ModelConfig& config, ModelRegistry& registry) {
   const ModelConfig resolved = config.Resolved();
-  auto model = LoadModel(name, "1", "native", resolved, RandomModelWeights(resolved, 1), "");
+  auto model = PackModel(name, "1", "native", resolved, RandomModelWeights(resolved, 1), "");
   Require(model.ok() && registry.Add(*std::move(model)).ok());
 }
 
@@ -62,15 +64,18 @@ class Pipeline {
     }
     const absl::StatusOr<ParsedAttend> parsed = ParseAttend(message);
     if (!parsed.ok()) return false;
-    absl::StatusOr<DecodedAttend> decoded = DecodeAttend(*parsed, {registry_, kMaxMessageBytes});
-    if (!decoded.ok()) return false;
-    AttendTask& task = decoded->task;
-    if (task.q_tokens + task.kv_tokens > kMaxComputedTokens) return false;
-    if (task.weights.num_weights > kMaxComputedWeights) return false;
-    task.cancelled = std::make_shared<CancellationToken>();
-    const auto results = executor_.Execute({&task, 1});
+    const absl::StatusOr<RequestFields> fields = FieldsOf(*parsed);
+    if (!fields.ok()) return false;
+    absl::StatusOr<CheckedRequest> checked = CheckRequest(*fields, {registry_, kMaxMessageBytes});
+    if (!checked.ok()) return false;
+    BatchInput& input = checked->input;
+    if (input.q_tokens + input.kv_tokens > kMaxComputedTokens) return false;
+    if (input.weights.num_weights > kMaxComputedWeights) return false;
+    input.cancelled = std::make_shared<CancellationToken>();
+    const BatchInput* const batch = &input;
+    const auto results = executor_.Execute({&batch, 1});
     Require(results.ok());
-    const grpc::ByteBuffer reply = EncodeAttend(decoded->reply, results->front(), {});
+    const grpc::ByteBuffer reply = EncodeAttend(checked->reply, results->front(), {});
     Require(reply.Length() <= static_cast<size_t>(kMaxMessageBytes));
     return true;
   }
@@ -78,7 +83,8 @@ class Pipeline {
  private:
   ModelRegistry registry_;
   ComputeArena arena_{1};
-  AttentionExecutor executor_{arena_, /*max_idle_bytes=*/1 << 20};
+  BufferPool pool_{/*max_idle_bytes=*/1 << 20};
+  AttentionExecutor executor_{arena_, pool_};
 };
 
 }  // namespace

@@ -14,13 +14,15 @@ sources() {
   find "$@" \( -name '*.h' -o -name '*.cc' \) -type f 2>/dev/null || true
 }
 
-# forbid REASON REGEX FILE...: reports the lines that match outside of comments.
-forbid() {
-  local reason=$1 regex=$2
-  shift 2
+# forbid REASON REGEX FILE...: reports the lines that match outside of comments. forbid_perl: a Perl regex.
+forbid() { forbid_syntax -E "$@"; }
+forbid_perl() { forbid_syntax -P "$@"; }
+forbid_syntax() {
+  local syntax=$1 reason=$2 regex=$3
+  shift 3
   [ $# -gt 0 ] || return 0
   local found
-  found=$(grep -HnE "$regex" "$@" | grep -vE '^[^:]+:[0-9]+:[[:space:]]*//' || true)
+  found=$(grep -Hn "$syntax" "$regex" "$@" | grep -vE '^[^:]+:[0-9]+:[[:space:]]*//' || true)
   [ -z "$found" ] && return 0
   echo "$reason:"
   echo "$found"
@@ -33,7 +35,6 @@ include() { echo "^[[:space:]]*#[[:space:]]*include[[:space:]]*[<\"]($1)"; }
 mapfile -t core < <(sources core)
 mapfile -t server < <(sources server)
 mapfile -t client < <(sources client)
-mapfile -t engine < <(sources server/schedule server/models)
 mapfile -t load < <(sources client/load)
 mapfile -t report < <(sources client/report)
 mapfile -t local < <(sources client/files client/picture)
@@ -52,8 +53,34 @@ forbid "the load report knows no gRPC and no command line" "$(include 'grpc|clie
 forbid "the load tester knows no command line and no report" "$(include 'CLI/|client/(cli|report)/')" "${load[@]}"
 forbid "what callers include of the client is installed, so it includes nothing of its rooms" \
   "$(include 'client/[a-z]+/')" "${public_headers[@]}"
-forbid "the scheduler and the registry do not know gRPC" "$(include 'grpc')" "${engine[@]}"
 forbid "oneDNN's experimental ukernel API stays in core/attention/ukernel.*" \
   'dnnl::ukernel|dnnl_ukernel\.hp?p?' "${beside_ukernel[@]}"
+
+# room NAME ALLOWED: server/NAME includes of this project and of the libraries below only what begins with one of the
+# alternatives, itself always. Headers of the standard library, of the system and of abseil are anybody's.
+room() {
+  local files
+  mapfile -t files < <(sources "server/$1")
+  forbid_perl "server/$1/ includes only itself and $2" \
+    "^\s*#\s*include\s*[<\"](?!server/$1/|$2)(server|core|client|tests|proto|headlight|inference|grpc\w*|google|prometheus|spdlog|CLI|nlohmann)/" \
+    "${files[@]}"
+}
+
+# Rooms that the server builds on, lowest first: each includes what is above it here, and no room sees one below.
+models_and_up='server/(memory|schedule|models|wire)/|core/'
+request_and_up="server/(batch|request)/|$models_and_up"
+room memory 'core/'
+room schedule 'server/memory/|core/runtime/cancellation\.h'
+room models 'server/memory/|core/|spdlog/'
+room wire 'server/(memory|schedule)/|core/|grpcpp/support/|google/protobuf/io/'
+room batch "$models_and_up"
+room request "server/batch/|$models_and_up|grpcpp/support/byte_buffer\.h"
+room security 'grpcpp/'
+room observe "server/security/|$request_and_up|prometheus/|spdlog/|nlohmann/"
+room attend "$request_and_up|grpcpp/|headlight/v1/"
+room oip "$request_and_up|grpcpp/|inference/"
+room session 'server/(memory|models)/|core/'
+room rpc "server/(security|observe|attend|oip|session)/|$request_and_up|grpc\w*/|headlight/v1/|google/|spdlog/"
+room program 'server/|core/|spdlog/|CLI/|nlohmann/|grpc/support/log\.h|google/protobuf/stubs/logging\.h'
 
 exit "$violations"

@@ -9,10 +9,18 @@
 #include <chrono>
 #include <cstdint>
 #include <memory>
+#include <mutex>
+#include <vector>
 
-#include "server/rpc/attention_service.h"
+#include "core/runtime/compute_arena.h"
+#include "server/attend/attend_face.h"
+#include "server/attend/attention_service.h"
+#include "server/batch/batch_lane.h"
+#include "server/observe/request_log.h"
+#include "server/rpc/exchange_service.h"
+#include "server/schedule/scheduler.h"
 #include "tests/server/attend_fixtures.h"
-#include "tests/server/schedule/fake_executor.h"
+#include "tests/server/batch/fake_executor.h"
 #include "tests/testing/status_matchers.h"
 
 namespace headlight::testing {
@@ -20,31 +28,68 @@ namespace headlight::testing {
 // More than any of this takes; only a broken service waits so long.
 inline constexpr std::chrono::seconds kServingPatience{30};
 
+// Keeps what is told of requests.
+class RecordKeeper final : public RequestObserver {
+ public:
+  void RequestEnded(const RequestRecord& record) override {
+    const std::lock_guard lock(mutex_);
+    records_.push_back(record);
+  }
+  std::vector<RequestRecord> records() const {
+    const std::lock_guard lock(mutex_);
+    return records_;
+  }
+
+ private:
+  mutable std::mutex mutex_;
+  std::vector<RequestRecord> records_;  // guarded by mutex_
+};
+
 // Holds a model "small" of MakeTestModel.
 class ServingTest : public ::testing::Test {
  protected:
   explicit ServingTest(int64_t queue_max_requests)
-      : scheduler_({/*max_batch_tokens=*/100, queue_max_requests, /*queue_max_bytes=*/1 << 20}, executor_,
-                   clock_) {}
+      : scheduler_({.max_batch_tokens = 100, .queue_max_requests = queue_max_requests}, lane_,
+                   /*long_runner=*/nullptr, clock_) {
+    exchanges_.Add("/headlight.v1.AttentionService/Attend",
+                   std::make_unique<AttendFace>(AttendFace::Method::kAttend));
+    exchanges_.Add("/headlight.v1.AttentionService/AttendStream",
+                   std::make_unique<AttendFace>(AttendFace::Method::kAttendStream));
+  }
 
   void SetUp() override {
     ASSERT_THAT(registry_.Add(MakeTestModel("small").loaded), IsOk());
     grpc::ServerBuilder builder;
     builder.RegisterService(&service_);
+    builder.RegisterCallbackGenericService(&exchanges_);
     server_ = builder.BuildAndStart();
     ASSERT_NE(server_, nullptr);
+    exchanges_.ledger().Open();
     channel_ = server_->InProcessChannel({});
     stub_ = v1::AttentionService::NewStub(channel_);
   }
+
+  CallLedger& ledger() { return exchanges_.ledger(); }
 
   void TearDown() override { server_->Shutdown(std::chrono::system_clock::now()); }
 
   SteadyClock clock_;
   ModelRegistry registry_;
+  MemoryBudget memory_{int64_t{1} << 30};
+  RecordKeeper told_;
+  RequestLog requests_{RequestLogForm::kText, {&told_}};
   FakeExecutor executor_;
+  ComputeArena arena_{1};
+  BatchLane lane_{executor_, arena_};
   Scheduler scheduler_;
-  AttentionService service_{
-      {registry_, scheduler_, clock_, /*max_message_bytes=*/1 << 20, /*compute_threads=*/3}};
+  AttentionService service_{{registry_, scheduler_, clock_, /*max_message_bytes=*/1 << 20}};
+  ExchangeService exchanges_{{.registry = registry_,
+                              .scheduler = scheduler_,
+                              .clock = clock_,
+                              .memory = memory_,
+                              .requests = requests_,
+                              .max_message_bytes = 1 << 20,
+                              .compute_threads = 3}};
   std::unique_ptr<grpc::Server> server_;
   std::shared_ptr<grpc::Channel> channel_;
   std::unique_ptr<v1::AttentionService::Stub> stub_;

@@ -14,10 +14,11 @@
 
 namespace headlight::testing {
 
-// Calls run(), on this thread, while another one pauses and resumes the arena at random. Returns how often.
+// Calls run(), on this thread, while another one pauses and resumes the arena at random; again, if it was
+// over before the other thread had paused it once. Returns how often it was paused.
 inline int64_t RunPaused(ComputeArena& arena, Rng rng, const std::function<void()>& run) {
   std::atomic<bool> done{false};
-  int64_t pauses = 0;
+  std::atomic<int64_t> pauses{0};
   std::thread pauser([&] {
     while (!done) {
       arena.Pause();
@@ -29,7 +30,9 @@ inline int64_t RunPaused(ComputeArena& arena, Rng rng, const std::function<void(
       for (int64_t i = UniformInt(rng, 0, 2000); i > 0; --i) ++waits;
     }
   });
-  run();
+  do {
+    run();
+  } while (pauses == 0);
   done = true;
   pauser.join();
   return pauses;

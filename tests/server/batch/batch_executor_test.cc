@@ -12,20 +12,24 @@
 #include <vector>
 
 #include "core/tensor/convert.h"
-#include "server/attend/codec.h"
+#include "server/attend/attend_reply.h"
 #include "tests/server/attend_fixtures.h"
+#include "tests/server/checked_attend.h"
 #include "tests/testing/status_matchers.h"
 
 namespace headlight {
 namespace {
 
 using testing::AddFloats;
+using testing::AnswerAsOneBatch;
+using testing::CheckAttend;
 using testing::CrossConfig;
 using testing::ExpectMatchesReference;
 using testing::FloatsOf;
 using testing::IsOk;
 using testing::MakeRequest;
 using testing::MakeTestModel;
+using testing::ParseReply;
 using testing::Segmented;
 using testing::StatusIs;
 using testing::TestModel;
@@ -40,45 +44,15 @@ class BatchExecutorTest : public ::testing::Test {
   // Decodes `requests`, computes them as one batch and encodes the replies.
   std::vector<v1::AttendResponse> Run(const std::vector<v1::AttendRequest>& requests,
                                       size_t segment_bytes = 100) {
-    std::vector<std::string> bytes;
-    for (const v1::AttendRequest& request : requests) bytes.push_back(request.SerializeAsString());
-    std::vector<AttendTask> tasks;
-    std::vector<ReplyLayout> layouts;
-    for (const std::string& message : bytes) {
-      const auto parsed = ParseAttend(Segmented(message, segment_bytes));
-      EXPECT_THAT(parsed, IsOk());
-      auto decoded = DecodeAttend(*parsed, {registry_, 1 << 28});
-      EXPECT_THAT(decoded, IsOk());
-      decoded->task.cancelled = std::make_shared<CancellationToken>();
-      tasks.push_back(std::move(decoded->task));
-      layouts.push_back(std::move(decoded->reply));
-    }
-    const auto results = executor_.Execute(tasks);
-    EXPECT_THAT(results, IsOk());
-    std::vector<v1::AttendResponse> responses;
-    for (size_t i = 0; i < results->size(); ++i) {
-      responses.push_back(Response(EncodeAttend(layouts[i], (*results)[i], {})));
-      counts_ = (*results)[i];
-    }
-    return responses;
-  }
-
-  static v1::AttendResponse Response(const grpc::ByteBuffer& buffer) {
-    const auto message = Receive(buffer);
-    std::string bytes(message->segments.size_bytes(), '\0');
-    message->segments.CopyTo(0, message->segments.size_bytes(),
-                             std::as_writable_bytes(std::span(bytes)).data());
-    v1::AttendResponse response;
-    EXPECT_TRUE(response.ParseFromString(bytes));
-    return response;
+    return AnswerAsOneBatch(requests, registry_, executor_, segment_bytes);
   }
 
   TestModel small_ = MakeTestModel("small");
   TestModel cross_ = MakeTestModel("cross", CrossConfig());
   ModelRegistry registry_;
   ComputeArena arena_{2};
-  AttentionExecutor executor_{arena_, 1 << 20};
-  AttendResult counts_;  // of the last batch
+  BufferPool pool_{1 << 20};
+  AttentionExecutor executor_{arena_, pool_};
 };
 
 v1::AttendRequest Ragged(const std::vector<int64_t>& lens, uint64_t seed) {
@@ -102,9 +76,9 @@ TEST_F(BatchExecutorTest, RequestsOfEveryFormShareABatch) {
                                                    Padded(7, {7, 1, 4}, 3), causal};
   const std::vector<v1::AttendResponse> responses = Run(requests);
   for (size_t i = 0; i < requests.size(); ++i) ExpectMatchesReference(small_, requests[i], responses[i]);
-  EXPECT_EQ(counts_.batch_requests, 4);
-  EXPECT_EQ(counts_.batch_sequences, 2 + 3 + 3 + 1);
-  EXPECT_EQ(counts_.batch_tokens, 6 + 8 + 12 + 9);
+  EXPECT_EQ(responses[0].time_budget().batch_requests(), 4);
+  EXPECT_EQ(responses[0].time_budget().batch_sequences(), 2 + 3 + 3 + 1);
+  EXPECT_EQ(responses[0].time_budget().batch_tokens(), 6 + 8 + 12 + 9);
 }
 
 TEST_F(BatchExecutorTest, ARequestGetsTheSameBitsAloneAndInABatch) {
@@ -298,24 +272,24 @@ TEST_F(BatchExecutorTest, InputsOfManyPiecesAreCopiedWhole) {
 TEST_F(BatchExecutorTest, ResultsOutliveTheNextBatch) {
   const v1::AttendRequest request = MakeRequest("small", {2, 3, 16});
   const std::string bytes = request.SerializeAsString();
-  const auto parsed = ParseAttend(Segmented(bytes, 100));
-  auto decoded = DecodeAttend(*parsed, {registry_, 1 << 20});
-  ASSERT_THAT(decoded, IsOk());
-  decoded->task.cancelled = std::make_shared<CancellationToken>();
-  const auto results = executor_.Execute({&decoded->task, 1});
+  const auto checked = CheckAttend(Segmented(bytes, 100), {registry_, 1 << 20});
+  ASSERT_THAT(checked, IsOk());
+  const BatchInput* const input = &checked->input;
+  const auto results = executor_.Execute({&input, 1});
   ASSERT_THAT(results, IsOk());
   Run({MakeRequest("small", {2, 3, 16}, 99)});
-  ExpectMatchesReference(small_, request, Response(EncodeAttend(decoded->reply, results->front(), {})));
+  ExpectMatchesReference(small_, request, ParseReply(EncodeAttend(checked->reply, results->front(), {})));
 }
 
 TEST_F(BatchExecutorTest, SaysWhenMemoryIsShort) {
   const int64_t tokens = std::numeric_limits<int64_t>::max() / (16 * 4);
-  AttendTask task;
-  task.model = small_.loaded;
-  task.q_lens = task.kv_lens = {tokens};
-  task.q_tokens = task.kv_tokens = tokens;
-  task.cancelled = std::make_shared<CancellationToken>();
-  EXPECT_THAT(executor_.Execute({&task, 1}),
+  BatchInput input;
+  input.model = small_.loaded;
+  input.q_lens = input.kv_lens = {tokens};
+  input.q_tokens = input.kv_tokens = tokens;
+  input.cancelled = std::make_shared<CancellationToken>();
+  const BatchInput* const inputs = &input;
+  EXPECT_THAT(executor_.Execute({&inputs, 1}),
               StatusIs(absl::StatusCode::kResourceExhausted, ::testing::HasSubstr("memory is short")));
 }
 

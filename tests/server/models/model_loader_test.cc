@@ -7,6 +7,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <chrono>
 #include <filesystem>
 #include <fstream>
@@ -20,6 +21,7 @@
 #include <thread>
 #include <vector>
 
+#include "server/observe/metrics.h"
 #include "tests/server/attend_fixtures.h"
 #include "tests/testing/status_matchers.h"
 
@@ -31,6 +33,7 @@ using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using testing::IsOk;
+using ::testing::Not;
 using testing::StatusIs;
 using namespace std::chrono_literals;
 
@@ -85,6 +88,14 @@ class ModelLoaderTest : public ::testing::Test {
       while (!cancelled.IsCancelled()) std::this_thread::sleep_for(1ms);
       return absl::CancelledError("abandoned");
     }
+    if (text == "hangs") {
+      hang_.get_future().wait();
+      hang_is_over_ = true;
+      return absl::CancelledError("abandoned");
+    }
+    if (text == "in folder") {
+      return absl::InvalidArgumentError(source.version.folder + "/config.json: bad \xFF");
+    }
     if (text == "huge" && source.held_bytes > 0) return absl::ResourceExhaustedError("does not fit");
     if (text == "throws") throw std::bad_alloc();
     if (text != "ok" && text != "huge") return absl::InvalidArgumentError(text);
@@ -131,6 +142,8 @@ class ModelLoaderTest : public ::testing::Test {
   fs::path root_;
   ModelRegistry registry_;
   std::unique_ptr<Metrics> metrics_;
+  std::promise<void> hang_;
+  std::atomic<bool> hang_is_over_ = false;
   std::mutex mutex_;
   std::vector<std::string> tried_;       // guarded by mutex_
   std::map<std::string, bool> health_;   // guarded by mutex_
@@ -342,6 +355,50 @@ TEST_F(ModelLoaderTest, ARepositoryOutOfReachChangesNothing) {
 TEST_F(ModelLoaderTest, AMissingRepositoryIsAnErrorAtTheStart) {
   ModelLoader loader({.repository = (root_ / "nowhere").string()}, registry_, *metrics_, nullptr);
   EXPECT_THAT(loader.LoadAll(), StatusIs(absl::StatusCode::kNotFound, HasSubstr("cannot read")));
+}
+
+TEST_F(ModelLoaderTest, CallersAreToldNoPath) {
+  Put("a/1", "in folder");
+  Begin();
+  EXPECT_EQ(LoadError("a"), "version 1: config.json: bad \xEF\xBF\xBD");
+  EXPECT_THAT(Load("a"),
+              StatusIs(absl::StatusCode::kInvalidArgument, "version 1: config.json: bad \xEF\xBF\xBD"));
+  Remove("");
+  EXPECT_THAT(Load("a"), StatusIs(absl::StatusCode::kNotFound, Not(HasSubstr(root_.string()))));
+}
+
+TEST_F(ModelLoaderTest, AFolderOfOneModelServesBesideTheRepository) {
+  Put("a");
+  Put(".mine/1");
+  Begin({.load = {"a"}, .folders = {{"b", (root_ / ".mine").string()}}});
+  EXPECT_THAT(Served(), ElementsAre("a/1", "b/1"));
+}
+
+TEST_F(ModelLoaderTest, ALoadThatHangsHoldsUpNoStop) {
+  Begin();
+  Put("a", "hangs");
+  std::promise<absl::Status> answer;
+  loader_->Load("a", [&](absl::Status status) { answer.set_value(std::move(status)); });
+  ASSERT_TRUE(Eventually([this] { return !Tried().empty(); }));
+  EXPECT_FALSE(loader_->Stop(1ms));
+  EXPECT_FALSE(loader_->Stop(1ms));
+  EXPECT_THAT(answer.get_future().get(),
+              StatusIs(absl::StatusCode::kUnavailable, "the server is shutting down"));
+  EXPECT_THAT(Served(), IsEmpty());
+  ModelLoader* const left = loader_.release();  // as its owner must
+  hang_.set_value();
+  ASSERT_TRUE(Eventually([this] { return hang_is_over_.load(); }));
+  EXPECT_THAT(Served(), IsEmpty());
+  EXPECT_FALSE(Health().contains("models/a"));
+  static ModelLoader* const kept = left;  // reachable, for leak checkers
+  EXPECT_NE(kept, nullptr);
+}
+
+TEST_F(ModelLoaderTest, StopWithinItsLimitLeavesNothing) {
+  Put("a");
+  Begin();
+  EXPECT_TRUE(loader_->Stop(30s));
+  EXPECT_TRUE(loader_->Stop(30s));
 }
 
 TEST_F(ModelLoaderTest, StopAbandonsALoadAndAnswersWhoWaits) {

@@ -29,6 +29,15 @@ TEST(PrecisionChoiceTest, TheModelsOwnWinsOverItsConfigAndThatOverTheRest) {
   EXPECT_EQ(choice.Of("gpt2"), Precision::kBf16);
 }
 
+TEST(PrecisionChoiceTest, WhatAConfigOverrulesIsKnown) {
+  const PrecisionChoice choice = Parsed("bf16,bert=int8");
+  EXPECT_EQ(choice.Overruled("gpt", Precision::kF32), Precision::kBf16);
+  EXPECT_EQ(choice.Overruled("gpt", Precision::kBf16), std::nullopt);
+  EXPECT_EQ(choice.Overruled("gpt", std::nullopt), std::nullopt);
+  EXPECT_EQ(choice.Overruled("bert", Precision::kF32), std::nullopt);
+  EXPECT_EQ(PrecisionChoice().Overruled("gpt", Precision::kBf16), std::nullopt);
+}
+
 TEST(PrecisionChoiceTest, WithoutADefaultItIsF32) {
   EXPECT_EQ(Parsed("bert=int8").Of("gpt2"), Precision::kF32);
 }

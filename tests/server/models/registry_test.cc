@@ -4,7 +4,6 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <optional>
 #include <string>
 #include <vector>
 
@@ -120,70 +119,6 @@ TEST(RegistryTest, ListsByNameThenVersionOldestFirst) {
   std::vector<std::string> listed;
   for (const auto& model : registry.List()) listed.push_back(model->name + model->version);
   EXPECT_THAT(listed, ::testing::ElementsAre("a1", "b9", "b10"));
-}
-
-TEST(RegistryTest, TheDemoModelIsTheDocumentedOne) {
-  const auto demo = MakeBuiltInModel("demo");
-  ASSERT_THAT(demo, IsOk());
-  EXPECT_EQ((*demo)->name, "demo");
-  EXPECT_EQ((*demo)->version, "1");
-  const AttentionConfig& config = (*demo)->model.config().block.attention;
-  EXPECT_EQ(config.embed_dim, 768);
-  EXPECT_EQ(config.num_heads, 12);
-  EXPECT_EQ(config.num_kv_heads, 12);
-  EXPECT_EQ(config.num_appended_keys(), 0);
-  EXPECT_FALSE(config.rope || config.alibi || config.window_left || config.window_right);
-  EXPECT_EQ(config.logit_softcap, 0.0);
-  EXPECT_EQ((*demo)->model.attention().precision(), Precision::kF32);
-  EXPECT_EQ((*demo)->precision_error.max_abs, 0.0);
-}
-
-TEST(RegistryTest, TheGqaModelIsTheDocumentedOne) {
-  const auto demo = MakeBuiltInModel("demo-gqa");
-  ASSERT_THAT(demo, IsOk());
-  const AttentionConfig& config = (*demo)->model.config().block.attention;
-  EXPECT_EQ(config.embed_dim, 768);
-  EXPECT_EQ(config.num_heads, 12);
-  EXPECT_EQ(config.num_kv_heads, 4);
-  ASSERT_TRUE(config.rope.has_value());
-  EXPECT_EQ(config.rope->scaling, RopeConfig::Scaling::kLlama3);
-  EXPECT_EQ(config.window_left, 255);
-  EXPECT_EQ(config.window_right, std::nullopt);
-  EXPECT_EQ(config.logit_softcap, 30.0);
-}
-
-TEST(RegistryTest, TheAlibiModelIsTheDocumentedOne) {
-  const auto demo = MakeBuiltInModel("demo-alibi");
-  ASSERT_THAT(demo, IsOk());
-  const AttentionConfig& config = (*demo)->model.config().block.attention;
-  EXPECT_EQ(config.embed_dim, 768);
-  EXPECT_EQ(config.num_heads, 12);
-  EXPECT_TRUE(config.alibi);
-  EXPECT_EQ(config.num_appended_keys(), 2);
-}
-
-TEST(RegistryTest, APrecisionIsServedOrItsAbsenceExplained) {
-  for (const Precision precision : {Precision::kBf16, Precision::kInt8}) {
-    const auto demo = MakeBuiltInModel("demo", "", precision);
-    ASSERT_THAT(demo, IsOk());
-    const MultiHeadAttention& attention = (*demo)->model.attention();
-    EXPECT_EQ(attention.config().precision, precision);
-    EXPECT_EQ(attention.precision() == precision, attention.precision_note().empty());
-    EXPECT_EQ(attention.precision() == Precision::kF32, (*demo)->precision_error.rms == 0.0);
-    EXPECT_GT((*demo)->precision_error.cosine, 0.99);
-  }
-}
-
-TEST(RegistryTest, TheModelIsNamedWhereItCannotBeMade) {
-  EXPECT_THAT(MakeBuiltInModel("demo", "abacus"),
-              StatusIs(absl::StatusCode::kInvalidArgument,
-                       ::testing::StartsWith("model demo: kernel: got 'abacus', wanted one of: ")));
-}
-
-TEST(RegistryTest, AnUnknownBuiltInModelGetsTheNamesThatExist) {
-  EXPECT_THAT(MakeBuiltInModel("demo\n"),
-              StatusIs(absl::StatusCode::kInvalidArgument,
-                       "there is no built-in model \"demo\\n\", wanted one of demo, demo-gqa, demo-alibi"));
 }
 
 }  // namespace

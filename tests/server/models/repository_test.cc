@@ -173,6 +173,58 @@ TEST_F(RepositoryTest, ALinkThatTurnsElsewhereIsNoticed) {
   EXPECT_NE(SignatureOf("bert"), before);
 }
 
+TEST_F(RepositoryTest, WhatPoolingIsReadFromChangesTheSignature) {
+  Write("bert/3/config.json");
+  const std::string bare = SignatureOf("bert");
+  Write("bert/3/modules.json", "[]");
+  const std::string listed = SignatureOf("bert");
+  EXPECT_NE(listed, bare);
+  Write("bert/3/1_Pooling/config.json", "{\"pooling_mode_cls_token\": true}");
+  const std::string cls = SignatureOf("bert");
+  EXPECT_NE(cls, listed);
+  Write("bert/3/1_Pooling/config.json", "{\"pooling_mode_mean_tokens\": true}");
+  const std::string mean = SignatureOf("bert");
+  EXPECT_NE(mean, cls);
+  Write("bert/3/modules/pooling/config.json");
+  EXPECT_NE(SignatureOf("bert"), mean);
+}
+
+TEST_F(RepositoryTest, AVersionOfItsOwnIsNoPartOfVersion1BesideIt) {
+  Write("bert/config.json");
+  const std::string before = SignatureOf("bert");
+  Write("bert/2/config.json");
+  EXPECT_EQ(SignatureOf("bert"), before);
+}
+
+TEST_F(RepositoryTest, AModelsOwnFolderIsNoRepository) {
+  Write("config.json");
+  Write("1_Pooling/config.json");
+  EXPECT_THAT(
+      ScanRepository(root_.string()),
+      StatusIs(absl::StatusCode::kInvalidArgument,
+               HasSubstr("is itself a model; name its parent, or serve this one alone with --model")));
+}
+
+TEST_F(RepositoryTest, AFolderOfOneModelIsServedUnderAName) {
+  Write("all/bert/config.json");
+  Write("all/gpt/config.json");
+  Write("mine/config.json");
+  Write("versions/4/config.json");
+  RepositoryScan scan = *ScanRepository((root_ / "all").string());
+  AddModelFolders({{"gpt", (root_ / "mine").string()},
+                   {"many", (root_ / "versions").string()},
+                   {"none", (root_ / "nowhere").string()},
+                   {"b/d", (root_ / "mine").string()}},
+                  scan);
+  ASSERT_EQ(scan.models.size(), 3u);
+  EXPECT_EQ(scan.models.at("gpt").front().folder, (root_ / "mine").string());
+  EXPECT_EQ(scan.models.at("many").front().version, "4");
+  ASSERT_EQ(scan.skipped.size(), 3u);
+  EXPECT_EQ(scan.skipped[0].first, "\"b/d\"");
+  EXPECT_EQ(scan.skipped[1].first, "gpt of the repository");
+  EXPECT_EQ(scan.skipped[2].first, "none");
+}
+
 TEST_F(RepositoryTest, AMissingRootIsNamed) {
   EXPECT_THAT(ScanRepository((root_ / "nowhere").string()),
               StatusIs(absl::StatusCode::kNotFound, HasSubstr("--model-repository: cannot read \"")));

@@ -8,6 +8,8 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
+#include "server/observe/request_log.h"
+
 namespace headlight {
 namespace {
 
@@ -34,6 +36,22 @@ TEST(LoggingTest, JsonIsOneObjectALineWhateverTheMessage) {
   EXPECT_EQ(object["message"], "a \"quote\"\nand \xef\xbf\xbd");
   EXPECT_THAT(object["time"].get<std::string>(), ::testing::MatchesRegex("[-0-9]+T[:.0-9]+Z"));
   EXPECT_EQ(object.size(), 3u);
+}
+
+TEST(LoggingTest, ARequestIsAnObjectOfItsFields) {
+  ::testing::internal::CaptureStderr();
+  ConfigureLogging(LogLevel::kDebug, LogFormat::kJson);
+  RequestRecord record;
+  record.method = "Attend";
+  record.tokens = 16;
+  RequestLog(RequestLogForm::kJson, {}).Emit(record);
+  spdlog::default_logger()->flush();
+  const auto object = nlohmann::json::parse(::testing::internal::GetCapturedStderr());
+  ConfigureLogging(LogLevel::kInfo, LogFormat::kText);
+  EXPECT_EQ(object["level"], "debug");
+  EXPECT_EQ(object["message"], "request");
+  EXPECT_EQ(object["request"]["method"], "Attend");
+  EXPECT_EQ(object["request"]["tokens"], 16);
 }
 
 TEST(LoggingTest, TheLevelFilters) {

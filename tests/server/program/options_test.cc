@@ -59,16 +59,32 @@ TEST(OptionsTest, DefaultsAreThoseOfTheStruct) {
 }
 
 TEST(OptionsTest, EveryOptionHasAFlagAVariableAndAKey) {
-  const std::vector<std::pair<std::string, std::string>> values = {
-      {"listen", "[::1]:9"},           {"threads", "3"},
-      {"models", "demo-alibi,demo"},   {"model-repository", "/models"},
-      {"load", "bert,gpt2"},           {"repository-poll-s", "0.5"},
-      {"allow-model-control", "true"}, {"memory-limit", "1000000"},
-      {"precision", "bf16,bert=int8"}, {"kernel", "matmul"},
-      {"metrics-listen", "[::]:8002"}, {"max-message-bytes", "70000"},
-      {"max-batch-tokens", "17"},      {"queue-max-requests", "5"},
-      {"queue-max-bytes", "80000"},    {"shutdown-grace-s", "2"},
-      {"log-level", "debug"},          {"log-format", "json"}};
+  const std::vector<std::pair<std::string, std::string>> values = {{"listen", "[::1]:9"},
+                                                                   {"threads", "3"},
+                                                                   {"models", "demo-alibi,demo"},
+                                                                   {"model-repository", "/models"},
+                                                                   {"model", "a=/a,b=/b=c"},
+                                                                   {"load", "bert,gpt2"},
+                                                                   {"repository-poll-s", "0.5"},
+                                                                   {"allow-model-control", "true"},
+                                                                   {"memory-limit", "1000000"},
+                                                                   {"memory-for-models", "500000"},
+                                                                   {"precision", "bf16,bert=int8"},
+                                                                   {"kernel", "matmul"},
+                                                                   {"metrics-listen", "[::]:8002"},
+                                                                   {"max-message-bytes", "70000"},
+                                                                   {"max-batch-tokens", "17"},
+                                                                   {"queue-max-requests", "5"},
+                                                                   {"batch-budget-us", "900"},
+                                                                   {"max-age-ms", "2000"},
+                                                                   {"default-deadline-ms", "200"},
+                                                                   {"max-deadline-ms", "3000"},
+                                                                   {"reply-timeout-s", "7"},
+                                                                   {"receive-window-bytes", "65536"},
+                                                                   {"lame-duck-s", "4"},
+                                                                   {"shutdown-grace-s", "2"},
+                                                                   {"log-level", "debug"},
+                                                                   {"log-format", "json"}};
   ASSERT_EQ(EffectiveValues(ServerOptions()).size(), values.size());
 
   std::vector<std::string> flags;
@@ -91,8 +107,7 @@ TEST(OptionsTest, EveryOptionHasAFlagAVariableAndAKey) {
     std::string variable = "HEADLIGHT_";
     for (char c : name) variable += c == '-' ? '_' : static_cast<char>(std::toupper(c));
     const ScopedVariable scoped(variable.c_str(), value.c_str());
-    const auto from_environment = ParseFlags({"--max-message-bytes=70000",  // lets any queue-max-bytes stand
-                                              "--model-repository=/models"});  // and what needs one
+    const auto from_environment = ParseFlags({"--model-repository=/models"});  // for what needs one
     ASSERT_THAT(from_environment, IsOk());
     EXPECT_THAT(EffectiveValues(from_environment->options), Contains(Pair(name, value)));
   }
@@ -173,16 +188,62 @@ TEST(OptionsTest, ASwitchAloneMeansTrue) {
 
 TEST(OptionsTest, WhatNeedsARepositorySaysSo) {
   EXPECT_THAT(ParseFlags({"--load=bert"}), Refused("--load: got bert, wanted --model-repository with it"));
-  EXPECT_THAT(ParseFlags({"--repository-poll-s=1"}), Refused("wanted --model-repository with it"));
+  EXPECT_THAT(ParseFlags({"--repository-poll-s=1"}), Refused("wanted --model-repository or --model with it"));
   EXPECT_THAT(ParseFlags({"--model-repository=/m", "--load=a,a"}), Refused("got \"a\" twice"));
   EXPECT_THAT(ParseFlags({"--model-repository=/m", "--repository-poll-s=-1"}),
               Refused("got \"-1\", wanted a number from 0 to 86400"));
   EXPECT_THAT(ParseFlags({"--model-repository=/m", "--repository-poll-s=nan"}), Refused("wanted a number"));
 }
 
-TEST(OptionsTest, TheQueueMustHoldTheLargestMessage) {
-  EXPECT_THAT(ParseFlags({"--queue-max-bytes=1000"}),
-              Refused("--queue-max-bytes: got 1000, wanted at least --max-message-bytes 268435456"));
+TEST(OptionsTest, ARetiredOptionIsToldOfAndChangesNothing) {
+  for (const auto& line : {ParseFlags({"--queue-max-bytes=1000"}),
+                           ParseFlags({"--config", WriteConfig("queue-max-bytes = 1000\n").c_str()})}) {
+    ASSERT_THAT(line, IsOk());
+    EXPECT_THAT(line->warnings,
+                ::testing::ElementsAre(
+                    HasSubstr("queue-max-bytes has no effect: requests that wait count in --memory-limit")));
+    EXPECT_EQ(EffectiveValues(line->options), EffectiveValues(ServerOptions()));
+  }
+  EXPECT_THAT(ParseFlags({})->warnings, ::testing::IsEmpty());
+}
+
+TEST(OptionsTest, WhatContradictsItselfIsRefused) {
+  EXPECT_THAT(ParseFlags({"--memory-limit=1000", "--memory-for-models=1001"}),
+              Refused("--memory-for-models: got 1001, wanted at most --memory-limit 1000"));
+  EXPECT_THAT(ParseFlags({"--default-deadline-ms=200", "--max-deadline-ms=100"}),
+              Refused("--default-deadline-ms: got 200, wanted at most --max-deadline-ms 100"));
+  EXPECT_THAT(ParseFlags({"--default-deadline-ms=200"}), IsOk());
+}
+
+TEST(OptionsTest, OneFolderIsServedUnderAName) {
+  const auto line = ParseFlags({"--model", "bert=/mnt/models", "--model=gpt=/gpt", "--repository-poll-s=1"});
+  ASSERT_THAT(line, IsOk());
+  EXPECT_THAT(line->options.model_folders,
+              ::testing::ElementsAre(Pair("bert", "/mnt/models"), Pair("gpt", "/gpt")));
+  EXPECT_THAT(ParseFlags({"--model=/mnt/models"}), Refused("got \"/mnt/models\", wanted NAME=DIR"));
+  EXPECT_THAT(ParseFlags({"--model=a=/b", "--model=a=/c"}), Refused("got \"a\" twice"));
+}
+
+TEST(OptionsTest, TheDemoModelIsServedWhereNoOtherIsNamed) {
+  const auto built_in = [](std::vector<const char*> flags) {
+    return BuiltInModelsToServe(ParseFlags(std::move(flags))->options);
+  };
+  EXPECT_THAT(built_in({}), ::testing::ElementsAre("demo"));
+  EXPECT_THAT(built_in({"--models=demo-gqa"}), ::testing::ElementsAre("demo-gqa"));
+  EXPECT_THAT(built_in({"--model-repository=/m"}), ::testing::IsEmpty());
+  EXPECT_THAT(built_in({"--model=a=/a"}), ::testing::IsEmpty());
+  EXPECT_THAT(built_in({"--model-repository=/m", "--models=demo"}), ::testing::ElementsAre("demo"));
+}
+
+TEST(OptionsTest, AListInTheFileIsAList) {
+  const std::string path = WriteConfig(
+      "models = [\"demo\", \"demo-gqa\"]\nmodel = [\"a=/a\", \"b=/b\"]\nprecision = [\"bf16\", "
+      "\"demo=int8\"]\n");
+  const auto line = ParseFlags({"--config", path.c_str()});
+  ASSERT_THAT(line, IsOk());
+  EXPECT_THAT(line->options.models, ::testing::ElementsAre("demo", "demo-gqa"));
+  EXPECT_THAT(line->options.model_folders, ::testing::ElementsAre(Pair("a", "/a"), Pair("b", "/b")));
+  EXPECT_EQ(ToText(line->options.precision), "bf16,demo=int8");
 }
 
 TEST(OptionsTest, UnknownFlagsAndArgumentsAreRefused) {

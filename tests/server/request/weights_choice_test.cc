@@ -37,35 +37,35 @@ ModelConfig StackOf(const AttentionConfig& layer, int64_t num_layers = 1) {
   return config;
 }
 
-v1::WeightsOptions OptionsOf(v1::WeightsMode mode, int64_t top_k = 0) {
-  v1::WeightsOptions options;
-  options.set_mode(mode);
-  options.set_top_k(top_k);
-  return options;
+WeightsFields FieldsOf(Mode mode, int64_t top_k = 0) {
+  WeightsFields fields;
+  fields.mode = mode;
+  fields.top_k = top_k;
+  return fields;
 }
 
-v1::WeightsOptions WithHeads(v1::WeightsMode mode, const std::vector<int64_t>& heads) {
-  v1::WeightsOptions options = OptionsOf(mode);
-  for (int64_t head : heads) options.add_heads(head);
-  return options;
+// `heads` must live on.
+WeightsFields WithHeads(Mode mode, const std::vector<int64_t>& heads) {
+  WeightsFields fields = FieldsOf(mode);
+  fields.heads = heads;
+  return fields;
 }
 
-v1::WeightsOptions WithQueries(v1::WeightsMode mode, int64_t begin, int64_t end) {
-  v1::WeightsOptions options = OptionsOf(mode);
-  options.set_query_begin(begin);
-  options.set_query_end(end);
-  return options;
+WeightsFields WithQueries(Mode mode, int64_t begin, int64_t end) {
+  WeightsFields fields = FieldsOf(mode);
+  fields.query_begin = begin;
+  fields.query_end = end;
+  return fields;
 }
 
-void ExpectRefused(const v1::WeightsOptions& options, const std::string& message) {
-  EXPECT_THAT(CheckWeightsOptions(options, StackOf(HeadsConfig(4), 3)),
+void ExpectRefused(const WeightsFields& options, const std::string& message) {
+  EXPECT_THAT(CheckWeights(options, StackOf(HeadsConfig(4), 3)),
               StatusIs(absl::StatusCode::kInvalidArgument, message));
 }
 
 // The plan of `options` for 3 sequences, the longest of 7 queries and 9 keys.
-WeightsShapes PlanOf(const v1::WeightsOptions& options, const AttentionConfig& config,
-                     WeightsRequest* request) {
-  auto checked = CheckWeightsOptions(options, StackOf(config));
+WeightsShapes PlanOf(const WeightsFields& options, const AttentionConfig& config, WeightsRequest* request) {
+  auto checked = CheckWeights(options, StackOf(config));
   EXPECT_THAT(checked, IsOk());
   *request = *std::move(checked);
   const auto shapes = PlanWeights(config, /*batch=*/3, /*q_len=*/7, /*kv_len=*/9, *request);
@@ -73,20 +73,18 @@ WeightsShapes PlanOf(const v1::WeightsOptions& options, const AttentionConfig& c
   return shapes.value_or(WeightsShapes());
 }
 
-TEST(WeightsRequestTest, WithoutAModeNothingIsReported) {
-  for (const v1::WeightsMode mode : {v1::WEIGHTS_MODE_UNSPECIFIED, v1::WEIGHTS_MODE_NONE}) {
-    WeightsRequest request;
-    const WeightsShapes shapes = PlanOf(OptionsOf(mode), HeadsConfig(4), &request);
-    EXPECT_EQ(request.mode, Mode::kNone);
-    EXPECT_THAT(shapes.weights, IsEmpty());
-    EXPECT_THAT(shapes.keys, IsEmpty());
-    EXPECT_THAT(shapes.received_mass, IsEmpty());
-  }
+TEST(WeightsChoiceTest, WithoutAModeNothingIsReported) {
+  WeightsRequest request;
+  const WeightsShapes shapes = PlanOf(FieldsOf(Mode::kNone), HeadsConfig(4), &request);
+  EXPECT_EQ(request.mode, Mode::kNone);
+  EXPECT_THAT(shapes.weights, IsEmpty());
+  EXPECT_THAT(shapes.keys, IsEmpty());
+  EXPECT_THAT(shapes.received_mass, IsEmpty());
 }
 
-TEST(WeightsRequestTest, EachModeHasItsShapes) {
+TEST(WeightsChoiceTest, EachModeHasItsShapes) {
   WeightsRequest request;
-  WeightsShapes shapes = PlanOf(OptionsOf(v1::WEIGHTS_MODE_FULL), HeadsConfig(4), &request);
+  WeightsShapes shapes = PlanOf(FieldsOf(Mode::kFull), HeadsConfig(4), &request);
   EXPECT_EQ(request.mode, Mode::kFull);
   EXPECT_EQ(request.num_maps, 4);
   EXPECT_EQ(request.num_queries, 7);
@@ -95,103 +93,94 @@ TEST(WeightsRequestTest, EachModeHasItsShapes) {
   EXPECT_THAT(shapes.keys, IsEmpty());
   EXPECT_THAT(shapes.received_mass, IsEmpty());
 
-  shapes = PlanOf(OptionsOf(v1::WEIGHTS_MODE_MEAN), HeadsConfig(4), &request);
+  shapes = PlanOf(FieldsOf(Mode::kMean), HeadsConfig(4), &request);
   EXPECT_EQ(request.num_maps, 1);
   EXPECT_THAT(shapes.weights, ElementsAre(3, 7, 9));
 
-  shapes = PlanOf(OptionsOf(v1::WEIGHTS_MODE_TOP_K, 1024), HeadsConfig(4), &request);
+  shapes = PlanOf(FieldsOf(Mode::kTopK, 1024), HeadsConfig(4), &request);
   EXPECT_EQ(request.top_k, 1024);
   EXPECT_THAT(shapes.weights, ElementsAre(3, 4, 7, 1024));
   EXPECT_THAT(shapes.keys, ElementsAre(3, 4, 7, 1024));
 
-  shapes = PlanOf(OptionsOf(v1::WEIGHTS_MODE_SUMMARY), HeadsConfig(4), &request);
+  shapes = PlanOf(FieldsOf(Mode::kSummary), HeadsConfig(4), &request);
   EXPECT_THAT(shapes.weights, ElementsAre(3, 4, 6));
   EXPECT_THAT(shapes.received_mass, ElementsAre(3, 4, 9));
 }
 
-TEST(WeightsRequestTest, AppendedKeysWidenTheWeights) {
+TEST(WeightsChoiceTest, AppendedKeysWidenTheWeights) {
   AttentionConfig config = HeadsConfig(4);
   config.add_bias_kv = true;
   config.add_zero_attn = true;
   WeightsRequest request;
-  EXPECT_THAT(PlanOf(OptionsOf(v1::WEIGHTS_MODE_FULL), config, &request).weights, ElementsAre(3, 4, 7, 11));
-  EXPECT_THAT(PlanOf(OptionsOf(v1::WEIGHTS_MODE_SUMMARY), config, &request).received_mass,
-              ElementsAre(3, 4, 11));
+  EXPECT_THAT(PlanOf(FieldsOf(Mode::kFull), config, &request).weights, ElementsAre(3, 4, 7, 11));
+  EXPECT_THAT(PlanOf(FieldsOf(Mode::kSummary), config, &request).received_mass, ElementsAre(3, 4, 11));
 }
 
-TEST(WeightsRequestTest, HeadsMayBeInAnyOrder) {
+TEST(WeightsChoiceTest, HeadsMayBeInAnyOrder) {
   WeightsRequest request;
-  const WeightsShapes shapes = PlanOf(WithHeads(v1::WEIGHTS_MODE_FULL, {3, 0}), HeadsConfig(4), &request);
+  const WeightsShapes shapes = PlanOf(WithHeads(Mode::kFull, {3, 0}), HeadsConfig(4), &request);
   EXPECT_THAT(request.heads, ElementsAre(3, 0));
   EXPECT_THAT(shapes.weights, ElementsAre(3, 2, 7, 9));
-  EXPECT_THAT(PlanOf(WithHeads(v1::WEIGHTS_MODE_FULL, {1, 3, 2, 0}), HeadsConfig(4), &request).weights,
+  EXPECT_THAT(PlanOf(WithHeads(Mode::kFull, {1, 3, 2, 0}), HeadsConfig(4), &request).weights,
               ElementsAre(3, 4, 7, 9));
 }
 
-TEST(WeightsRequestTest, AQueryRangeCounts) {
+TEST(WeightsChoiceTest, AQueryRangeCounts) {
   WeightsRequest request;
-  EXPECT_THAT(PlanOf(WithQueries(v1::WEIGHTS_MODE_FULL, 2, 7), HeadsConfig(4), &request).weights,
+  EXPECT_THAT(PlanOf(WithQueries(Mode::kFull, 2, 7), HeadsConfig(4), &request).weights,
               ElementsAre(3, 4, 5, 9));
   EXPECT_EQ(request.query_begin, 2);
   EXPECT_EQ(request.query_end, 7);
-  EXPECT_THAT(PlanOf(WithQueries(v1::WEIGHTS_MODE_MEAN, 0, 1), HeadsConfig(4), &request).weights,
-              ElementsAre(3, 1, 9));
+  EXPECT_THAT(PlanOf(WithQueries(Mode::kMean, 0, 1), HeadsConfig(4), &request).weights, ElementsAre(3, 1, 9));
 }
 
-TEST(WeightsRequestTest, RefusesAModeThatIsNone) {
-  ExpectRefused(OptionsOf(static_cast<v1::WeightsMode>(9)),
-                "weights.mode: got 9, which is no WeightsMode; wanted NONE, FULL, MEAN, TOP_K or SUMMARY");
-}
-
-TEST(WeightsRequestTest, RefusesATopKOutOfRange) {
+TEST(WeightsChoiceTest, RefusesATopKOutOfRange) {
   for (const int64_t top_k : {int64_t{0}, int64_t{-1}, int64_t{1025}, kLargest}) {
-    ExpectRefused(OptionsOf(v1::WEIGHTS_MODE_TOP_K, top_k),
+    ExpectRefused(FieldsOf(Mode::kTopK, top_k),
                   "weights.top_k: got " + std::to_string(top_k) + ", wanted 1 to 1024");
   }
 }
 
-TEST(WeightsRequestTest, RefusesATopKWithoutUse) {
-  for (const v1::WeightsMode mode :
-       {v1::WEIGHTS_MODE_NONE, v1::WEIGHTS_MODE_FULL, v1::WEIGHTS_MODE_MEAN, v1::WEIGHTS_MODE_SUMMARY}) {
-    ExpectRefused(OptionsOf(mode, 3), "weights.top_k: got 3, wanted 0 without WEIGHTS_MODE_TOP_K");
+TEST(WeightsChoiceTest, RefusesATopKWithoutUse) {
+  for (const Mode mode : {Mode::kNone, Mode::kFull, Mode::kMean, Mode::kSummary}) {
+    ExpectRefused(FieldsOf(mode, 3), "weights.top_k: got 3, wanted 0 without WEIGHTS_MODE_TOP_K");
   }
 }
 
-TEST(WeightsRequestTest, RefusesHeadsThatAreNot) {
-  ExpectRefused(WithHeads(v1::WEIGHTS_MODE_FULL, {0, 4}), "weights.heads[1]: got 4, wanted 0 to 3");
-  ExpectRefused(WithHeads(v1::WEIGHTS_MODE_FULL, {-1}), "weights.heads[0]: got -1, wanted 0 to 3");
+TEST(WeightsChoiceTest, RefusesHeadsThatAreNot) {
+  ExpectRefused(WithHeads(Mode::kFull, {0, 4}), "weights.heads[1]: got 4, wanted 0 to 3");
+  ExpectRefused(WithHeads(Mode::kFull, {-1}), "weights.heads[0]: got -1, wanted 0 to 3");
 }
 
-TEST(WeightsRequestTest, RefusesAHeadTwice) {
-  ExpectRefused(WithHeads(v1::WEIGHTS_MODE_FULL, {2, 1, 2}),
-                "weights.heads[2]: got 2 again, wanted each head once");
+TEST(WeightsChoiceTest, RefusesAHeadTwice) {
+  ExpectRefused(WithHeads(Mode::kFull, {2, 1, 2}), "weights.heads[2]: got 2 again, wanted each head once");
 }
 
-TEST(WeightsRequestTest, RefusesMoreHeadsThanThereAre) {
-  ExpectRefused(WithHeads(v1::WEIGHTS_MODE_FULL, std::vector<int64_t>(1'000'000, 0)),
+TEST(WeightsChoiceTest, RefusesMoreHeadsThanThereAre) {
+  ExpectRefused(WithHeads(Mode::kFull, std::vector<int64_t>(1'000'000, 0)),
                 "weights.heads: got 1000000, wanted at most the model's 4");
 }
 
-TEST(WeightsRequestTest, RefusesHeadsAndQueriesWithoutAMode) {
-  ExpectRefused(WithHeads(v1::WEIGHTS_MODE_NONE, {1}), "weights.heads: got 1 without a mode, wanted none");
-  ExpectRefused(WithQueries(v1::WEIGHTS_MODE_NONE, 0, 2),
+TEST(WeightsChoiceTest, RefusesHeadsAndQueriesWithoutAMode) {
+  ExpectRefused(WithHeads(Mode::kNone, {1}), "weights.heads: got 1 without a mode, wanted none");
+  ExpectRefused(WithQueries(Mode::kNone, 0, 2),
                 "weights.query_begin and weights.query_end: got [0, 2) without a mode, wanted both 0");
 }
 
-TEST(WeightsRequestTest, RefusesQueriesThatAreNoRange) {
+TEST(WeightsChoiceTest, RefusesQueriesThatAreNoRange) {
   for (const auto& [begin, end] : std::vector<std::pair<int64_t, int64_t>>{
            {2, 2}, {3, 2}, {-1, 2}, {5, 0}, {-2, -1}, {kLargest, kLargest}}) {
-    ExpectRefused(WithQueries(v1::WEIGHTS_MODE_FULL, begin, end),
+    ExpectRefused(WithQueries(Mode::kFull, begin, end),
                   "weights.query_begin and weights.query_end: got [" + std::to_string(begin) + ", " +
                       std::to_string(end) +
                       "), wanted a range that is not empty and does not begin below 0, or both 0");
   }
 }
 
-TEST(WeightsRequestTest, RefusesQueriesBeyondTheLongestSequence) {
+TEST(WeightsChoiceTest, RefusesQueriesBeyondTheLongestSequence) {
   for (const int64_t end : {int64_t{8}, kLargest}) {
     const AttentionConfig config = HeadsConfig(4);
-    auto request = CheckWeightsOptions(WithQueries(v1::WEIGHTS_MODE_MEAN, 0, end), StackOf(config));
+    auto request = CheckWeights(WithQueries(Mode::kMean, 0, end), StackOf(config));
     ASSERT_THAT(request, IsOk());
     EXPECT_THAT(
         PlanWeights(config, 3, 7, 9, *request),
@@ -201,23 +190,23 @@ TEST(WeightsRequestTest, RefusesQueriesBeyondTheLongestSequence) {
   }
 }
 
-TEST(WeightsRequestTest, ALayerIsOneOfTheModels) {
-  v1::WeightsOptions options = OptionsOf(v1::WEIGHTS_MODE_MEAN);
-  const auto last = CheckWeightsOptions(options, StackOf(HeadsConfig(4), 3));
+TEST(WeightsChoiceTest, ALayerIsOneOfTheModels) {
+  WeightsFields options = FieldsOf(Mode::kMean);
+  const auto last = CheckWeights(options, StackOf(HeadsConfig(4), 3));
   ASSERT_THAT(last, IsOk());
   EXPECT_EQ(last->layer, 2);
   for (const int64_t layer : {0, 1, 2}) {
-    options.set_layer(layer);
-    const auto request = CheckWeightsOptions(options, StackOf(HeadsConfig(4), 3));
+    options.layer = layer;
+    const auto request = CheckWeights(options, StackOf(HeadsConfig(4), 3));
     ASSERT_THAT(request, IsOk());
     EXPECT_EQ(request->layer, layer);
   }
   for (const int64_t layer : {int64_t{-1}, int64_t{3}, kLargest}) {
-    options.set_layer(layer);
+    options.layer = layer;
     ExpectRefused(options, absl::StrCat("weights.layer: got ", layer, ", wanted 0 to 2"));
   }
-  v1::WeightsOptions none;
-  none.set_layer(0);
+  WeightsFields none;
+  none.layer = 0;
   ExpectRefused(none, "weights.layer: got 0 without a mode, wanted none");
 }
 

@@ -7,6 +7,7 @@
 #include <string>
 #include <tuple>
 
+#include "server/attend/dtype_names.h"
 #include "tests/server/attend_fixtures.h"
 #include "tests/testing/status_matchers.h"
 
@@ -19,18 +20,20 @@ using testing::StatusIs;
 
 constexpr int64_t kHuge = std::numeric_limits<int64_t>::max();
 
+constexpr size_t kRanks[] = {2};
+constexpr DType kTypes[] = {DType::kBool, DType::kF32};
+std::string WantedShape() { return "[rows, cols]"; }
+
 absl::StatusOr<WireTensor> Check(int dtype, const Shape& shape, size_t payload_bytes) {
-  static const TensorRule& rule = *new TensorRule{"mask", "[rows, cols]", {2}, {DType::kBool, DType::kF32}};
-  v1::TensorSpec spec;
-  spec.set_dtype(static_cast<v1::DType>(dtype));
-  for (int64_t dim : shape) spec.add_shape(dim);
   const std::string payload(payload_bytes, 'x');
-  return CheckTensor(rule, spec, Segmented(payload, 7));
+  const ByteSegments bytes = Segmented(payload, 7);
+  const NamedTensor tensor = {"mask", FromProto(static_cast<v1::DType>(dtype)), shape, &bytes};
+  return CheckTensor(tensor, {kRanks, kTypes, WantedShape}, kAttendNames);
 }
 
 auto Invalid(const std::string& message) { return StatusIs(absl::StatusCode::kInvalidArgument, message); }
 
-TEST(TensorSpecTest, AcceptsEachDTypeOfTheRule) {
+TEST(WireTensorTest, AcceptsEachDTypeOfTheRule) {
   const auto bools = Check(v1::DTYPE_BOOL, {2, 3}, 6);
   ASSERT_THAT(bools, IsOk());
   EXPECT_EQ(bools->dtype, DType::kBool);
@@ -41,7 +44,7 @@ TEST(TensorSpecTest, AcceptsEachDTypeOfTheRule) {
   EXPECT_EQ(floats->dtype, DType::kF32);
 }
 
-TEST(TensorSpecTest, RefusesADTypeThatIsMissingOrUnknown) {
+TEST(WireTensorTest, RefusesADTypeThatIsMissingOrUnknown) {
   EXPECT_THAT(Check(v1::DTYPE_UNSPECIFIED, {2, 3}, 6),
               Invalid("mask.dtype: got DTYPE_UNSPECIFIED, wanted DTYPE_BOOL or DTYPE_F32"));
   EXPECT_THAT(Check(17, {2, 3}, 6),
@@ -50,37 +53,47 @@ TEST(TensorSpecTest, RefusesADTypeThatIsMissingOrUnknown) {
               Invalid("mask.dtype: got -1, which is no DType, wanted DTYPE_BOOL or DTYPE_F32"));
 }
 
-TEST(TensorSpecTest, RefusesADTypeThatTheRuleDoesNotName) {
+TEST(WireTensorTest, RefusesADTypeThatTheRuleDoesNotName) {
   EXPECT_THAT(Check(v1::DTYPE_F16, {2, 3}, 12),
               Invalid("mask.dtype: got DTYPE_F16, wanted DTYPE_BOOL or DTYPE_F32"));
   EXPECT_THAT(Check(v1::DTYPE_I32, {2, 3}, 24),
               Invalid("mask.dtype: got DTYPE_I32, wanted DTYPE_BOOL or DTYPE_F32"));
 }
 
-TEST(TensorSpecTest, NumbersTravelInThreeTypes) {
-  const TensorRule rule = {"query", "[rows]", {1}, FloatTypes()};
-  v1::TensorSpec spec;
-  spec.add_shape(3);
+TEST(WireTensorTest, NumbersTravelInThreeTypes) {
+  constexpr size_t kOne[] = {1};
+  const Shape shape = {3};
+  const auto check = [&](v1::DType dtype, size_t payload_bytes) {
+    const std::string payload(payload_bytes, 'x');
+    const ByteSegments bytes = Segmented(payload, 5);
+    return CheckTensor({"query", FromProto(dtype), shape, &bytes}, {kOne, kFloatTypes, WantedShape},
+                       kAttendNames);
+  };
   for (const auto& [dtype, wanted, bytes] :
        {std::tuple(v1::DTYPE_F32, DType::kF32, 12), std::tuple(v1::DTYPE_BF16, DType::kBf16, 6),
         std::tuple(v1::DTYPE_F16, DType::kF16, 6)}) {
-    spec.set_dtype(dtype);
-    const std::string payload(bytes, 'x');
-    const auto tensor = CheckTensor(rule, spec, Segmented(payload, 5));
+    const auto tensor = check(dtype, bytes);
     ASSERT_THAT(tensor, IsOk());
     EXPECT_EQ(tensor->dtype, wanted);
     EXPECT_EQ(ToProto(wanted), dtype);
-    const std::string odd(bytes - 1, 'x');
-    EXPECT_THAT(CheckTensor(rule, spec, Segmented(odd, 5)),
+    EXPECT_THAT(check(dtype, bytes - 1),
                 Invalid("payloads: got " + std::to_string(bytes - 1) + " bytes for query, wanted " +
                         std::to_string(bytes) + " for " + v1::DType_Name(dtype) + " [3]"));
   }
-  spec.set_dtype(v1::DTYPE_BOOL);
-  EXPECT_THAT(CheckTensor(rule, spec, {}),
+  EXPECT_THAT(check(v1::DTYPE_BOOL, 0),
               Invalid("query.dtype: got DTYPE_BOOL, wanted DTYPE_F32, DTYPE_BF16 or DTYPE_F16"));
 }
 
-TEST(TensorSpecTest, RefusesWrongRanks) {
+TEST(WireTensorTest, ATensorThatIsOnlyDescribedHasNoBytesToCount) {
+  const Shape shape = {2, 3};
+  const auto tensor =
+      CheckTensor({"mask", {DType::kF32, {}}, shape, nullptr}, {kRanks, kTypes, WantedShape}, kAttendNames);
+  ASSERT_THAT(tensor, IsOk());
+  EXPECT_EQ(tensor->shape, shape);
+  EXPECT_TRUE(tensor->bytes.empty());
+}
+
+TEST(WireTensorTest, RefusesWrongRanks) {
   EXPECT_THAT(Check(v1::DTYPE_BOOL, {}, 1), Invalid("mask.shape: got 0 dimensions, wanted [rows, cols]"));
   EXPECT_THAT(Check(v1::DTYPE_BOOL, {2, 3, 1}, 6),
               Invalid("mask.shape: got 3 dimensions, wanted [rows, cols]"));
@@ -88,14 +101,14 @@ TEST(TensorSpecTest, RefusesWrongRanks) {
               Invalid("mask.shape: got 100000 dimensions, wanted [rows, cols]"));
 }
 
-TEST(TensorSpecTest, RefusesDimensionsBelowOne) {
+TEST(WireTensorTest, RefusesDimensionsBelowOne) {
   EXPECT_THAT(Check(v1::DTYPE_BOOL, {0, 3}, 0),
               Invalid("mask.shape: got [0, 3], wanted every dimension to be at least 1"));
   EXPECT_THAT(Check(v1::DTYPE_BOOL, {-2, -3}, 6),
               Invalid("mask.shape: got [-2, -3], wanted every dimension to be at least 1"));
 }
 
-TEST(TensorSpecTest, RefusesProductsThatOverflow) {
+TEST(WireTensorTest, RefusesProductsThatOverflow) {
   EXPECT_THAT(Check(v1::DTYPE_BOOL, {kHuge, 2}, 6),
               Invalid("mask.shape: [9223372036854775807, 2] is more than 2^63 bytes"));
   EXPECT_THAT(Check(v1::DTYPE_F32, {int64_t{1} << 62, 1}, 0),
@@ -105,7 +118,7 @@ TEST(TensorSpecTest, RefusesProductsThatOverflow) {
               Invalid("mask.shape: [4294967296, 4294967296] is more than 2^63 bytes"));
 }
 
-TEST(TensorSpecTest, RefusesWrongByteCounts) {
+TEST(WireTensorTest, RefusesWrongByteCounts) {
   EXPECT_THAT(Check(v1::DTYPE_BOOL, {2, 3}, 5),
               Invalid("payloads: got 5 bytes for mask, wanted 6 for DTYPE_BOOL [2, 3]"));
   EXPECT_THAT(Check(v1::DTYPE_F32, {2, 3}, 25),

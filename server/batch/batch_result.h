@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What a batch made of one request.
+#ifndef HEADLIGHT_SERVER_BATCH_BATCH_RESULT_H_
+#define HEADLIGHT_SERVER_BATCH_BATCH_RESULT_H_
+
+#include <cstdint>
+#include <memory>
+
+namespace headlight {
+
+// The memory belongs to the batch and lives as long as these pointers do. `output`, `weights` and
+// `received_mass` are of the request's output_dtype; all but the output are null where none were asked for.
+struct BatchResult {
+  std::shared_ptr<const void> output;  // [query tokens, embed_dim], without padding; or pooled [sequences,
+                                       // embed_dim]
+  std::shared_ptr<const void> weights;
+  std::shared_ptr<const int32_t> weights_keys;
+  std::shared_ptr<const void> received_mass;
+  // Of the batch as a whole, as in attention.proto's TimeBudget.
+  int64_t pack_us = 0;
+  int64_t compute_us = 0;
+  int64_t unpack_us = 0;
+  int64_t batch_requests = 0;
+  int64_t batch_sequences = 0;
+  int64_t batch_tokens = 0;
+};
+
+}  // namespace headlight
+
+#endif  // HEADLIGHT_SERVER_BATCH_BATCH_RESULT_H_

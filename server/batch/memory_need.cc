@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "server/batch/memory_need.h"
+
+#include <algorithm>
+
+#include "core/attention/config.h"
+#include "core/model/model_config.h"
+#include "core/tensor/buffer.h"
+#include "server/batch/copy_list.h"
+
+namespace headlight {
+namespace {
+
+// For each sequence: its options here and in the workspace, its places in the lists of lengths, its lengths
+// in the request itself.
+constexpr int64_t kSequenceBytes = int64_t{sizeof(SequenceOptions)} + 5 * int64_t{sizeof(int64_t)};
+
+int64_t F32(int64_t count) { return count == 0 ? 0 : Buffer::RoundedBytes(count * SizeOf(DType::kF32)); }
+
+// A result stays as it is computed, or is written once more: in a narrower type, or apart from a large batch.
+int64_t Result(int64_t count) { return 2 * F32(count); }
+
+}  // namespace
+
+int64_t BufferNeed(const BatchInput& input) {
+  const AttentionConfig& config = input.model->model.config().block.attention;
+  int64_t bytes = input.num_sequences() * kSequenceBytes;
+  switch (input.kind) {
+    case InputKind::kTokenIds:
+      bytes += 4 * input.q_tokens * SizeOf(DType::kI32);  // ids and types, in the request and in the batch
+      break;
+    case InputKind::kKeyAndValue:
+      bytes += F32(input.kv_tokens * config.vdim);
+      [[fallthrough]];
+    case InputKind::kSharedKey:
+      bytes += F32(input.kv_tokens * config.kdim);
+      [[fallthrough]];
+    case InputKind::kSelf:
+      bytes += F32(input.q_tokens * config.embed_dim);
+      break;
+  }
+  bytes += Result(input.q_tokens * config.embed_dim);
+  if (input.pooling != Pooling::kNone) bytes += Result(input.num_sequences() * config.embed_dim);
+  bytes +=
+      Result(input.weights.num_weights) + Result(input.weights.num_received) + F32(input.weights.num_keys);
+  if (!input.mask.bytes.empty()) {
+    const int64_t elements = input.mask.bytes.size_bytes() / SizeOf(input.mask.dtype);
+    bytes += Buffer::RoundedBytes(elements * PackedSizeOf(input.mask.dtype));
+  }
+  return bytes;
+}
+
+ForwardShape ShapeOf(const BatchInput& input) {
+  ForwardShape shape{.tokens = input.q_tokens,
+                     .num_sequences = input.num_sequences(),
+                     .longest = *std::max_element(input.q_lens.begin(), input.q_lens.end()),
+                     .kv_tokens = input.kv_tokens,
+                     .longest_kv = *std::max_element(input.kv_lens.begin(), input.kv_lens.end()),
+                     .self_attention = input.kind == InputKind::kSelf || input.kind == InputKind::kTokenIds,
+                     .wants_weights = input.weights.mode != WeightsSink::Mode::kNone};
+  return shape;
+}
+
+int64_t MemoryNeed(const BatchInput& input, int num_threads) {
+  return BufferNeed(input) + input.model->model.ForwardBytes(ShapeOf(input), num_threads);
+}
+
+}  // namespace headlight

@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "server/batch/work_cost.h"
+
+#include <algorithm>
+#include <cstddef>
+#include <functional>
+#include <string>
+
+#include "core/attention/config.h"
+#include "core/model/model_config.h"
+
+namespace headlight {
+namespace {
+
+// Sum over i in [0, count) of first + i, held within [0, limit].
+double SumOfClamped(int64_t first, int64_t count, int64_t limit) {
+  const int64_t below = std::clamp<int64_t>(-first, 0, count);             // terms that are 0
+  const int64_t above = std::clamp<int64_t>(first + count - limit, 0, count - below);  // terms that are `limit`
+  const auto between = static_cast<double>(count - below - above);
+  const auto begin = static_cast<double>(first + below);
+  return between * (2 * begin + between - 1) / 2 + static_cast<double>(above) * static_cast<double>(limit);
+}
+
+// Of the projections and the feed-forward networks, all layers. Keys and values may be other tokens than queries.
+double ProjectionFlops(const ModelConfig& config, const BatchInput& input) {
+  const AttentionConfig& attention = config.block.attention;
+  const double all = static_cast<double>(ProjectionFlopsPerToken(config));
+  const double of_keys = 2.0 * static_cast<double>(config.num_layers) *
+                         static_cast<double>((attention.kdim + attention.vdim) * attention.kv_width());
+  return (all - of_keys) * static_cast<double>(input.q_tokens) + of_keys * static_cast<double>(input.kv_tokens);
+}
+
+// Payload that is copied in and out, as the kernels read and write it.
+double MovedBytes(const ModelConfig& config, const BatchInput& input) {
+  const AttentionConfig& attention = config.block.attention;
+  int64_t numbers = input.output_rows() * attention.embed_dim + input.weights.num_weights + input.weights.num_keys +
+                    input.weights.num_received;
+  switch (input.kind) {
+    case InputKind::kTokenIds:
+      numbers += input.q_tokens;
+      break;
+    case InputKind::kKeyAndValue:
+      numbers += input.kv_tokens * attention.vdim;
+      [[fallthrough]];
+    case InputKind::kSharedKey:
+      numbers += input.kv_tokens * attention.kdim;
+      [[fallthrough]];
+    case InputKind::kSelf:
+      numbers += input.q_tokens * attention.embed_dim;
+      break;
+  }
+  return static_cast<double>(numbers * SizeOf(DType::kF32) + input.mask.bytes.size_bytes());
+}
+
+}  // namespace
+
+double VisiblePairs(int64_t q_len, int64_t kv_len, const Visibility& visibility) {
+  const int64_t first = kv_len - q_len;  // position of the first query among the keys
+  const int64_t all = q_len + kv_len;    // a window that reaches everywhere
+  int64_t right = visibility.causal ? 0 : all;
+  if (visibility.window_right) right = std::min(right, *visibility.window_right);
+  const int64_t left = std::min(visibility.window_left.value_or(all), all);
+  // As VisibleKeys has it: the ends of all queries' ranges, less their beginnings.
+  return SumOfClamped(first + right + 1, q_len, kv_len) - SumOfClamped(first - left, q_len, kv_len);
+}
+
+WorkCost WorkCostOf(const BatchInput& input) {
+  const ModelConfig& config = input.model->model.config();
+  const AttentionConfig& attention = config.block.attention;
+  Visibility visibility =
+      Narrowed({.window_left = attention.window_left, .window_right = attention.window_right}, input.visibility);
+  visibility.causal |= config.causal;
+  double pairs = 0;
+  for (size_t i = 0; i < input.q_lens.size(); ++i) {
+    pairs += VisiblePairs(input.q_lens[i], input.kv_lens[i], visibility);
+    pairs += static_cast<double>(input.q_lens[i] * attention.num_appended_keys());
+  }
+  WorkCost cost;
+  cost.projection_flops = ProjectionFlops(config, input);
+  // A multiply-add for the score and one for the value, for each pair and each dimension of each head.
+  cost.attention_flops = 4.0 * pairs * static_cast<double>(attention.q_width() * config.num_layers);
+  cost.bytes = MovedBytes(config, input);
+  return cost;
+}
+
+uint64_t CostClassOf(const LoadedModel& model) {
+  // By name, so that a new version begins with what is known of the old one.
+  return std::hash<std::string>()(model.name + '/' + Name(model.model.attention().precision()));
+}
+
+}  // namespace headlight

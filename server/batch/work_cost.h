@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What computing a request takes, in the closed forms that the schedule learns times for.
+#ifndef HEADLIGHT_SERVER_BATCH_WORK_COST_H_
+#define HEADLIGHT_SERVER_BATCH_WORK_COST_H_
+
+#include <cstdint>
+
+#include "core/attention/batch.h"
+#include "server/batch/batch_input.h"
+#include "server/models/registry.h"
+#include "server/schedule/cost_model.h"
+#include "server/schedule/ticket.h"
+
+namespace headlight {
+
+// Keys that the queries of a sequence see, summed over its queries: what is left of q_len * kv_len by `visibility`.
+// Exact and O(1).
+double VisiblePairs(int64_t q_len, int64_t kv_len, const Visibility& visibility);
+
+WorkCost WorkCostOf(const BatchInput& input);
+
+// Models of one class cost alike: one class for each model that is loaded.
+uint64_t CostClassOf(const LoadedModel& model);
+
+}  // namespace headlight
+
+#endif  // HEADLIGHT_SERVER_BATCH_WORK_COST_H_

@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "server/models/model_log.h"
+
+#include <spdlog/spdlog.h>
+
+#include "core/attention/multi_head_attention.h"
+
+namespace headlight {
+
+void LogModel(const LoadedModel& model) {
+  const MultiHeadAttention& attention = model.model.attention();
+  spdlog::info(
+      "model {} version {}: layout={} layers={} {} parameters, {} bytes, kernel={} precision={} "
+      "rms_error={:.2g}",
+      model.name, model.version, model.layout, model.model.config().num_layers, model.model.num_parameters(),
+      model.model.packed_bytes(), attention.kernel_name(), Name(attention.precision()),
+      model.precision_error.rms);
+  if (!attention.precision_note().empty()) {
+    spdlog::warn("model {} version {}: {}", model.name, model.version, attention.precision_note());
+  }
+}
+
+}  // namespace headlight

@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The memory that a model takes, reserved before any of it is allocated.
+#ifndef HEADLIGHT_SERVER_MODELS_MODEL_MEMORY_H_
+#define HEADLIGHT_SERVER_MODELS_MODEL_MEMORY_H_
+
+#include "absl/status/statusor.h"
+#include "core/model/model_config.h"
+#include "server/memory/memory_budget.h"
+
+namespace headlight {
+
+// A lease of what loading a model of this config takes at most; of nothing if `memory` is null.
+// RESOURCE_EXHAUSTED: that does not fit; the message has both numbers.
+absl::StatusOr<Lease> ReserveForLoading(const ModelConfig& config, MemoryBudget* memory);
+
+}  // namespace headlight
+
+#endif  // HEADLIGHT_SERVER_MODELS_MODEL_MEMORY_H_

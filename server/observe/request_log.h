@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Where the record of a request goes when the request is over: to the log and to whoever counts.
+#ifndef HEADLIGHT_SERVER_OBSERVE_REQUEST_LOG_H_
+#define HEADLIGHT_SERVER_OBSERVE_REQUEST_LOG_H_
+
+#include <spdlog/logger.h>
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "server/observe/request_record.h"
+
+namespace headlight {
+
+// Hears of every request once, such as metrics. Called from the threads that end requests: thread-safe, and
+// quick.
+class RequestObserver {
+ public:
+  virtual ~RequestObserver() = default;
+  virtual void RequestEnded(const RequestRecord& record) = 0;
+};
+
+// How lines of requests are written: "request method=Attend ..." or a JSON object of the same fields.
+enum class RequestLogForm : uint8_t { kText, kJson };
+
+// The logger that lines of requests go to. Their payload in JSON is an object, not a text, by which a
+// formatter may tell them.
+inline constexpr char kRequestLogger[] = "headlight.request";
+
+// Thread-safe.
+class RequestLog {
+ public:
+  // Writes to where the default logger writes now, at its level. `observers` must outlive this.
+  RequestLog(RequestLogForm form, std::vector<RequestObserver*> observers);
+
+  // Call it once for a request. Ordinary ends are told at level debug, errors of this server at level error;
+  // nothing is built of a line that is not written.
+  void Emit(const RequestRecord& record) const;
+
+ private:
+  const RequestLogForm form_;
+  const std::vector<RequestObserver*> observers_;
+  const std::shared_ptr<spdlog::logger> logger_;
+};
+
+// The lines' payloads. Fields that are 0 or empty are left out, but for the code.
+std::string RequestText(const RequestRecord& record);
+std::string RequestJson(const RequestRecord& record);
+
+}  // namespace headlight
+
+#endif  // HEADLIGHT_SERVER_OBSERVE_REQUEST_LOG_H_

@@ -1,0 +1,375 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "server/request/check_request.h"
+
+#include <algorithm>
+#include <cstddef>
+#include <iterator>
+#include <optional>
+#include <span>
+#include <string>
+#include <utility>
+
+#include "absl/functional/function_ref.h"
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+#include "core/attention/config.h"
+#include "core/base/status_macros.h"
+#include "core/model/model_config.h"
+#include "server/request/sequence_layout.h"
+#include "server/request/token_ids.h"
+#include "server/request/weights_choice.h"
+
+namespace headlight {
+namespace {
+
+constexpr int64_t kMaxRequestIdBytes = 128;
+constexpr int64_t kMaxPriority = 10;
+constexpr char kIdsShape[] = "[batch, seq_len] or [tokens]";
+
+constexpr DType kMaskTypes[] = {DType::kBool, DType::kF32, DType::kBf16, DType::kF16};
+constexpr size_t kQueryRanks[] = {2, 3};
+constexpr size_t kIdRanks[] = {1, 2};
+constexpr size_t kMaskRanks[] = {4};
+
+// Parts of an error message go in as to StrCat.
+template <typename... Parts>
+absl::Status Invalid(const Parts&... parts) {
+  return absl::InvalidArgumentError(absl::StrCat(parts...));
+}
+
+int64_t Sum(const std::vector<int64_t>& lens) {
+  int64_t sum = 0;
+  for (int64_t len : lens) sum += len;
+  return sum;
+}
+
+// The leading dimensions, those of a batch.
+std::span<const int64_t> AllButLast(const Shape& shape) { return {shape.data(), shape.size() - 1}; }
+
+// Rows of a tensor whose sequences have the lengths `lens`. Full ones lie packed in either form.
+InputRows RowsOf(WireTensor tensor, const SequenceLayout& layout, int64_t tokens) {
+  return {std::move(tensor.bytes), tensor.dtype, tokens == layout.rows ? 0 : layout.padded_len};
+}
+
+class RequestChecker {
+ public:
+  RequestChecker(const RequestFields& fields, const RequestLimits& limits)
+      : fields_(fields), limits_(limits) {}
+
+  absl::StatusOr<CheckedRequest> Check() && {
+    HEADLIGHT_RETURN_IF_ERROR(CheckNames());
+    HEADLIGHT_RETURN_IF_ERROR(CheckOptions());
+    HEADLIGHT_RETURN_IF_ERROR(CheckInputKinds());
+    HEADLIGHT_RETURN_IF_ERROR(fields_.payloads);
+    HEADLIGHT_RETURN_IF_ERROR(model().embedding ? CheckTokenIds() : CheckQuery());
+    HEADLIGHT_RETURN_IF_ERROR(CheckLengths());
+    HEADLIGHT_RETURN_IF_ERROR(CheckKeyAndValue());
+    HEADLIGHT_RETURN_IF_ERROR(CheckMask());
+    HEADLIGHT_RETURN_IF_ERROR(PlanReply());
+    HEADLIGHT_RETURN_IF_ERROR(ReadTokenIds());
+    return std::move(checked_);
+  }
+
+ private:
+  BatchInput& input() { return checked_.input; }
+  const ModelConfig& model() const { return checked_.input.model->model.config(); }
+  const AttentionConfig& config() const { return model().block.attention; }
+  bool Has(Role role) const { return fields_.tensor(role).has_value(); }
+  const char* FieldOf(Role role) const { return fields_.tensor(role)->field; }
+
+  absl::StatusOr<WireTensor> Tensor(Role role, std::span<const size_t> ranks, std::span<const DType> dtypes,
+                                    absl::FunctionRef<std::string()> wanted_shape) const {
+    return CheckTensor(*fields_.tensor(role), {ranks, dtypes, wanted_shape}, *fields_.names);
+  }
+
+  absl::Status CheckNames() {
+    if (std::ssize(fields_.request_id) > kMaxRequestIdBytes) {
+      return Invalid("request_id: got ", fields_.request_id.size(), " bytes, wanted at most ",
+                     kMaxRequestIdBytes);
+    }
+    if (fields_.model.empty()) return Invalid("model: got none, wanted a model's name");
+    HEADLIGHT_ASSIGN_OR_RETURN(input().model, limits_.registry.Find(fields_.model, fields_.model_version));
+    checked_.reply.model = input().model;
+    checked_.reply.request_id = fields_.request_id;
+    return absl::OkStatus();
+  }
+
+  // Everything that is neither a tensor nor a length.
+  absl::Status CheckOptions() {
+    if (fields_.window_left.value_or(0) < 0) {
+      return Invalid("window_left: got ", *fields_.window_left, ", wanted at least 0");
+    }
+    if (fields_.window_right.value_or(0) < 0) {
+      return Invalid("window_right: got ", *fields_.window_right, ", wanted at least 0");
+    }
+    input().visibility.causal = fields_.causal;
+    if (fields_.window_left) input().visibility.window_left = *fields_.window_left;
+    if (fields_.window_right) input().visibility.window_right = *fields_.window_right;
+    HEADLIGHT_ASSIGN_OR_RETURN(input().weights, CheckWeights(fields_.weights, model()));
+    HEADLIGHT_ASSIGN_OR_RETURN(input().output_dtype, OutputDType());
+    HEADLIGHT_ASSIGN_OR_RETURN(input().pooling, PoolingOf(fields_.pooling));
+    if (fields_.timeout_us < 0) return Invalid("timeout_us: got ", fields_.timeout_us, ", wanted at least 0");
+    if (fields_.priority < -kMaxPriority || fields_.priority > kMaxPriority) {
+      return Invalid("priority: got ", fields_.priority, ", wanted ", -kMaxPriority, " to ", kMaxPriority);
+    }
+    checked_.timeout_us = fields_.timeout_us;
+    checked_.priority = static_cast<int>(fields_.priority);
+    return absl::OkStatus();
+  }
+
+  absl::StatusOr<Pooling> PoolingOf(PoolingAsked asked) const {
+    switch (asked) {
+      case PoolingAsked::kNone:
+        return Pooling::kNone;
+      case PoolingAsked::kModel:
+        if (model().pooling != Pooling::kNone) return model().pooling;
+        return Invalid("pooling: got MODEL, but the model has no pooling of its own, wanted CLS or MEAN");
+      case PoolingAsked::kCls:
+        return Pooling::kCls;
+      case PoolingAsked::kMean:
+        return Pooling::kMean;
+    }
+    return absl::InternalError("pooling: a choice that nobody knows");
+  }
+
+  absl::StatusOr<DType> OutputDType() const {
+    const std::optional<DType>& dtype = fields_.output_dtype.dtype;
+    if (dtype && std::find(std::begin(kFloatTypes), std::end(kFloatTypes), *dtype) != std::end(kFloatTypes)) {
+      return *dtype;
+    }
+    const auto name = fields_.names->dtype;
+    return Invalid("output_dtype: got ", fields_.output_dtype.Describe(*fields_.names), ", wanted ",
+                   name(DType::kF32), ", ", name(DType::kBf16), " or ", name(DType::kF16));
+  }
+
+  // Whether the tensors are those that the model begins with.
+  absl::Status CheckInputKinds() const {
+    if (model().embedding) {
+      if (!Has(Role::kTokenIds)) return Invalid("token_ids: got none, wanted ", kIdsShape);
+      for (Role surplus : {Role::kQuery, Role::kKey, Role::kValue}) {
+        if (!Has(surplus)) continue;
+        return Invalid(FieldOf(surplus), ": got one, wanted none: the model begins at token_ids");
+      }
+      return absl::OkStatus();
+    }
+    for (Role surplus : {Role::kTokenIds, Role::kTokenTypes}) {
+      if (!Has(surplus)) continue;
+      return Invalid(FieldOf(surplus), ": got some, wanted none: the model begins at embeddings, in query");
+    }
+    if (!Has(Role::kQuery)) return Invalid("query: got none, wanted ", QueryShape());
+    if (Has(Role::kValue) && !Has(Role::kKey)) return Invalid("value: got one without key, wanted both");
+    if (Has(Role::kKey) && !TakesKey(model())) {
+      return Invalid(FieldOf(Role::kKey), ": got one, wanted none: the model has ", model().num_layers,
+                     " layers that attend to their own input");
+    }
+    return absl::OkStatus();
+  }
+
+  std::string QueryShape() const {
+    return absl::StrCat("[batch, seq_len, ", config().embed_dim, "] or [tokens, ", config().embed_dim, "]");
+  }
+
+  absl::Status CheckQuery() {
+    const auto wanted = [this] { return QueryShape(); };
+    HEADLIGHT_ASSIGN_OR_RETURN(WireTensor query, Tensor(Role::kQuery, kQueryRanks, kFloatTypes, wanted));
+    query_shape_ = query.shape;
+    if (query.shape.back() != config().embed_dim) {
+      return Invalid(FieldOf(Role::kQuery), ".shape: got ", ToString(query.shape), ", wanted ", QueryShape());
+    }
+    query_layout_ = LayoutOf(AllButLast(query.shape), RaggedSequences());
+    HEADLIGHT_ASSIGN_OR_RETURN(
+        input().q_lens, SequenceLengths("seq_lens", FieldOf(Role::kQuery), fields_.seq_lens, query_layout_));
+    input().q_tokens = Sum(input().q_lens);
+    input().query = RowsOf(std::move(query), query_layout_, input().q_tokens);
+    return absl::OkStatus();
+  }
+
+  int64_t RaggedSequences() const { return std::max<int64_t>(std::ssize(fields_.seq_lens), 1); }
+
+  // Their shape and lengths; the ids themselves are read last.
+  absl::Status CheckTokenIds() {
+    HEADLIGHT_ASSIGN_OR_RETURN(
+        token_ids_, Tensor(Role::kTokenIds, kIdRanks, kIdTypes, [] { return std::string(kIdsShape); }));
+    query_shape_ = token_ids_.shape;
+    query_shape_.push_back(config().embed_dim);
+    query_layout_ = LayoutOf(token_ids_.shape, RaggedSequences());
+    HEADLIGHT_ASSIGN_OR_RETURN(input().q_lens, SequenceLengths("seq_lens", FieldOf(Role::kTokenIds),
+                                                               fields_.seq_lens, query_layout_));
+    input().q_tokens = Sum(input().q_lens);
+    return absl::OkStatus();
+  }
+
+  // That the position table reaches to the end of every sequence.
+  absl::Status CheckLengths() const {
+    if (!model().embedding) return absl::OkStatus();
+    const int64_t max_seq_len = model().embedding->max_seq_len();
+    const std::vector<int64_t>& lens = checked_.input.q_lens;
+    for (size_t i = 0; i < lens.size(); ++i) {
+      if (lens[i] <= max_seq_len) continue;
+      return Invalid(FieldOf(Role::kTokenIds), ": got ", lens[i], " tokens in sequence ", i,
+                     ", wanted at most the model's max_seq_len ", max_seq_len);
+    }
+    return absl::OkStatus();
+  }
+
+  // That the hidden states are no more than a message could hold, though only what is pooled of them will
+  // travel: ids are so small that nothing else bounds the memory that they take.
+  absl::Status CheckPooledSize() {
+    if (!model().embedding) return absl::OkStatus();
+    const Shape hidden = {input().q_tokens, config().embed_dim};
+    const ReplyTensor tensor = {"hidden states", hidden, input().output_dtype};
+    return CheckReplySize({&tensor, 1}, limits_.max_message_bytes);
+  }
+
+  // Reads the ids, once everything else has been checked.
+  absl::Status ReadTokenIds() {
+    if (!model().embedding) return absl::OkStatus();
+    const EmbeddingConfig& embedding = *model().embedding;
+    input().kind = InputKind::kTokenIds;
+    HEADLIGHT_RETURN_IF_ERROR(Ids(Role::kTokenIds, token_ids_, embedding.vocab_size, input().token_ids));
+    if (!Has(Role::kTokenTypes)) return absl::OkStatus();
+    const char* const field = FieldOf(Role::kTokenTypes);
+    if (embedding.num_token_types == 0) {
+      return Invalid(field, ": got some, wanted none: the model knows no types");
+    }
+    const auto wanted = [this] {
+      return absl::StrCat(ToString(token_ids_.shape), ", the shape of token_ids");
+    };
+    const size_t rank = token_ids_.shape.size();
+    HEADLIGHT_ASSIGN_OR_RETURN(const WireTensor types,
+                               Tensor(Role::kTokenTypes, {&rank, 1}, kIdTypes, wanted));
+    if (types.shape != token_ids_.shape) {
+      return Invalid(field, ".shape: got ", ToString(types.shape), ", wanted ", wanted());
+    }
+    return Ids(Role::kTokenTypes, types, embedding.num_token_types, input().token_types);
+  }
+
+  absl::Status Ids(Role role, const WireTensor& tensor, int64_t limit, std::vector<int32_t>& ids) {
+    if (fields_.tensor(role)->payload == nullptr) return absl::OkStatus();
+    HEADLIGHT_ASSIGN_OR_RETURN(ids, ReadIds(FieldOf(role), tensor, query_layout_, input().q_lens, limit));
+    return absl::OkStatus();
+  }
+
+  absl::Status CheckKeyAndValue() {
+    kv_layout_ = query_layout_;
+    if (!Has(Role::kKey)) {
+      if (!fields_.kv_seq_lens.empty()) {
+        return Invalid("kv_seq_lens: got ", fields_.kv_seq_lens.size(), " without key, wanted none");
+      }
+      input().kind = InputKind::kSelf;
+      input().kv_lens = input().q_lens;
+      input().kv_tokens = input().q_tokens;
+      return CheckSelfWidths();
+    }
+    HEADLIGHT_ASSIGN_OR_RETURN(WireTensor key, Source(Role::kKey, config().kdim));
+    kv_layout_ = LayoutOf(AllButLast(key.shape), query_layout_.num_sequences);
+    HEADLIGHT_ASSIGN_OR_RETURN(input().kv_lens, SequenceLengths("kv_seq_lens", FieldOf(Role::kKey),
+                                                                fields_.kv_seq_lens, kv_layout_));
+    input().kv_tokens = Sum(input().kv_lens);
+    input().kind = InputKind::kSharedKey;
+    if (Has(Role::kValue)) {
+      HEADLIGHT_ASSIGN_OR_RETURN(WireTensor value, Source(Role::kValue, config().vdim));
+      if (!std::equal(key.shape.begin(), key.shape.end() - 1, value.shape.begin(), value.shape.end() - 1)) {
+        return Invalid(FieldOf(Role::kValue), ".shape: got ", ToString(value.shape),
+                       ", wanted the leading dimensions of key ", ToString(key.shape));
+      }
+      input().kind = InputKind::kKeyAndValue;
+      input().value = RowsOf(std::move(value), kv_layout_, input().kv_tokens);
+    } else if (config().vdim != config().kdim) {
+      return Invalid("value: got none, wanted one: the model's vdim ", config().vdim, " is not its kdim ",
+                     config().kdim);
+    }
+    input().key = RowsOf(std::move(key), kv_layout_, input().kv_tokens);
+    return absl::OkStatus();
+  }
+
+  absl::Status CheckSelfWidths() const {
+    if (config().kdim == config().embed_dim && config().vdim == config().embed_dim) return absl::OkStatus();
+    return Invalid("key: got none, wanted one: the model's kdim ", config().kdim, " and vdim ", config().vdim,
+                   " are not both its embed_dim ", config().embed_dim);
+  }
+
+  // key or value: of query's rank and batch.
+  absl::StatusOr<WireTensor> Source(Role role, int64_t width) const {
+    const size_t rank = query_shape_.size();
+    const bool dense = rank == 3;
+    const auto wanted = [&] {
+      return dense ? absl::StrCat("[", query_shape_[0], ", kv_len, ", width, "]")
+                   : absl::StrCat("[kv_tokens, ", width, "]");
+    };
+    HEADLIGHT_ASSIGN_OR_RETURN(WireTensor tensor, Tensor(role, {&rank, 1}, kFloatTypes, wanted));
+    if (tensor.shape.back() != width || (dense && tensor.shape[0] != query_shape_[0])) {
+      return Invalid(FieldOf(role), ".shape: got ", ToString(tensor.shape), ", wanted ", wanted());
+    }
+    return tensor;
+  }
+
+  // Padded lengths in the dense form, longest ones in the ragged form.
+  int64_t MaxQueryLen() const { return MaxLen(query_layout_, checked_.input.q_lens); }
+  int64_t MaxKvLen() const { return MaxLen(kv_layout_, checked_.input.kv_lens); }
+
+  absl::Status CheckMask() {
+    if (!Has(Role::kMask)) return absl::OkStatus();
+    const int64_t batch = query_layout_.num_sequences;
+    const int64_t heads = config().num_heads;
+    const auto wanted = [&] {
+      return absl::StrCat("[", batch, " or 1, ", heads, " or 1, ", MaxQueryLen(), ", ", MaxKvLen(),
+                          "] (batch, num_heads, q_len, kv_len)");
+    };
+    HEADLIGHT_ASSIGN_OR_RETURN(WireTensor mask, Tensor(Role::kMask, kMaskRanks, kMaskTypes, wanted));
+    const Shape& shape = mask.shape;
+    if ((shape[0] != 1 && shape[0] != batch) || (shape[1] != 1 && shape[1] != heads) ||
+        shape[2] != MaxQueryLen() || shape[3] != MaxKvLen()) {
+      return Invalid(FieldOf(Role::kMask), ".shape: got ", ToString(shape), ", wanted ", wanted());
+    }
+    input().mask = {std::move(mask.bytes), mask.dtype, shape[0], shape[1], shape[2], shape[3]};
+    return absl::OkStatus();
+  }
+
+  // What the reply will hold, and whether it may.
+  absl::Status PlanReply() {
+    ReplyPlan& reply = checked_.reply;
+    reply.dtype = input().output_dtype;
+    if (input().pooling == Pooling::kNone) {
+      reply.output = query_shape_;
+      // Full sequences lie packed in either form.
+      if (input().q_tokens != query_layout_.rows) reply.padded_len = query_layout_.padded_len;
+      if (reply.padded_len != 0) reply.q_lens = input().q_lens;
+    } else {
+      reply.output = {query_layout_.num_sequences, config().embed_dim};
+      HEADLIGHT_RETURN_IF_ERROR(CheckPooledSize());
+    }
+    WeightsRequest& weights = input().weights;
+    HEADLIGHT_ASSIGN_OR_RETURN(WeightsShapes shapes, PlanWeights(config(), query_layout_.num_sequences,
+                                                                 MaxQueryLen(), MaxKvLen(), weights));
+    reply.weights = std::move(shapes.weights);
+    reply.weights_keys = std::move(shapes.keys);
+    reply.received_mass = std::move(shapes.received_mass);
+    const ReplyTensor tensors[] = {{"output", reply.output, reply.dtype},
+                                   {"weights", reply.weights, reply.dtype},
+                                   {"weights_keys", reply.weights_keys, DType::kI32},
+                                   {"received_mass", reply.received_mass, reply.dtype}};
+    HEADLIGHT_RETURN_IF_ERROR(CheckReplySize(tensors, limits_.max_message_bytes));
+    for (const ReplyTensor& tensor : tensors) reply.payload_bytes += *tensor.SizeBytes();
+    weights.num_weights = *tensors[1].SizeBytes() / SizeOf(reply.dtype);
+    weights.num_keys = *tensors[2].SizeBytes() / SizeOf(DType::kI32);
+    weights.num_received = *tensors[3].SizeBytes() / SizeOf(reply.dtype);
+    return absl::OkStatus();
+  }
+
+  const RequestFields& fields_;
+  const RequestLimits& limits_;
+  CheckedRequest checked_;
+  Shape query_shape_;     // of the hidden states, where the model begins at ids
+  WireTensor token_ids_;  // empty unless it does
+  SequenceLayout query_layout_;
+  SequenceLayout kv_layout_;
+};
+
+}  // namespace
+
+absl::StatusOr<CheckedRequest> CheckRequest(const RequestFields& fields, const RequestLimits& limits) {
+  return RequestChecker(fields, limits).Check();
+}
+
+}  // namespace headlight

@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What a request says, the same for every protocol: each face fills one of these from its own messages, and
+// check_request holds it against the model and the limits. Nothing in it has been checked.
+#ifndef HEADLIGHT_SERVER_REQUEST_REQUEST_FIELDS_H_
+#define HEADLIGHT_SERVER_REQUEST_REQUEST_FIELDS_H_
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+
+#include "absl/status/status.h"
+#include "core/attention/batch.h"
+#include "server/wire/wire_tensor.h"
+
+namespace headlight {
+
+// What a tensor is for.
+enum class Role : uint8_t { kQuery, kKey, kValue, kMask, kTokenIds, kTokenTypes };
+inline constexpr size_t kNumRoles = 6;
+
+enum class PoolingAsked : uint8_t { kNone, kModel, kCls, kMean };
+
+// attention.proto's WeightsOptions.
+struct WeightsFields {
+  WeightsSink::Mode mode = WeightsSink::Mode::kNone;
+  int64_t top_k = 0;
+  std::span<const int64_t> heads;
+  int64_t query_begin = 0;
+  int64_t query_end = 0;
+  std::optional<int64_t> layer;
+};
+
+// Views point into the message that was read, which must live on. Fields are those of attention.proto's
+// AttendRequest.
+struct RequestFields {
+  const WireNames* names = nullptr;  // of the protocol; never null
+  std::string model;
+  std::string model_version;
+  std::string request_id;
+  std::array<std::optional<NamedTensor>, kNumRoles> tensors;
+  // What is wrong with how tensors and payloads meet: told once the tensors are known to be those that the model wants.
+  absl::Status payloads;
+  std::span<const int64_t> seq_lens;
+  std::span<const int64_t> kv_seq_lens;
+  bool causal = false;
+  std::optional<int64_t> window_left;
+  std::optional<int64_t> window_right;
+  WeightsFields weights;
+  PoolingAsked pooling = PoolingAsked::kNone;
+  WireDType output_dtype{DType::kF32, {}};
+  int64_t timeout_us = 0;
+  int64_t priority = 0;
+
+  const std::optional<NamedTensor>& tensor(Role role) const { return tensors[static_cast<size_t>(role)]; }
+  std::optional<NamedTensor>& tensor(Role role) { return tensors[static_cast<size_t>(role)]; }
+};
+
+}  // namespace headlight
+
+#endif  // HEADLIGHT_SERVER_REQUEST_REQUEST_FIELDS_H_

@@ -1,0 +1,282 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "server/rpc/exchange.h"
+
+#include <algorithm>
+#include <chrono>
+#include <exception>
+#include <new>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "server/wire/grpc_status.h"
+
+namespace headlight {
+namespace {
+
+// What of a message may arrive before anybody knows how large it is: HTTP/2's first window.
+constexpr int64_t kReadBytes = int64_t{64} << 10;
+
+// When to come again after memory was short.
+constexpr int64_t kLeastDelayUs = 10'000;
+
+// gRPC tells deadlines by the wall clock, the scheduler by a clock that nobody sets: converted once for each
+// call, so that a step of the wall clock moves no deadline.
+TimePoint ToTimePoint(std::chrono::system_clock::time_point deadline, TimePoint now) {
+  if (deadline == std::chrono::system_clock::time_point::max()) return TimePoint::max();
+  const auto left = deadline - std::chrono::system_clock::now();
+  return left >= TimePoint::max() - now ? TimePoint::max() : now + left;
+}
+
+CallFacts FactsOf(const grpc::CallbackServerContext& context, const Face& face, TimePoint now) {
+  CallFacts facts;
+  facts.deadline = ToTimePoint(context.deadline(), now);
+  facts.may_be_held_back = !face.rules().unary;
+  return facts;
+}
+
+Refusal EndedEarly() {
+  return {absl::CancelledError("the call ended before its request had arrived"), kReasonCancelled,
+          /*retry_after_us=*/0};
+}
+
+Refusal RefusalOf(absl::Status status) { return {std::move(status), "", /*retry_after_us=*/0}; }
+
+}  // namespace
+
+Exchange* Exchange::Begin(const Pipeline& pipeline, CallLedger& ledger, const Face& face,
+                          grpc::CallbackServerContext& context) {
+  const auto exchange = std::make_shared<Exchange>(pipeline, ledger, face, context);
+  exchange->self_ = exchange;
+  exchange->Start();
+  return exchange.get();
+}
+
+Exchange::Exchange(const Pipeline& pipeline, CallLedger& ledger, const Face& face,
+                   grpc::CallbackServerContext& context)
+    : pipeline_(pipeline),
+      ledger_(ledger),
+      face_(face),
+      context_(context),
+      facts_(FactsOf(context, face, pipeline.clock.Now())),
+      state_(face.rules()) {}
+
+void Exchange::Start() {
+  std::optional<Refusal> refusal = ledger_.Add(*this);
+  in_ledger_ = !refusal;
+  // Known from the headers alone, and cheap: the payload is never read.
+  if (!refusal && !facts_.may_be_held_back) {
+    refusal = pipeline_.scheduler.DecideFromHeaders(facts_.deadline, facts_.caller);
+  }
+  if (!refusal && !facts_.may_be_held_back) {
+    absl::StatusOr<Lease> memory = pipeline_.memory.Reserve(MemoryKind::kMessage, kReadBytes);
+    if (memory.ok()) {
+      read_memory_ = *std::move(memory);
+    } else {
+      refusal = OutOfMemory(memory.status());
+    }
+  }
+  if (refusal) return On([&](State& state) { return state.End(*std::move(refusal)); });
+  On([&](State& state) { return facts_.may_be_held_back ? state.HoldReads(true) : state.Begin(); });
+  if (facts_.may_be_held_back) ReadWhenThereIsRoom();
+}
+
+void Exchange::End() {
+  On([](State& state) { return state.End(ShuttingDown()); });
+}
+
+void Exchange::EndIfUnread(TimePoint since) {
+  const std::lock_guard lock(mutex_);
+  if (writing_since_ < since) context_.TryCancel();
+}
+
+void Exchange::OnReadDone(bool ok) {
+  if (!ok) {
+    Lease unused = TakeReadMemory();
+    return On([&](State& state) {
+      const bool nothing_came = face_.rules().unary && state.num_read() == 0;
+      return nothing_came ? state.End(EndedEarly()) : state.NoMoreMessages();
+    });
+  }
+  std::optional<uint64_t> number;
+  grpc::ByteBuffer message;
+  Lease memory = TakeReadMemory();
+  On([&](State& state) {
+    number = state.MessageCame();
+    message.Swap(&incoming_);
+    if (!number) return state.Proceed();  // it may have ended since this read began
+    under_way_[*number];
+    return facts_.may_be_held_back ? state.HoldReads(true) : State::Step();
+  });
+  if (!number) return;
+  Receive(*number, message, std::move(memory));
+  if (facts_.may_be_held_back) return ReadWhenThereIsRoom();
+  On([](State& state) { return state.Proceed(); });
+}
+
+void Exchange::OnWriteDone(bool ok) {
+  grpc::ByteBuffer sent;
+  On([&](State& state) {
+    sent.Swap(&outgoing_);
+    writing_since_ = TimePoint::max();
+    return state.WriteDone(ok);
+  });
+}
+
+void Exchange::OnCancel() {
+  CancelRequests();
+  On([](State& state) { return state.Cancelled(); });
+}
+
+void Exchange::OnDone() {
+  // From here on nobody but `self` and those who still hold on for a moment know of this.
+  const std::shared_ptr<Exchange> self = std::move(self_);
+  if (in_ledger_) ledger_.Remove(*this);
+}
+
+void Exchange::Receive(uint64_t number, const grpc::ByteBuffer& message, Lease memory) {
+  auto work = std::make_unique<RequestWork>(pipeline_, face_, facts_);
+  absl::StatusOr<std::unique_ptr<Ticket>> ticket = absl::UnknownError("");
+  try {
+    ticket = work->MakeTicket(message, std::move(memory));
+  } catch (const std::bad_alloc&) {
+    ticket = absl::ResourceExhaustedError("memory is short: the request's lists do not fit");
+  } catch (const std::exception& error) {
+    ticket = absl::InternalError(absl::StrCat("the request could not be read: ", error.what()));
+  }
+  if (!ticket.ok()) {
+    const bool memory_is_short = absl::IsResourceExhausted(ticket.status());
+    return Refuse(number, *work, memory_is_short ? OutOfMemory(ticket.status()) : RefusalOf(ticket.status()));
+  }
+  (*ticket)->done = [this, number, work = std::move(work)](std::unique_ptr<Ticket> ended, Outcome outcome) {
+    Answer(number, *work, std::move(ended), std::move(outcome));
+  };
+  const TicketHandle handle = pipeline_.scheduler.Submit(*std::move(ticket));
+  bool cancel = false;
+  {
+    const std::lock_guard lock(mutex_);
+    const auto found = under_way_.find(number);
+    if (found == under_way_.end()) return;  // it has been answered
+    found->second = handle;
+    cancel = cancelled_;
+  }
+  if (cancel) pipeline_.scheduler.Cancel(handle);
+}
+
+void Exchange::Answer(uint64_t number, RequestWork& work, std::unique_ptr<Ticket> ticket, Outcome outcome) {
+  absl::StatusOr<grpc::ByteBuffer> reply = absl::UnknownError("");
+  try {
+    reply = work.TakeReply(std::move(ticket), outcome);
+  } catch (const std::bad_alloc&) {
+    reply = absl::ResourceExhaustedError("memory is short: the reply's lists do not fit");
+  } catch (const std::exception& error) {
+    reply = absl::InternalError(absl::StrCat("the reply could not be written: ", error.what()));
+  }
+  if (!reply.ok()) {
+    if (outcome.status.ok()) return Refuse(number, work, RefusalOf(reply.status()));
+    return Refuse(number, work,
+                  {std::move(outcome.status), std::move(outcome.reason), outcome.retry_after_us});
+  }
+  const std::shared_ptr<Exchange> keep = shared_from_this();
+  On([&](State& state) {
+    under_way_.erase(number);
+    return state.Answer(number, *std::move(reply));
+  });
+}
+
+void Exchange::Refuse(uint64_t number, RequestWork& work, Refusal refusal) {
+  refusal = work.Explain(std::move(refusal));
+  std::optional<grpc::ByteBuffer> message = work.WriteError(refusal);
+  const std::shared_ptr<Exchange> keep = shared_from_this();
+  On([&](State& state) {
+    under_way_.erase(number);
+    return message ? state.Answer(number, *std::move(message)) : state.Fail(number, std::move(refusal));
+  });
+  if (!message)
+    CancelRequests();  // of a stream: whose reply this was cannot be told, so nothing of it counts any more
+}
+
+void Exchange::ReadWhenThereIsRoom() {
+  if (facts_.deadline != TimePoint::max()) return ReadWhenThereIsMemory();
+  const std::weak_ptr<Exchange> weak = weak_from_this();
+  pipeline_.scheduler.WhenRoom([weak] {
+    if (const std::shared_ptr<Exchange> exchange = weak.lock()) exchange->ReadWhenThereIsMemory();
+  });
+}
+
+void Exchange::ReadWhenThereIsMemory() {
+  if (std::optional<Lease> memory = pipeline_.memory.TryReserve(MemoryKind::kMessage, kReadBytes)) {
+    return ReadInto(*std::move(memory));
+  }
+  const std::weak_ptr<Exchange> weak = weak_from_this();
+  pipeline_.memory.WhenRoom(MemoryKind::kMessage, kReadBytes, [weak](absl::StatusOr<Lease> memory) {
+    const std::shared_ptr<Exchange> exchange = weak.lock();
+    if (exchange == nullptr) return;
+    // Whoever gave the memory back may hold the lock of another exchange: the read begins on another thread.
+    if (memory.ok()) exchange->granted_memory_ = *std::move(memory);
+    exchange->granted_.Set(gpr_inf_past(GPR_CLOCK_MONOTONIC),
+                           [exchange](bool) { exchange->ReadInto(std::move(exchange->granted_memory_)); });
+  });
+}
+
+void Exchange::ReadInto(Lease memory) {
+  On([&](State& state) {
+    std::swap(read_memory_, memory);
+    return state.HoldReads(false);
+  });
+}
+
+Lease Exchange::TakeReadMemory() {
+  const std::lock_guard lock(mutex_);
+  return std::exchange(read_memory_, Lease());
+}
+
+Refusal Exchange::OutOfMemory(absl::Status status) const {
+  const Backlog backlog = pipeline_.scheduler.GetBacklog();
+  const int64_t drain_us = (backlog.waiting_ns + backlog.running_ns) / 1000;
+  return {std::move(status), kReasonMemory, std::max(drain_us, kLeastDelayUs)};
+}
+
+void Exchange::CancelRequests() {
+  std::vector<TicketHandle> handles;
+  {
+    const std::lock_guard lock(mutex_);
+    cancelled_ = true;
+    for (const auto& [number, handle] : under_way_) {
+      if (handle.id != 0) handles.push_back(handle);
+    }
+  }
+  for (TicketHandle handle : handles) pipeline_.scheduler.Cancel(handle);
+}
+
+template <typename Event>
+void Exchange::On(const Event& event) {
+  State::Step step;  // goes after the lock
+  const std::lock_guard lock(mutex_);
+  step = event(state_);
+  Do(step);
+}
+
+void Exchange::Do(State::Step& step) {
+  if (step.write) {
+    outgoing_ = *std::move(step.write);
+    writing_since_ = pipeline_.clock.Now();
+  }
+  if (step.finish) {
+    const int64_t delay_ms = RetryDelayMs(*step.finish);
+    if (delay_ms > 0) context_.AddTrailingMetadata(kPushbackTrailer, absl::StrCat(delay_ms));
+    const grpc::Status status = ToGrpcStatus(*step.finish);
+    if (step.write) {
+      StartWriteAndFinish(&outgoing_, grpc::WriteOptions(), status);
+    } else {
+      Finish(status);
+    }
+    return;
+  }
+  if (step.write) StartWrite(&outgoing_);
+  if (step.read) StartRead(&incoming_);
+}
+
+}  // namespace headlight

@@ -1,0 +1,20 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "server/rpc/exchange_service.h"
+
+#include <utility>
+
+#include "server/rpc/exchange.h"
+
+namespace headlight {
+
+void ExchangeService::Add(const std::string& method, std::unique_ptr<const Face> face) {
+  faces_[method] = std::move(face);
+}
+
+grpc::ServerGenericBidiReactor* ExchangeService::CreateReactor(grpc::GenericCallbackServerContext* context) {
+  const auto face = faces_.find(context->method());
+  if (face == faces_.end()) return CallbackGenericService::CreateReactor(context);
+  return Exchange::Begin(pipeline_, ledger_, *face->second, *context);
+}
+
+}  // namespace headlight

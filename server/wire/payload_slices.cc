@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "server/wire/payload_slices.h"
+
+#include <google/protobuf/io/coded_stream.h>
+
+#include <algorithm>
+#include <cstddef>
+#include <cstring>
+#include <utility>
+
+namespace headlight {
+namespace {
+
+// Below this size of a padded sequence its rows are copied into place: a slice costs more than copying so
+// little.
+constexpr int64_t kMinSliceBytes = int64_t{16} << 10;
+
+// Zeros that any number of replies may point at. Not const, so that it takes no room in the program file.
+constexpr int64_t kZerosBytes = int64_t{256} << 10;
+alignas(64) char zeros[kZerosBytes];
+
+// A slice of memory that `owner` keeps alive.
+grpc::Slice SliceOf(std::shared_ptr<const void> owner, int64_t size_bytes) {
+  using Owner = std::shared_ptr<const void>;
+  void* const data = const_cast<void*>(owner.get());  // gRPC only reads, but asks for void*
+  return grpc::Slice(
+      data, size_bytes, [](void* held) { delete static_cast<Owner*>(held); }, new Owner(std::move(owner)));
+}
+
+}  // namespace
+
+PayloadSlices::PayloadSlices(const std::string& fields, uint32_t payload_field)
+    : payload_field_(payload_field) {
+  slices_.emplace_back(fields);
+}
+
+void PayloadSlices::Add(std::shared_ptr<const void> data, int64_t size_bytes) {
+  AddHeader(size_bytes);
+  slices_.push_back(SliceOf(std::move(data), size_bytes));
+}
+
+void PayloadSlices::AddPadded(const std::shared_ptr<const void>& rows, std::span<const int64_t> lens,
+                              int64_t padded_len, int64_t row_bytes) {
+  const int64_t padded_bytes = padded_len * row_bytes;
+  const int64_t all_bytes = std::ssize(lens) * padded_bytes;
+  AddHeader(all_bytes);
+  const std::byte* from = static_cast<const std::byte*>(rows.get());
+  if (padded_bytes >= kMinSliceBytes) {
+    for (int64_t len : lens) {
+      slices_.push_back(SliceOf({rows, from}, len * row_bytes));
+      AddZeros(padded_bytes - len * row_bytes);
+      from += len * row_bytes;
+    }
+    return;
+  }
+  grpc::Slice copy(all_bytes);
+  uint8_t* to = const_cast<uint8_t*>(copy.begin());  // ours alone until it is sent
+  for (int64_t len : lens) {
+    std::memcpy(to, from, len * row_bytes);
+    std::memset(to + len * row_bytes, 0, padded_bytes - len * row_bytes);
+    to += padded_bytes;
+    from += len * row_bytes;
+  }
+  slices_.push_back(std::move(copy));
+}
+
+void PayloadSlices::AddHeader(int64_t size_bytes) {
+  using google::protobuf::io::CodedOutputStream;
+  uint8_t header[15];
+  uint8_t* end = CodedOutputStream::WriteVarint32ToArray((payload_field_ << 3) | 2, header);
+  end = CodedOutputStream::WriteVarint64ToArray(size_bytes, end);
+  slices_.emplace_back(header, end - header);
+}
+
+void PayloadSlices::AddZeros(int64_t num_bytes) {
+  for (; num_bytes > 0; num_bytes -= kZerosBytes) {
+    slices_.emplace_back(zeros, std::min(num_bytes, kZerosBytes), grpc::Slice::STATIC_SLICE);
+  }
+}
+
+}  // namespace headlight
