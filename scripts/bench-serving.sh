@@ -1,0 +1,186 @@
+#!/usr/bin/env bash
+# Measures a server as its clients see it, and what it costs; prints JSON. Server and client share this machine's cores.
+#   scripts/bench-serving.sh [--seconds N] [--quick] [--out FILE] [--bin DIR]
+#     --seconds N   each point is measured for so long [20]
+#     --quick       3 s a point and a shorter long request: shows that it runs, not how fast
+#     --out FILE    writes there instead of to stdout; progress goes to stderr
+#     --bin DIR     headlight and headlight-server [build/release/bin]
+#
+# capacity          closed loop; requests of 8 to 256 token ids to an encoder of 6 x 384, pooled
+# overload          open loop, Poisson, deadlines of 200 ms, at 1 to 5.7 times that capacity. goodput: answered within the
+#                   deadline of the time that each was due; late: ended in DEADLINE_EXCEEDED, those included that
+#                   were refused at once since an idle server would be late (p50_ms tells); least_of_best: the
+#                   worst point's goodput in tokens against the best point's
+# overload_demo     the same at 3 times the capacity of `demo`, embeddings of 16 to 512 tokens
+# long_beside_short 16 tokens at 50/s to `demo`, alone and beside one long request after the other
+# cpu_ms            the server's CPU time for a request of 8x128x768, by the type that its payload travels in
+# tiny              requests of one token per second, closed loop
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+seconds=20 long_tokens=32768 out=/dev/stdout BIN=build/release/bin
+while [ $# -gt 0 ]; do
+  case $1 in
+    --seconds) seconds=${2:?--seconds wants a number} && shift 2 ;;
+    --quick) seconds=3 long_tokens=8192 && shift ;;
+    --out) out=${2:?--out wants a file} && shift 2 ;;
+    --bin) BIN=${2:?--bin wants a folder} && shift 2 ;;
+    *) echo "bench-serving.sh: got $1, wanted --seconds N, --quick, --out FILE or --bin DIR" >&2 && exit 2 ;;
+  esac
+done
+[ -x "$BIN/headlight-server" ] || { echo "bench-serving.sh: no headlight-server in $BIN; build it first" >&2; exit 2; }
+# shellcheck source=scripts/server-functions.sh
+. scripts/server-functions.sh
+
+readonly DEADLINE_MS=200 FACTORS="1 1.5 2 3 5.7"
+readonly ENCODER=(--model encoder --pooled --seq-lens uniform:8-256)
+readonly DEMO=(--model demo --seq-lens uniform:16-512 --pool 64)
+say() { echo "bench-serving: $*" >&2; }
+
+# load NAME FLAGS...: one run of the load tester, its report in $WORK/NAME.json. Refusals are results, even if all are refused.
+load() {
+  local name=$1
+  shift
+  "$BIN/headlight" loadtest --server "$ADDRESS" "$@" --json "$WORK/$name.json" >"$WORK/$name.txt" 2>&1 || true
+  [ -s "$WORK/$name.json" ] || fail "load $name: $(tail -n 3 "$WORK/$name.txt")"
+  kill -0 "$SERVER" 2>/dev/null || fail "load $name: the server is gone"
+}
+
+# capacity_of NAME FLAGS...: of a server that knows by then what such requests cost.
+capacity_of() {
+  local name=$1
+  shift
+  load "$name" "$@" --concurrency 16 --timeout-ms 60000 --warmup 3s --duration "${seconds}s"
+  local per_s
+  per_s=$(value "$WORK/$name.json" requests_per_s)
+  awk -v per_s="$per_s" 'BEGIN { exit !(per_s > 0) }' || fail "$name: nothing was answered: $(cat "$WORK/$name.txt")"
+  echo "$per_s"
+}
+
+# point NAME FACTOR CAPACITY FLAGS...: a point of the overload curve as JSON.
+point() {
+  local report=$WORK/$1.json factor=$2 code goodput late replies rate
+  rate=$(compute "$2 * $3")
+  load "$1" "${@:4}" --rate "$rate" --timeout-ms "$DEADLINE_MS" --warmup 2s --duration "${seconds}s"
+  goodput=$(value "$report" goodput_per_s) replies=$(value "$report" replies)
+  late=$(value "$report" refusals.DEADLINE_EXCEEDED.count)
+  [ "$late" != null ] || late=0
+  printf '{"factor": %s, "offered_per_s": %s, "sent": %s, "replies": %s, ' \
+    "$factor" "$rate" "$(value "$report" sent)" "$replies"
+  printf '"goodput_per_s": %s, "goodput_tokens_per_s": %s, "of_capacity": %s, ' "$goodput" \
+    "$(value "$report" goodput_tokens_per_s)" "$(compute "$goodput / $3")"
+  printf '"late": %s, "late_share": %s, "p99_ms": %s, "refused": {' "$late" "$(awk -v l="$late" -v r="$replies" \
+    'BEGIN { printf "%.6f", (l + r > 0) ? l / (l + r) : 0 }')" "$(value "$report" latency_ms.intended.p99)"
+  local separator=
+  for code in $(flatten "$report" | sed -n 's/^runs\.refusals\.\([A-Z_]*\)\.count .*/\1/p'); do
+    printf '%s"%s": {"count": %s, "p50_ms": %s, "p99_ms": %s}' "$separator" "$code" \
+      "$(value "$report" "refusals.$code.count")" "$(value "$report" "refusals.$code.latency_ms.actual.p50")" \
+      "$(value "$report" "refusals.$code.latency_ms.actual.p99")"
+    separator=', '
+  done
+  printf '}, "tester_cores": %s, "tester_late_p99_ms": %s}' "$(value "$report" client.cpu_cores)" \
+    "$(value "$report" client.late_ms.p99)"
+}
+
+measure_capacity() {
+  make_encoder "$WORK/models"
+  start_server --model-repository "$WORK/models"
+  capacity=$(capacity_of capacity "${ENCODER[@]}")
+  say "capacity: $capacity requests/s"
+  printf '"capacity": {"requests_per_s": %s, "tokens_per_s": %s}' "$capacity" "$(value "$WORK/capacity.json" tokens_per_s)"
+}
+
+measure_overload() {
+  local factor separator='' goodputs=()
+  printf '"overload": {"points": ['
+  for factor in $FACTORS; do
+    say "overload: $factor times the capacity"
+    printf '%s\n    ' "$separator"
+    point "overload-$factor" "$factor" "$capacity" "${ENCODER[@]}"
+    goodputs+=("$(value "$WORK/overload-$factor.json" goodput_tokens_per_s)")
+    separator=','
+  done
+  printf '\n  ], "least_of_best": %s}' "$(printf '%s\n' "${goodputs[@]}" |
+    awk 'NR == 1 || $1 < least { least = $1 } $1 > most { most = $1 } END { printf "%.3f", (most > 0) ? least / most : 0 }')"
+  stop_server || fail "the server did not end well"
+}
+
+measure_overload_demo() {
+  local demo_capacity
+  start_server --models demo
+  demo_capacity=$(capacity_of demo-capacity "${DEMO[@]}")
+  say "demo: $demo_capacity requests/s; 3 times that"
+  printf '"overload_demo": {"capacity_per_s": %s, "points": [\n    ' "$demo_capacity"
+  point demo-overload 3 "$demo_capacity" "${DEMO[@]}"
+  printf '\n  ]}'
+}
+
+# short_latency NAME SECONDS: of 16-token requests at 50/s, as JSON.
+short_latency() {
+  load "$1" --model demo --shape 1x16 --rate 50 --timeout-ms 30000 --warmup 1s --duration "${2}s"
+  printf '{"p50_ms": %s, "p99_ms": %s, "refused": %s}' "$(value "$WORK/$1.json" latency_ms.intended.p50)" \
+    "$(value "$WORK/$1.json" latency_ms.intended.p99)" "$(value "$WORK/$1.json" refused)"
+}
+
+measure_long_beside_short() {
+  local long=(--model demo --shape "1x$long_tokens" --concurrency 1 --timeout-ms 600000 --warmup 0s)
+  local alone_ms beside_s pid short
+  say "long beside short: a request of $long_tokens tokens alone"
+  load long-alone "${long[@]}" --count 2
+  alone_ms=$(value "$WORK/long-alone.json" latency_ms.actual.mean)
+  short=$(short_latency short-alone "$seconds")
+  printf '"long_beside_short": {"long_tokens": %s, "long_alone_ms": %s, "short_alone": %s, ' \
+    "$long_tokens" "$alone_ms" "$short"
+  beside_s=$(awk -v ms="$alone_ms" -v least="$seconds" 'BEGIN { s = ms * 3 / 1000; print int(s > least ? s : least) + 1 }')
+  say "long beside short: both for $beside_s s"
+  "$BIN/headlight" loadtest --server "$ADDRESS" "${long[@]}" --count 1000000 --json "$WORK/long-beside.json" \
+    >/dev/null 2>&1 &
+  pid=$!
+  short=$(short_latency short-beside "$beside_s")
+  kill -INT "$pid"  # it reports what it has gathered
+  wait "$pid" || true
+  printf '"short_beside_long": %s, "long_beside_ms": %s}' "$short" \
+    "$(value "$WORK/long-beside.json" latency_ms.actual.mean)"
+}
+
+# cpu_of DTYPE: milliseconds of the server's CPU for a request of 8x128x768.
+cpu_of() {
+  local count=$((seconds * 15)) before after
+  local request=(--model demo --shape 8x128 --dtype "$1" --output-dtype "$1" --concurrency 2)
+  load "cpu-warm-$1" "${request[@]}" --warmup 0s --count 20
+  before=$(cpu_ticks "$SERVER")
+  load "cpu-$1" "${request[@]}" --warmup 0s --count "$count"
+  after=$(cpu_ticks "$SERVER")
+  compute "($after - $before) * 1000 / $(getconf CLK_TCK) / $(value "$WORK/cpu-$1.json" sent)"
+}
+
+measure_cpu() {
+  local f32 bf16
+  say "the server's CPU for a request"
+  f32=$(cpu_of f32)
+  bf16=$(cpu_of bf16)
+  printf '"cpu_ms": {"8x128x768_f32": %s, "8x128x768_bf16": %s}' "$f32" "$bf16"
+}
+
+measure_tiny() {
+  local before
+  say "requests of one token"
+  before=$(cpu_ticks "$SERVER")
+  load tiny --model demo --shape 1x1 --concurrency 64 --channels 4 --warmup 0s --duration "${seconds}s"
+  printf '"tiny": {"requests_per_s": %s, "server_cpu_us": %s}' "$(value "$WORK/tiny.json" requests_per_s)" \
+    "$(compute "($(cpu_ticks "$SERVER") - $before) * 1e6 / $(getconf CLK_TCK) / $(value "$WORK/tiny.json" sent)")"
+  stop_server || fail "the server did not end well"
+}
+
+{
+  printf '{\n  "schema": "headlight-bench-serving/1", "version": "%s", "cpus": %s, "seconds": %s, "deadline_ms": %s,\n' \
+    "$("$BIN/headlight-server" --version | awk '{ print $2 }')" "$(nproc)" "$seconds" "$DEADLINE_MS"
+  for part in capacity overload overload_demo long_beside_short cpu tiny; do
+    printf '  '
+    "measure_$part"
+    [ "$part" = tiny ] || printf ','
+    printf '\n'
+  done
+  printf '}\n'
+} >"$WORK/result.json"
+cat "$WORK/result.json" >"$out"

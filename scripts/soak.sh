@@ -1,0 +1,239 @@
+#!/usr/bin/env bash
+# Treats servers badly for a long time, round after round, and ends with 1 naming what broke.
+#   scripts/soak.sh [--minutes N] [--only PART,...] [--bin DIR]
+#     --minutes N   begins rounds for so long; at least one is run [10]
+#     --only PART   of: drains, streams, dead_clients, slow_readers, hot_swaps, memory [all]
+#     --bin DIR     headlight, headlight-server and drain_test [build/release/bin]
+#
+# drains         SIGTERM under unary load: each request is answered or gets UNAVAILABLE, the server ends with 0
+# streams        the same with streams and unary calls, in one process (drain_test)
+# dead_clients   clients die by SIGKILL, some half way through a message: the server goes idle, answers others, drains at once
+# slow_readers   a client stops reading large replies: others are answered meanwhile
+# hot_swaps      versions of a model come and go under load: nothing fails, the last one serves
+# memory         the resident set stays below --memory-limit under floods, half-sent messages and bursts, and comes down again
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+minutes=10 parts=drains,streams,dead_clients,slow_readers,hot_swaps,memory BIN=build/release/bin
+while [ $# -gt 0 ]; do
+  case $1 in
+    --minutes) minutes=${2:?--minutes wants a number} && shift 2 ;;
+    --only) parts=${2:?--only wants names} && shift 2 ;;
+    --bin) BIN=${2:?--bin wants a folder} && shift 2 ;;
+    *) echo "soak.sh: got $1, wanted --minutes N, --only PART,... or --bin DIR" >&2 && exit 2 ;;
+  esac
+done
+for program in headlight headlight-server drain_test; do
+  [ -x "$BIN/$program" ] || { echo "soak.sh: no $program in $BIN; build it first" >&2; exit 2; }
+done
+# shellcheck source=scripts/server-functions.sh
+. scripts/server-functions.sh
+
+for part in ${parts//,/ }; do
+  [[ ,drains,streams,dead_clients,slow_readers,hot_swaps,memory, == *,$part,* ]] ||
+    { echo "soak.sh: --only: got $part, which is no part" >&2; exit 2; }
+done
+
+readonly LIMIT_BYTES=$((600 << 20))
+answered=0 unavailable=0 drains=0
+say() { echo "soak: $*"; }
+
+# start_load NAME FLAGS...: a load test in the background, reporting to $WORK/NAME.json when it is interrupted. Sets LOAD.
+start_load() {
+  local name=$1
+  shift
+  rm -f "$WORK/$name.json"
+  "$BIN/headlight" loadtest --server "$ADDRESS" --warmup 0s --duration 10m "$@" --json "$WORK/$name.json" \
+    >"$WORK/$name.txt" 2>&1 &
+  LOAD=$!
+}
+
+# end_load NAME PID ALLOWED: interrupts it; fails if a request ended in a code that the regex ALLOWED does not match.
+end_load() {
+  local name=$1 bad
+  kill -INT "$2" 2>/dev/null || true
+  wait "$2" || true
+  [ -s "$WORK/$name.json" ] || fail "load $name made no report: $(tail -n 3 "$WORK/$name.txt")"
+  bad=$(flatten "$WORK/$name.json" | sed -n 's/^runs\.refusals\.\([A-Z_]*\)\.count /\1 /p' | grep -vE "^($3) " || true)
+  [ -z "$bad" ] || fail "load $name: requests ended in $(echo "$bad" | tr '\n' ' '): $(grep refused -A 4 "$WORK/$name.txt")"
+}
+
+# count NAME PATH: as value, 0 where there is none.
+count() {
+  local n
+  n=$(value "$WORK/$1.json" "$2")
+  [ "$n" != null ] && echo "$n" || echo 0
+}
+
+end_dead() { kill -KILL "$1" 2>/dev/null || true; wait "$1" 2>/dev/null || true; }
+
+# A small request of somebody else, within 10 s.
+expect_answer() {
+  "$BIN/headlight" attend --server "$ADDRESS" --timeout-ms 10000 "$@" >"$WORK/answer.txt" 2>&1 ||
+    fail "$part: the server does not answer others: $(cat "$WORK/answer.txt")"
+}
+
+# Whatever nobody waits for any more has been let go of: within 10 s the server computes nothing for a second.
+expect_idle() {
+  local i before
+  for ((i = 0; i < 10; i++)); do
+    before=$(cpu_ticks "$SERVER")
+    sleep 1
+    [ $(($(cpu_ticks "$SERVER") - before)) -gt $(($(getconf CLK_TCK) / 20)) ] || return 0
+  done
+  fail "$part: the server still computes, 10 s after all clients are gone"
+}
+
+# expect_end SECONDS: on SIGTERM, with exit code 0, since nothing is left to answer.
+expect_end() {
+  local begin=$SECONDS status=0
+  stop_server || status=$?
+  [ "$status" -eq 0 ] || fail "$part: the server ended with $status"
+  [ $((SECONDS - begin)) -le "$1" ] || fail "$part: the server took $((SECONDS - begin)) s to end"
+}
+
+# Kilobytes: the resident set now (VmRSS) and the largest so far (VmHWM).
+resident_kb() { awk -v key="$1:" '$1 == key { print $2 }' "/proc/$SERVER/status"; }
+
+drains() {
+  local i name loads=() before=$answered
+  start_server --models demo
+  expect_answer --shape 8x32
+  for i in 1 2 3; do
+    start_load "drain-$i" --shape "$((1 << i))x32" --concurrency 8 --timeout-ms 60000
+    loads+=("$LOAD")
+  done
+  sleep "1.$((RANDOM % 10))"
+  expect_end 40
+  sleep 0.5
+  for i in 1 2 3; do
+    name=drain-$i
+    end_load "$name" "${loads[i - 1]}" UNAVAILABLE
+    answered=$((answered + $(count "$name" replies)))
+    unavailable=$((unavailable + $(count "$name" refusals.UNAVAILABLE.count)))
+  done
+  [ "$answered" -gt "$before" ] || fail "drains: nothing was answered before the server ended"
+  drains=$((drains + 1))
+}
+
+streams() {
+  HEADLIGHT_DRAINS=10 timeout 300 "$BIN/drain_test" >"$WORK/drain_test.txt" 2>&1 ||
+    fail "streams: $(grep -E -A 4 'Failure$' "$WORK/drain_test.txt" | head -n 12)"
+}
+
+dead_clients() {
+  local i shape
+  start_server --models demo
+  for shape in 1x16 8x512 1x16384 4x128; do
+    for i in 1 2 3; do
+      start_load dead --shape "$shape" --concurrency 16 --timeout-ms 60000
+      sleep "0.$((RANDOM % 9 + 1))"
+      end_dead "$LOAD"
+    done
+  done
+  start_load dead --shape 8x128 --concurrency 16 --cancel-ratio 0.8 --cancel-within 20ms
+  sleep 2
+  end_load dead "$LOAD" 'RESOURCE_EXHAUSTED|DEADLINE_EXCEEDED'
+  expect_idle
+  expect_answer --shape 1x16
+  expect_end 5
+}
+
+slow_readers() {
+  local slow i
+  start_server --models demo --memory-limit "$LIMIT_BYTES"
+  start_load slow --shape 8x512 --concurrency 64 --timeout-ms 60000
+  slow=$LOAD
+  sleep 2
+  kill -STOP "$slow"
+  for ((i = 0; i < 10; i++)); do
+    expect_answer --shape 2x16
+    sleep 0.5
+  done
+  expect_resident 'a client stopped reading'
+  kill -CONT "$slow"
+  sleep 1
+  kill -STOP "$slow"
+  end_dead "$slow"
+  expect_idle
+  expect_end 5
+}
+
+hot_swaps() {
+  local version=1 load
+  rm -rf "$WORK/swaps"
+  make_version() {
+    "$BIN/headlight-server" init-model --embed-dim 128 --num-heads 4 --num-layers 2 --vocab-size 1000 --seed "$1" \
+      --out "$WORK/swaps/.new/$1" >/dev/null
+    mkdir -p "$WORK/swaps/encoder"
+    mv "$WORK/swaps/.new/$1" "$WORK/swaps/encoder/$1"
+  }
+  make_version 1
+  start_server --model-repository "$WORK/swaps" --allow-model-control
+  start_load swaps --model encoder --pooled --seq-lens uniform:8-128 --concurrency 16 --timeout-ms 60000
+  load=$LOAD
+  for version in 2 3 4 5 6 7 8; do
+    make_version "$version"
+    "$BIN/headlight" models --server "$ADDRESS" --timeout-ms 60000 --load encoder >"$WORK/models.txt" 2>&1 ||
+      fail "hot_swaps: version $version does not load: $(cat "$WORK/models.txt")"
+    rm -rf "$WORK/swaps/encoder/$((version - 1))"
+    kill -0 "$load" || fail "hot_swaps: the load ended: $(cat "$WORK/swaps.txt")"
+  done
+  end_load swaps "$load" NONE
+  "$BIN/headlight" models --server "$ADDRESS" --json >"$WORK/models.txt"
+  grep -qE '"version": *"8"' "$WORK/models.txt" || fail "hot_swaps: version 8 does not serve: $(cat "$WORK/models.txt")"
+  expect_end 5
+}
+
+# expect_resident AFTER: the resident set has never passed the limit.
+expect_resident() {
+  local peak_kb
+  peak_kb=$(resident_kb VmHWM)
+  [ $((peak_kb << 10)) -le "$LIMIT_BYTES" ] ||
+    fail "$part, after $1: the resident set reached $((peak_kb >> 10)) MiB, the limit is $((LIMIT_BYTES >> 20)) MiB"
+}
+
+memory() {
+  local i start_kb load now_kb ids=(--model encoder --pooled)
+  [ -d "$WORK/models" ] || make_encoder "$WORK/models"
+  start_server --model-repository "$WORK/models" --memory-limit "$LIMIT_BYTES"
+  start_load calm "${ids[@]}" --seq-lens uniform:8-256 --concurrency 4
+  sleep 2
+  end_load calm "$LOAD" NONE
+  start_kb=$(resident_kb VmRSS)
+
+  start_load large "${ids[@]}" --shape 1365x128 --concurrency 4 --timeout-ms 60000  # 0.7 MB each
+  load=$LOAD
+  start_load burst "${ids[@]}" --seq-lens uniform:8-512 --sequences 64 --rate 200 --timeout-ms 500
+  sleep 5
+  end_load burst "$LOAD" 'RESOURCE_EXHAUSTED|DEADLINE_EXCEEDED'
+  end_load large "$load" 'RESOURCE_EXHAUSTED|DEADLINE_EXCEEDED|INVALID_ARGUMENT'
+  expect_resident 'a burst'
+  # Many large messages at once, whose sender stops in the middle of them. They share their bytes where they are sent.
+  for i in 1 2; do
+    start_load half-sent --model encoder --shape 16384x512 --concurrency 128 --channels 8 --timeout-ms 60000
+    sleep "$i"
+    kill -STOP "$LOAD"
+    sleep 1
+    expect_answer "${ids[@]}" --shape 2x16
+    end_dead "$LOAD"
+  done
+  expect_idle
+  expect_resident 'messages that were sent by half'
+  sleep 5
+  now_kb=$(resident_kb VmRSS)
+  [ "$now_kb" -le $((start_kb * 11 / 10)) ] ||
+    fail "memory: the resident set is $((now_kb >> 10)) MiB after the burst, before it $((start_kb >> 10)) MiB"
+  expect_end 5
+}
+
+round=0
+while [ "$round" -eq 0 ] || [ "$SECONDS" -lt $((minutes * 60)) ]; do
+  round=$((round + 1))
+  for part in ${parts//,/ }; do
+    begin=$SECONDS
+    "$part"
+    say "round $round: $part ok, $((SECONDS - begin)) s"
+  done
+done
+say "ok: $round rounds in $SECONDS s; $drains drains of processes: $answered requests answered, $unavailable UNAVAILABLE, no other"
