@@ -34,8 +34,7 @@ absl::Status AttentionService::Estimate(const v1::AttendRequest& request,
                              CheckRequest(fields, {context_.registry, context_.max_message_bytes}));
   Ticket ticket;
   ticket.arrival = context_.clock.Now();
-  if (checked.timeout_us > 0)
-    ticket.deadline = ticket.arrival + std::chrono::microseconds(checked.timeout_us);
+  if (checked.timeout_us > 0) ticket.deadline = After(ticket.arrival, checked.timeout_us);
   ticket.priority = checked.priority;
   ticket.cost = WorkCostOf(checked.input);
   ticket.tokens = checked.input.cost_tokens();

@@ -23,8 +23,6 @@ namespace {
 // Names requests that come without an id.
 std::atomic<uint64_t> next_call_id{1};
 
-TimePoint After(TimePoint now, int64_t us) { return now + std::chrono::microseconds(us); }
-
 }  // namespace
 
 RequestWork::RequestWork(const Pipeline& pipeline, const Face& face, const CallFacts& facts)

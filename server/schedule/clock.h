@@ -27,6 +27,12 @@ inline int64_t MicrosecondsBetween(TimePoint begin, TimePoint end) {
   return std::chrono::duration_cast<std::chrono::microseconds>(end - begin).count();
 }
 
+// `us` microseconds after `now`, us >= 0; TimePoint::max() if that is beyond what can be told.
+inline TimePoint After(TimePoint now, int64_t us) {
+  return us >= MicrosecondsBetween(now, TimePoint::max()) ? TimePoint::max()
+                                                          : now + std::chrono::microseconds(us);
+}
+
 }  // namespace headlight
 
 #endif  // HEADLIGHT_SERVER_SCHEDULE_CLOCK_H_

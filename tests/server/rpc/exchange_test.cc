@@ -9,6 +9,7 @@
 
 #include <chrono>
 #include <future>
+#include <limits>
 #include <memory>
 #include <string>
 #include <thread>
@@ -254,6 +255,12 @@ TEST_F(ExchangeTest, ATimeoutOfTheRequestsOwnEndsIt) {
   ExpectStatus(Begin(hurried)->status.get(), grpc::StatusCode::DEADLINE_EXCEEDED, "");
   release.set_value();
   EXPECT_TRUE(running->status.get().ok());
+}
+
+TEST_F(ExchangeTest, ATimeoutBeyondAllTimeIsNone) {
+  v1::AttendRequest request = Request();
+  request.set_timeout_us(std::numeric_limits<int64_t>::max());
+  EXPECT_TRUE(Begin(request)->status.get().ok());
 }
 
 }  // namespace
