@@ -146,7 +146,7 @@ absl::Status HeadlightServer::Listen() {
   EnablePlugins();
   RemoveStaleSocket(options_.listen);
   grpc::ServerBuilder builder;
-  SetTransport({options_.max_message_bytes, options_.receive_window_bytes, memory_.limit_of_requests() / 2},
+  SetTransport({options_.max_message_bytes, options_.receive_window_bytes, memory_.limit_of_requests()},
                builder);
   builder.AddListeningPort(options_.listen, grpc::InsecureServerCredentials(), &port_);
   builder.RegisterService(&service_);

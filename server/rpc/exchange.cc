@@ -10,14 +10,19 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "server/wire/grpc_status.h"
 
 namespace headlight {
 namespace {
 
-// What of a message may arrive before anybody knows how large it is: HTTP/2's first window.
+// What of a message may arrive before anybody knows how large it is: HTTP/2's first window. What arrives
+// beyond it is ArrivalWatch's.
 constexpr int64_t kReadBytes = int64_t{64} << 10;
+
+// By which a caller tells the size of a unary call's message ahead of it, in bytes.
+constexpr char kMessageBytesHeader[] = "headlight-message-bytes";
 
 // When to come again after memory was short.
 constexpr int64_t kLeastDelayUs = 10'000;
@@ -37,6 +42,15 @@ CallFacts FactsOf(const grpc::CallbackServerContext& context, const Face& face, 
   return facts;
 }
 
+// 0: the caller did not say.
+int64_t AnnouncedBytes(const grpc::CallbackServerContext& context) {
+  const auto announced = context.client_metadata().find(kMessageBytesHeader);
+  int64_t bytes = 0;
+  if (announced == context.client_metadata().end()) return 0;
+  return absl::SimpleAtoi({announced->second.data(), announced->second.size()}, &bytes) && bytes > 0 ? bytes
+                                                                                                     : 0;
+}
+
 Refusal EndedEarly() {
   return {absl::CancelledError("the call ended before its request had arrived"), kReasonCancelled,
           /*retry_after_us=*/0};
@@ -46,21 +60,23 @@ Refusal RefusalOf(absl::Status status) { return {std::move(status), "", /*retry_
 
 }  // namespace
 
-Exchange* Exchange::Begin(const Pipeline& pipeline, CallLedger& ledger, const Face& face,
-                          grpc::CallbackServerContext& context) {
-  const auto exchange = std::make_shared<Exchange>(pipeline, ledger, face, context);
+Exchange* Exchange::Begin(const Pipeline& pipeline, CallLedger& ledger, ArrivalWatch& arrivals,
+                          const Face& face, grpc::CallbackServerContext& context) {
+  const auto exchange = std::make_shared<Exchange>(pipeline, ledger, arrivals, face, context);
   exchange->self_ = exchange;
   exchange->Start();
   return exchange.get();
 }
 
-Exchange::Exchange(const Pipeline& pipeline, CallLedger& ledger, const Face& face,
+Exchange::Exchange(const Pipeline& pipeline, CallLedger& ledger, ArrivalWatch& arrivals, const Face& face,
                    grpc::CallbackServerContext& context)
     : pipeline_(pipeline),
       ledger_(ledger),
+      arrivals_(arrivals),
       face_(face),
       context_(context),
       facts_(FactsOf(context, face, pipeline.clock.Now())),
+      connection_(arrivals.Find(context.peer())),
       state_(face.rules()) {}
 
 void Exchange::Start() {
@@ -70,17 +86,27 @@ void Exchange::Start() {
   if (!refusal && !facts_.may_be_held_back) {
     refusal = pipeline_.scheduler.DecideFromHeaders(facts_.deadline, facts_.caller);
   }
-  if (!refusal && !facts_.may_be_held_back) {
-    absl::StatusOr<Lease> memory = pipeline_.memory.Reserve(MemoryKind::kMessage, kReadBytes);
-    if (memory.ok()) {
-      read_memory_ = *std::move(memory);
-    } else {
-      refusal = OutOfMemory(memory.status());
-    }
-  }
+  if (!refusal && !facts_.may_be_held_back) refusal = TakeMemoryOfMessage();
   if (refusal) return On([&](State& state) { return state.End(*std::move(refusal)); });
+  if (facts_.may_be_held_back) arrivals_.Expect(*connection_, self_, /*leased_bytes=*/0);
   On([&](State& state) { return facts_.may_be_held_back ? state.HoldReads(true) : state.Begin(); });
   if (facts_.may_be_held_back) ReadWhenThereIsRoom();
+}
+
+std::optional<Refusal> Exchange::TakeMemoryOfMessage() {
+  const int64_t announced_bytes = AnnouncedBytes(context_);
+  if (announced_bytes > pipeline_.max_message_bytes) {
+    return RefusalOf(absl::ResourceExhaustedError(absl::StrCat(
+        "got a message of ", announced_bytes, " bytes, wanted at most ", pipeline_.max_message_bytes)));
+  }
+  absl::StatusOr<Lease> memory =
+      pipeline_.memory.Reserve(MemoryKind::kMessage, announced_bytes > 0 ? announced_bytes : kReadBytes);
+  if (!memory.ok()) {
+    return absl::IsResourceExhausted(memory.status()) ? OutOfMemory(memory.status())
+                                                      : RefusalOf(memory.status());
+  }
+  read_memory_ = *std::move(memory);
+  return std::nullopt;
 }
 
 void Exchange::End() {
@@ -92,13 +118,27 @@ void Exchange::EndIfUnread(TimePoint since) {
   if (writing_since_ < since) context_.TryCancel();
 }
 
+void Exchange::EndReading(absl::Status why) {
+  Refusal refusal = OutOfMemory(std::move(why));
+  On([&](State& state) { return state.End(std::move(refusal)); });
+}
+
+void Exchange::BreakOff() { context_.TryCancel(); }
+
 void Exchange::OnReadDone(bool ok) {
   if (!ok) {
+    arrivals_.End(*connection_, *this, 0);
     Lease unused = TakeReadMemory();
     return On([&](State& state) {
       const bool nothing_came = face_.rules().unary && state.num_read() == 0;
       return nothing_came ? state.End(EndedEarly()) : state.NoMoreMessages();
     });
+  }
+  const auto message_bytes = static_cast<int64_t>(incoming_.Length());
+  if (face_.rules().unary) {
+    arrivals_.End(*connection_, *this, message_bytes);
+  } else {
+    arrivals_.Received(*connection_, *this, message_bytes);
   }
   std::optional<uint64_t> number;
   grpc::ByteBuffer message;
@@ -133,6 +173,7 @@ void Exchange::OnCancel() {
 void Exchange::OnDone() {
   // From here on nobody but `self` and those who still hold on for a moment know of this.
   const std::shared_ptr<Exchange> self = std::move(self_);
+  arrivals_.End(*connection_, *this, 0);
   if (in_ledger_) ledger_.Remove(*this);
 }
 
@@ -276,7 +317,10 @@ void Exchange::Do(State::Step& step) {
     return;
   }
   if (step.write) StartWrite(&outgoing_);
-  if (step.read) StartRead(&incoming_);
+  if (step.read) {
+    arrivals_.Expect(*connection_, shared_from_this(), read_memory_.bytes());
+    StartRead(&incoming_);
+  }
 }
 
 }  // namespace headlight

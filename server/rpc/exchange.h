@@ -14,9 +14,11 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 
 #include "server/memory/memory_budget.h"
 #include "server/request/face.h"
+#include "server/rpc/arrival_watch.h"
 #include "server/rpc/call_ledger.h"
 #include "server/rpc/exchange_state.h"
 #include "server/rpc/pipeline.h"
@@ -31,17 +33,20 @@ namespace headlight {
 // gives memory back is destroyed with mutex_ held: whoever waits for memory would be called under it.
 class Exchange final : public grpc::ServerGenericBidiReactor,
                        public LedgerEntry,
+                       public MessageReader,
                        public std::enable_shared_from_this<Exchange> {
  public:
-  // Owns itself until gRPC is done with it. The first three must outlive it.
-  static Exchange* Begin(const Pipeline& pipeline, CallLedger& ledger, const Face& face,
-                         grpc::CallbackServerContext& context);
+  // Owns itself until gRPC is done with it. All but the context must outlive it.
+  static Exchange* Begin(const Pipeline& pipeline, CallLedger& ledger, ArrivalWatch& arrivals,
+                         const Face& face, grpc::CallbackServerContext& context);
 
-  Exchange(const Pipeline& pipeline, CallLedger& ledger, const Face& face,
+  Exchange(const Pipeline& pipeline, CallLedger& ledger, ArrivalWatch& arrivals, const Face& face,
            grpc::CallbackServerContext& context);
 
   void End() override;
   void EndIfUnread(TimePoint since) override;
+  void EndReading(absl::Status why) override;
+  void BreakOff() override;
 
  private:
   using State = ExchangeState<grpc::ByteBuffer, Refusal>;
@@ -62,6 +67,7 @@ class Exchange final : public grpc::ServerGenericBidiReactor,
   void ReadWhenThereIsMemory();
   void ReadInto(Lease memory);
   Lease TakeReadMemory();
+  std::optional<Refusal> TakeMemoryOfMessage();
   Refusal OutOfMemory(absl::Status status) const;
   void CancelRequests();
 
@@ -72,9 +78,11 @@ class Exchange final : public grpc::ServerGenericBidiReactor,
 
   const Pipeline& pipeline_;
   CallLedger& ledger_;
+  ArrivalWatch& arrivals_;
   const Face& face_;
   grpc::CallbackServerContext& context_;
   const CallFacts facts_;
+  const std::shared_ptr<ArrivalWatch::Connection> connection_;
   bool in_ledger_ = false;  // set once, before the first reaction
 
   std::shared_ptr<Exchange> self_;  // until OnDone

@@ -4,8 +4,18 @@
 #include <utility>
 
 #include "server/rpc/exchange.h"
+#include "server/rpc/socket_bytes.h"
 
 namespace headlight {
+
+ExchangeService::ExchangeService(const Pipeline& pipeline)
+    : pipeline_(pipeline),
+      arrivals_(
+          pipeline.memory, pipeline.clock,
+          [sockets = SocketBytes()](const std::string& peer) mutable { return sockets.ReceivedFrom(peer); },
+          {.max_message_bytes = pipeline.max_message_bytes}) {
+  arrivals_.Start();
+}
 
 void ExchangeService::Add(const std::string& method, std::unique_ptr<const Face> face) {
   faces_[method] = std::move(face);
@@ -14,7 +24,7 @@ void ExchangeService::Add(const std::string& method, std::unique_ptr<const Face>
 grpc::ServerGenericBidiReactor* ExchangeService::CreateReactor(grpc::GenericCallbackServerContext* context) {
   const auto face = faces_.find(context->method());
   if (face == faces_.end()) return CallbackGenericService::CreateReactor(context);
-  return Exchange::Begin(pipeline_, ledger_, *face->second, *context);
+  return Exchange::Begin(pipeline_, ledger_, arrivals_, *face->second, *context);
 }
 
 }  // namespace headlight

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Which face serves which method. Methods are registered beside this as generic ones, so that reflection lists them.
+// Which face serves which method. Methods are registered beside this as generic ones, so that reflection
+// lists them.
 #ifndef HEADLIGHT_SERVER_RPC_EXCHANGE_SERVICE_H_
 #define HEADLIGHT_SERVER_RPC_EXCHANGE_SERVICE_H_
 
@@ -11,6 +12,7 @@
 #include <unordered_map>
 
 #include "server/request/face.h"
+#include "server/rpc/arrival_watch.h"
 #include "server/rpc/call_ledger.h"
 #include "server/rpc/pipeline.h"
 
@@ -19,7 +21,7 @@ namespace headlight {
 // Thread-safe once all faces are added.
 class ExchangeService final : public grpc::CallbackGenericService {
  public:
-  explicit ExchangeService(const Pipeline& pipeline) : pipeline_(pipeline) {}
+  explicit ExchangeService(const Pipeline& pipeline);
 
   // `method` as on the wire: "/headlight.v1.AttentionService/Attend".
   void Add(const std::string& method, std::unique_ptr<const Face> face);
@@ -32,6 +34,7 @@ class ExchangeService final : public grpc::CallbackGenericService {
  private:
   const Pipeline pipeline_;
   CallLedger ledger_;
+  ArrivalWatch arrivals_;
   std::unordered_map<std::string, std::unique_ptr<const Face>> faces_;
 };
 

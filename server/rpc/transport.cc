@@ -2,7 +2,6 @@
 #include "server/rpc/transport.h"
 
 #include <arpa/inet.h>
-#include <dirent.h>
 #include <grpcpp/ext/proto_server_reflection_plugin.h>
 #include <grpcpp/health_check_service_interface.h>
 #include <grpcpp/resource_quota.h>
@@ -12,6 +11,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdlib>
 #include <cstring>
@@ -22,11 +22,15 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "grpc/health/v1/health.pb.h"
+#include "server/rpc/socket_bytes.h"
 
 namespace headlight {
 namespace {
 
 constexpr char kUnix[] = "unix:";
+
+// Below a few megabytes gRPC closes connections that nobody has overcharged.
+constexpr int64_t kLeastQuotaBytes = int64_t{32} << 20;
 
 union SocketAddress {
   sockaddr any;
@@ -67,26 +71,14 @@ bool IsListener(int fd) {
   return getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &size) == 0 && listening != 0;
 }
 
-// Every open descriptor of this process.
-std::vector<int> OpenDescriptors() {
-  std::vector<int> descriptors;
-  DIR* const folder = opendir("/proc/self/fd");
-  if (folder == nullptr) return descriptors;
-  while (const dirent* entry = readdir(folder)) {
-    if (entry->d_name[0] != '.') descriptors.push_back(std::atoi(entry->d_name));
-  }
-  closedir(folder);
-  return descriptors;
-}
-
 }  // namespace
 
 void SetTransport(const TransportOptions& options, grpc::ServerBuilder& builder) {
   const int message_bytes = static_cast<int>(options.max_message_bytes);
   builder.SetMaxReceiveMessageSize(message_bytes);
   builder.SetMaxSendMessageSize(message_bytes);
-  grpc::ResourceQuota quota("arriving messages");
-  quota.Resize(static_cast<size_t>(options.arriving_bytes));
+  grpc::ResourceQuota quota("connections");
+  quota.Resize(static_cast<size_t>(std::max(options.connections_bytes, kLeastQuotaBytes)));
   builder.SetResourceQuota(quota);
   // Embeddings hardly compress, and a few compressed bytes may unfold to more than any limit. Refused:
   // UNIMPLEMENTED.

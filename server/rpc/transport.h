@@ -14,10 +14,9 @@ namespace headlight {
 struct TransportOptions {
   int64_t max_message_bytes = 0;
   int64_t receive_window_bytes = 0;  // of each stream: what of a message arrives before somebody reads it
-  // What messages that are still arriving may take together: gRPC breaks calls off beyond it
-  // (RESOURCE_EXHAUSTED). Their sizes are not known before they have arrived, so no lease can hold them until
-  // then.
-  int64_t arriving_bytes = 0;
+  // What gRPC's buffers may take in all before it breaks off calls and connections by chance: the net below
+  // ArrivalWatch, for connections whose bytes cannot be counted.
+  int64_t connections_bytes = 0;
 };
 
 void SetTransport(const TransportOptions& options, grpc::ServerBuilder& builder);

@@ -11,6 +11,7 @@
 #include <future>
 #include <limits>
 #include <memory>
+#include <optional>
 #include <string>
 #include <thread>
 #include <utility>
@@ -71,6 +72,41 @@ class ExchangeTest : public testing::ServingTest {
 
   void ExpectServes() { EXPECT_TRUE(Begin(Request())->status.get().ok()); }
 };
+
+TEST_F(ExchangeTest, AnAnnouncedMessageBeyondTheLargestIsRefusedFromTheHeaders) {
+  auto call = std::make_unique<PendingCall>();
+  call->request = Request();
+  call->context.AddMetadata("headlight-message-bytes", "2000000");
+  Start(*call);
+  ExpectStatus(call->status.get(), grpc::StatusCode::RESOURCE_EXHAUSTED,
+               "got a message of 2000000 bytes, wanted at most 1048576");
+  EXPECT_EQ(memory_.held(), 0);
+}
+
+TEST_F(ExchangeTest, AnAnnouncedMessageHasItsMemoryBeforeItComes) {
+  const std::optional<Lease> others =
+      memory_.TryReserve(MemoryKind::kQueue, memory_.limit_of_requests() - 500'000);
+  auto refused = std::make_unique<PendingCall>();
+  refused->request = Request();
+  refused->context.AddMetadata("headlight-message-bytes", "600000");
+  Start(*refused);
+  ExpectStatus(refused->status.get(), grpc::StatusCode::RESOURCE_EXHAUSTED, "600000");
+  auto fits = std::make_unique<PendingCall>();
+  fits->request = Request();
+  fits->context.AddMetadata("headlight-message-bytes", "400000");
+  Start(*fits);
+  EXPECT_TRUE(fits->status.get().ok());
+}
+
+TEST_F(ExchangeTest, AnAnnouncementThatIsNoNumberIsNone) {
+  for (const char* const text : {"", "-1", "many", "99999999999999999999"}) {
+    auto call = std::make_unique<PendingCall>();
+    call->request = Request();
+    call->context.AddMetadata("headlight-message-bytes", text);
+    Start(*call);
+    EXPECT_TRUE(call->status.get().ok()) << text;
+  }
+}
 
 TEST_F(ExchangeTest, RepliesWithTheCallersIdAndTheTimeBudget) {
   v1::AttendRequest request = Request();
