@@ -121,6 +121,10 @@ absl::Status ToAbslStatus(const grpc::Status& status);
 // nobody sets.
 void SetTimeout(grpc::ClientContext& context, std::chrono::milliseconds timeout);
 
+// Tells the server how many bytes the unary call's message has, so that it takes memory for all of it, or
+// refuses the call, before any of it is sent. Small messages go without.
+void AnnounceMessage(grpc::ClientContext& context, int64_t message_bytes);
+
 }  // namespace headlight::client
 
 namespace headlight {

@@ -7,6 +7,7 @@
 #include <chrono>
 #include <string>
 
+#include "client/client.h"
 #include "client/wire/wire.h"
 
 namespace headlight::client {
@@ -37,6 +38,7 @@ SentRequest LoadCall::Start(grpc::GenericStub& stub, const PreparedRequest& requ
   const std::chrono::nanoseconds left = std::max<std::chrono::nanoseconds>(
       choice.timeout - (request_.sent - intended), std::chrono::milliseconds(1));
   context_->set_deadline(gpr_time_from_nanos(left.count(), GPR_TIMESPAN));
+  AnnounceMessage(*context_, request_.bytes);
   reader_ = stub.PrepareUnaryCall(&*context_, *method, request.bytes, &queue);
   const SentRequest sent = request_;
   reader_->StartCall();

@@ -167,4 +167,12 @@ void SetTimeout(grpc::ClientContext& context, std::chrono::milliseconds timeout)
   context.set_deadline(gpr_time_from_millis(timeout.count(), GPR_TIMESPAN));
 }
 
+void AnnounceMessage(grpc::ClientContext& context, int64_t message_bytes) {
+  // What goes out at once, before the server could say anything.
+  constexpr int64_t kFirstWindowBytes = int64_t{64} << 10;
+  if (message_bytes > kFirstWindowBytes) {
+    context.AddMetadata("headlight-message-bytes", absl::StrCat(message_bytes));
+  }
+}
+
 }  // namespace headlight::client

@@ -76,6 +76,7 @@ void PendingCall::Attempt() {
       context_ = std::make_unique<grpc::ClientContext>();
       // Rounded up, so that no attempt is cut off a moment before the deadline.
       SetTimeout(*context_, std::chrono::ceil<milliseconds>(left));
+      AnnounceMessage(*context_, static_cast<int64_t>(request_.Length()));
       grpc::GenericStub(channel_).UnaryCall(
           context_.get(), kAttendMethod, {}, &request_, &reply_,
           [self = shared_from_this()](const grpc::Status& status) { self->AttemptEnded(status); });

@@ -128,6 +128,11 @@ std::set<std::string> FakeServer::peers() const {
   return peers_;
 }
 
+std::vector<std::string> FakeServer::announced() const {
+  const std::lock_guard lock(mutex_);
+  return announced_;
+}
+
 std::vector<std::string> FakeServer::authorizations() const {
   const std::lock_guard lock(mutex_);
   return authorizations_;
@@ -205,10 +210,13 @@ void FakeServer::Remember(grpc::ServerContext& context, const v1::AttendRequest&
   const std::lock_guard lock(mutex_);
   requests_.push_back(request);
   peers_.insert(context.peer());
-  const auto found = context.client_metadata().find("authorization");
-  authorizations_.push_back(found == context.client_metadata().end()
-                                ? ""
-                                : std::string(found->second.data(), found->second.size()));
+  const auto metadata = [&context](const char* key) {
+    const auto found = context.client_metadata().find(key);
+    return found == context.client_metadata().end() ? std::string()
+                                                    : std::string(found->second.data(), found->second.size());
+  };
+  authorizations_.push_back(metadata("authorization"));
+  announced_.push_back(metadata("headlight-message-bytes"));
 }
 
 grpc::Status FakeServer::EstimateCost(grpc::ServerContext* context, const v1::EstimateCostRequest* request,

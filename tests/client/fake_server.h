@@ -45,6 +45,7 @@ class FakeServer : private v1::AttentionService::Service {
   std::vector<v1::AttendRequest> requests() const;
   std::set<std::string> peers() const;              // addresses that Attend was called from
   std::vector<std::string> authorizations() const;  // metadata "authorization" of each call, or ""
+  std::vector<std::string> announced() const;       // "headlight-message-bytes", likewise
 
   // The default handler: `output` is the query, or a zero for each token id (for each sequence of dense ones
   // if they are to be pooled); weights, if asked for, are FULL [1, 1, 1, 2] of 0.25 and 0.75, TOP_K 0.75 of
@@ -84,6 +85,7 @@ class FakeServer : private v1::AttentionService::Service {
   std::vector<v1::AttendRequest> requests_;
   std::set<std::string> peers_;
   std::vector<std::string> authorizations_;
+  std::vector<std::string> announced_;
   int port_ = 0;
   std::unique_ptr<grpc::Server> server_;
 };

@@ -6,6 +6,7 @@
 
 #include <atomic>
 #include <chrono>
+#include <string>
 #include <thread>
 #include <vector>
 
@@ -98,6 +99,17 @@ TEST(ClientTest, MessagesOfTensOfMegabytesPassByDefault) {
   const auto reply = Client::Create(server.target())->Attend({.query = query.View()}, 30s);
   ASSERT_THAT(reply, IsOk());
   EXPECT_EQ(reply->output.values, query.values);
+}
+
+TEST(ClientTest, LargeMessagesAreAnnouncedAndSmallOnesAreNot) {
+  FakeServer server;
+  const auto client = Client::Create(server.target());
+  const Tensor large{.shape = {1 << 15}, .values = std::vector<float>(1 << 15, 0.5f)};
+  ASSERT_THAT(client->Attend({.query = Query().View()}, 10s), IsOk());
+  ASSERT_THAT(client->Attend({.query = large.View()}, 10s), IsOk());
+  const auto bytes = static_cast<int64_t>(server.requests().back().ByteSizeLong());
+  ASSERT_GT(bytes, 4 << 15);
+  EXPECT_THAT(server.announced(), ElementsAre("", std::to_string(bytes)));
 }
 
 TEST(ClientTest, MessagesOverTheLimitAreRefused) {
