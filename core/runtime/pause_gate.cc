@@ -5,6 +5,11 @@
 
 namespace headlight {
 
+void PauseGate::Close() {
+  const std::lock_guard lock(mutex_);
+  state_.fetch_or(kPaused);
+}
+
 void PauseGate::Pause() {
   std::unique_lock lock(mutex_);
   state_.fetch_or(kPaused);

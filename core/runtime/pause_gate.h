@@ -27,6 +27,9 @@ class PauseGate {
   // Says no to quiet() from now on, or no longer, and does nothing else.
   void SetWatched(bool watched);
 
+  // Closes the gate and does not wait for those inside.
+  void Close();
+
   // Closes the gate and waits until nobody is inside, or until somebody else opens it again. What those
   // inside have written is then visible to the caller. Closing a closed gate only waits.
   void Pause();

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Where the schedule's tickets become batches: one lane for short work and one for long, each with threads and
-// workspaces of its own.
+// Where the schedule's tickets become batches: one lane for short work and one for long, each with threads
+// and workspaces of its own.
 #ifndef HEADLIGHT_SERVER_BATCH_BATCH_LANE_H_
 #define HEADLIGHT_SERVER_BATCH_BATCH_LANE_H_
 
@@ -23,6 +23,7 @@ class BatchLane final : public PausableRunner {
 
   absl::Status Run(std::span<const std::unique_ptr<Ticket>> batch) override;
   void Wake() override { arena_.Wake(); }
+  void BeginPause() override { arena_.BeginPause(); }
   void Pause() override { arena_.Pause(); }
   void Resume() override { arena_.Resume(); }
 

@@ -26,10 +26,14 @@ class BatchRunner {
   virtual void Wake() {}
 };
 
-// One that can be told to leave the cores to others for a while. Pause and Resume alternate and come from one
-// thread, which is not the one inside Run; they may also come before Run has begun and after it has returned.
+// One that can be told to leave the cores to others for a while. None of this comes from the thread inside
+// Run; all may also come before Run has begun and after it has returned, and BeginPause and Pause several
+// times before one Resume.
 class PausableRunner : public BatchRunner {
  public:
+  // As Pause, but does not wait. Cheap, never blocks; called from any thread.
+  virtual void BeginPause() = 0;
+
   // Returns when the threads of Run stand still, which should take well below a millisecond. Until Resume, a
   // Run that begins stands still as well.
   virtual void Pause() = 0;

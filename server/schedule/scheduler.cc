@@ -23,6 +23,10 @@ void WaitUntil(std::condition_variable& condition, std::unique_lock<std::mutex>&
   }
 }
 
+// How long what runs long stands still for the answers of what was computed meanwhile: its threads have every
+// core, and an answer that waits for one of them waits for milliseconds.
+constexpr std::chrono::milliseconds kTimeToAnswer{1};
+
 }  // namespace
 
 Scheduler::Scheduler(const EngineOptions& options, BatchRunner& runner, PausableRunner* long_runner,
@@ -63,10 +67,12 @@ TicketHandle Scheduler::Submit(std::unique_ptr<Ticket> ticket) {
       refused = FinishedTicket{std::move(ticket), {std::move(refusal.status), std::move(refusal.reason)}};
     } else {
       wake = state_.idle();
+      const bool others_wait = state_.has_waiting(Lane::kShort);
       refused = state_.Submit(clock_.Now(), std::move(ticket), handle);
       if (!refused.has_value()) {
         ++unfinished_;
         if (state_.next_deadline() < answerer_looks_at_) answers_waiting_.notify_one();
+        if (!others_wait && state_.has_waiting(Lane::kShort)) BeginLongPause();
       }
     }
   }
@@ -161,18 +167,39 @@ void Scheduler::DispatchLoop() {
     if (step.batch.tickets.empty()) {
       if (state_.has_waiting(Lane::kShort) && step.ask_again == TimePoint::max())
         continue;  // only dead ones so far
+      if (long_paused_ && WaitForAnswers(lock)) continue;
+      EndLongPause();
       WaitUntil(work_available_, lock, clock_, step.ask_again);
       continue;
     }
     GiveRoom(step.batch);
-    const bool pause = state_.is_running(Lane::kLong);
+    BeginLongPause();
+    const bool pause = long_paused_;
     lock.unlock();
     if (pause) long_runner_->Pause();
     const absl::Status status = runner_.Run(step.batch.tickets);
-    if (pause) long_runner_->Resume();
     lock.lock();
     Deliver(state_.Complete(clock_.Now(), std::move(step.batch), status));
   }
+  EndLongPause();
+}
+
+void Scheduler::BeginLongPause() {
+  if (!state_.is_running(Lane::kLong)) return;
+  long_paused_ = true;
+  long_runner_->BeginPause();
+}
+
+void Scheduler::EndLongPause() {
+  if (std::exchange(long_paused_, false)) long_runner_->Resume();
+}
+
+bool Scheduler::WaitForAnswers(std::unique_lock<std::mutex>& lock) {
+  if (state_.has_waiting(Lane::kShort)) return false;  // it is the long ones' turn
+  const auto more_work = [this] { return stopping_ || state_.has_waiting(Lane::kShort); };
+  work_available_.wait_for(lock, kTimeToAnswer,
+                           [&] { return more_work() || (finished_.empty() && answering_now_ == 0); });
+  return more_work();
 }
 
 void Scheduler::StartLong() {
@@ -219,11 +246,14 @@ void Scheduler::AnswerLoop() {
     }
     std::vector<FinishedTicket> finished = std::exchange(finished_, {});
     std::vector<std::function<void()>> rooms = std::exchange(ready_rooms_, {});
-    lock.unlock();
     const auto num_finished = static_cast<int64_t>(finished.size());
+    answering_now_ += num_finished;
+    lock.unlock();
     for (FinishedTicket& end : finished) Finish(std::move(end.ticket), std::move(end.outcome));
     for (const std::function<void()>& room : rooms) room();
     lock.lock();
+    answering_now_ -= num_finished;
+    if (long_paused_) work_available_.notify_one();
     Answered(num_finished);
   }
 }

@@ -87,7 +87,12 @@ class Scheduler {
   void LongLoop();
   void AnswerLoop();
   // These require mutex_.
-  void StartLong();  // hands the next long ticket to the long lane if that is idle
+  void StartLong();       // hands the next long ticket to the long lane if that is idle
+  void BeginLongPause();  // what runs long, if anything does, leaves the cores to others, from now on
+  void EndLongPause();
+  // Nothing short waits: what was computed is answered before what runs long goes on, unless that takes too
+  // long. True: there is more to do meanwhile.
+  bool WaitForAnswers(std::unique_lock<std::mutex>& lock);
   void Deliver(std::vector<FinishedTicket> finished);  // to the answering thread
   void GiveRoom(const Batch& batch);   // `batch` has left the line: calls some of those who wait for room
   void Answered(int64_t num_tickets);  // their `done` has returned
@@ -110,6 +115,8 @@ class Scheduler {
   TimePoint answerer_looks_at_ =
       TimePoint::min();  // when the answering thread next looks at deadlines by itself
   int64_t unfinished_ = 0;
+  int64_t answering_now_ = 0;  // tickets whose `done` the answering thread is calling
+  bool long_paused_ = false;
   bool accepting_ = true;
   bool stopping_ = false;
   bool answering_ = true;  // until both lanes have ended

@@ -74,17 +74,24 @@ class FakeRunner : public PausableRunner {
     return status;
   }
   void Wake() override { ++wakes; }
-  void Pause() override {
-    EXPECT_FALSE(paused.exchange(true));
-    ++pauses;
+  void BeginPause() override {
+    if (!pausing.exchange(true)) ++pauses;
   }
-  void Resume() override { EXPECT_TRUE(paused.exchange(false)); }
+  void Pause() override {
+    BeginPause();
+    paused = true;
+  }
+  void Resume() override {
+    EXPECT_TRUE(pausing.exchange(false));
+    paused = false;
+  }
 
   Gate gate;
   absl::Status status;  // of each batch; set while none runs
   std::atomic<int64_t> num_tickets = 0;
   std::atomic<int> wakes = 0;
   std::atomic<int> pauses = 0;
+  std::atomic<bool> pausing = false;  // or paused
   std::atomic<bool> paused = false;
 
  private:
@@ -239,8 +246,37 @@ TEST_F(SchedulerTest, ShortBatchesRunBesideALongOneThatStandsStillMeanwhile) {
   EXPECT_FALSE(IsReady(long_one));
   long_runner_.gate.Open();
   EXPECT_THAT(long_one.get().status, IsOk());
-  EXPECT_FALSE(long_runner_.paused);
+  scheduler_.reset();
+  EXPECT_FALSE(long_runner_.pausing);
   EXPECT_EQ(long_runner_.pauses, 1);
+}
+
+TEST_F(SchedulerTest, WhoSubmitsAShortOneHasTheLongOneStandStillAtOnce) {
+  EngineOptions options;
+  options.long_share = 0;
+  Start(options);
+  long_runner_.gate.Close();
+  std::future<Outcome> long_one = Submit(Make(kLongMs));
+  long_runner_.gate.AwaitArrivals(1);
+  runner_.gate.Close();
+  std::future<Outcome> short_one = Submit(Make());
+  EXPECT_TRUE(long_runner_.pausing);
+  runner_.gate.Open();
+  long_runner_.gate.Open();
+  EXPECT_THAT(short_one.get().status, IsOk());
+}
+
+TEST_F(SchedulerTest, TheLongOneGoesOnWhenWhatItStoodStillForIsCancelled) {
+  Start();  // the long one's share comes first, by a clock that stands still
+  long_runner_.gate.Close();
+  std::future<Outcome> long_one = Submit(Make(kLongMs));
+  long_runner_.gate.AwaitArrivals(1);
+  std::future<Outcome> short_one = Submit(Make());
+  scheduler_->Cancel(handle_);
+  short_one.wait();
+  while (long_runner_.pausing) std::this_thread::yield();
+  long_runner_.gate.Open();
+  EXPECT_THAT(long_one.get().status, IsOk());
 }
 
 TEST_F(SchedulerTest, LongOnesFollowEachOther) {
