@@ -60,6 +60,7 @@ class ServingTest : public ::testing::Test {
   void SetUp() override {
     ASSERT_THAT(registry_.Add(MakeTestModel("small").loaded), IsOk());
     grpc::ServerBuilder builder;
+    builder.AddListeningPort("127.0.0.1:0", grpc::InsecureServerCredentials(), &port_);
     builder.RegisterService(&service_);
     builder.RegisterCallbackGenericService(&exchanges_);
     server_ = builder.BuildAndStart();
@@ -91,6 +92,7 @@ class ServingTest : public ::testing::Test {
                               .max_message_bytes = 1 << 20,
                               .compute_threads = 3}};
   std::unique_ptr<grpc::Server> server_;
+  int port_ = 0;  // for those who want a connection; all others use channel_, which has none
   std::shared_ptr<grpc::Channel> channel_;
   std::unique_ptr<v1::AttentionService::Stub> stub_;
 };

@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tests/testing/relay.h"
+
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <utility>
+
+namespace headlight::testing {
+namespace {
+
+constexpr int kPollMs = 10;
+
+sockaddr_in Loopback(int port) {
+  sockaddr_in address = {};
+  address.sin_family = AF_INET;
+  address.sin_port = htons(static_cast<uint16_t>(port));
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  return address;
+}
+
+bool IsReadable(int socket) {
+  pollfd waits = {socket, POLLIN, 0};
+  return poll(&waits, 1, kPollMs) > 0;
+}
+
+}  // namespace
+
+Relay::Relay(int port) : server_port_(port), listener_(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
+  sockaddr_in address = Loopback(0);
+  socklen_t size = sizeof(address);
+  if (bind(listener_, reinterpret_cast<sockaddr*>(&address), size) != 0 || listen(listener_, 16) != 0 ||
+      getsockname(listener_, reinterpret_cast<sockaddr*>(&address), &size) != 0) {
+    return;  // port 0: clients find nobody there
+  }
+  port_ = ntohs(address.sin_port);
+  acceptor_ = std::thread([this] { Accept(); });
+}
+
+Relay::~Relay() {
+  stopping_ = true;
+  if (acceptor_.joinable()) acceptor_.join();
+  Cut();
+  close(listener_);
+}
+
+void Relay::Accept() {
+  while (!stopping_) {
+    if (!IsReadable(listener_)) continue;
+    const int client = accept4(listener_, nullptr, nullptr, SOCK_CLOEXEC);
+    const int server = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    const sockaddr_in address = Loopback(server_port_);
+    connect(server, reinterpret_cast<const sockaddr*>(&address), sizeof(address));
+    const std::lock_guard lock(mutex_);
+    sockets_.insert(sockets_.end(), {client, server});
+    threads_.emplace_back([=, this] { HandOn(client, server, to_server_left_); });
+    threads_.emplace_back([=, this] { HandOn(server, client, to_client_left_); });
+  }
+}
+
+void Relay::HandOn(int from, int to, std::atomic<int64_t>& left) {
+  std::vector<char> bytes(16384);
+  while (true) {
+    const int64_t most = std::min<int64_t>(left, static_cast<int64_t>(bytes.size()));
+    if (most <= 0) {  // until it is cut
+      pollfd waits = {from, 0, 0};
+      if (poll(&waits, 1, kPollMs) > 0) return;
+      continue;
+    }
+    const ssize_t received = recv(from, bytes.data(), static_cast<size_t>(most), 0);
+    if (received <= 0) break;
+    if (left.fetch_sub(received) <= 0) continue;  // it was stopped meanwhile
+    for (ssize_t sent = 0; sent < received;) {
+      const ssize_t step = send(to, bytes.data() + sent, static_cast<size_t>(received - sent), MSG_NOSIGNAL);
+      if (step <= 0) return;
+      sent += step;
+    }
+  }
+  shutdown(to, SHUT_WR);
+}
+
+void Relay::Cut() {
+  std::vector<int> sockets;
+  std::vector<std::thread> threads;
+  {
+    const std::lock_guard lock(mutex_);
+    sockets = std::exchange(sockets_, {});
+    threads = std::exchange(threads_, {});
+  }
+  for (const int one : sockets) {
+    const linger at_once = {1, 0};  // close() sends a reset
+    setsockopt(one, SOL_SOCKET, SO_LINGER, &at_once, sizeof(at_once));
+    shutdown(one, SHUT_RD);  // wakes the threads
+  }
+  for (std::thread& thread : threads) thread.join();
+  for (const int one : sockets) close(one);
+}
+
+}  // namespace headlight::testing
