@@ -25,7 +25,7 @@ class SimulatedWork final : public Work {
 
 class Simulation {
  public:
-  explicit Simulation(const Plan& plan) : plan_(plan), random_(plan.seed), noise_(plan.seed + 1) {
+  explicit Simulation(const Plan& plan) : plan_(plan), noise_(plan.seed + 1) {
     EngineOptions options = plan.engine;
     if (plan.noise > 0) {
       options.distort_prediction = [this] { return Uniform(noise_, 1 - plan_.noise, 1 + plan_.noise); };
@@ -33,7 +33,10 @@ class Simulation {
     engine_ = std::make_unique<EngineState>(options, /*has_long_lane=*/false);
     engine_->cost_model().SetPrior(0, plan.prior);
     served_.resize(plan.streams.size());
-    for (size_t i = 0; i < plan.streams.size(); ++i) next_arrival_.push_back(now_ + Gap(i));
+    for (size_t i = 0; i < plan.streams.size(); ++i) {
+      random_.emplace_back(plan.seed + 1000 * i);
+      next_arrival_.push_back(now_ + Gap(i));
+    }
   }
 
   std::vector<Served> Run() {
@@ -74,7 +77,7 @@ class Simulation {
 
   std::chrono::nanoseconds Gap(size_t i) {
     const Stream& stream = plan_.streams[i];
-    const double gap_ns = std::exponential_distribution<double>(1 / MeanServiceNs())(random_);
+    const double gap_ns = std::exponential_distribution<double>(1 / MeanServiceNs())(random_[i]);
     const double until_step_ns = NsOf(kStart + Nanoseconds(plan_.step_s * 1e9) - now_);
     if (stream.load_from_step < 0 || gap_ns / stream.load <= until_step_ns)
       return Nanoseconds(std::max(1.0, gap_ns / stream.load));
@@ -89,7 +92,7 @@ class Simulation {
     ticket->arrival = now_;
     if (stream.deadline_us > 0) ticket->deadline = now_ + std::chrono::microseconds(stream.deadline_us);
     ticket->caller = stream.caller;
-    ticket->tokens = std::uniform_int_distribution<int64_t>(kFewestTokens, kMostTokens)(random_);
+    ticket->tokens = std::uniform_int_distribution<int64_t>(kFewestTokens, kMostTokens)(random_[i]);
     ticket->cost = CostOf(ticket->tokens);
     ticket->held_back = stream.held_back;
     ticket->cancelled = std::make_shared<CancellationToken>();
@@ -144,7 +147,7 @@ class Simulation {
   }
 
   const Plan& plan_;
-  std::mt19937_64 random_;
+  std::vector<std::mt19937_64> random_;  // of each stream: the same arrivals whatever the others send
   std::mt19937_64 noise_;
   TimePoint now_ = kStart;
   std::unique_ptr<EngineState> engine_;
