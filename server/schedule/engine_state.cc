@@ -15,6 +15,7 @@ namespace {
 using std::chrono::nanoseconds;
 
 constexpr auto kTrustFades = std::chrono::seconds(10);  // a class not computed for so long is tried once more
+constexpr auto kRest = std::chrono::milliseconds(10);   // a lane that was idle for so long begins afresh
 constexpr int64_t kSettledAfter = 4;                    // batches of a class
 
 double NsOf(TimePoint::duration duration) {
@@ -82,6 +83,8 @@ std::optional<FinishedTicket> EngineState::Submit(TimePoint now, std::unique_ptr
   if (ticket->cancelled->IsCancelled()) return Ended(now, std::move(ticket), Cancelled("received"));
   if (ticket->deadline <= now) return Ended(now, std::move(ticket), TooLate("received"));
   const Lane lane = LaneOf(*ticket);
+  if (queue(lane).empty() && !is_running(lane) && now - running(lane).idle_since >= kRest)
+    queue(lane).StartAfresh();
   std::optional<Refusal> refusal = Decide(now, *ticket, lane);
   admission(lane).Decided(*ticket, !refusal.has_value());
   if (refusal.has_value()) return Ended(now, std::move(ticket), *std::move(refusal));
@@ -152,7 +155,7 @@ Step EngineState::Take(TimePoint now, Lane lane) {
   step.batch.start = now;
   Running& run = running(lane);
   run = Running{};
-  run.start = now;
+  run.start = run.idle_since = now;  // idle still if all were dropped
   for (const std::unique_ptr<Ticket>& ticket : step.batch.tickets) {
     const auto ns = static_cast<double>(ticket->predicted_ns);
     run.tickets.push_back({ticket->id, ticket->deadline, ticket->cancelled});
@@ -165,6 +168,7 @@ Step EngineState::Take(TimePoint now, Lane lane) {
 std::vector<FinishedTicket> EngineState::Complete(TimePoint now, Batch batch, const absl::Status& status) {
   const double real_ns = RanNs(now, batch.lane);
   running(batch.lane) = Running{};
+  running(batch.lane).idle_since = now;
   if (batch.lane == Lane::kShort) Share(now, batch.start);
   if (status.ok()) Learn(now, batch, real_ns);
 

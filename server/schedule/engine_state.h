@@ -132,6 +132,7 @@ class EngineState {
     double predicted_ns = 0;
     double squares_ns2 = 0;  // of the tickets' predictions
     double paused_ns = 0;    // a long run's, while short batches ran
+    TimePoint idle_since;    // of a lane that is idle
   };
 
   // What was learnt of a class beside its line.

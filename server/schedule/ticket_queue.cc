@@ -10,9 +10,15 @@ namespace headlight {
 namespace {
 
 constexpr double kUseFadesNs = 0.5e9;
-constexpr double kNoUse = 1e-3;      // of the time: less is not reckoned with
-constexpr double kUseMayGrow = 1.5;  // random arrivals: what a line may use next, more than it did of late
-constexpr double kUseMayCome = 0.1;
+constexpr double kNoUse = 1e-3;  // of the time: less is not reckoned with
+// Compute time that a line may be ahead of others after having used less than its share. A caller that sends
+// just its share, at random, loses about E[S^2] / (2 E[S] (credit + what it may have in line)) of it.
+constexpr double kCreditNs = 200e6;
+// What comes to other lines is expected to be what came of late. While the lane is nearly full, those that
+// are beyond their share reckon with kCaution standard deviations more: others have credit to put it ahead.
+constexpr double kCaution = 2.5;
+constexpr double kNearlyFull = 0.9;
+constexpr int kMostRounds = 5;         // of Newton's method, which is at its end after two or three
 constexpr size_t kMostIdleLines = 32;  // that are remembered for the use they made of late
 constexpr int kMostLooks = 64;         // tickets a batch is looked for among
 
@@ -33,8 +39,15 @@ double TicketQueue::WeightOf(const Ticket& ticket) const {
   return ticket.held_back ? weight * options_.held_back_share : weight;
 }
 
-double TicketQueue::UseAt(const Line& line, TimePoint now) {
-  return line.use * std::exp(-std::max(0.0, NsBetween(line.use_at, now)) / kUseFadesNs);
+double TicketQueue::FadingAt(const Line& line, TimePoint now) {
+  return std::exp(-std::max(0.0, NsBetween(line.use_at, now)) / kUseFadesNs);
+}
+
+double TicketQueue::TagAt(TimePoint now, const LineId& id, const Line& line) const {
+  if (!line.order.empty()) return line.tag_ns;
+  const bool has_credit = !id.held_back && UseAt(line, now) >= kNoUse;
+  const double credit_ns = has_credit ? kCreditNs / line.weight : 0;
+  return std::max({line.tag_ns, virtual_ns_ - credit_ns, floor_ns_});
 }
 
 void TicketQueue::Push(TimePoint now, std::unique_ptr<Ticket> ticket) {
@@ -42,18 +55,22 @@ void TicketQueue::Push(TimePoint now, std::unique_ptr<Ticket> ticket) {
   const auto [found, is_new] = lines_.try_emplace(id);
   Line& line = found->second;
   line.weight = WeightOf(*ticket);
-  line.use = (is_new ? 0 : UseAt(line, now)) + static_cast<double>(ticket->predicted_ns) / kUseFadesNs;
-  line.use_at = now;
+  if (is_new) line.use_at = now;
   if (line.order.empty()) {
-    line.tag_ns = std::max(line.tag_ns, virtual_ns_);
+    line.tag_ns = TagAt(now, id, line);
     waiting_lines_.emplace(line.tag_ns, id);
   }
+  const auto own_ns = static_cast<double>(ticket->predicted_ns);
+  const double fading = FadingAt(line, now);
+  line.use = line.use * fading + own_ns / kUseFadesNs;
+  line.use_scatter_ns = line.use_scatter_ns * fading + own_ns * own_ns / kUseFadesNs;
+  line.use_at = now;
   const Where where{id, PlaceOf(*ticket), ticket->deadline};
   if (where.deadline != TimePoint::max()) deadlines_.emplace(where.deadline, ticket->id);
   where_.emplace(ticket->id, where);
-  predicted_ns_ += static_cast<double>(ticket->predicted_ns);
+  predicted_ns_ += own_ns;
   if (ticket->held_back) {
-    held_back_ns_ += static_cast<double>(ticket->predicted_ns);
+    held_back_ns_ += own_ns;
     ++num_held_back_;
   }
   line.order.Push(where.place, std::move(ticket));
@@ -96,6 +113,7 @@ std::unique_ptr<Ticket> TicketQueue::Leave(uint64_t id) {
   const bool waits = !line.order.empty();
   if (waits) waiting_lines_.erase({line.tag_ns, line_id});
   line.tag_ns += static_cast<double>(ticket->predicted_ns) / line.weight;
+  furthest_tag_ns_ = std::max(furthest_tag_ns_, line.tag_ns);
   if (waits) waiting_lines_.emplace(line.tag_ns, line_id);
   return ticket;
 }
@@ -147,24 +165,62 @@ std::vector<std::unique_ptr<Ticket>> TicketQueue::TakeBatch(const BatchLimits& l
   return batch;
 }
 
-double TicketQueue::ShareOf(TimePoint now, const LineId& id, double weight) const {
-  double weights = weight;
-  double left = 1;
+std::vector<TicketQueue::Rival> TicketQueue::RivalsOf(TimePoint now, const LineId& id, double start_tag_ns,
+                                                      AheadInQueue& ahead) const {
+  std::vector<Rival> rivals;
   for (const auto& [other_id, other] : lines_) {
     if (other_id == id) continue;
-    const double use = UseAt(other, now);
+    const double fading = FadingAt(other, now);
+    const double use = other.use * fading;
     if (use < kNoUse && other.order.empty()) continue;
-    weights += other.weight;
-    left -= use * kUseMayGrow + kUseMayCome;
+    const double before_ns = (start_tag_ns - TagAt(now, other_id, other)) * other.weight;
+    if (before_ns < 0 || (before_ns == 0 && other.order.empty())) continue;
+    // All that starts before it, so the last of these may end after its start: one of the usual size.
+    const double most_ns = before_ns + other.use_scatter_ns / std::max(other.use, kNoUse);
+    const LineSums all = other.order.all();
+    const double waits_ns = std::min(all.predicted_ns, most_ns);
+    ahead.squares_ns2 += all.squares_ns2 * waits_ns / std::max(all.predicted_ns, 1.0);
+    rivals.push_back({waits_ns, most_ns, use, other.use_scatter_ns * fading});
   }
-  return std::max(weight / weights, left);
+  return rivals;
+}
+
+double TicketQueue::CautionAt(TimePoint now, double start_tag_ns) const {
+  if (start_tag_ns <= virtual_ns_) return 0;  // within its share
+  double use = 0;
+  for (const auto& [id, line] : lines_) use += UseAt(line, now);
+  return use > kNearlyFull ? kCaution : 0;
+}
+
+double TicketQueue::TimeBesideNs(const std::vector<Rival>& rivals, double own_ns, double caution) {
+  double until_ns = own_ns;
+  for (const Rival& rival : rivals) until_ns += rival.most_ns;
+  // What is ahead grows with the time that it takes, as t + sqrt(t) at most, so Newton's method comes down to
+  // the time at which both are equal, and never falls below it.
+  for (int round = 0; round < kMostRounds && until_ns > own_ns; ++round) {
+    double fixed_ns = own_ns;
+    double slope = 0;
+    double scatter_ns = 0;
+    for (const Rival& rival : rivals) {
+      if (rival.waits_ns + rival.use * until_ns >= rival.most_ns) {
+        fixed_ns += rival.most_ns;
+        continue;
+      }
+      fixed_ns += rival.waits_ns;
+      slope += rival.use;
+      scatter_ns += rival.use_scatter_ns;
+    }
+    const double deviation_ns = caution * std::sqrt(scatter_ns * until_ns);
+    slope += deviation_ns / (2 * until_ns);
+    if (slope >= 1) break;
+    until_ns = std::min(until_ns, (fixed_ns + deviation_ns / 2) / (1 - slope));
+  }
+  return until_ns;
 }
 
 AheadInQueue TicketQueue::AheadOf(TimePoint now, const Ticket& ticket) const {
   const LineId id = LineOf(ticket);
   const Place place = PlaceOf(ticket);
-  const double weight = WeightOf(ticket);
-  const auto own_ns = static_cast<double>(ticket.predicted_ns);
   const auto own = lines_.find(id);
   LineSums before;
   LineSums behind;
@@ -172,23 +228,13 @@ AheadInQueue TicketQueue::AheadOf(TimePoint now, const Ticket& ticket) const {
   if (own != lines_.end()) {
     before = own->second.order.Before(place);
     behind = own->second.order.Behind(place);
-    tag_ns = std::max(own->second.tag_ns, virtual_ns_);
+    tag_ns = TagAt(now, id, own->second);
   }
   AheadInQueue ahead{before.predicted_ns, before.squares_ns2, 0, behind.predicted_ns, behind.latest_start_ns};
-  // What waits in other lines leaves first as far as its tags are smaller than this ticket's end.
-  const double end_tag_ns = tag_ns + (before.predicted_ns + own_ns) / weight;
-  for (const auto& [other_tag_ns, other_id] : waiting_lines_) {
-    if (other_tag_ns >= end_tag_ns) break;
-    if (other_id == id) continue;
-    const Line& other = lines_.at(other_id);
-    const LineSums all = other.order.all();
-    const double first_ns = std::min(all.predicted_ns, (end_tag_ns - other_tag_ns) * other.weight);
-    ahead.others_ns += first_ns;
-    ahead.squares_ns2 += all.squares_ns2 * first_ns / std::max(all.predicted_ns, 1.0);
-  }
-  // And what will come to other lines meanwhile, if it comes as it did of late.
-  const double share = ShareOf(now, id, weight);
-  ahead.others_ns = std::max(ahead.others_ns, (before.predicted_ns + own_ns) * (1 / share - 1));
+  const double start_tag_ns = tag_ns + before.predicted_ns / WeightOf(ticket);
+  const std::vector<Rival> rivals = RivalsOf(now, id, start_tag_ns, ahead);
+  const double own_ns = before.predicted_ns + static_cast<double>(ticket.predicted_ns);
+  ahead.others_ns = TimeBesideNs(rivals, own_ns, CautionAt(now, start_tag_ns)) - own_ns;
   ahead.waiting_ns += ahead.others_ns;
   return ahead;
 }

@@ -6,12 +6,19 @@
 // that nobody waits for ever, and each step of priority makes the place (not the deadline) earlier by
 // priority_step. Between lines: start-time fair queueing over predicted cost. Each line has a tag, the
 // virtual time at which its next ticket may start; the line with the smallest tag goes first, and a ticket
-// that leaves moves its line's tag by cost / weight. A line that was idle begins at the virtual time of
-// today: it neither saves up nor owes. A caller has up to two lines, one for its usual tickets and a lighter
-// one for those that are held back.
+// that leaves moves its line's tag by cost / weight.
+//
+// Requests come in bursts. A line that used less than its share of late keeps a tag behind the virtual time,
+// by a bounded credit, and goes first until that is used up; without it, a caller that sends just its share
+// on average would lose what its gaps leave to others. One that is new or was away for seconds begins at the
+// virtual time of today, and so do all after a rest of the lane: who found it idle took nothing from anybody.
+//
+// A caller has up to two lines, one for its usual tickets and a lighter one, without credit, for those that
+// are held back.
 #ifndef HEADLIGHT_SERVER_SCHEDULE_TICKET_QUEUE_H_
 #define HEADLIGHT_SERVER_SCHEDULE_TICKET_QUEUE_H_
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -46,7 +53,7 @@ struct BatchLimits {
 struct AheadInQueue {
   double waiting_ns = 0;  // predicted, of those that will leave before it
   double squares_ns2 = 0;
-  double others_ns = 0;        // the part of waiting_ns that is no place before it in its own line
+  double others_ns = 0;        // the part of waiting_ns that is in other lines, or will likely come to them
   double behind_ns = 0;        // predicted, of those in its line that leave after it
   double latest_start_ns = 0;  // see LineSums, of those in its line that leave after it
 };
@@ -62,6 +69,9 @@ class TicketQueue {
   size_t num_lines() const { return lines_.size(); }  // that are remembered, empty ones too
   double predicted_ns() const { return predicted_ns_; }
   double held_back_ns() const { return held_back_ns_; }
+
+  // To be called when the lane has been idle for a while: nobody owes, and nobody has credit. O(1).
+  void StartAfresh() { floor_ns_ = virtual_ns_ = std::max(virtual_ns_, furthest_tag_ns_); }
 
   // O(log n).
   void Push(TimePoint now, std::unique_ptr<Ticket> ticket);
@@ -98,7 +108,15 @@ class TicketQueue {
     double tag_ns = 0;  // virtual time
     // Predicted work of late, as a share of the time, that has been put in line; fades within half a second.
     double use = 0;
+    double use_scatter_ns = 0;  // the same of the squares of predictions: the variance of the use
     TimePoint use_at;
+  };
+  // What another line may put ahead of a ticket.
+  struct Rival {
+    double waits_ns = 0;  // what is in line already
+    double most_ns = 0;   // with whatever comes meanwhile
+    double use = 0;
+    double use_scatter_ns = 0;
   };
   struct Where {
     LineId line;
@@ -109,9 +127,18 @@ class TicketQueue {
   static LineId LineOf(const Ticket& ticket) { return {ticket.caller.id, ticket.held_back}; }
   Place PlaceOf(const Ticket& ticket) const;
   double WeightOf(const Ticket& ticket) const;
-  static double UseAt(const Line& line, TimePoint now);
-  // The share of the time that `id` may count on.
-  double ShareOf(TimePoint now, const LineId& id, double weight) const;
+  // The factor by which the use of `line` has faded since it was noted, and the faded use.
+  static double FadingAt(const Line& line, TimePoint now);
+  static double UseAt(const Line& line, TimePoint now) { return line.use * FadingAt(line, now); }
+  // The tag of its first ticket, or of one that came now if it is empty.
+  double TagAt(TimePoint now, const LineId& id, const Line& line) const;
+  // The lines that may put something ahead of a ticket of `id` that starts at `start_tag_ns`.
+  std::vector<Rival> RivalsOf(TimePoint now, const LineId& id, double start_tag_ns,
+                              AheadInQueue& ahead) const;
+  // How long own_ns of computing takes with what rivals put ahead of its end.
+  static double TimeBesideNs(const std::vector<Rival>& rivals, double own_ns, double caution);
+  // Deviations of what will come to be reckoned with.
+  double CautionAt(TimePoint now, double start_tag_ns) const;
   std::unique_ptr<Ticket> TakeOut(const Where& where);  // of its line and of the sums; not of where_
   std::unique_ptr<Ticket> Leave(uint64_t id);           // to be computed: its line pays
   void ForgetIdleLines(TimePoint now);
@@ -122,6 +149,8 @@ class TicketQueue {
   std::set<std::pair<TimePoint, uint64_t>> deadlines_;
   std::unordered_map<uint64_t, Where> where_;
   double virtual_ns_ = 0;
+  double furthest_tag_ns_ = 0;  // of all lines that were ever served
+  double floor_ns_ = 0;         // no line begins before it
   double predicted_ns_ = 0;
   double held_back_ns_ = 0;
   int64_t num_held_back_ = 0;

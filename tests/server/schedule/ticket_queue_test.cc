@@ -177,6 +177,64 @@ TEST_F(TicketQueueTest, ACallerThatWasAwayNeitherSavedUpNorOwes) {
   EXPECT_NEAR(of_the_second, 10, 1);
 }
 
+TEST_F(TicketQueueTest, ACallerThatPausedGoesFirstForWhatOthersTookMeanwhile) {
+  PushFrom(100, {.id = 2});
+  for (uint64_t id = 1; id <= 20; ++id) PushFrom(id, {.id = 1});
+  for (int i = 0; i < 12; ++i) Take();  // its one and 11 of the other's
+  for (uint64_t id = 101; id <= 120; ++id) PushFrom(id, {.id = 2});
+  for (int i = 0; i < 9; ++i) EXPECT_GT(Take().front(), 100u) << i;
+  int of_the_second = 0;
+  for (int i = 0; i < 10; ++i) of_the_second += Take().front() > 100 ? 1 : 0;
+  EXPECT_NEAR(of_the_second, 5, 1) << "then in turn";
+}
+
+TEST_F(TicketQueueTest, CreditHasALimit) {
+  PushFrom(100, {.id = 2});
+  for (uint64_t id = 1; id <= 80; ++id) PushFrom(id, {.id = 1});
+  for (int i = 0; i < 51; ++i) Take();
+  for (uint64_t id = 101; id <= 160; ++id) PushFrom(id, {.id = 2});
+  int of_the_second = 0;
+  for (int i = 0; i < 40; ++i) of_the_second += Take().front() > 100 ? 1 : 0;
+  EXPECT_NEAR(of_the_second, 30, 1) << "200 ms of 400, and half of the others";
+}
+
+TEST_F(TicketQueueTest, CreditIsGoneAfterSeconds) {
+  PushFrom(100, {.id = 2});
+  for (uint64_t id = 1; id <= 40; ++id) PushFrom(id, {.id = 1});
+  for (int i = 0; i < 21; ++i) Take();
+  for (uint64_t id = 101; id <= 120; ++id) {
+    auto ticket = Make(id);
+    ticket->caller.id = 2;
+    queue_.Push(kNow + std::chrono::seconds(10), std::move(ticket));
+  }
+  int of_the_second = 0;
+  for (int i = 0; i < 20; ++i) of_the_second += Take().front() > 100 ? 1 : 0;
+  EXPECT_NEAR(of_the_second, 10, 1);
+}
+
+TEST_F(TicketQueueTest, AfterARestAllAreEqual) {
+  PushFrom(100, {.id = 2});
+  for (uint64_t id = 1; id <= 20; ++id) PushFrom(id, {.id = 1});
+  while (!queue_.empty()) Take();
+  queue_.StartAfresh();
+  for (uint64_t id = 21; id <= 40; ++id) PushFrom(id, {.id = 1});
+  for (uint64_t id = 101; id <= 120; ++id) PushFrom(id, {.id = 2});
+  int of_the_second = 0;
+  for (int i = 0; i < 20; ++i) of_the_second += Take().front() > 100 ? 1 : 0;
+  EXPECT_NEAR(of_the_second, 10, 1);
+}
+
+TEST_F(TicketQueueTest, OnlyWhoIsBeyondItsShareReckonsWithWhatComesToOthers) {
+  for (uint64_t id = 101; id <= 110; ++id) PushFrom(id, {.id = 2});
+  for (uint64_t id = 1; id <= 40; ++id) PushFrom(id, {.id = 1});
+  for (int i = 0; i < 40; ++i) Take();
+  auto fresh = Make(200);
+  fresh->caller.id = 1;
+  EXPECT_GE(queue_.AheadOf(kNow, *fresh).others_ns, 30 * kMs) << "a fifth of the time, and its scatter";
+  fresh->caller.id = 2;
+  EXPECT_EQ(queue_.AheadOf(kNow, *fresh).waiting_ns, 0) << "it goes ahead of the ten that wait";
+}
+
 TEST_F(TicketQueueTest, HeldBackTicketsGetTheirShareAndNoMore) {
   for (uint64_t id = 1; id <= 40; ++id) PushFrom(id, {.id = 1}, /*held_back=*/true);
   for (uint64_t id = 101; id <= 140; ++id) PushFrom(id, {.id = 1});
