@@ -36,9 +36,7 @@ absl::Status AttentionService::Estimate(const v1::AttendRequest& request,
   ticket.arrival = context_.clock.Now();
   if (checked.timeout_us > 0) ticket.deadline = After(ticket.arrival, checked.timeout_us);
   ticket.priority = checked.priority;
-  ticket.cost = WorkCostOf(checked.input);
-  ticket.tokens = checked.input.cost_tokens();
-  ticket.cost_class = CostClassOf(*checked.input.model);
+  DescribeWork(checked.input, ticket);
   const headlight::Estimate estimate = context_.scheduler.EstimateTicket(ticket);
   out.set_projection_flops(ticket.cost.projection_flops);
   out.set_attention_flops(ticket.cost.attention_flops);

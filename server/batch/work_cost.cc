@@ -88,4 +88,11 @@ uint64_t CostClassOf(const LoadedModel& model) {
   return std::hash<std::string>()(model.name + '/' + Name(model.model.attention().precision()));
 }
 
+void DescribeWork(const BatchInput& input, Ticket& ticket) {
+  ticket.cost = WorkCostOf(input);
+  ticket.tokens = input.cost_tokens();
+  ticket.cost_class = CostClassOf(*input.model);
+  ticket.batch_key = {input.model.get(), static_cast<uint64_t>(input.kind)};
+}
+
 }  // namespace headlight

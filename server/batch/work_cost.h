@@ -23,6 +23,10 @@ WorkCost WorkCostOf(const BatchInput& input);
 // Models of one class cost alike: one class for each model that is loaded.
 uint64_t CostClassOf(const LoadedModel& model);
 
+// Notes in `ticket` what the schedule goes by and what follows from `input` alone: cost, class, tokens, and
+// what it may share a batch with.
+void DescribeWork(const BatchInput& input, Ticket& ticket);
+
 }  // namespace headlight
 
 #endif  // HEADLIGHT_SERVER_BATCH_WORK_COST_H_

@@ -60,10 +60,7 @@ absl::StatusOr<std::unique_ptr<Ticket>> RequestWork::MakeTicket(const grpc::Byte
   ticket->deadline = Deadline(checked.timeout_us);
   ticket->caller = facts_.caller;
   ticket->priority = checked.priority;
-  ticket->cost = WorkCostOf(checked.input);
-  ticket->tokens = checked.input.cost_tokens();
-  ticket->cost_class = CostClassOf(*checked.input.model);
-  ticket->batch_key = {checked.input.model.get(), static_cast<uint64_t>(checked.input.kind)};
+  DescribeWork(checked.input, *ticket);
   ticket->held_back = facts_.may_be_held_back && ticket->deadline == TimePoint::max();
   ticket->cancelled = std::make_shared<CancellationToken>();
   work->input = std::move(checked.input);

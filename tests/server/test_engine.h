@@ -33,10 +33,7 @@ class TestEngine {
     auto work = std::make_unique<BatchWork>();
     auto ticket = std::make_unique<Ticket>();
     ticket->arrival = clock_.Now();
-    ticket->cost = WorkCostOf(input);
-    ticket->tokens = input.cost_tokens();
-    ticket->cost_class = CostClassOf(*input.model);
-    ticket->batch_key = {input.model.get(), static_cast<uint64_t>(input.kind)};
+    DescribeWork(input, *ticket);
     ticket->cancelled = std::make_shared<CancellationToken>();
     work->input = std::move(input);
     work->input.cancelled = ticket->cancelled;

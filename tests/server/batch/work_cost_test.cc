@@ -86,5 +86,18 @@ TEST(WorkCostTest, AClassIsAModelsNameAndPrecision) {
   EXPECT_NE(CostClassOf(*first), CostClassOf(*MakeTestModel("b").loaded));
 }
 
+TEST(WorkCostTest, ATicketIsDescribedByItsInput) {
+  BatchInput input = SelfInput(MakeTestModel("small").loaded, {3, 5});
+  Ticket ticket;
+  DescribeWork(input, ticket);
+  EXPECT_EQ(ticket.cost.projection_flops, WorkCostOf(input).projection_flops);
+  EXPECT_EQ(ticket.tokens, input.cost_tokens());
+  EXPECT_EQ(ticket.cost_class, CostClassOf(*input.model));
+  input.kind = InputKind::kTokenIds;
+  Ticket other;
+  DescribeWork(input, other);
+  EXPECT_FALSE(ticket.batch_key == other.batch_key) << "inputs of two kinds share no batch";
+}
+
 }  // namespace
 }  // namespace headlight
