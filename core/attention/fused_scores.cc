@@ -15,6 +15,15 @@
 #include "core/attention/exp2-inl.h"
 #include "hwy/highway.h"
 
+// These take minutes to compile, and newer instruction sets have nothing to add to them: compiled for the oldest
+// one that has what they use, and called by the others.
+namespace headlight::N_AVX3 {
+void ScoreAndExpF32(const FusedScores<float>& block);
+}
+namespace headlight::N_AVX3_ZEN4 {
+void ScoreAndExpBf16(const FusedScores<Bf16>& block);
+}
+
 HWY_BEFORE_NAMESPACE();
 namespace headlight::HWY_NAMESPACE {
 
@@ -218,11 +227,19 @@ HWY_INLINE void ScoreAndExpEither(const FusedScores<T>& block) {
   }
 }
 
+#if HWY_TARGET == HWY_AVX3 || (HWY_TARGETS & HWY_AVX3) == 0
 void ScoreAndExpF32(const FusedScores<float>& block) { ScoreAndExpEither(block); }
+#else
+void ScoreAndExpF32(const FusedScores<float>& block) { N_AVX3::ScoreAndExpF32(block); }
+#endif
 constexpr bool kHasF32 = true;
 
 #if HWY_TARGET <= HWY_AVX3_ZEN4
+#if HWY_TARGET == HWY_AVX3_ZEN4 || (HWY_TARGETS & HWY_AVX3_ZEN4) == 0
 void ScoreAndExpBf16(const FusedScores<Bf16>& block) { ScoreAndExpEither(block); }
+#else
+void ScoreAndExpBf16(const FusedScores<Bf16>& block) { N_AVX3_ZEN4::ScoreAndExpBf16(block); }
+#endif
 constexpr bool kHasBf16 = true;
 #else
 void ScoreAndExpBf16(const FusedScores<Bf16>&) {}

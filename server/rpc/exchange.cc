@@ -7,6 +7,7 @@
 #include <new>
 #include <optional>
 #include <string>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -54,6 +55,18 @@ int64_t AnnouncedBytes(const grpc::CallbackServerContext& context) {
 Refusal EndedEarly() {
   return {absl::CancelledError("the call ended before its request had arrived"), kReasonCancelled,
           /*retry_after_us=*/0};
+}
+
+// What `make` returns; what it throws ends the request, not the process.
+template <typename Make>
+std::invoke_result_t<Make> Guarded(const char* what, const Make& make) {
+  try {
+    return make();
+  } catch (const std::bad_alloc&) {
+    return absl::ResourceExhaustedError(absl::StrCat("memory is short: the ", what, "'s lists do not fit"));
+  } catch (const std::exception& error) {
+    return absl::InternalError(absl::StrCat("the ", what, " could not be made: ", error.what()));
+  }
 }
 
 Refusal RefusalOf(absl::Status status) { return {std::move(status), "", /*retry_after_us=*/0}; }
@@ -179,14 +192,8 @@ void Exchange::OnDone() {
 
 void Exchange::Receive(uint64_t number, const grpc::ByteBuffer& message, Lease memory) {
   auto work = std::make_unique<RequestWork>(pipeline_, face_, facts_);
-  absl::StatusOr<std::unique_ptr<Ticket>> ticket = absl::UnknownError("");
-  try {
-    ticket = work->MakeTicket(message, std::move(memory));
-  } catch (const std::bad_alloc&) {
-    ticket = absl::ResourceExhaustedError("memory is short: the request's lists do not fit");
-  } catch (const std::exception& error) {
-    ticket = absl::InternalError(absl::StrCat("the request could not be read: ", error.what()));
-  }
+  absl::StatusOr<std::unique_ptr<Ticket>> ticket =
+      Guarded("request", [&] { return work->MakeTicket(message, std::move(memory)); });
   if (!ticket.ok()) {
     const bool memory_is_short = absl::IsResourceExhausted(ticket.status());
     return Refuse(number, *work, memory_is_short ? OutOfMemory(ticket.status()) : RefusalOf(ticket.status()));
@@ -207,14 +214,8 @@ void Exchange::Receive(uint64_t number, const grpc::ByteBuffer& message, Lease m
 }
 
 void Exchange::Answer(uint64_t number, RequestWork& work, std::unique_ptr<Ticket> ticket, Outcome outcome) {
-  absl::StatusOr<grpc::ByteBuffer> reply = absl::UnknownError("");
-  try {
-    reply = work.TakeReply(std::move(ticket), outcome);
-  } catch (const std::bad_alloc&) {
-    reply = absl::ResourceExhaustedError("memory is short: the reply's lists do not fit");
-  } catch (const std::exception& error) {
-    reply = absl::InternalError(absl::StrCat("the reply could not be written: ", error.what()));
-  }
+  absl::StatusOr<grpc::ByteBuffer> reply =
+      Guarded("reply", [&] { return work.TakeReply(std::move(ticket), outcome); });
   if (!reply.ok()) {
     if (outcome.status.ok()) return Refuse(number, work, RefusalOf(reply.status()));
     return Refuse(number, work,
