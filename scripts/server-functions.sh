@@ -78,7 +78,7 @@ flatten() {
 
 # value FILE PATH: of the first run; null if there is none.
 value() {
-  flatten "$1" | awk -v path="runs.$2" '$1 == path { print $2; found = 1; exit } END { if (!found) print "null" }'
+  flatten "$1" | awk -v path="runs.$2" '$1 == path && !found { print $2; found = 1 } END { if (!found) print "null" }'
 }
 
 # compute EXPRESSION: with three decimals.
