@@ -18,6 +18,7 @@
 #include "core/runtime/cpu_topology.h"
 #include "core/runtime/memory_limit.h"
 #include "server/attend/attend_face.h"
+#include "server/batch/canary.h"
 #include "server/memory/memory_plan.h"
 #include "server/models/built_in_models.h"
 #include "server/models/make_model.h"
@@ -89,6 +90,7 @@ absl::StatusOr<std::unique_ptr<HeadlightServer>> HeadlightServer::Start(
       new HeadlightServer(options, std::move(registry), std::move(metrics), threads));
   HEADLIGHT_RETURN_IF_ERROR(server->Listen());
   HEADLIGHT_RETURN_IF_ERROR(server->LoadModels(registry_given));
+  server->TryModels();
   if (before_serving) before_serving();
   server->ServeModels();
   return server;
@@ -170,6 +172,18 @@ absl::Status HeadlightServer::LoadModels(bool registry_given) {
     metrics_->ModelServes(model->name, model->version, model->model.packed_bytes());
   }
   return loader_ != nullptr ? loader_->LoadAll() : absl::OkStatus();
+}
+
+void HeadlightServer::TryModels() {
+  for (const auto& model : registry_->List()) {
+    const absl::Status tried = ComputeCanary(model, scheduler_, clock_);
+    if (tried.ok()) continue;
+    spdlog::error("model {} version {} is left out: {}", model->name, model->version,
+                  std::string(tried.message()));
+    (void)registry_->Remove(model->name);
+    registry_->SetLoadError(model->name, std::string(tried.message()));
+    lifecycle_->SetHealth(absl::StrCat("models/", model->name), false);
+  }
 }
 
 void HeadlightServer::ServeModels() {

@@ -38,8 +38,6 @@ void CostModel::SetPrior(uint64_t cost_class, const CostPrior& prior) {
   lines_[cost_class] = MakeLine(prior);
 }
 
-void CostModel::Forget(uint64_t cost_class) { lines_.erase(cost_class); }
-
 const CostModel::Line& CostModel::Get(uint64_t cost_class) const {
   const auto line = lines_.find(cost_class);
   return line == lines_.end() ? unknown_ : line->second;

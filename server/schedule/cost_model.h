@@ -26,7 +26,6 @@ struct CostPrior {
 class CostModel {
  public:
   void SetPrior(uint64_t cost_class, const CostPrior& prior);  // forgets what was learnt of the class
-  void Forget(uint64_t cost_class);
 
   // Nanoseconds to compute work of `cost` as one batch, at least 1. A class without a prior has CostPrior{}.
   double PredictNs(uint64_t cost_class, const WorkCost& cost) const;

@@ -266,11 +266,6 @@ std::vector<FinishedTicket> EngineState::Abandon(TimePoint now, const Refusal& r
   return abandoned;
 }
 
-void EngineState::ForgetClass(uint64_t cost_class) {
-  cost_model_.Forget(cost_class);
-  experience_.erase(cost_class);
-}
-
 bool EngineState::idle() const {
   return short_queue_.empty() && long_queue_.empty() && !is_running(Lane::kShort) && !is_running(Lane::kLong);
 }

@@ -112,7 +112,6 @@ class EngineState {
   Estimate EstimateTicket(TimePoint now, const Ticket& ticket) const;
 
   CostModel& cost_model() { return cost_model_; }
-  void ForgetClass(uint64_t cost_class);
   const Admission& admission(Lane lane) const {
     return lane == Lane::kShort ? short_admission_ : long_admission_;
   }

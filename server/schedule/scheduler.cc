@@ -137,16 +137,6 @@ Estimate Scheduler::EstimateTicket(const Ticket& ticket) const {
   return estimate;
 }
 
-void Scheduler::SetPrior(uint64_t cost_class, const CostPrior& prior) {
-  const std::lock_guard lock(mutex_);
-  state_.cost_model().SetPrior(cost_class, prior);
-}
-
-void Scheduler::ForgetClass(uint64_t cost_class) {
-  const std::lock_guard lock(mutex_);
-  state_.ForgetClass(cost_class);
-}
-
 void Scheduler::WhenRoom(std::function<void()> room) {
   {
     const std::lock_guard lock(mutex_);

@@ -73,10 +73,6 @@ class Scheduler {
   // What it would take, and whether it would be admitted now. Reads the ticket's numbers only.
   Estimate EstimateTicket(const Ticket& ticket) const;
 
-  // What a class costs before anything of it has been computed.
-  void SetPrior(uint64_t cost_class, const CostPrior& prior);
-  void ForgetClass(uint64_t cost_class);  // its model is gone
-
   // For streams whose tickets are held back: calls `room` once as soon as another such ticket may come, at
   // once and on this thread if it may come now, else later on the answering thread. Each call of `room`
   // stands for one ticket. After StopAccepting every `room` is called.

@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "server/batch/canary.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <future>
+#include <span>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "core/attention/config.h"
+#include "core/base/text.h"
+#include "core/model/model_config.h"
+#include "core/runtime/cancellation.h"
+#include "server/batch/batch_input.h"
+#include "server/batch/batch_work.h"
+#include "server/batch/work_cost.h"
+#include "server/schedule/ticket.h"
+
+namespace headlight {
+namespace {
+
+constexpr int64_t kTokens = 4;
+
+// One sequence. Points into `zeros`, which it makes as large as it must be.
+BatchInput ZeroInput(const std::shared_ptr<const LoadedModel>& model, std::vector<float>& zeros) {
+  const ModelConfig& config = model->model.config();
+  const AttentionConfig& attention = config.block.attention;
+  const int64_t tokens = config.embedding ? std::min(kTokens, config.embedding->max_seq_len()) : kTokens;
+  BatchInput input;
+  input.model = model;
+  input.q_lens = input.kv_lens = {tokens};
+  input.q_tokens = input.kv_tokens = tokens;
+  if (config.embedding) {
+    input.kind = InputKind::kTokenIds;
+    input.token_ids.assign(static_cast<size_t>(tokens), 0);
+    return input;
+  }
+  zeros.resize(static_cast<size_t>(tokens * std::max({attention.embed_dim, attention.kdim, attention.vdim})));
+  const auto fill = [&](InputRows& rows, int64_t width) {
+    rows.bytes.Append(std::as_bytes(std::span(zeros).first(static_cast<size_t>(tokens * width))));
+  };
+  fill(input.query, attention.embed_dim);
+  if (attention.kdim != attention.embed_dim || attention.vdim != attention.embed_dim) {
+    input.kind = InputKind::kKeyAndValue;
+    fill(input.key, attention.kdim);
+    fill(input.value, attention.vdim);
+  }
+  return input;
+}
+
+}  // namespace
+
+absl::Status ComputeCanary(const std::shared_ptr<const LoadedModel>& model, Scheduler& scheduler,
+                           const Clock& clock) {
+  std::vector<float> zeros;
+  auto work = std::make_unique<BatchWork>();
+  auto ticket = std::make_unique<Ticket>();
+  work->input = ZeroInput(model, zeros);
+  const auto num_outputs =
+      static_cast<size_t>(work->input.output_rows() * model->model.config().block.attention.embed_dim);
+  ticket->arrival = clock.Now();
+  ticket->cancelled = std::make_shared<CancellationToken>();
+  work->input.cancelled = ticket->cancelled;
+  DescribeWork(work->input, *ticket);
+  ticket->work = std::move(work);
+  std::promise<absl::Status> ended;
+  ticket->done = [&](std::unique_ptr<Ticket> computed, Outcome outcome) {
+    if (outcome.status.ok()) {
+      const BatchResult& result = static_cast<BatchWork&>(*computed->work).result;
+      const std::span outputs(static_cast<const float*>(result.output.get()), num_outputs);
+      if (!std::all_of(outputs.begin(), outputs.end(), [](float value) { return std::isfinite(value); })) {
+        outcome.status = absl::InternalError(
+            absl::StrCat("model ", Quoted(model->name), ": its outputs for ", kTokens,
+                         " tokens of zeros are not finite; its parameters cannot be right"));
+      }
+    }
+    ended.set_value(std::move(outcome.status));
+  };
+  scheduler.Submit(std::move(ticket));
+  return ended.get_future().get();
+}
+
+}  // namespace headlight
