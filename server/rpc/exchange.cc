@@ -136,7 +136,10 @@ void Exchange::EndReading(absl::Status why) {
   On([&](State& state) { return state.End(std::move(refusal)); });
 }
 
-void Exchange::BreakOff() { context_.TryCancel(); }
+void Exchange::BreakOff() {
+  const std::lock_guard lock(mutex_);
+  if (!done_) context_.TryCancel();
+}
 
 void Exchange::OnReadDone(bool ok) {
   if (!ok) {
@@ -186,6 +189,10 @@ void Exchange::OnCancel() {
 void Exchange::OnDone() {
   // From here on nobody but `self` and those who still hold on for a moment know of this.
   const std::shared_ptr<Exchange> self = std::move(self_);
+  {
+    const std::lock_guard lock(mutex_);
+    done_ = true;
+  }
   arrivals_.End(*connection_, *this, 0);
   if (in_ledger_) ledger_.Remove(*this);
 }
