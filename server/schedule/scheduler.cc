@@ -157,8 +157,10 @@ void Scheduler::DispatchLoop() {
     if (step.batch.tickets.empty()) {
       if (state_.has_waiting(Lane::kShort) && step.ask_again == TimePoint::max())
         continue;  // only dead ones so far
-      if (long_paused_ && WaitForAnswers(lock)) continue;
-      EndLongPause();
+      if (long_paused_) {
+        if (!WaitForAnswers(lock)) EndLongPause();
+        continue;  // what came meanwhile has been told, and is not told again
+      }
       WaitUntil(work_available_, lock, clock_, step.ask_again);
       continue;
     }

@@ -86,6 +86,8 @@ class FakeRunner : public PausableRunner {
     paused = false;
   }
 
+  bool inside() const { return inside_; }
+
   Gate gate;
   absl::Status status;  // of each batch; set while none runs
   std::atomic<int64_t> num_tickets = 0;
@@ -127,6 +129,21 @@ class SchedulerTest : public ::testing::Test {
     std::future<Outcome> outcome = Submit(Make());
     runner_.gate.AwaitArrivals(1);
     return outcome;
+  }
+
+  // Occupies the long lane until its gate is opened.
+  std::future<Outcome> OccupyLong() {
+    long_runner_.gate.Close();
+    std::future<Outcome> outcome = Submit(Make(kLongMs));
+    long_runner_.gate.AwaitArrivals(1);
+    return outcome;
+  }
+
+  // By the clock, which stands still, the long lane would never have had its share.
+  void StartWithoutLongShare() {
+    EngineOptions options;
+    options.long_share = 0;
+    Start(options);
   }
 
   void Start(EngineOptions options = {}) {
@@ -231,12 +248,8 @@ TEST_F(SchedulerTest, DestructionAnswersWhatWaitsAndTellsWhatRuns) {
 }
 
 TEST_F(SchedulerTest, ShortBatchesRunBesideALongOneThatStandsStillMeanwhile) {
-  EngineOptions options;
-  options.long_share = 0;  // by the clock, which stands still, the long lane would never have had its share
-  Start(options);
-  long_runner_.gate.Close();
-  std::future<Outcome> long_one = Submit(Make(kLongMs));
-  long_runner_.gate.AwaitArrivals(1);
+  StartWithoutLongShare();
+  std::future<Outcome> long_one = OccupyLong();
   runner_.gate.Close();
   std::future<Outcome> short_one = Submit(Make());
   runner_.gate.AwaitArrivals(1);
@@ -252,12 +265,8 @@ TEST_F(SchedulerTest, ShortBatchesRunBesideALongOneThatStandsStillMeanwhile) {
 }
 
 TEST_F(SchedulerTest, WhoSubmitsAShortOneHasTheLongOneStandStillAtOnce) {
-  EngineOptions options;
-  options.long_share = 0;
-  Start(options);
-  long_runner_.gate.Close();
-  std::future<Outcome> long_one = Submit(Make(kLongMs));
-  long_runner_.gate.AwaitArrivals(1);
+  StartWithoutLongShare();
+  std::future<Outcome> long_one = OccupyLong();
   runner_.gate.Close();
   std::future<Outcome> short_one = Submit(Make());
   EXPECT_TRUE(long_runner_.pausing);
@@ -268,15 +277,28 @@ TEST_F(SchedulerTest, WhoSubmitsAShortOneHasTheLongOneStandStillAtOnce) {
 
 TEST_F(SchedulerTest, TheLongOneGoesOnWhenWhatItStoodStillForIsCancelled) {
   Start();  // the long one's share comes first, by a clock that stands still
-  long_runner_.gate.Close();
-  std::future<Outcome> long_one = Submit(Make(kLongMs));
-  long_runner_.gate.AwaitArrivals(1);
+  std::future<Outcome> long_one = OccupyLong();
   std::future<Outcome> short_one = Submit(Make());
   scheduler_->Cancel(handle_);
   short_one.wait();
   while (long_runner_.pausing) std::this_thread::yield();
   long_runner_.gate.Open();
   EXPECT_THAT(long_one.get().status, IsOk());
+}
+
+TEST_F(SchedulerTest, ALongOneThatEndsWhileAnswersAreGivenIsFollowedByTheNext) {
+  StartWithoutLongShare();
+  std::future<Outcome> first = OccupyLong();
+  std::future<Outcome> second = Submit(Make(kLongMs));
+  auto short_one = Make();
+  short_one->done = [this](std::unique_ptr<Ticket>, Outcome) {
+    long_runner_.gate.Open();
+    while (long_runner_.inside()) std::this_thread::yield();
+  };
+  scheduler_->Submit(std::move(short_one));
+  EXPECT_THAT(first.get().status, IsOk());
+  ASSERT_EQ(second.wait_for(std::chrono::seconds(10)), std::future_status::ready);
+  EXPECT_THAT(second.get().status, IsOk());
 }
 
 TEST_F(SchedulerTest, LongOnesFollowEachOther) {
