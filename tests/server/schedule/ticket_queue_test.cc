@@ -61,6 +61,13 @@ class TicketQueueTest : public ::testing::Test {
     return ids;
   }
 
+  // Takes so many tickets: how many of them the second caller's, whose ids are beyond 100.
+  int TakenOfTheSecond(int count) {
+    int of_the_second = 0;
+    for (int i = 0; i < count; ++i) of_the_second += Take().front() > 100 ? 1 : 0;
+    return of_the_second;
+  }
+
   TicketQueue queue_{{.max_age_us = 1'000'000, .priority_step_us = 20'000, .held_back_share = 0.25}};
   int64_t max_tokens_ = 1000;
   std::vector<uint64_t> dropped_;
@@ -163,18 +170,14 @@ TEST_F(TicketQueueTest, TakesOutThoseWhoseDeadlineHasPassed) {
 TEST_F(TicketQueueTest, CallersGetTimeByTheirWeights) {
   for (uint64_t id = 1; id <= 40; ++id) PushFrom(id, {.id = 1, .weight = 1});
   for (uint64_t id = 101; id <= 140; ++id) PushFrom(id, {.id = 2, .weight = 3});
-  int of_the_second = 0;
-  for (int i = 0; i < 40; ++i) of_the_second += Take().front() > 100 ? 1 : 0;
-  EXPECT_NEAR(of_the_second, 30, 1);
+  EXPECT_NEAR(TakenOfTheSecond(40), 30, 1);
 }
 
 TEST_F(TicketQueueTest, ACallerThatWasAwayNeitherSavedUpNorOwes) {
   for (uint64_t id = 1; id <= 40; ++id) PushFrom(id, {.id = 1});
   for (int i = 0; i < 20; ++i) Take();
   for (uint64_t id = 101; id <= 120; ++id) PushFrom(id, {.id = 2});
-  int of_the_second = 0;
-  for (int i = 0; i < 20; ++i) of_the_second += Take().front() > 100 ? 1 : 0;
-  EXPECT_NEAR(of_the_second, 10, 1);
+  EXPECT_NEAR(TakenOfTheSecond(20), 10, 1);
 }
 
 TEST_F(TicketQueueTest, ACallerThatPausedGoesFirstForWhatOthersTookMeanwhile) {
@@ -183,9 +186,7 @@ TEST_F(TicketQueueTest, ACallerThatPausedGoesFirstForWhatOthersTookMeanwhile) {
   for (int i = 0; i < 12; ++i) Take();  // its one and 11 of the other's
   for (uint64_t id = 101; id <= 120; ++id) PushFrom(id, {.id = 2});
   for (int i = 0; i < 9; ++i) EXPECT_GT(Take().front(), 100u) << i;
-  int of_the_second = 0;
-  for (int i = 0; i < 10; ++i) of_the_second += Take().front() > 100 ? 1 : 0;
-  EXPECT_NEAR(of_the_second, 5, 1) << "then in turn";
+  EXPECT_NEAR(TakenOfTheSecond(10), 5, 1) << "then in turn";
 }
 
 TEST_F(TicketQueueTest, CreditHasALimit) {
@@ -193,9 +194,7 @@ TEST_F(TicketQueueTest, CreditHasALimit) {
   for (uint64_t id = 1; id <= 80; ++id) PushFrom(id, {.id = 1});
   for (int i = 0; i < 51; ++i) Take();
   for (uint64_t id = 101; id <= 160; ++id) PushFrom(id, {.id = 2});
-  int of_the_second = 0;
-  for (int i = 0; i < 40; ++i) of_the_second += Take().front() > 100 ? 1 : 0;
-  EXPECT_NEAR(of_the_second, 30, 1) << "200 ms of 400, and half of the others";
+  EXPECT_NEAR(TakenOfTheSecond(40), 30, 1) << "200 ms of 400, and half of the others";
 }
 
 TEST_F(TicketQueueTest, CreditIsGoneAfterSeconds) {
@@ -207,9 +206,7 @@ TEST_F(TicketQueueTest, CreditIsGoneAfterSeconds) {
     ticket->caller.id = 2;
     queue_.Push(kNow + std::chrono::seconds(10), std::move(ticket));
   }
-  int of_the_second = 0;
-  for (int i = 0; i < 20; ++i) of_the_second += Take().front() > 100 ? 1 : 0;
-  EXPECT_NEAR(of_the_second, 10, 1);
+  EXPECT_NEAR(TakenOfTheSecond(20), 10, 1);
 }
 
 TEST_F(TicketQueueTest, AfterARestAllAreEqual) {
@@ -219,9 +216,7 @@ TEST_F(TicketQueueTest, AfterARestAllAreEqual) {
   queue_.StartAfresh();
   for (uint64_t id = 21; id <= 40; ++id) PushFrom(id, {.id = 1});
   for (uint64_t id = 101; id <= 120; ++id) PushFrom(id, {.id = 2});
-  int of_the_second = 0;
-  for (int i = 0; i < 20; ++i) of_the_second += Take().front() > 100 ? 1 : 0;
-  EXPECT_NEAR(of_the_second, 10, 1);
+  EXPECT_NEAR(TakenOfTheSecond(20), 10, 1);
 }
 
 TEST_F(TicketQueueTest, OnlyWhoIsBeyondItsShareReckonsWithWhatComesToOthers) {
