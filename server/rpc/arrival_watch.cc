@@ -46,13 +46,15 @@ class ArrivalWatch::Connection {
     const MessageReader* address;
     int64_t leased_bytes;
     TimePoint told_to_end = TimePoint::max();  // max: it was not
+
+    bool IsToldToEnd() const { return told_to_end != TimePoint::max(); }
+    // Nobody has told it to end, or it has not heard.
+    bool GoesOn(TimePoint now) const { return !IsToldToEnd() || now - told_to_end > kTimeToEnd; }
   };
 
-  // Those that nobody has told to end, or that have not heard it.
   size_t NumGoingOn(TimePoint now) const {
-    return static_cast<size_t>(std::count_if(reads.begin(), reads.end(), [now](const Read& read) {
-      return read.told_to_end == TimePoint::max() || now - read.told_to_end > kTimeToEnd;
-    }));
+    return static_cast<size_t>(
+        std::count_if(reads.begin(), reads.end(), [now](const Read& read) { return read.GoesOn(now); }));
   }
 
   std::vector<Read>::iterator Find(const MessageReader& reader) {
@@ -194,13 +196,8 @@ absl::Status ArrivalWatch::WhyGiveUp(const Connection& connection, TimePoint now
 void ArrivalWatch::GiveUp(Connection& connection, size_t count, const absl::Status& why, TimePoint now,
                           std::vector<Ending>& endings) {
   for (auto read = connection.reads.rbegin(); read != connection.reads.rend() && count > 0; ++read) {
-    if (read->told_to_end == TimePoint::max()) {
-      endings.push_back({read->reader, why});
-    } else if (now - read->told_to_end > kTimeToEnd) {
-      endings.push_back({read->reader, absl::OkStatus()});
-    } else {
-      continue;
-    }
+    if (!read->GoesOn(now)) continue;
+    endings.push_back({read->reader, read->IsToldToEnd() ? absl::OkStatus() : why});
     read->told_to_end = now;
     --count;
   }

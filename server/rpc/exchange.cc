@@ -95,15 +95,15 @@ Exchange::Exchange(const Pipeline& pipeline, CallLedger& ledger, ArrivalWatch& a
 void Exchange::Start() {
   std::optional<Refusal> refusal = ledger_.Add(*this);
   in_ledger_ = !refusal;
-  // Known from the headers alone, and cheap: the payload is never read.
-  if (!refusal && !facts_.may_be_held_back) {
-    refusal = pipeline_.scheduler.DecideFromHeaders(facts_.deadline, facts_.caller);
+  if (!refusal && facts_.may_be_held_back) {
+    arrivals_.Expect(*connection_, self_, /*leased_bytes=*/0);
+    On([](State& state) { return state.HoldReads(true); });
+    return ReadWhenThereIsRoom();
   }
-  if (!refusal && !facts_.may_be_held_back) refusal = TakeMemoryOfMessage();
-  if (refusal) return On([&](State& state) { return state.End(*std::move(refusal)); });
-  if (facts_.may_be_held_back) arrivals_.Expect(*connection_, self_, /*leased_bytes=*/0);
-  On([&](State& state) { return facts_.may_be_held_back ? state.HoldReads(true) : state.Begin(); });
-  if (facts_.may_be_held_back) ReadWhenThereIsRoom();
+  // Known from the headers alone, and cheap: the payload is never read.
+  if (!refusal) refusal = pipeline_.scheduler.DecideFromHeaders(facts_.deadline, facts_.caller);
+  if (!refusal) refusal = TakeMemoryOfMessage();
+  On([&](State& state) { return refusal ? state.End(*std::move(refusal)) : state.Begin(); });
 }
 
 std::optional<Refusal> Exchange::TakeMemoryOfMessage() {
@@ -114,10 +114,7 @@ std::optional<Refusal> Exchange::TakeMemoryOfMessage() {
   }
   absl::StatusOr<Lease> memory =
       pipeline_.memory.Reserve(MemoryKind::kMessage, announced_bytes > 0 ? announced_bytes : kReadBytes);
-  if (!memory.ok()) {
-    return absl::IsResourceExhausted(memory.status()) ? OutOfMemory(memory.status())
-                                                      : RefusalOf(memory.status());
-  }
+  if (!memory.ok()) return WithoutTicket(memory.status());
   read_memory_ = *std::move(memory);
   return std::nullopt;
 }
@@ -201,10 +198,7 @@ void Exchange::Receive(uint64_t number, const grpc::ByteBuffer& message, Lease m
   auto work = std::make_unique<RequestWork>(pipeline_, face_, facts_);
   absl::StatusOr<std::unique_ptr<Ticket>> ticket =
       Guarded("request", [&] { return work->MakeTicket(message, std::move(memory)); });
-  if (!ticket.ok()) {
-    const bool memory_is_short = absl::IsResourceExhausted(ticket.status());
-    return Refuse(number, *work, memory_is_short ? OutOfMemory(ticket.status()) : RefusalOf(ticket.status()));
-  }
+  if (!ticket.ok()) return Refuse(number, *work, WithoutTicket(ticket.status()));
   (*ticket)->done = [this, number, work = std::move(work)](std::unique_ptr<Ticket> ended, Outcome outcome) {
     Answer(number, *work, std::move(ended), std::move(outcome));
   };
@@ -280,6 +274,10 @@ void Exchange::ReadInto(Lease memory) {
 Lease Exchange::TakeReadMemory() {
   const std::lock_guard lock(mutex_);
   return std::exchange(read_memory_, Lease());
+}
+
+Refusal Exchange::WithoutTicket(absl::Status status) const {
+  return absl::IsResourceExhausted(status) ? OutOfMemory(std::move(status)) : RefusalOf(std::move(status));
 }
 
 Refusal Exchange::OutOfMemory(absl::Status status) const {

@@ -68,6 +68,8 @@ class Exchange final : public grpc::ServerGenericBidiReactor,
   void ReadInto(Lease memory);
   Lease TakeReadMemory();
   std::optional<Refusal> TakeMemoryOfMessage();
+  // Why a request gets no ticket; before the scheduler has seen it only memory can be exhausted.
+  Refusal WithoutTicket(absl::Status status) const;
   Refusal OutOfMemory(absl::Status status) const;
   void CancelRequests();
 
@@ -95,7 +97,7 @@ class Exchange final : public grpc::ServerGenericBidiReactor,
   TimePoint writing_since_ = TimePoint::max();  // max: nothing is being written
   std::map<uint64_t, TicketHandle> under_way_;  // requests by number; handle 0: not yet submitted
   bool cancelled_ = false;
-  bool done_ = false;  // context_ is gone, or about to go
+  bool done_ = false;     // context_ is gone, or about to go
   Lease granted_memory_;  // on its way from the budget to read_memory_
   grpc::Alarm granted_;
 };
