@@ -8,8 +8,10 @@
 
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <mutex>
+#include <thread>
 #include <vector>
 
 #include "core/runtime/compute_arena.h"
@@ -71,6 +73,14 @@ class ServingTest : public ::testing::Test {
   }
 
   CallLedger& ledger() { return exchanges_.ledger(); }
+
+  static void WaitUntil(const std::function<bool()>& happens) {
+    const auto give_up = std::chrono::steady_clock::now() + kServingPatience;
+    while (!happens() && std::chrono::steady_clock::now() < give_up) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
+    ASSERT_TRUE(happens());
+  }
 
   void TearDown() override { server_->Shutdown(std::chrono::system_clock::now()); }
 

@@ -6,12 +6,10 @@
 #include <gtest/gtest.h>
 
 #include <chrono>
-#include <functional>
 #include <future>
 #include <memory>
 #include <optional>
 #include <string>
-#include <thread>
 #include <tuple>
 #include <utility>
 
@@ -67,10 +65,7 @@ class ExchangeMatrixTest : public testing::ServingTest,
   }
 
   void WaitForRequests(int64_t requests) {
-    const auto give_up = std::chrono::steady_clock::now() + testing::kServingPatience;
-    while (scheduler_.num_unfinished() < requests && std::chrono::steady_clock::now() < give_up) {
-      std::this_thread::sleep_for(std::chrono::milliseconds(1));
-    }
+    WaitUntil([&] { return scheduler_.num_unfinished() >= requests; });
     ASSERT_GE(scheduler_.num_unfinished(), requests);
   }
 };

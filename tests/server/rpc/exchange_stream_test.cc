@@ -39,10 +39,7 @@ class ExchangeStreamTest : public testing::ServingTest {
   }
 
   void WaitForCalls(int64_t calls) {
-    const auto give_up = std::chrono::steady_clock::now() + testing::kServingPatience;
-    while (scheduler_.num_unfinished() != calls && std::chrono::steady_clock::now() < give_up) {
-      std::this_thread::sleep_for(std::chrono::milliseconds(1));
-    }
+    WaitUntil([&] { return scheduler_.num_unfinished() == calls; });
     ASSERT_EQ(scheduler_.num_unfinished(), calls);
   }
 

@@ -6,11 +6,9 @@
 #include <gtest/gtest.h>
 
 #include <chrono>
-#include <functional>
 #include <future>
 #include <memory>
 #include <string>
-#include <thread>
 
 #include "absl/strings/str_cat.h"
 #include "tests/server/attend_fixtures.h"
@@ -57,14 +55,6 @@ class LostClientTest : public testing::ServingTest, public ::testing::WithParamI
       stream->WritesDone();
       stream->Finish();
     });
-  }
-
-  static void WaitUntil(const std::function<bool()>& happens) {
-    const auto give_up = std::chrono::steady_clock::now() + testing::kServingPatience;
-    while (!happens() && std::chrono::steady_clock::now() < give_up) {
-      std::this_thread::sleep_for(std::chrono::milliseconds(1));
-    }
-    ASSERT_TRUE(happens());
   }
 
   void ExpectServesOthers() {
