@@ -184,6 +184,7 @@ void HeadlightServer::TryModels() {
     registry_->SetLoadError(model->name, std::string(tried.message()));
     lifecycle_->SetHealth(absl::StrCat("models/", model->name), false);
   }
+  scheduler_.WaitUntilIdle();  // what is unfinished from here on is callers'
 }
 
 void HeadlightServer::ServeModels() {

@@ -110,6 +110,10 @@ void Scheduler::StopAccepting() {
 
 void Scheduler::Drain() {
   StopAccepting();
+  WaitUntilIdle();
+}
+
+void Scheduler::WaitUntilIdle() {
   std::unique_lock lock(mutex_);
   idle_.wait(lock, [this] { return unfinished_ == 0; });
 }

@@ -58,8 +58,11 @@ class Scheduler {
   // From now on Submit answers UNAVAILABLE, draining. What was admitted will be computed.
   void StopAccepting();
 
-  // StopAccepting, then waits until every admitted ticket is answered.
+  // StopAccepting, then WaitUntilIdle.
   void Drain();
+
+  // Waits until every admitted ticket is answered.
+  void WaitUntilIdle();
 
   int64_t num_unfinished() const;  // admitted, `done` not yet returned
 
@@ -101,7 +104,7 @@ class Scheduler {
   std::condition_variable work_available_;   // the dispatcher
   std::condition_variable long_available_;   // the long lane
   std::condition_variable answers_waiting_;  // the answering thread
-  std::condition_variable idle_;             // Drain
+  std::condition_variable idle_;             // WaitUntilIdle
   // Guarded by mutex_:
   EngineState state_;
   std::optional<Batch> long_batch_;  // taken by the dispatcher, not yet by the long lane

@@ -403,6 +403,13 @@ std::future<grpc::Status> BeginLongRequest(HeadlightServer& server, v1::Attentio
   return status;
 }
 
+TEST_F(ServerTest, NothingIsUnfinishedWhenItBeginsToServe) {
+  for (int i = 0; i < 20; ++i) {
+    Start(TestOptions());
+    EXPECT_EQ(server_->num_unfinished(), 0);
+  }
+}
+
 TEST_F(ServerTest, ShutdownFinishesWhatWasAccepted) {
   std::future<grpc::Status> status = BeginLongRequest(*server_, *stub_);
   const absl::Status shutdown = server_->Shutdown();
