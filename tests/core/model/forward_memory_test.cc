@@ -7,7 +7,6 @@
 #include <iostream>
 #include <memory>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "core/model/model.h"
@@ -54,32 +53,33 @@ TEST_P(ForwardMemoryTest, IsBoundedFromAboveAndBelow) {
     const absl::StatusOr<Model> model = Model::Create(config, RandomModelWeights(config, 1));
     ASSERT_THAT(model, IsOk());
     for (const std::vector<int64_t>& lengths : Lengths()) {
-      for (const auto& [threads, wants_weights] :
-           {std::pair(1, false), std::pair(2, true), std::pair(7, false)}) {
-        SCOPED_TRACE(::testing::Message()
-                     << Name(precision) << ", " << lengths.size() << " sequences, the first of " << lengths[0]
-                     << ", " << threads << " threads, weights " << wants_weights);
-        ModelInputs inputs(config, lengths, std::vector<uint64_t>(lengths.size(), 1));
-        std::vector<float> weights(300);
-        if (wants_weights) {
-          // One query of the last sequence, of one head.
-          static const int64_t head = 0;
-          inputs.sequences.back().weights = {.mode = WeightsSink::Mode::kFull,
-                                             .data = weights.data(),
-                                             .head_stride = 300,
-                                             .query_stride = 300,
-                                             .heads = {&head, 1},
-                                             .query_begin = 0,
-                                             .query_end = 1};
+      for (const int threads : {1, 2, 7}) {
+        for (const bool wants_weights : {false, true}) {
+          SCOPED_TRACE(::testing::Message()
+                       << Name(precision) << ", " << lengths.size() << " sequences, the first of "
+                       << lengths[0] << ", " << threads << " threads, weights " << wants_weights);
+          ModelInputs inputs(config, lengths, std::vector<uint64_t>(lengths.size(), 1));
+          std::vector<float> weights(300);
+          if (wants_weights) {
+            // One query of the last sequence, of one head.
+            static const int64_t head = 0;
+            inputs.sequences.back().weights = {.mode = WeightsSink::Mode::kFull,
+                                               .data = weights.data(),
+                                               .head_stride = 300,
+                                               .query_stride = 300,
+                                               .heads = {&head, 1},
+                                               .query_begin = 0,
+                                               .query_end = 1};
+          }
+          ComputeArena arena(threads);
+          const std::unique_ptr<ModelWorkspace> workspace = model->NewWorkspace(arena);
+          ASSERT_THAT(model->Forward(inputs.Batch(), arena, *workspace), IsOk());
+          const int64_t bound = model->ForwardBytes(ShapeOf(lengths, wants_weights), threads);
+          EXPECT_LE(workspace->held_bytes(), bound);
+          EXPECT_LE(bound, workspace->held_bytes() * 3 / 2);
+          largest =
+              std::max(largest, static_cast<double>(bound) / static_cast<double>(workspace->held_bytes()));
         }
-        ComputeArena arena(threads);
-        const std::unique_ptr<ModelWorkspace> workspace = model->NewWorkspace(arena);
-        ASSERT_THAT(model->Forward(inputs.Batch(), arena, *workspace), IsOk());
-        const int64_t bound = model->ForwardBytes(ShapeOf(lengths, wants_weights), threads);
-        EXPECT_LE(workspace->held_bytes(), bound);
-        EXPECT_LE(bound, workspace->held_bytes() * 3 / 2);
-        largest =
-            std::max(largest, static_cast<double>(bound) / static_cast<double>(workspace->held_bytes()));
       }
     }
   }
