@@ -7,6 +7,7 @@
 #include <atomic>
 #include <cstdint>
 #include <functional>
+#include <mutex>
 #include <thread>
 
 #include "core/runtime/compute_arena.h"
@@ -38,11 +39,16 @@ inline int64_t RunPaused(ComputeArena& arena, Rng rng, const std::function<void(
   return pauses;
 }
 
-// Calls run() and `at`(number) at each of its checkpoints, counted from 0. Returns how many there were.
+// Calls run() and `at`(number) at each of its checkpoints, counted from 0 and one at a time: no thread gets
+// past one while another, put aside by the kernel, is still in `at`. Returns how many there were.
 inline int64_t RunWatched(ComputeArena& arena, const std::function<void(int64_t checkpoint)>& at,
                           const std::function<void()>& run) {
-  std::atomic<int64_t> checkpoints{0};
-  arena.WatchCheckpoints([&] { at(checkpoints++); });
+  std::mutex mutex;
+  int64_t checkpoints = 0;
+  arena.WatchCheckpoints([&] {
+    const std::lock_guard lock(mutex);
+    at(checkpoints++);
+  });
   run();
   arena.WatchCheckpoints(nullptr);
   return checkpoints;
