@@ -19,9 +19,9 @@ constexpr double kMostDoubtAlone =
 
 // The caution is steered: it grows by kCautionStep with each late ticket, and shrinks by so much less with
 // each one in time that it stands still at AdmissionOptions::late_goal.
-constexpr double kCautionStep = 0.05;
+constexpr double kCautionStep = 0.2;
 constexpr double kLeastCaution = 1;
-constexpr double kMostCaution = 4;
+constexpr double kMostCaution = 6;
 
 // How many of late are refused, over some 200 decisions. At or below the first share (what random arrivals
 // cost a server that is just fully used) every ticket that fits is let in; at the second all sizes are
@@ -60,8 +60,9 @@ double Admission::ExpectedNs(const WorkAhead& ahead, double own_ns) const {
 
 double Admission::MarginNs(const WorkAhead& ahead, double own_ns) const {
   const double spread_ns = correction() * deviation() * std::sqrt(ahead.squares_ns2 + own_ns * own_ns);
-  return static_cast<double>(options_.base_margin_us) * 1e3 + caution_ * spread_ns +
-         kRelativeMargin * ExpectedNs(ahead, own_ns);
+  const double expected_ns = ExpectedNs(ahead, own_ns);
+  return static_cast<double>(options_.base_margin_us) * 1e3 +
+         caution_ * std::hypot(spread_ns, calibration_.drift() * expected_ns) + kRelativeMargin * expected_ns;
 }
 
 double Admission::SizeGuardNs(double left_ns) const {

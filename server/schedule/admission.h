@@ -16,7 +16,7 @@
 namespace headlight {
 
 struct AdmissionOptions {
-  double late_goal = 6e-4;       // the share of admitted tickets that may come late
+  double late_goal = 4e-4;       // the share of admitted tickets that may come late
   int64_t base_margin_us = 500;  // of every decision, for what no prediction sees
   double size_guard_share =
       0.2;  // at most this part of a deadline is kept free for large tickets at overload
@@ -78,7 +78,7 @@ class Admission {
 
   AdmissionOptions options_;
   Calibration calibration_;
-  double caution_ = 2.5;      // deviations that are kept free
+  double caution_ = 3;        // deviations that are kept free
   double refused_share_ = 0;  // of late
   double largest_ns_ = 0;     // prediction of late, with correction
 };

@@ -12,11 +12,14 @@ constexpr double kSlowGain = 1.0 / 128;  // noise of one batch moves the factor 
 constexpr int64_t kLongest = static_cast<int64_t>(1 / kSlowGain);
 constexpr double kWildest = 2;  // times what was expected: a batch that was disturbed counts as no more
 constexpr double kWildestError = 4;
+constexpr double kStretchNs = 100e6;     // about half of what a request waits for
+constexpr double kDriftGain = 1.0 / 64;  // per stretch
 
 }  // namespace
 
 void Calibration::Observe(double predicted_ns, double squares_ns2, double real_ns) {
   if (!(predicted_ns > 0) || !(squares_ns2 > 0)) return;
+  ObserveStretch(predicted_ns, squares_ns2, real_ns);
   const double expected_ns = predicted_ns * factor();
   const double real = std::clamp(real_ns, expected_ns / kWildest, expected_ns * kWildest);
 
@@ -45,6 +48,21 @@ void Calibration::Observe(double predicted_ns, double squares_ns2, double real_n
     num_since_change_ = 0;
   }
 }
+
+void Calibration::ObserveStretch(double predicted_ns, double squares_ns2, double real_ns) {
+  const double expected_ns = predicted_ns * factor();
+  stretch_real_ += std::min(real_ns, expected_ns * kWildest);
+  stretch_expected_ += expected_ns;
+  stretch_squares_ += squares_ns2 * factor() * factor();
+  if (stretch_expected_ < kStretchNs) return;
+  const double error = stretch_real_ / stretch_expected_ - 1;
+  const double scatter2 =
+      errors_ / error_weight_ * stretch_squares_ / (stretch_expected_ * stretch_expected_);
+  drift2_ += kDriftGain * (error * error - scatter2 - drift2_);
+  stretch_real_ = stretch_expected_ = stretch_squares_ = 0;
+}
+
+double Calibration::drift() const { return std::sqrt(std::max(drift2_, 0.0)); }
 
 double Calibration::deviation() const { return std::sqrt(errors_ / error_weight_); }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// How real times compare with predicted ones of late: a factor and a deviation.
+// How real times compare with predicted ones of late: a factor, a deviation of each, and a drift of all.
 #ifndef HEADLIGHT_SERVER_SCHEDULE_CALIBRATION_H_
 #define HEADLIGHT_SERVER_SCHEDULE_CALIBRATION_H_
 
@@ -22,12 +22,22 @@ class Calibration {
   // what has never been compared is not to be trusted.
   double deviation() const;
 
+  // What all times of a stretch of some 100 ms are off together, beyond what deviations that do not know of
+  // each other explain: root mean square, relative. The machine's speed wanders when others use it too.
+  double drift() const;
+
  private:
+  void ObserveStretch(double predicted_ns, double squares_ns2, double real_ns);
+
   // Sums that fade. They begin as one millisecond that was predicted well.
   double fast_real_ = 1e6, fast_predicted_ = 1e6;
   double slow_real_ = 1e6, slow_predicted_ = 1e6;
   double errors_ = 2.0, error_weight_ = 0.5;  // of squared relative errors
   int64_t num_since_change_ = 0;
+
+  // The stretch that is not over yet.
+  double stretch_real_ = 0, stretch_expected_ = 0, stretch_squares_ = 0;
+  double drift2_ = 0;
 };
 
 }  // namespace headlight

@@ -46,6 +46,22 @@ TEST_F(CalibrationTest, OneWildBatchMovesLittle) {
   EXPECT_LE(calibration_.deviation(), 0.35);
 }
 
+TEST_F(CalibrationTest, TimesThatScatterByThemselvesAreNoDrift) {
+  Run(3000, 1, 0.6);
+  EXPECT_LE(calibration_.drift(), 0.05);
+}
+
+// Ten batches of 10 ms are a stretch. Speeds are uniform within +- 0.3 of a stretch's own, 0.3 / sqrt(3)
+// from their mean; while the factor follows, up to sqrt(2) times that from each other.
+TEST_F(CalibrationTest, FindsWhatTheTimesOfAStretchAreOffTogether) {
+  std::uniform_real_distribution<double> speed(0.7, 1.3);
+  for (int stretch = 0; stretch < 600; ++stretch) Run(10, speed(random_), 0.1);
+  EXPECT_GE(calibration_.drift(), 0.12);
+  EXPECT_LE(calibration_.drift(), 0.25);
+  Run(6000, 1, 0.1);
+  EXPECT_LE(calibration_.drift(), 0.03) << "a calm machine is trusted again";
+}
+
 TEST_F(CalibrationTest, NothingPredictedTeachesNothing) {
   calibration_.Observe(0, 0, 1e6);
   EXPECT_EQ(calibration_.factor(), 1);

@@ -114,10 +114,19 @@ class Simulation {
       WorkCost cost;
       for (const std::unique_ptr<Ticket>& ticket : step.batch.tickets) cost += ticket->cost;
       const double jitter = plan_.jitter > 0 ? Uniform(noise_, 1 - plan_.jitter, 1 + plan_.jitter) : 1;
-      finish_ = now_ + Nanoseconds(RealNs(cost) * jitter);
+      finish_ = now_ + Nanoseconds(RealNs(cost) * jitter * Slowness());
       batch_ = std::move(step.batch);
       running_ = true;
     }
+  }
+
+  // Of the machine at this moment.
+  double Slowness() {
+    if (plan_.drift > 0 && now_ >= slowness_until_) {
+      slowness_ = Uniform(noise_, 1 - plan_.drift, 1 + plan_.drift);
+      slowness_until_ = now_ + Nanoseconds(std::exponential_distribution<double>(1 / 300e6)(noise_));
+    }
+    return slowness_;
   }
 
   void Count(FinishedTicket ended) {
@@ -150,6 +159,8 @@ class Simulation {
   std::vector<std::mt19937_64> random_;  // of each stream: the same arrivals whatever the others send
   std::mt19937_64 noise_;
   TimePoint now_ = kStart;
+  double slowness_ = 1;
+  TimePoint slowness_until_ = kStart;
   std::unique_ptr<EngineState> engine_;
   std::vector<TimePoint> next_arrival_;
   bool running_ = false;

@@ -41,6 +41,7 @@ struct Plan {
   double step_s = 0;  // when the loads change
   double noise = 0;   // each prediction is multiplied with 1 - noise .. 1 + noise
   double jitter = 0;  // each real time is multiplied with 1 - jitter .. 1 + jitter
+  double drift = 0;   // and all of some 300 ms with 1 - drift .. 1 + drift
   CostPrior prior = kTruth;
   EngineOptions engine;
   uint32_t seed = 1;
