@@ -63,16 +63,27 @@ absl::Status AddBuiltInModels(const ServerOptions& options, MemoryBudget& memory
   return absl::OkStatus();
 }
 
+// Says whether a model may serve.
+using TryModel = std::function<absl::Status(const std::shared_ptr<const LoadedModel>& model)>;
+
 // Null without a folder to load from.
 std::unique_ptr<ModelLoader> MakeLoader(const ServerOptions& options, MemoryBudget& memory,
-                                        ModelRegistry& registry, Metrics& metrics) {
+                                        ModelRegistry& registry, Metrics& metrics, TryModel try_model) {
   if (options.model_repository.empty() && options.model_folders.empty()) return nullptr;
   const FolderModelOptions folder_options = {options.precision, options.kernel, &memory};
   return std::make_unique<ModelLoader>(
       ModelLoaderOptions{options.model_repository, options.load, options.repository_poll_s,
                          options.model_folders},
-      registry, metrics, [folder_options](const ModelSource& source, const CancellationToken& cancelled) {
-        return MakeModelFromFolder(folder_options, source, cancelled);
+      registry, metrics,
+      [folder_options, try_model = std::move(try_model)](
+          const ModelSource& source,
+          const CancellationToken& cancelled) -> absl::StatusOr<std::shared_ptr<const LoadedModel>> {
+        HEADLIGHT_ASSIGN_OR_RETURN(std::shared_ptr<const LoadedModel> model,
+                                   MakeModelFromFolder(folder_options, source, cancelled));
+        // A load that has hung may outlive the server.
+        if (cancelled.IsCancelled()) return absl::CancelledError("the server stops");
+        HEADLIGHT_RETURN_IF_ERROR(try_model(model));
+        return model;
       });
 }
 
@@ -90,7 +101,6 @@ absl::StatusOr<std::unique_ptr<HeadlightServer>> HeadlightServer::Start(
       new HeadlightServer(options, std::move(registry), std::move(metrics), threads));
   HEADLIGHT_RETURN_IF_ERROR(server->Listen());
   HEADLIGHT_RETURN_IF_ERROR(server->LoadModels(registry_given));
-  server->TryModels();
   if (before_serving) before_serving();
   server->ServeModels();
   return server;
@@ -102,7 +112,8 @@ HeadlightServer::HeadlightServer(const ServerOptions& options, std::shared_ptr<M
       memory_(PlanMemory(MemoryLimitOf(options), options.memory_for_models)),
       registry_(std::move(registry)),
       metrics_(std::move(metrics)),
-      loader_(MakeLoader(options, memory_, *registry_, *metrics_)),
+      loader_(MakeLoader(options, memory_, *registry_, *metrics_,
+                         [this](const auto& model) { return ComputeCanary(model, scheduler_, clock_); })),
       requests_(options.log_format == LogFormat::kJson ? RequestLogForm::kJson : RequestLogForm::kText, {}),
       pool_(kMaxIdleBytes, &memory_),
       arena_(compute_threads),
@@ -167,24 +178,14 @@ absl::Status HeadlightServer::Listen() {
 absl::Status HeadlightServer::LoadModels(bool registry_given) {
   if (!registry_given) HEADLIGHT_RETURN_IF_ERROR(AddBuiltInModels(options_, memory_, *registry_));
   for (const auto& model : registry_->List()) {
+    HEADLIGHT_RETURN_IF_ERROR(ComputeCanary(model, scheduler_, clock_));
     LogModel(*model);
     lifecycle_->SetHealth(absl::StrCat("models/", model->name), true);
     metrics_->ModelServes(model->name, model->version, model->model.packed_bytes());
   }
-  return loader_ != nullptr ? loader_->LoadAll() : absl::OkStatus();
-}
-
-void HeadlightServer::TryModels() {
-  for (const auto& model : registry_->List()) {
-    const absl::Status tried = ComputeCanary(model, scheduler_, clock_);
-    if (tried.ok()) continue;
-    spdlog::error("model {} version {} is left out: {}", model->name, model->version,
-                  std::string(tried.message()));
-    (void)registry_->Remove(model->name);
-    registry_->SetLoadError(model->name, std::string(tried.message()));
-    lifecycle_->SetHealth(absl::StrCat("models/", model->name), false);
-  }
+  if (loader_ != nullptr) HEADLIGHT_RETURN_IF_ERROR(loader_->LoadAll());
   scheduler_.WaitUntilIdle();  // what is unfinished from here on is callers'
+  return absl::OkStatus();
 }
 
 void HeadlightServer::ServeModels() {

@@ -65,7 +65,6 @@ class HeadlightServer {
                   std::unique_ptr<Metrics> metrics, int compute_threads);
   absl::Status Listen();
   absl::Status LoadModels(bool registry_given);
-  void TryModels();  // computes something with each; what cannot is not served
   void ServeModels();
   int64_t KeepHouse();  // returns the bytes freed
 

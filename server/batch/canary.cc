@@ -12,6 +12,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "core/attention/config.h"
+#include "core/base/status_macros.h"
 #include "core/base/text.h"
 #include "core/model/model_config.h"
 #include "core/runtime/cancellation.h"
@@ -23,13 +24,29 @@
 namespace headlight {
 namespace {
 
-constexpr int64_t kTokens = 4;
+// A few tokens and many, twice: of two sizes the schedule learns what a token takes and what a batch takes,
+// and a first computation is slower than those that follow. Many are what takes some 20 ms at most.
+constexpr int64_t kFewTokens = 4;
+constexpr int64_t kManyTokens = 64;
+constexpr int64_t kMostFlops = 2'000'000'000;
+constexpr int kRounds = 2;
+
+std::vector<int64_t> LengthsFor(const ModelConfig& config) {
+  const int64_t longest = config.embedding ? config.embedding->max_seq_len() : kManyTokens;
+  const int64_t many = kMostFlops / std::max<int64_t>(ProjectionFlopsPerToken(config), 1);
+  std::vector<int64_t> lengths;
+  for (int round = 0; round < kRounds; ++round) {
+    lengths.push_back(std::min(kFewTokens, longest));
+    lengths.push_back(std::min(std::clamp(many, kFewTokens, kManyTokens), longest));
+  }
+  return lengths;
+}
 
 // One sequence. Points into `zeros`, which it makes as large as it must be.
-BatchInput ZeroInput(const std::shared_ptr<const LoadedModel>& model, std::vector<float>& zeros) {
+BatchInput ZeroInput(const std::shared_ptr<const LoadedModel>& model, int64_t tokens,
+                     std::vector<float>& zeros) {
   const ModelConfig& config = model->model.config();
   const AttentionConfig& attention = config.block.attention;
-  const int64_t tokens = config.embedding ? std::min(kTokens, config.embedding->max_seq_len()) : kTokens;
   BatchInput input;
   input.model = model;
   input.q_lens = input.kv_lens = {tokens};
@@ -52,14 +69,12 @@ BatchInput ZeroInput(const std::shared_ptr<const LoadedModel>& model, std::vecto
   return input;
 }
 
-}  // namespace
-
-absl::Status ComputeCanary(const std::shared_ptr<const LoadedModel>& model, Scheduler& scheduler,
-                           const Clock& clock) {
+absl::Status Compute(const std::shared_ptr<const LoadedModel>& model, int64_t tokens, Scheduler& scheduler,
+                     const Clock& clock) {
   std::vector<float> zeros;
   auto work = std::make_unique<BatchWork>();
   auto ticket = std::make_unique<Ticket>();
-  work->input = ZeroInput(model, zeros);
+  work->input = ZeroInput(model, tokens, zeros);
   const auto num_outputs =
       static_cast<size_t>(work->input.output_rows() * model->model.config().block.attention.embed_dim);
   ticket->arrival = clock.Now();
@@ -74,7 +89,7 @@ absl::Status ComputeCanary(const std::shared_ptr<const LoadedModel>& model, Sche
       const std::span outputs(static_cast<const float*>(result.output.get()), num_outputs);
       if (!std::all_of(outputs.begin(), outputs.end(), [](float value) { return std::isfinite(value); })) {
         outcome.status = absl::InternalError(
-            absl::StrCat("model ", Quoted(model->name), ": its outputs for ", kTokens,
+            absl::StrCat("model ", Quoted(model->name), ": its outputs for ", tokens,
                          " tokens of zeros are not finite; its parameters cannot be right"));
       }
     }
@@ -82,6 +97,17 @@ absl::Status ComputeCanary(const std::shared_ptr<const LoadedModel>& model, Sche
   };
   scheduler.Submit(std::move(ticket));
   return ended.get_future().get();
+}
+
+}  // namespace
+
+absl::Status ComputeCanary(const std::shared_ptr<const LoadedModel>& model, Scheduler& scheduler,
+                           const Clock& clock) {
+  scheduler.Introduce(CostClassOf(*model),
+                      CostPriorOf(model->model.config(), model->model.attention().precision()));
+  for (const int64_t tokens : LengthsFor(model->model.config()))
+    HEADLIGHT_RETURN_IF_ERROR(Compute(model, tokens, scheduler, clock));
+  return absl::OkStatus();
 }
 
 }  // namespace headlight

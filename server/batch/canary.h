@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The first computation of a server that has just started: nobody's.
+// The first computations of a model that is about to serve: nobody's.
 #ifndef HEADLIGHT_SERVER_BATCH_CANARY_H_
 #define HEADLIGHT_SERVER_BATCH_CANARY_H_
 
@@ -13,8 +13,8 @@
 
 namespace headlight {
 
-// Computes a few tokens of zeros with `model` the way requests are computed, and waits for them. INTERNAL:
-// what came out is not finite. Others: the scheduler's.
+// Computes zeros with `model` the way requests are computed, and waits for them; the scheduler knows from
+// then on about what its requests take. INTERNAL: what came out is not finite. Others: the scheduler's.
 absl::Status ComputeCanary(const std::shared_ptr<const LoadedModel>& model, Scheduler& scheduler,
                            const Clock& clock);
 

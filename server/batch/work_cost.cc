@@ -12,29 +12,46 @@
 namespace headlight {
 namespace {
 
+constexpr double kNsPerWeightByte = 0.1;  // 10 GB/s
+
+double BytesPerWeight(Precision precision) {
+  switch (precision) {
+    case Precision::kF32:
+      return 4;
+    case Precision::kBf16:
+      return 2;
+    case Precision::kInt8:
+      return 1;
+  }
+  return 4;
+}
+
 // Sum over i in [0, count) of first + i, held within [0, limit].
 double SumOfClamped(int64_t first, int64_t count, int64_t limit) {
-  const int64_t below = std::clamp<int64_t>(-first, 0, count);             // terms that are 0
-  const int64_t above = std::clamp<int64_t>(first + count - limit, 0, count - below);  // terms that are `limit`
+  const int64_t below = std::clamp<int64_t>(-first, 0, count);  // terms that are 0
+  const int64_t above =
+      std::clamp<int64_t>(first + count - limit, 0, count - below);  // terms that are `limit`
   const auto between = static_cast<double>(count - below - above);
   const auto begin = static_cast<double>(first + below);
   return between * (2 * begin + between - 1) / 2 + static_cast<double>(above) * static_cast<double>(limit);
 }
 
-// Of the projections and the feed-forward networks, all layers. Keys and values may be other tokens than queries.
+// Of the projections and the feed-forward networks, all layers. Keys and values may be other tokens than
+// queries.
 double ProjectionFlops(const ModelConfig& config, const BatchInput& input) {
   const AttentionConfig& attention = config.block.attention;
   const double all = static_cast<double>(ProjectionFlopsPerToken(config));
   const double of_keys = 2.0 * static_cast<double>(config.num_layers) *
                          static_cast<double>((attention.kdim + attention.vdim) * attention.kv_width());
-  return (all - of_keys) * static_cast<double>(input.q_tokens) + of_keys * static_cast<double>(input.kv_tokens);
+  return (all - of_keys) * static_cast<double>(input.q_tokens) +
+         of_keys * static_cast<double>(input.kv_tokens);
 }
 
 // Payload that is copied in and out, as the kernels read and write it.
 double MovedBytes(const ModelConfig& config, const BatchInput& input) {
   const AttentionConfig& attention = config.block.attention;
-  int64_t numbers = input.output_rows() * attention.embed_dim + input.weights.num_weights + input.weights.num_keys +
-                    input.weights.num_received;
+  int64_t numbers = input.output_rows() * attention.embed_dim + input.weights.num_weights +
+                    input.weights.num_keys + input.weights.num_received;
   switch (input.kind) {
     case InputKind::kTokenIds:
       numbers += input.q_tokens;
@@ -67,8 +84,8 @@ double VisiblePairs(int64_t q_len, int64_t kv_len, const Visibility& visibility)
 WorkCost WorkCostOf(const BatchInput& input) {
   const ModelConfig& config = input.model->model.config();
   const AttentionConfig& attention = config.block.attention;
-  Visibility visibility =
-      Narrowed({.window_left = attention.window_left, .window_right = attention.window_right}, input.visibility);
+  Visibility visibility = Narrowed(
+      {.window_left = attention.window_left, .window_right = attention.window_right}, input.visibility);
   visibility.causal |= config.causal;
   double pairs = 0;
   for (size_t i = 0; i < input.q_lens.size(); ++i) {
@@ -86,6 +103,13 @@ WorkCost WorkCostOf(const BatchInput& input) {
 uint64_t CostClassOf(const LoadedModel& model) {
   // By name, so that a new version begins with what is known of the old one.
   return std::hash<std::string>()(model.name + '/' + Name(model.model.attention().precision()));
+}
+
+CostPrior CostPriorOf(const ModelConfig& config, Precision precision) {
+  CostPrior prior;
+  const double weights = static_cast<double>(ProjectionFlopsPerToken(config)) / 2;
+  prior.fixed_ns += weights * BytesPerWeight(precision) * kNsPerWeightByte;
+  return prior;
 }
 
 void DescribeWork(const BatchInput& input, Ticket& ticket) {

@@ -10,8 +10,10 @@ namespace {
 // In units of the prior's coefficients, and relative to the time of the batch.
 constexpr double kPriorVariance = 4;     // the prior may be wrong by a factor of 3
 constexpr double kNoiseVariance = 0.01;  // real times differ from a line by about 10 %
-constexpr double kForgetting = 0.995;    // half of what is known is 140 batches old
-constexpr double kMaxVariance = 10;      // forgetting raises a direction that never comes no further
+// Coefficients wander, each by so much of itself from one batch to the next (a variance): what a batch says
+// is half forgotten after some 140. Of a coefficient that batches say nothing about, what was known holds.
+constexpr double kWander = 0.01 * 0.005 * 0.005;
+constexpr double kLeastCoefficient = 0.1;  // that one of 0 is taken for, so that it can come back
 constexpr double kMaxCoefficient = 100;
 constexpr double kOutlier = 3;    // deviations
 constexpr int kTrustedAfter = 8;  // batches; before that every one counts in full
@@ -34,8 +36,8 @@ CostModel::Vector CostModel::Terms(const Line& line, const WorkCost& cost) {
           cost.bytes * line.scale[2], line.scale[3]};
 }
 
-void CostModel::SetPrior(uint64_t cost_class, const CostPrior& prior) {
-  lines_[cost_class] = MakeLine(prior);
+void CostModel::Introduce(uint64_t cost_class, const CostPrior& prior) {
+  lines_.try_emplace(cost_class, MakeLine(prior));
 }
 
 const CostModel::Line& CostModel::Get(uint64_t cost_class) const {
@@ -76,12 +78,13 @@ void CostModel::Observe(uint64_t cost_class, const WorkCost& cost, double real_n
   const bool outlier = line.num_observed > kTrustedAfter && std::abs(error) > usual;
   line.consecutive_outliers = outlier ? line.consecutive_outliers + 1 : 0;
   if (line.consecutive_outliers >= kChangedAfter) {
-    for (int i = 0; i < kTerms; ++i) line.cov[i][i] += kPriorVariance / 4;
+    Doubt(line, kPriorVariance / 4);
     line.consecutive_outliers = 0;
-    Update(line, terms, error, kForgetting);
+    Update(line, terms, error);
   } else {
-    Update(line, terms, outlier ? std::copysign(usual * usual / std::abs(error), error) : error, kForgetting);
+    Update(line, terms, outlier ? std::copysign(usual * usual / std::abs(error), error) : error);
   }
+  Doubt(line, kWander);
   line.deviation += (std::min(std::abs(error), 2 * kOutlier * scatter) - line.deviation) / 32;
   Clip(line);
 }
@@ -94,22 +97,23 @@ double CostModel::Uncertainty(const Line& line, const Vector& terms) {
   return std::max(variance, 0.0);
 }
 
-void CostModel::Update(Line& line, const Vector& terms, double error, double forgetting) {
+void CostModel::Update(Line& line, const Vector& terms, double error) {
   Vector spread{};  // cov * terms
   double variance = kNoiseVariance;
   for (int i = 0; i < kTerms; ++i) {
     for (int j = 0; j < kTerms; ++j) spread[i] += line.cov[i][j] * terms[j];
     variance += terms[i] * spread[i];
   }
-  for (int i = 0; i < kTerms; ++i) line.theta[i] += spread[i] / variance * error;
-  double largest = 0;
   for (int i = 0; i < kTerms; ++i) {
+    line.theta[i] += spread[i] / variance * error;
     for (int j = 0; j < kTerms; ++j) line.cov[i][j] -= spread[i] * spread[j] / variance;
-    largest = std::max(largest, line.cov[i][i]);
   }
-  if (largest / forgetting > kMaxVariance) return;
-  for (Vector& row : line.cov) {
-    for (double& value : row) value /= forgetting;
+}
+
+void CostModel::Doubt(Line& line, double variance) {
+  for (int i = 0; i < kTerms; ++i) {
+    const double coefficient = std::max(line.theta[i], kLeastCoefficient);
+    line.cov[i][i] += variance * coefficient * coefficient;
   }
 }
 

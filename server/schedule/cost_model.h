@@ -25,9 +25,11 @@ struct CostPrior {
 // Not thread-safe.
 class CostModel {
  public:
-  void SetPrior(uint64_t cost_class, const CostPrior& prior);  // forgets what was learnt of the class
+  // What a class is taken for until it has been observed. Changes nothing of one that is known.
+  void Introduce(uint64_t cost_class, const CostPrior& prior);
 
-  // Nanoseconds to compute work of `cost` as one batch, at least 1. A class without a prior has CostPrior{}.
+  // Nanoseconds to compute work of `cost` as one batch, at least 1. A class that was not introduced has
+  // CostPrior{}.
   double PredictNs(uint64_t cost_class, const WorkCost& cost) const;
 
   // The part of every prediction that does not depend on the work: batches pay it once.
@@ -56,11 +58,13 @@ class CostModel {
   static Vector Terms(const Line& line, const WorkCost& cost);
   // Variance of the prediction for `terms` that the coefficients' own uncertainty gives.
   static double Uncertainty(const Line& line, const Vector& terms);
-  static void Update(Line& line, const Vector& terms, double error, double forgetting);
+  static void Update(Line& line, const Vector& terms, double error);
+  // Adds `variance`, relative, to what each coefficient is uncertain by.
+  static void Doubt(Line& line, double variance);
   static void Clip(Line& line);
   const Line& Get(uint64_t cost_class) const;
 
-  const Line unknown_ = MakeLine(CostPrior{});
+  Line unknown_ = MakeLine(CostPrior{});
   std::unordered_map<uint64_t, Line> lines_;
 };
 

@@ -134,6 +134,11 @@ std::optional<Refusal> Scheduler::DecideFromHeaders(TimePoint deadline, const Ca
   return state_.DecideFromHeaders(clock_.Now(), deadline, caller);
 }
 
+void Scheduler::Introduce(uint64_t cost_class, const CostPrior& prior) {
+  const std::lock_guard lock(mutex_);
+  state_.cost_model().Introduce(cost_class, prior);
+}
+
 Estimate Scheduler::EstimateTicket(const Ticket& ticket) const {
   const std::lock_guard lock(mutex_);
   Estimate estimate = state_.EstimateTicket(clock_.Now(), ticket);

@@ -73,6 +73,9 @@ class Scheduler {
   // known.
   std::optional<Refusal> DecideFromHeaders(TimePoint deadline, const Caller& caller) const;
 
+  // See CostModel.
+  void Introduce(uint64_t cost_class, const CostPrior& prior);
+
   // What it would take, and whether it would be admitted now. Reads the ticket's numbers only.
   Estimate EstimateTicket(const Ticket& ticket) const;
 

@@ -15,6 +15,7 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <limits>
 #include <map>
 #include <mutex>
 #include <shared_mutex>
@@ -297,6 +298,22 @@ TEST_F(HotSwapTest, HealthAndListsTellOfModelsThatCannotServe) {
   EXPECT_EQ(health("models/tiny"), "NOT_SERVING");
   call.model = "tiny";
   EXPECT_THAT(client->Attend(call, kTimeout), StatusIs(absl::StatusCode::kNotFound, ::testing::_));
+}
+
+TEST_F(HotSwapTest, AVersionWhoseOutputsAreNotFiniteNeverServes) {
+  Put(1);
+  ServerProcess server({"--model-repository", root_.string(), "--allow-model-control"});
+  const auto client = client::Client::Create(server.address());
+  ASSERT_THAT(client, IsOk());
+  const ModelConfig config = TinyConfig();
+  ModelWeights overflowing = RandomModelWeights(config, 2);
+  overflowing.layers[0].attention.bo.assign(kEmbedDim, std::numeric_limits<float>::max());
+  for (float& weight : overflowing.layers[0].attention.wo) weight *= 1e38f;
+  ASSERT_THAT(SaveModelFolder((root_ / ".next").string(), config, overflowing), IsOk());
+  fs::rename(root_ / ".next", Folder(2));
+  EXPECT_THAT(client->LoadModel("tiny", kTimeout),
+              StatusIs(absl::StatusCode::kInternal, HasSubstr("not finite")));
+  EXPECT_EQ(client->GetModel("tiny", "", kTimeout)->version(), "1");
 }
 
 TEST_F(HotSwapTest, ModelControlIsOffUnlessAllowed) {

@@ -86,6 +86,20 @@ TEST(WorkCostTest, AClassIsAModelsNameAndPrecision) {
   EXPECT_NE(CostClassOf(*first), CostClassOf(*MakeTestModel("b").loaded));
 }
 
+// At 10 GB/s.
+TEST(WorkCostTest, AnUnknownModelIsTakenToReadItsWeightsForEachBatch) {
+  ModelConfig config;
+  config.block.attention.embed_dim = 384;
+  config.block.attention.num_heads = 12;
+  config.num_layers = 6;
+  config = config.Resolved();
+  const double weight_ns = static_cast<double>(ProjectionFlopsPerToken(config)) / 2 * 0.1;
+  const double batch_ns = CostPrior{}.fixed_ns;
+  EXPECT_DOUBLE_EQ(CostPriorOf(config, Precision::kF32).fixed_ns, batch_ns + 4 * weight_ns);
+  EXPECT_DOUBLE_EQ(CostPriorOf(config, Precision::kBf16).fixed_ns, batch_ns + 2 * weight_ns);
+  EXPECT_DOUBLE_EQ(CostPriorOf(config, Precision::kInt8).fixed_ns, batch_ns + weight_ns);
+}
+
 TEST(WorkCostTest, ATicketIsDescribedByItsInput) {
   BatchInput input = SelfInput(MakeTestModel("small").loaded, {3, 5});
   Ticket ticket;

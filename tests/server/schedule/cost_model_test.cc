@@ -64,11 +64,26 @@ TEST_F(CostModelTest, LearnsFromAnUnevenMix) {
   EXPECT_LE(MedianError(kMachine, 8, 512), 0.15);
 }
 
+// A batch of one token takes what reading the weights takes, twenty times what its multiplications would: a
+// model that was computed with a few tokens and with many before it serves is not misled by any number of
+// requests of one.
+TEST_F(CostModelTest, TwoSizesAtTheStartTellTokensFromBatches) {
+  CostPrior machine = kMachine;
+  model_.Introduce(0, {.fixed_ns = 2e6});
+  machine.fixed_ns = 20 * machine.ns_per_projection_flop * CostOfTokens(1).projection_flops;
+  for (const double tokens : {4.0, 64.0, 4.0, 64.0})
+    model_.Observe(0, CostOfTokens(tokens), TimeOf(machine, CostOfTokens(tokens)));
+  Run(machine, 500, 1, 1);
+  EXPECT_LE(MedianError(machine, 1, 1), 0.05);
+  EXPECT_LE(MedianError(machine, 200, 256), 0.25);
+}
+
 TEST_F(CostModelTest, ACoefficientThatIsWrongByThreeIsMendedWithinDozensOfBatches) {
   for (const double factor : {3.0, 1 / 3.0}) {
     CostPrior wrong = kMachine;
     wrong.ns_per_projection_flop *= factor;
-    model_.SetPrior(0, wrong);
+    model_ = CostModel();
+    model_.Introduce(0, wrong);
     Run(kMachine, 24, 8, 256);
     EXPECT_LE(MedianError(kMachine, 8, 256), 0.1) << "wrong by " << factor;
   }

@@ -31,7 +31,7 @@ class Simulation {
       options.distort_prediction = [this] { return Uniform(noise_, 1 - plan_.noise, 1 + plan_.noise); };
     }
     engine_ = std::make_unique<EngineState>(options, /*has_long_lane=*/false);
-    engine_->cost_model().SetPrior(0, plan.prior);
+    engine_->cost_model().Introduce(0, plan.prior);
     served_.resize(plan.streams.size());
     for (size_t i = 0; i < plan.streams.size(); ++i) {
       random_.emplace_back(plan.seed + 1000 * i);

@@ -27,7 +27,7 @@ constexpr double kMs = 1e6;
 class EngineStateTest : public ::testing::Test {
  protected:
   explicit EngineStateTest(bool has_long_lane = true) : engine_(Options(), has_long_lane) {
-    engine_.cost_model().SetPrior(0, {.ns_per_projection_flop = 1, .fixed_ns = 1});
+    engine_.cost_model().Introduce(0, {.ns_per_projection_flop = 1, .fixed_ns = 1});
     // Batches of the usual size first, so that predictions are trusted.
     for (int i = 0; i < 500; ++i) {
       Admit(10);
@@ -146,7 +146,7 @@ TEST_F(EngineStateTest, RefusesWhatNoServerWouldMake) {
 TEST_F(EngineStateTest, TriesAClassItKnowsNothingOf) {
   auto ticket = Make(30, 20);
   ticket->cost_class = 7;
-  engine_.cost_model().SetPrior(7, {.ns_per_projection_flop = 1});
+  engine_.cost_model().Introduce(7, {.ns_per_projection_flop = 1});
   EXPECT_FALSE(Submit(std::move(ticket)).has_value());
 }
 
