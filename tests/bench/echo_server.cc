@@ -11,19 +11,23 @@
 #include <unistd.h>
 
 #include <csignal>
+#include <deque>
 #include <memory>
+#include <string>
+#include <thread>
 #include <vector>
 
 namespace headlight::bench {
 namespace {
 
-constexpr int kCallsWaiting = 256;
+constexpr int kCallsWaiting = 256;  // for each thread
 
-// One call after the other: wait for it, read its message, send that back.
+// One call after the other: wait for it, read its message, send that back, or `reply` if there is one.
 class EchoCall {
  public:
-  EchoCall(grpc::AsyncGenericService& service, grpc::ServerCompletionQueue& queue)
-      : service_(service), queue_(queue) {
+  EchoCall(grpc::AsyncGenericService& service, grpc::ServerCompletionQueue& queue,
+           const grpc::ByteBuffer* reply)
+      : service_(service), queue_(queue), reply_(reply) {
     Wait();
   }
 
@@ -35,7 +39,8 @@ class EchoCall {
         return stream_->Read(&message_, this);
       case State::kReading:
         state_ = State::kWriting;
-        return ok ? stream_->WriteAndFinish(message_, grpc::WriteOptions(), grpc::Status::OK, this)
+        return ok ? stream_->WriteAndFinish(reply_ != nullptr ? *reply_ : message_, grpc::WriteOptions(),
+                                            grpc::Status::OK, this)
                   : stream_->Finish(grpc::Status::CANCELLED, this);
       case State::kWriting:
         return Wait();
@@ -54,6 +59,7 @@ class EchoCall {
 
   grpc::AsyncGenericService& service_;
   grpc::ServerCompletionQueue& queue_;
+  const grpc::ByteBuffer* const reply_;
   State state_ = State::kWaiting;
   std::unique_ptr<grpc::GenericServerContext> context_;
   std::unique_ptr<grpc::GenericServerAsyncReaderWriter> stream_;
@@ -61,34 +67,46 @@ class EchoCall {
 };
 
 // Never returns.
-void Serve(int port_pipe) {
+void Serve(const EchoOptions& options, int port_pipe) {
+  std::optional<grpc::ByteBuffer> reply;
+  if (options.reply_bytes) {
+    const grpc::Slice bytes(std::string(static_cast<size_t>(*options.reply_bytes), '\0'));
+    reply.emplace(&bytes, 1);
+  }
   grpc::AsyncGenericService service;
   grpc::ServerBuilder builder;
   int port = 0;
   builder.AddListeningPort("127.0.0.1:0", grpc::InsecureServerCredentials(), &port);
   builder.RegisterAsyncGenericService(&service);
-  const std::unique_ptr<grpc::ServerCompletionQueue> queue = builder.AddCompletionQueue();
+  std::vector<std::unique_ptr<grpc::ServerCompletionQueue>> queues;
+  for (int i = 0; i < options.threads; ++i) queues.push_back(builder.AddCompletionQueue());
   const std::unique_ptr<grpc::Server> server = builder.BuildAndStart();
-  std::vector<std::unique_ptr<EchoCall>> calls;
-  for (int i = 0; i < kCallsWaiting; ++i) calls.push_back(std::make_unique<EchoCall>(service, *queue));
+  std::deque<EchoCall> calls;
+  std::vector<std::jthread> threads;
+  for (const auto& queue : queues) {
+    for (int i = 0; i < kCallsWaiting; ++i) calls.emplace_back(service, *queue, reply ? &*reply : nullptr);
+    threads.emplace_back([&queue] {
+      void* tag = nullptr;
+      bool ok = false;
+      while (queue->Next(&tag, &ok)) static_cast<EchoCall*>(tag)->Advance(ok);
+    });
+  }
   if (write(port_pipe, &port, sizeof(port)) != sizeof(port)) _exit(1);
-  void* tag = nullptr;
-  bool ok = false;
-  while (queue->Next(&tag, &ok)) static_cast<EchoCall*>(tag)->Advance(ok);
+  threads.clear();  // waits for them; they serve until the process is killed
   _exit(0);
 }
 
 }  // namespace
 
-EchoProcess::EchoProcess(int cpu) {
+EchoProcess::EchoProcess(const EchoOptions& options) {
   int ends[2];
   if (pipe(ends) != 0) return;
   pid_ = fork();
   if (pid_ == 0) {
     prctl(PR_SET_PDEATHSIG, SIGKILL);  // it has nothing to outlive the benchmark for
     close(ends[0]);
-    PinToCpu(cpu);
-    Serve(ends[1]);
+    if (options.cpu) PinToCpu(*options.cpu);
+    Serve(options, ends[1]);
   }
   close(ends[1]);
   if (read(ends[0], &port_, sizeof(port_)) != sizeof(port_)) port_ = 0;

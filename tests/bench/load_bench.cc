@@ -1,29 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // How many tiny requests a second the load tester drives on one CPU, beside the most that gRPC allows: a
-// client of forty lines that only sends, receives and counts. Both talk to the same echo server on another
-// CPU, in turns. Alternating and taking the median keeps a noisy machine from deciding.
-#include <grpcpp/client_context.h>
-#include <grpcpp/completion_queue.h>
-#include <grpcpp/create_channel.h>
-#include <grpcpp/generic/generic_stub.h>
-#include <grpcpp/security/credentials.h>
-#include <sys/resource.h>
-
+// client that only sends, receives and counts. Both talk to the same echo server on another CPU, in turns.
+// Alternating and taking the median keeps a noisy machine from deciding.
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <cstdio>
-#include <deque>
-#include <memory>
-#include <optional>
 #include <string>
 #include <vector>
 
-#include "client/client.h"
 #include "client/load/load_run.h"
 #include "client/wire/wire.h"
+#include "tests/bench/echo_client.h"
 #include "tests/bench/echo_server.h"
 
 namespace headlight::bench {
@@ -32,7 +22,6 @@ namespace {
 using client::LoadPlan;
 using client::LoadResult;
 using std::chrono::milliseconds;
-using Clock = std::chrono::steady_clock;
 
 constexpr double kOpenShare = 0.8;  // of the ceiling, where the wanted rate is beyond it
 
@@ -45,77 +34,6 @@ struct BenchFlags {
   int client_cpu = 0;
   int server_cpu = 1;
 };
-
-std::vector<std::shared_ptr<grpc::Channel>> OpenChannels(const std::string& target, int count) {
-  return client::Client::Create(target, {.connection = client::Connection::kOwn, .num_channels = count})
-      ->channels();
-}
-
-// What came out of one measurement. The second one says what a CPU could do if others left it alone.
-struct Speed {
-  double per_s = 0;      // replies a second
-  double per_cpu_s = 0;  // replies for each second of this process's CPU time
-};
-
-double CpuSeconds() {
-  rusage usage = {};
-  getrusage(RUSAGE_SELF, &usage);
-  return static_cast<double>(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) +
-         static_cast<double>(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e6;
-}
-
-// The ceiling: no deadline, no latency, nothing counted but replies.
-Speed MeasureCeiling(const BenchFlags& flags, const std::string& target, const grpc::ByteBuffer& request) {
-  struct Call {
-    std::optional<grpc::ClientContext> context;
-    std::unique_ptr<grpc::GenericClientAsyncResponseReader> reader;
-    grpc::ByteBuffer reply;
-    grpc::Status status;
-    grpc::GenericStub* stub = nullptr;
-  };
-  grpc::CompletionQueue queue;
-  std::deque<grpc::GenericStub> stubs;
-  for (auto& channel : OpenChannels(target, flags.channels)) stubs.emplace_back(channel);
-  const std::string method = client::kAttendMethod;
-  const auto send = [&](Call& call) {
-    call.reader.reset();
-    call.context.emplace();
-    call.reply.Clear();
-    call.reader = call.stub->PrepareUnaryCall(&*call.context, method, request, &queue);
-    call.reader->StartCall();
-    call.reader->Finish(&call.reply, &call.status, &call);
-  };
-  std::deque<Call> calls(static_cast<size_t>(flags.concurrency));
-  for (size_t i = 0; i < calls.size(); ++i) {
-    calls[i].stub = &stubs[i % stubs.size()];
-    send(calls[i]);
-  }
-  int64_t replies = 0;
-  std::optional<double> cpu_begin;
-  double cpu_s = 0;
-  size_t busy = calls.size();
-  Clock::time_point begin = Clock::now() + milliseconds(500),
-                    end = begin + std::chrono::seconds(flags.seconds);
-  void* tag = nullptr;
-  bool ok = false;
-  while (busy > 0 && queue.Next(&tag, &ok)) {
-    Call& call = *static_cast<Call*>(tag);
-    const Clock::time_point now = Clock::now();
-    if (now >= begin && !cpu_begin) cpu_begin = CpuSeconds();
-    if (now >= end) {
-      if (busy == calls.size()) cpu_s = CpuSeconds() - cpu_begin.value_or(0);
-      --busy;
-      continue;
-    }
-    replies += now >= begin && call.status.ok();
-    send(call);
-  }
-  queue.Shutdown();
-  while (queue.Next(&tag, &ok)) {
-  }
-  return {.per_s = static_cast<double>(replies) / flags.seconds,
-          .per_cpu_s = cpu_s > 0 ? static_cast<double>(replies) / cpu_s : 0};
-}
 
 // A rate of 0: a closed loop.
 LoadResult MeasureLoad(const BenchFlags& flags, const std::string& target, const grpc::ByteBuffer& request,
@@ -152,7 +70,7 @@ void PrintMedian(const char* name, const std::vector<Speed>& speeds, const std::
 }
 
 int RunBench(const BenchFlags& flags) {
-  const EchoProcess server(flags.server_cpu);
+  const EchoProcess server({.cpu = flags.server_cpu});
   if (server.port() == 0 || !PinToCpu(flags.client_cpu)) {
     std::fprintf(stderr, "load_bench: the echo server did not start, or CPU %d is not ours\n",
                  flags.client_cpu);
@@ -168,7 +86,11 @@ int RunBench(const BenchFlags& flags) {
       "tiny requests of %zu bytes, %d in flight over %d connections; client on CPU %d, server on %d\n",
       request.Length(), flags.concurrency, flags.channels, flags.client_cpu, flags.server_cpu);
   for (int round = 0; round < flags.rounds; ++round) {
-    ceilings.push_back(MeasureCeiling(flags, target, request));
+    ceilings.push_back(MeasureEcho({.target = target,
+                                    .request = request,
+                                    .concurrency = flags.concurrency,
+                                    .channels = flags.channels,
+                                    .seconds = flags.seconds}));
     closed.push_back(SpeedOf(MeasureLoad(flags, target, request, 0)));
     const double rate = std::min(flags.open_rate, kOpenShare * ceilings.back().per_s);
     const LoadResult result = MeasureLoad(flags, target, request, rate);
