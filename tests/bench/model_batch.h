@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What attention_bench runs of whole models.
+// What the benchmarks run of whole models.
 #ifndef HEADLIGHT_TESTS_BENCH_MODEL_BATCH_H_
 #define HEADLIGHT_TESTS_BENCH_MODEL_BATCH_H_
 
