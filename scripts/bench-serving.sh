@@ -4,7 +4,7 @@
 #     --seconds N   each point is measured for so long [20]
 #     --quick       3 s a point and a shorter long request: shows that it runs, not how fast
 #     --out FILE    writes there instead of to stdout; progress goes to stderr
-#     --bin DIR     headlight and headlight-server [build/release/bin]
+#     --bin DIR     headlight, headlight-server and serving_bench [build/release/bin]
 #
 # capacity          closed loop; requests of 8 to 256 token ids to an encoder of 6 x 384, pooled
 # overload          open loop, Poisson, deadlines of 200 ms, at 1 to 5.7 times that capacity. goodput: answered within the
@@ -13,8 +13,12 @@
 #                   worst point's goodput in tokens against the best point's
 # overload_demo     the same at 3 times the capacity of `demo`, embeddings of 16 to 512 tokens
 # long_beside_short 16 tokens at 50/s to `demo`, alone and beside one long request after the other
-# cpu_ms            the server's CPU time for a request of 8x128x768, by the type that its payload travels in
-# tiny              requests of one token per second, closed loop
+# cost              the server's CPU time for a request of 8x128x768 to `demo`, by the type that its payload travels in, and that
+#                   of the same computation in process: same model, f32, as many threads. ratio: the former over the latter
+# tiny              requests of one token per second to a model 64 wide, closed loop. echo_per_s: of an echo client to an echo
+#                   server, which is what gRPC alone allows: messages of the same sizes, as many in flight over as many
+#                   connections. of_echo: the former over the latter. demo: of one token to `demo`
+# The last two alternate with what they are held against, ROUNDS times: medians, and the medians of the rounds' ratios.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -28,13 +32,16 @@ while [ $# -gt 0 ]; do
     *) echo "bench-serving.sh: got $1, wanted --seconds N, --quick, --out FILE or --bin DIR" >&2 && exit 2 ;;
   esac
 done
-[ -x "$BIN/headlight-server" ] || { echo "bench-serving.sh: no headlight-server in $BIN; build it first" >&2; exit 2; }
+for program in headlight headlight-server serving_bench; do
+  [ -x "$BIN/$program" ] || { echo "bench-serving.sh: no $program in $BIN; build it first" >&2; exit 2; }
+done
 # shellcheck source=scripts/server-functions.sh
 . scripts/server-functions.sh
 
-readonly DEADLINE_MS=200 FACTORS="1 1.5 2 3 5.7"
+readonly DEADLINE_MS=200 FACTORS="1 1.5 2 3 5.7" ROUNDS=9
 readonly ENCODER=(--model encoder --pooled --seq-lens uniform:8-256)
 readonly DEMO=(--model demo --seq-lens uniform:16-512 --pool 64)
+readonly TINY=(--concurrency 64 --channels 4)
 say() { echo "bench-serving: $*" >&2; }
 
 # load NAME FLAGS...: one run of the load tester, its report in $WORK/NAME.json. Refusals are results, even if all are refused.
@@ -143,39 +150,83 @@ measure_long_beside_short() {
     "$(value "$WORK/long-beside.json" latency_ms.actual.mean)"
 }
 
-# cpu_of DTYPE: milliseconds of the server's CPU for a request of 8x128x768.
-cpu_of() {
-  local count=$((seconds * 15)) before after
-  local request=(--model demo --shape 8x128 --dtype "$1" --output-dtype "$1" --concurrency 2)
-  load "cpu-warm-$1" "${request[@]}" --warmup 0s --count 20
-  before=$(cpu_ticks "$SERVER")
-  load "cpu-$1" "${request[@]}" --warmup 0s --count "$count"
-  after=$(cpu_ticks "$SERVER")
-  compute "($after - $before) * 1000 / $(getconf CLK_TCK) / $(value "$WORK/cpu-$1.json" sent)"
+# held_against NAME COMMAND FLAGS...: the number NAME of what serving_bench COMMAND finds.
+held_against() {
+  local number
+  number=$("$BIN/serving_bench" "${@:2}" | sed -n "s/.*\"$1\": \([0-9.]*\).*/\1/p")
+  [ -n "$number" ] || fail "serving_bench $2: no $1"
+  echo "$number"
 }
 
-measure_cpu() {
-  local f32 bf16
-  say "the server's CPU for a request"
-  f32=$(cpu_of f32)
-  bf16=$(cpu_of bf16)
-  printf '"cpu_ms": {"8x128x768_f32": %s, "8x128x768_bf16": %s}' "$f32" "$bf16"
+# note NAME NUMBER: one more round's.
+note() { echo "$2" >>"$WORK/$1.rounds"; }
+
+# median NAME: of what was noted, an odd number of times.
+median() { sort -g "$WORK/$1.rounds" | sed -n "$(((ROUNDS + 1) / 2))p"; }
+
+# cpu_of NAME FLAGS...: milliseconds of the server's CPU for a request of a load.
+cpu_of() {
+  local before after
+  before=$(cpu_ticks "$SERVER")
+  load "$@" --warmup 0s
+  after=$(cpu_ticks "$SERVER")
+  compute "($after - $before) * 1000 / $(getconf CLK_TCK) / $(value "$WORK/$1.json" sent)"
+}
+
+# cost_of DTYPE COUNT: cpu_of so many requests of 8x128.
+cost_of() {
+  cpu_of "cost-$1" --model demo --shape 8x128 --dtype "$1" --output-dtype "$1" --concurrency 2 --count "$2"
+}
+
+measure_cost() {
+  local count=$((seconds * 3)) round f32 in_process bf16
+  say "CPU for a request, and in process"
+  cost_of f32 20 >/dev/null  # warms up
+  cost_of bf16 20 >/dev/null
+  for ((round = 0; round < ROUNDS; round++)); do
+    f32=$(cost_of f32 "$count")
+    in_process=$(held_against cpu_ms compute --model demo --sequences 8 --seq-len 128 --count "$count")
+    bf16=$(cost_of bf16 "$count")
+    note f32 "$f32"
+    note in_process "$in_process"
+    note bf16 "$bf16"
+    note f32_ratio "$(compute "$f32 / $in_process")"
+    note bf16_ratio "$(compute "$bf16 / $in_process")"
+  done
+  printf '"cost": {"in_process_cpu_ms": %s, "server_cpu_ms": {"f32": %s, "bf16": %s}, "ratio": {"f32": %s, "bf16": %s}}' \
+    "$(median in_process)" "$(median f32)" "$(median bf16)" "$(median f32_ratio)" "$(median bf16_ratio)"
+  stop_server || fail "the server did not end well"
 }
 
 measure_tiny() {
-  local before
-  say "requests of one token"
-  before=$(cpu_ticks "$SERVER")
-  load tiny --model demo --shape 1x1 --concurrency 64 --channels 4 --warmup 0s --duration "${seconds}s"
-  printf '"tiny": {"requests_per_s": %s, "server_cpu_us": %s}' "$(value "$WORK/tiny.json" requests_per_s)" \
-    "$(compute "($(cpu_ticks "$SERVER") - $before) * 1e6 / $(getconf CLK_TCK) / $(value "$WORK/tiny.json" sent)")"
+  local round_seconds=$(((seconds + 2) / 3)) round cpu_ms per_s echo_per_s sizes
+  say "requests of one token, and echoes"
+  "$BIN/headlight-server" init-model --embed-dim 64 --num-heads 4 --norm-placement none --out "$WORK/tiny" >/dev/null
+  start_server --models demo --model "tiny=$WORK/tiny"
+  sizes=(--request-bytes "$(held_against request_bytes sizes --server "$ADDRESS" --model tiny)"
+    --reply-bytes "$(held_against reply_bytes sizes --server "$ADDRESS" --model tiny)")
+  cpu_of tiny --model tiny --shape 1x1 "${TINY[@]}" --count 2000 >/dev/null  # warms up
+  for ((round = 0; round < ROUNDS; round++)); do
+    cpu_ms=$(cpu_of tiny --model tiny --shape 1x1 "${TINY[@]}" --duration "${round_seconds}s")
+    per_s=$(value "$WORK/tiny.json" requests_per_s)
+    echo_per_s=$(held_against per_s echo "${sizes[@]}" "${TINY[@]}" --seconds "$round_seconds")
+    note tiny_cpu_us "$(compute "$cpu_ms * 1000")"
+    note tiny "$per_s"
+    note echo "$echo_per_s"
+    note of_echo "$(compute "$per_s / $echo_per_s")"
+  done
+  printf '"tiny": {"requests_per_s": %s, "server_cpu_us": %s, "echo_per_s": %s, "of_echo": %s, ' \
+    "$(median tiny)" "$(median tiny_cpu_us)" "$(median echo)" "$(median of_echo)"
+  cpu_ms=$(cpu_of tiny-demo --model demo --shape 1x1 "${TINY[@]}" --duration "${round_seconds}s")
+  printf '"demo": {"requests_per_s": %s, "server_cpu_us": %s}}' "$(value "$WORK/tiny-demo.json" requests_per_s)" \
+    "$(compute "$cpu_ms * 1000")"
   stop_server || fail "the server did not end well"
 }
 
 {
-  printf '{\n  "schema": "headlight-bench-serving/1", "version": "%s", "cpus": %s, "seconds": %s, "deadline_ms": %s,\n' \
+  printf '{\n  "schema": "headlight-bench-serving/2", "version": "%s", "cpus": %s, "seconds": %s, "deadline_ms": %s,\n' \
     "$("$BIN/headlight-server" --version | awk '{ print $2 }')" "$(nproc)" "$seconds" "$DEADLINE_MS"
-  for part in capacity overload overload_demo long_beside_short cpu tiny; do
+  for part in capacity overload overload_demo long_beside_short cost tiny; do
     printf '  '
     "measure_$part"
     [ "$part" = tiny ] || printf ','
