@@ -16,6 +16,7 @@
 #include <memory>
 #include <string>
 #include <thread>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -23,6 +24,9 @@
 #include "client/client.h"
 #include "client/wire/wire.h"
 #include "core/base/status_macros.h"
+#include "core/model/model.h"
+#include "core/model/model_weights.h"
+#include "core/runtime/cancellation.h"
 #include "core/runtime/compute_arena.h"
 #include "core/runtime/cpu_topology.h"
 #include "server/models/built_in_models.h"
@@ -56,6 +60,53 @@ absl::Status MeasureCompute(const ComputeFlags& flags) {
     HEADLIGHT_RETURN_IF_ERROR(status);
   }
   std::printf("{\"cpu_ms\": %.3f}\n", (CpuSeconds() - cpu_begin) * 1e3 / flags.count);
+  return absl::OkStatus();
+}
+
+struct CancelFlags {
+  int64_t sequences = 64;
+  int64_t seq_len = 512;
+  int threads = DetectCpuTopology().ComputeThreads();
+  int count = 15;
+};
+
+// Milliseconds from the cancellation of all sequences of a batch until nothing of it is computed any more, at
+// moments that are spread over the run. The model is MiniLM's shape, with random weights.
+absl::Status MeasureCancel(const CancelFlags& flags) {
+  const ModelConfig config = EncoderConfig();
+  HEADLIGHT_ASSIGN_OR_RETURN(const Model model, Model::Create(config, RandomModelWeights(config, 1)));
+  ModelBenchBatch data(config, flags.sequences, flags.seq_len);
+  ComputeArena arena(flags.threads);
+  const std::unique_ptr<ModelWorkspace> workspace = model.NewWorkspace(arena);
+  using Clock = std::chrono::steady_clock;
+  absl::Status status;
+  const auto run = [&](const CancellationToken* token) {
+    for (SequenceOptions& sequence : data.sequences) sequence.cancelled = token;
+    arena.Within([&] { status = model.Forward(data.batch, arena, *workspace); });
+  };
+  const Clock::time_point begin = Clock::now();
+  run(nullptr);
+  HEADLIGHT_RETURN_IF_ERROR(status);
+  const Clock::duration whole = Clock::now() - begin;
+  std::vector<double> freed_ms;
+  for (int i = 0; i < flags.count; ++i) {
+    CancellationToken token;
+    Clock::time_point cancelled;
+    std::thread canceller([&] {
+      std::this_thread::sleep_for(whole * (i + 1) / (flags.count + 2));
+      cancelled = Clock::now();
+      token.Cancel();
+    });
+    run(&token);
+    const Clock::time_point end = Clock::now();
+    canceller.join();
+    HEADLIGHT_RETURN_IF_ERROR(status);
+    freed_ms.push_back(std::chrono::duration<double, std::milli>(end - cancelled).count());
+  }
+  std::sort(freed_ms.begin(), freed_ms.end());
+  std::printf("{\"whole_ms\": %.1f, \"freed_ms\": {\"p50\": %.2f, \"max\": %.2f}}\n",
+              std::chrono::duration<double, std::milli>(whole).count(), freed_ms[freed_ms.size() / 2],
+              freed_ms.back());
   return absl::OkStatus();
 }
 
@@ -137,6 +188,21 @@ int main(int argc, char** argv) {
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
   compute_app.callback([&] { status = MeasureCompute(compute); });
+
+  CancelFlags cancel;
+  CLI::App& cancel_app = *app.add_subcommand("cancel", "How fast a cancelled batch frees the CPUs");
+  cancel_app.add_option("--sequences", cancel.sequences, "Of the batch")
+      ->check(CLI::Range(1, 4096))
+      ->capture_default_str();
+  cancel_app.add_option("--seq-len", cancel.seq_len, "Tokens of each")
+      ->check(CLI::Range(1, 512))
+      ->capture_default_str();
+  cancel_app.add_option("--threads", cancel.threads, "Compute threads [as many as the server's]")
+      ->check(CLI::Range(1, 1024));
+  cancel_app.add_option("--count", cancel.count, "Runs that are cancelled")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  cancel_app.callback([&] { status = MeasureCancel(cancel); });
 
   SizesFlags sizes;
   CLI::App& sizes_app = *app.add_subcommand("sizes", "Bytes of a request of one token and of its reply");
