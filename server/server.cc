@@ -28,6 +28,10 @@
 namespace headlight {
 namespace {
 
+// What answers goes before what computes. On two busy cores a refusal takes a dozen wake-ups, and each would
+// else wait for the kernel to end a computing thread's turn.
+constexpr int kComputeNice = 5;
+
 constexpr char kServiceName[] = "headlight.v1.AttentionService";
 
 // Memory kept between batches; more than a batch of the default size needs, less than the largest single
@@ -116,8 +120,8 @@ HeadlightServer::HeadlightServer(const ServerOptions& options, std::shared_ptr<M
                          [this](const auto& model) { return ComputeCanary(model, scheduler_, clock_); })),
       requests_(options.log_format == LogFormat::kJson ? RequestLogForm::kJson : RequestLogForm::kText, {}),
       pool_(kMaxIdleBytes, &memory_),
-      arena_(compute_threads),
-      long_arena_(compute_threads),
+      arena_(compute_threads, kComputeNice),
+      long_arena_(compute_threads, kComputeNice),
       executor_(arena_, pool_, &memory_),
       long_executor_(long_arena_, pool_, &memory_),
       lane_(executor_, arena_),

@@ -220,17 +220,21 @@ class NightWatch {
   std::atomic<int64_t> end_ns_{0};
 };
 
-// Gives each slot of an arena a CPU, where there are as many. Observers are told by each thread that enters
-// or leaves the arena.
+// Gives each slot of an arena a CPU, where there are as many, and its threads their niceness. Observers are
+// told by each thread that enters or leaves the arena.
 class Placement final : public tbb::task_scheduler_observer {
  public:
-  Placement(tbb::task_arena& arena, int num_threads)
-      : tbb::task_scheduler_observer(arena), cpus_(AllowedCpus()), pins_(std::ssize(cpus_) == num_threads) {
+  Placement(tbb::task_arena& arena, int num_threads, int nice)
+      : tbb::task_scheduler_observer(arena),
+        cpus_(AllowedCpus()),
+        pins_(std::ssize(cpus_) == num_threads),
+        nice_(nice) {
     observe(true);
   }
   ~Placement() override { observe(false); }
 
   void on_scheduler_entry(bool) override {
+    if (nice_ > 0) StepBack(nice_);
     const int slot = tbb::this_task_arena::current_thread_index();
     if (pins_ && slot >= 0 && slot < static_cast<int>(cpus_.size())) {
       PinThisThread(cpus_[slot]);
@@ -243,19 +247,20 @@ class Placement final : public tbb::task_scheduler_observer {
  private:
   const std::vector<int> cpus_;
   const bool pins_;
+  const int nice_;
 };
 
 }  // namespace
 
 class ComputeArena::Impl {
  public:
-  Impl(int num_threads, PauseGate& gate)
+  Impl(int num_threads, int nice, PauseGate& gate)
       : gate_(gate),
         process_limit_(tbb::global_control::max_allowed_parallelism,
                        std::max(kProcessThreadLimit, static_cast<size_t>(num_threads))),
         arena_(num_threads, kCallerSlots),
         slots_(num_threads),
-        placement_(arena_, num_threads) {}
+        placement_(arena_, num_threads, nice) {}
 
   void Within(absl::FunctionRef<void()> work) { arena_.execute(work); }
 
@@ -303,10 +308,11 @@ class ComputeArena::Impl {
   NightWatch watch_;  // the last member: what spins does so in the arena
 };
 
-ComputeArena::ComputeArena(int num_threads)
+ComputeArena::ComputeArena(int num_threads, int nice)
     : num_threads_(std::max(num_threads, 1)),
+      nice_(nice),
       gate_(num_threads_),
-      impl_(num_threads_ > 1 ? std::make_unique<Impl>(num_threads_, gate_) : nullptr) {}
+      impl_(num_threads_ > 1 ? std::make_unique<Impl>(num_threads_, nice_, gate_) : nullptr) {}
 
 ComputeArena::~ComputeArena() = default;
 
@@ -320,6 +326,7 @@ void ComputeArena::ForEach(int64_t num_items, absl::FunctionRef<void(int64_t, in
 
 void ComputeArena::Within(absl::FunctionRef<void()> work) {
   if (impl_ != nullptr) return impl_->Within(work);
+  if (nice_ > 0) StepBack(nice_);
   work();
 }
 

@@ -27,8 +27,10 @@ namespace headlight {
 // at a time.
 class ComputeArena {
  public:
-  // num_threads >= 1; the caller of ForEach counts as one of them.
-  explicit ComputeArena(int num_threads);
+  // num_threads >= 1; the caller of ForEach counts as one of them. With `nice` each thread that computes
+  // here, callers of Within included, is nicer by that much for the rest of its life, so that a process's
+  // other threads need not wait for these to answer somebody.
+  explicit ComputeArena(int num_threads, int nice = 0);
   ~ComputeArena();
   ComputeArena(const ComputeArena&) = delete;
   ComputeArena& operator=(const ComputeArena&) = delete;
@@ -79,6 +81,7 @@ class ComputeArena {
   void Park();
 
   const int num_threads_;
+  const int nice_;
   PauseGate gate_;
   std::function<void()> watcher_;
   std::unique_ptr<Impl> impl_;  // null with one thread

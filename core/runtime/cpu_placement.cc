@@ -2,6 +2,9 @@
 #include "core/runtime/cpu_placement.h"
 
 #include <sched.h>
+#include <sys/resource.h>
+
+#include <utility>
 
 namespace headlight {
 namespace {
@@ -48,6 +51,13 @@ void PinThisThread(int cpu) {
   CpuMask one;
   one.Add(cpu);
   if (one.GiveToThisThread()) pinned_cpu = cpu;
+}
+
+void StepBack(int nice) {
+  thread_local bool done = false;
+  if (std::exchange(done, true) || nice <= 0) return;
+  // Of thread 0, which is the caller. Refused only where the result would be less nice.
+  setpriority(PRIO_PROCESS, 0, getpriority(PRIO_PROCESS, 0) + nice);
 }
 
 void ReleaseThisThread() {

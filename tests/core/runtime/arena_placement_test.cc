@@ -4,7 +4,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sched.h>
+#include <sys/resource.h>
 
+#include <algorithm>
 #include <atomic>
 #include <optional>
 #include <thread>
@@ -50,6 +52,27 @@ TEST_F(ArenaPlacementTest, WithAThreadForEachCpuEachHasItsOwn) {
     all.push_back(cpus[0]);
   }
   EXPECT_THAT(all, UnorderedElementsAreArray(cpus_));
+}
+
+TEST(ArenaNiceTest, ThreadsThatComputeAreNicerThanTheOthers) {
+  const int before = getpriority(PRIO_PROCESS, 0);
+  for (const int num_threads : {1, 2, 5}) {
+    std::atomic<int> workers{0};
+    std::thread caller([&] {
+      ComputeArena arena(num_threads, /*nice=*/3);
+      for (int round = 0; round < 2; ++round) {
+        arena.Within([&] {
+          arena.ForEach(num_threads, [&](int64_t, int) {
+            EXPECT_EQ(getpriority(PRIO_PROCESS, 0), std::min(before + 3, 19));
+            ++workers;
+          });
+        });
+      }
+    });
+    caller.join();
+    EXPECT_EQ(workers, 2 * num_threads);
+  }
+  EXPECT_EQ(getpriority(PRIO_PROCESS, 0), before);
 }
 
 TEST_F(ArenaPlacementTest, WithMoreOrFewerThreadsTheKernelPlacesThem) {
