@@ -78,6 +78,7 @@ absl::Status Compute(const std::shared_ptr<const LoadedModel>& model, int64_t to
   const auto num_outputs =
       static_cast<size_t>(work->input.output_rows() * model->model.config().block.attention.embed_dim);
   ticket->arrival = clock.Now();
+  ticket->held_back = true;  // it may wait, but is not refused because the server is busy
   ticket->cancelled = std::make_shared<CancellationToken>();
   work->input.cancelled = ticket->cancelled;
   DescribeWork(work->input, *ticket);

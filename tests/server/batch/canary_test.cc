@@ -32,6 +32,11 @@ TEST_F(CanaryTest, ModelsOfEveryKindOfInputPass) {
   }
 }
 
+TEST_F(CanaryTest, AFullQueueDoesNotKeepAModelFromBeingTried) {
+  testing::TestEngine full({.queue_max_requests = 0}, /*threads=*/2);
+  EXPECT_THAT(ComputeCanary(testing::MakeTestModel("m").loaded, full.scheduler(), clock_), IsOk());
+}
+
 TEST_F(CanaryTest, OutputsThatAreNotFiniteAreInternal) {
   ModelConfig config;
   config.block.attention = testing::SmallConfig();
