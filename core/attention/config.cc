@@ -87,6 +87,18 @@ const char* Name(Precision precision) {
   return "unknown";
 }
 
+int64_t BytesPerWeight(Precision precision) {
+  switch (precision) {
+    case Precision::kF32:
+      return 4;
+    case Precision::kBf16:
+      return 2;
+    case Precision::kInt8:
+      return 1;
+  }
+  return 4;
+}
+
 absl::Status AttentionConfig::Validate() const {
   HEADLIGHT_RETURN_IF_ERROR(CheckRange("embed_dim", embed_dim, 1, kMaxWidth));
   HEADLIGHT_RETURN_IF_ERROR(CheckRange("num_heads", num_heads, 1, kMaxHeads));

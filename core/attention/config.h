@@ -22,6 +22,9 @@ enum class Precision : uint8_t {
 // "f32", "bf16", "int8".
 const char* Name(Precision precision);
 
+// Bytes that a packed weight takes.
+int64_t BytesPerWeight(Precision precision);
+
 // Rotary position embedding of queries and keys (Su et al. 2021, arXiv:2104.09864): the pair number i of a
 // head turns by position * theta^(-2 i / rotary_dim). Keys stand at their index, query i at i + kv_len -
 // q_len.

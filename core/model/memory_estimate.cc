@@ -27,18 +27,6 @@ Precision PrecisionOnThisCpu(Precision precision) {
   return layer.ok() ? layer->precision() : Precision::kF32;
 }
 
-int64_t BytesPerWeight(Precision precision) {
-  switch (precision) {
-    case Precision::kF32:
-      return 4;
-    case Precision::kBf16:
-      return 2;
-    case Precision::kInt8:
-      return 1;
-  }
-  return 4;
-}
-
 // Elements of the packed projections of one layer.
 int64_t AttentionElements(const AttentionConfig& config) {
   const int64_t head_dim = RoundUp(config.head_dim, kHeadGranule);

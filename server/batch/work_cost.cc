@@ -14,18 +14,6 @@ namespace {
 
 constexpr double kNsPerWeightByte = 0.1;  // 10 GB/s
 
-double BytesPerWeight(Precision precision) {
-  switch (precision) {
-    case Precision::kF32:
-      return 4;
-    case Precision::kBf16:
-      return 2;
-    case Precision::kInt8:
-      return 1;
-  }
-  return 4;
-}
-
 // Sum over i in [0, count) of first + i, held within [0, limit].
 double SumOfClamped(int64_t first, int64_t count, int64_t limit) {
   const int64_t below = std::clamp<int64_t>(-first, 0, count);  // terms that are 0
@@ -108,7 +96,7 @@ uint64_t CostClassOf(const LoadedModel& model) {
 CostPrior CostPriorOf(const ModelConfig& config, Precision precision) {
   CostPrior prior;
   const double weights = static_cast<double>(ProjectionFlopsPerToken(config)) / 2;
-  prior.fixed_ns += weights * BytesPerWeight(precision) * kNsPerWeightByte;
+  prior.fixed_ns += weights * static_cast<double>(BytesPerWeight(precision)) * kNsPerWeightByte;
   return prior;
 }
 
