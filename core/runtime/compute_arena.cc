@@ -234,7 +234,7 @@ class Placement final : public tbb::task_scheduler_observer {
   ~Placement() override { observe(false); }
 
   void on_scheduler_entry(bool) override {
-    if (nice_ > 0) StepBack(nice_);
+    StepBack(nice_);
     const int slot = tbb::this_task_arena::current_thread_index();
     if (pins_ && slot >= 0 && slot < static_cast<int>(cpus_.size())) {
       PinThisThread(cpus_[slot]);
@@ -326,7 +326,7 @@ void ComputeArena::ForEach(int64_t num_items, absl::FunctionRef<void(int64_t, in
 
 void ComputeArena::Within(absl::FunctionRef<void()> work) {
   if (impl_ != nullptr) return impl_->Within(work);
-  if (nice_ > 0) StepBack(nice_);
+  StepBack(nice_);
   work();
 }
 

@@ -27,9 +27,9 @@ namespace headlight {
 // at a time.
 class ComputeArena {
  public:
-  // num_threads >= 1; the caller of ForEach counts as one of them. With `nice` each thread that computes
-  // here, callers of Within included, is nicer by that much for the rest of its life, so that a process's
-  // other threads need not wait for these to answer somebody.
+  // num_threads >= 1; the caller of ForEach counts as one of them. With `nice` each worker and each caller of
+  // Within is nicer by that much for the rest of its life, so that a process's other threads need not wait
+  // for these to answer somebody.
   explicit ComputeArena(int num_threads, int nice = 0);
   ~ComputeArena();
   ComputeArena(const ComputeArena&) = delete;

@@ -53,17 +53,17 @@ void PinThisThread(int cpu) {
   if (one.GiveToThisThread()) pinned_cpu = cpu;
 }
 
-void StepBack(int nice) {
-  thread_local bool done = false;
-  if (std::exchange(done, true) || nice <= 0) return;
-  // Of thread 0, which is the caller. Refused only where the result would be less nice.
-  setpriority(PRIO_PROCESS, 0, getpriority(PRIO_PROCESS, 0) + nice);
-}
-
 void ReleaseThisThread() {
   if (pinned_cpu == kNotPinned) return;
   mask_before_pinning.GiveToThisThread();
   pinned_cpu = kNotPinned;
+}
+
+void StepBack(int nice) {
+  thread_local bool done = false;
+  if (nice <= 0 || std::exchange(done, true)) return;
+  // Of thread 0, which is the caller. Refused only where the result would be less nice.
+  setpriority(PRIO_PROCESS, 0, getpriority(PRIO_PROCESS, 0) + nice);
 }
 
 }  // namespace headlight

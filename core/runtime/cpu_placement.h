@@ -16,12 +16,13 @@ std::vector<int> AllowedCpus();
 // remembered for ReleaseThisThread. Does nothing where the thread is confined to this CPU already.
 void PinThisThread(int cpu);
 
-// Makes the calling thread nicer, for good, by this much than the process was (nice(2); Linux has one for
-// each thread): when both want a CPU, others of the process go first. Only the first call of a thread counts.
-void StepBack(int nice);
-
 // Puts the calling thread back to how it was before the first PinThisThread since. Does nothing otherwise.
 void ReleaseThisThread();
+
+// Makes the calling thread nicer by this much, for good (nice(2); Linux has one for each thread): when both
+// want a CPU, others of the process go first. Does nothing for 0, or for a thread that has stepped back
+// before.
+void StepBack(int nice);
 
 }  // namespace headlight
 
