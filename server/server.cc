@@ -84,8 +84,6 @@ std::unique_ptr<ModelLoader> MakeLoader(const ServerOptions& options, MemoryBudg
           const CancellationToken& cancelled) -> absl::StatusOr<std::shared_ptr<const LoadedModel>> {
         HEADLIGHT_ASSIGN_OR_RETURN(std::shared_ptr<const LoadedModel> model,
                                    MakeModelFromFolder(folder_options, source, cancelled));
-        // A load that has hung may outlive the server.
-        if (cancelled.IsCancelled()) return absl::CancelledError("the server stops");
         HEADLIGHT_RETURN_IF_ERROR(try_model(model));
         return model;
       });

@@ -39,9 +39,9 @@ class HeadlightServer {
   // Listens at once, with health at NOT_SERVING, then serves the models of `registry`; without one, those of
   // the options' model repository or else the built-in ones that they name. Logs the address, the threads and
   // each model; models of the repository that cannot be loaded are logged and left out. UNAVAILABLE: cannot
-  // listen there. NOT_FOUND: there is no such repository. Others as MakeBuiltInModel. `before_serving`, if
-  // there is one, is called once models are loaded: until then there is nothing that a shutdown would have to
-  // finish.
+  // listen there. NOT_FOUND: there is no such repository. Others as MakeBuiltInModel and, for models that are
+  // not of the repository, as ComputeCanary. `before_serving`, if there is one, is called once models are
+  // loaded: until then there is nothing that a shutdown would have to finish.
   static absl::StatusOr<std::unique_ptr<HeadlightServer>> Start(
       const ServerOptions& options, std::shared_ptr<ModelRegistry> registry = nullptr,
       const std::function<void()>& before_serving = nullptr);

@@ -24,15 +24,11 @@ struct FolderModelOptions {
 };
 
 // Checks the folder and reserves the memory that loading takes before it reads any weights;
-// then packs them, measures the precision and runs the model once. RESOURCE_EXHAUSTED: it does not fit; the
+// then packs them and measures the precision. RESOURCE_EXHAUSTED: it does not fit; the
 // message has both numbers. CANCELLED: the token said so. Others as InspectModelFolder and PackModel.
 absl::StatusOr<std::shared_ptr<const LoadedModel>> MakeModelFromFolder(const FolderModelOptions& options,
                                                                        const ModelSource& source,
                                                                        const CancellationToken& cancelled);
-
-// Runs a sequence of a few tokens through the model, so that the first request finds its code and its weights
-// in memory. Errors as Model::Forward.
-absl::Status WarmUp(const Model& model);
 
 }  // namespace headlight
 

@@ -1,16 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <CLI/CLI.hpp>
+#include <algorithm>
+#include <array>
+#include <cstdint>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
+#include "core/attention/batch.h"
 #include "core/base/status_macros.h"
+#include "core/model/model.h"
 #include "core/model/model_folder.h"
+#include "core/runtime/compute_arena.h"
 #include "server/models/loaded_model.h"
-#include "server/models/make_model.h"
 #include "server/models/precision_choice.h"
 #include "server/program/program_commands.h"
 
@@ -99,6 +105,35 @@ void PrintSummary(const ModelSummary& summary, const ModelConfig& config, std::o
            summary.ignored_tensors.empty() ? "none" : absl::StrJoin(summary.ignored_tensors, ", "));
 }
 
+// Computes a sequence of a few tokens. Errors as Model::Forward.
+absl::Status RunOnce(const Model& model) {
+  constexpr int64_t kTokens = 16;
+  const ModelConfig& config = model.config();
+  const AttentionConfig& attention = config.block.attention;
+  const int64_t tokens = config.embedding ? std::min(kTokens, config.embedding->max_seq_len()) : kTokens;
+  const std::array<int64_t, 2> bounds = {0, tokens};
+  const std::array<SequenceOptions, 1> sequences;
+  const int64_t width = std::max({attention.embed_dim, attention.kdim, attention.vdim});
+  const std::vector<float> input(config.embedding ? 0 : tokens * width);
+  const std::vector<int32_t> ids(config.embedding ? tokens : 0);
+  std::vector<float> output(tokens * attention.embed_dim);
+  ModelBatch batch;
+  if (config.embedding) {
+    batch.token_ids = ids;
+  } else {
+    batch.attention.query = {input.data(), tokens, attention.embed_dim, attention.embed_dim};
+    batch.attention.key = {input.data(), tokens, attention.kdim, attention.kdim};
+    batch.attention.value = {input.data(), tokens, attention.vdim, attention.vdim};
+  }
+  batch.attention.cu_q_lens = bounds;
+  batch.attention.cu_kv_lens = bounds;
+  batch.attention.sequences = sequences;
+  batch.attention.output = {output.data(), tokens, attention.embed_dim, attention.embed_dim};
+  ComputeArena arena(1);
+  const std::unique_ptr<ModelWorkspace> workspace = model.NewWorkspace(arena);
+  return model.Forward(batch, arena, *workspace);
+}
+
 absl::Status Check(const std::string& dir, const PrecisionChoice& choice, std::ostream& out) {
   HEADLIGHT_ASSIGN_OR_RETURN(const LoadedModelFolder folder, LoadModelFolder(dir));
   ModelConfig config = folder.summary.config;
@@ -107,7 +142,7 @@ absl::Status Check(const std::string& dir, const PrecisionChoice& choice, std::o
   PrintSummary(folder.summary, config, out);
   HEADLIGHT_ASSIGN_OR_RETURN(const auto loaded,
                              PackModel(dir, "1", folder.summary.layout, config, folder.weights, ""));
-  HEADLIGHT_RETURN_IF_ERROR(WarmUp(loaded->model));
+  HEADLIGHT_RETURN_IF_ERROR(RunOnce(loaded->model));
   const MultiHeadAttention& attention = loaded->model.attention();
   PrintRow(out, "kernel", std::string(attention.kernel_name()));
   PrintRow(out, "precision", Name(attention.precision()));
