@@ -19,8 +19,8 @@ constexpr double kDriftGain = 1.0 / 64;  // per stretch
 
 void Calibration::Observe(double predicted_ns, double squares_ns2, double real_ns) {
   if (!(predicted_ns > 0) || !(squares_ns2 > 0)) return;
-  ObserveStretch(predicted_ns, squares_ns2, real_ns);
   const double expected_ns = predicted_ns * factor();
+  ObserveStretch(expected_ns, squares_ns2 * factor() * factor(), real_ns);
   const double real = std::clamp(real_ns, expected_ns / kWildest, expected_ns * kWildest);
 
   const double error = (real - expected_ns) / factor();
@@ -49,11 +49,10 @@ void Calibration::Observe(double predicted_ns, double squares_ns2, double real_n
   }
 }
 
-void Calibration::ObserveStretch(double predicted_ns, double squares_ns2, double real_ns) {
-  const double expected_ns = predicted_ns * factor();
+void Calibration::ObserveStretch(double expected_ns, double squares_ns2, double real_ns) {
   stretch_real_ += std::min(real_ns, expected_ns * kWildest);
   stretch_expected_ += expected_ns;
-  stretch_squares_ += squares_ns2 * factor() * factor();
+  stretch_squares_ += squares_ns2;
   if (stretch_expected_ < kStretchNs) return;
   const double error = stretch_real_ / stretch_expected_ - 1;
   const double scatter2 =

@@ -27,7 +27,8 @@ class Calibration {
   double drift() const;
 
  private:
-  void ObserveStretch(double predicted_ns, double squares_ns2, double real_ns);
+  // The first two as Observe has them, with correction.
+  void ObserveStretch(double expected_ns, double squares_ns2, double real_ns);
 
   // Sums that fade. They begin as one millisecond that was predicted well.
   double fast_real_ = 1e6, fast_predicted_ = 1e6;

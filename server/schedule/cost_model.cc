@@ -12,7 +12,7 @@ constexpr double kPriorVariance = 4;     // the prior may be wrong by a factor o
 constexpr double kNoiseVariance = 0.01;  // real times differ from a line by about 10 %
 // Coefficients wander, each by so much of itself from one batch to the next (a variance): what a batch says
 // is half forgotten after some 140. Of a coefficient that batches say nothing about, what was known holds.
-constexpr double kWander = 0.01 * 0.005 * 0.005;
+constexpr double kWander = kNoiseVariance * 0.005 * 0.005;
 constexpr double kLeastCoefficient = 0.1;  // that one of 0 is taken for, so that it can come back
 constexpr double kMaxCoefficient = 100;
 constexpr double kOutlier = 3;    // deviations
