@@ -37,18 +37,32 @@
 namespace headlight::bench {
 namespace {
 
-struct ComputeFlags {
-  std::string model = "demo";
-  int64_t sequences = 8;
-  int64_t seq_len = 128;
+// A batch in process, computed `count` times.
+struct BatchFlags {
+  int64_t sequences;
+  int64_t seq_len;
+  int count;
   int threads = DetectCpuTopology().ComputeThreads();
-  int count = 50;
+
+  void AddTo(CLI::App& app, int64_t longest) {
+    app.add_option("--sequences", sequences, "Of the batch")
+        ->check(CLI::Range(1, 4096))
+        ->capture_default_str();
+    app.add_option("--seq-len", seq_len, "Tokens of each")
+        ->check(CLI::Range(int64_t{1}, longest))
+        ->capture_default_str();
+    app.add_option("--threads", threads, "Compute threads [as many as the server's]")
+        ->check(CLI::Range(1, 1024));
+    app.add_option("--count", count, "Batches that are measured")
+        ->check(CLI::PositiveNumber)
+        ->capture_default_str();
+  }
 };
 
 // Milliseconds of CPU for a batch, f32, its threads' waiting for each other included, as in a server.
-absl::Status MeasureCompute(const ComputeFlags& flags) {
+absl::Status MeasureCompute(const std::string& name, const BatchFlags& flags) {
   constexpr int kWarmUp = 3;
-  HEADLIGHT_ASSIGN_OR_RETURN(const std::shared_ptr<const LoadedModel> model, MakeBuiltInModel(flags.model));
+  HEADLIGHT_ASSIGN_OR_RETURN(const std::shared_ptr<const LoadedModel> model, MakeBuiltInModel(name));
   ModelBenchBatch data(model->model.config(), flags.sequences, flags.seq_len);
   ComputeArena arena(flags.threads);
   const std::unique_ptr<ModelWorkspace> workspace = model->model.NewWorkspace(arena);
@@ -63,16 +77,9 @@ absl::Status MeasureCompute(const ComputeFlags& flags) {
   return absl::OkStatus();
 }
 
-struct CancelFlags {
-  int64_t sequences = 64;
-  int64_t seq_len = 512;
-  int threads = DetectCpuTopology().ComputeThreads();
-  int count = 15;
-};
-
 // Milliseconds from the cancellation of all sequences of a batch until nothing of it is computed any more, at
 // moments that are spread over the run. The model is MiniLM's shape, with random weights.
-absl::Status MeasureCancel(const CancelFlags& flags) {
+absl::Status MeasureCancel(const BatchFlags& flags) {
   const ModelConfig config = EncoderConfig();
   HEADLIGHT_ASSIGN_OR_RETURN(const Model model, Model::Create(config, RandomModelWeights(config, 1)));
   ModelBenchBatch data(config, flags.sequences, flags.seq_len);
@@ -173,35 +180,16 @@ int main(int argc, char** argv) {
   app.require_subcommand(1);
   absl::Status status;
 
-  ComputeFlags compute;
+  std::string model = "demo";
+  BatchFlags compute{.sequences = 8, .seq_len = 128, .count = 50};
   CLI::App& compute_app = *app.add_subcommand("compute", "CPU time of a batch in process, in f32");
-  compute_app.add_option("--model", compute.model, "Built-in model")->capture_default_str();
-  compute_app.add_option("--sequences", compute.sequences, "Of the batch")
-      ->check(CLI::Range(1, 4096))
-      ->capture_default_str();
-  compute_app.add_option("--seq-len", compute.seq_len, "Tokens of each")
-      ->check(CLI::Range(1, 32768))
-      ->capture_default_str();
-  compute_app.add_option("--threads", compute.threads, "Compute threads [as many as the server's]")
-      ->check(CLI::Range(1, 1024));
-  compute_app.add_option("--count", compute.count, "Batches that are measured")
-      ->check(CLI::PositiveNumber)
-      ->capture_default_str();
-  compute_app.callback([&] { status = MeasureCompute(compute); });
+  compute_app.add_option("--model", model, "Built-in model")->capture_default_str();
+  compute.AddTo(compute_app, /*longest=*/32768);
+  compute_app.callback([&] { status = MeasureCompute(model, compute); });
 
-  CancelFlags cancel;
+  BatchFlags cancel{.sequences = 64, .seq_len = 512, .count = 15};
   CLI::App& cancel_app = *app.add_subcommand("cancel", "How fast a cancelled batch frees the CPUs");
-  cancel_app.add_option("--sequences", cancel.sequences, "Of the batch")
-      ->check(CLI::Range(1, 4096))
-      ->capture_default_str();
-  cancel_app.add_option("--seq-len", cancel.seq_len, "Tokens of each")
-      ->check(CLI::Range(1, 512))
-      ->capture_default_str();
-  cancel_app.add_option("--threads", cancel.threads, "Compute threads [as many as the server's]")
-      ->check(CLI::Range(1, 1024));
-  cancel_app.add_option("--count", cancel.count, "Runs that are cancelled")
-      ->check(CLI::PositiveNumber)
-      ->capture_default_str();
+  cancel.AddTo(cancel_app, EncoderConfig().embedding->max_seq_len());
   cancel_app.callback([&] { status = MeasureCancel(cancel); });
 
   SizesFlags sizes;

@@ -107,7 +107,11 @@ class HotSwapTest : public ::testing::Test {
       const std::lock_guard lock(mutex_);
       expected_[std::to_string(version)] = std::move(answer);
     }
-    ASSERT_THAT(SaveModelFolder((root_ / ".next").string(), config, weights), IsOk());
+    Publish(version, weights);
+  }
+
+  void Publish(int version, const ModelWeights& weights) {
+    ASSERT_THAT(SaveModelFolder((root_ / ".next").string(), TinyConfig(), weights), IsOk());
     fs::rename(root_ / ".next", Folder(version));
   }
 
@@ -305,12 +309,10 @@ TEST_F(HotSwapTest, AVersionWhoseOutputsAreNotFiniteNeverServes) {
   ServerProcess server({"--model-repository", root_.string(), "--allow-model-control"});
   const auto client = client::Client::Create(server.address());
   ASSERT_THAT(client, IsOk());
-  const ModelConfig config = TinyConfig();
-  ModelWeights overflowing = RandomModelWeights(config, 2);
+  ModelWeights overflowing = RandomModelWeights(TinyConfig(), 2);
   overflowing.layers[0].attention.bo.assign(kEmbedDim, std::numeric_limits<float>::max());
   for (float& weight : overflowing.layers[0].attention.wo) weight *= 1e38f;
-  ASSERT_THAT(SaveModelFolder((root_ / ".next").string(), config, overflowing), IsOk());
-  fs::rename(root_ / ".next", Folder(2));
+  Publish(2, overflowing);
   EXPECT_THAT(client->LoadModel("tiny", kTimeout),
               StatusIs(absl::StatusCode::kInternal, HasSubstr("not finite")));
   EXPECT_EQ(client->GetModel("tiny", "", kTimeout)->version(), "1");
