@@ -69,12 +69,10 @@ struct AttendReply {
 // What a server that refuses a request adds to code and message.
 struct Refusal {
   std::chrono::milliseconds retry_delay{0};  // when it expects to have room; 0: coming again does not help
-  std::string
-      reason;  // one word that does not change, as attention.proto lists them; empty: the code says it
+  std::string reason;  // a word that does not change, as attention.proto lists them; empty: the code says it
 };
 
-// Of a status that Attend ended with; nothing in it where the server added nothing. A single Attend has the
-// delay only.
+// Of a status that Attend ended with; nothing in it where the server added nothing.
 Refusal RefusalOf(const absl::Status& status);
 
 // Told how a call ended, exactly once.

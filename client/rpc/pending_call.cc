@@ -5,6 +5,7 @@
 #include <grpcpp/generic/generic_stub.h>
 
 #include <random>
+#include <string>
 #include <utility>
 
 #include "absl/status/status.h"
@@ -28,6 +29,13 @@ SteadyTime After(milliseconds timeout) {
 double UniformRandom() {
   thread_local std::minstd_rand generator{std::random_device{}()};
   return std::uniform_real_distribution<double>(0, 1)(generator);
+}
+
+// The word in which a server that refused the call `context` says why; empty if it did not.
+std::string RefusalReason(const grpc::ClientContext& context) {
+  const auto& trailers = context.GetServerTrailingMetadata();
+  const auto found = trailers.find("headlight-reason");
+  return found == trailers.end() ? std::string() : std::string(found->second.data(), found->second.size());
 }
 
 }  // namespace
@@ -137,7 +145,8 @@ bool PendingCall::TryAgain(const grpc::Status& status) {
 absl::Status PendingCall::Refused(const grpc::Status& status) {
   const std::lock_guard lock(mutex_);
   const Pushback pushback = ReadPushback(*context_);
-  const Refusal refusal{.retry_delay = pushback.delay.value_or(milliseconds(0)), .reason = ""};
+  const Refusal refusal{.retry_delay = pushback.delay.value_or(milliseconds(0)),
+                        .reason = RefusalReason(*context_)};
   return WithRefusal(ToAbslStatus(status), refusal);
 }
 

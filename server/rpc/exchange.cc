@@ -314,6 +314,7 @@ void Exchange::Do(State::Step& step) {
   if (step.finish) {
     const int64_t delay_ms = RetryDelayMs(*step.finish);
     if (delay_ms > 0) context_.AddTrailingMetadata(kPushbackTrailer, absl::StrCat(delay_ms));
+    if (!step.finish->reason.empty()) context_.AddTrailingMetadata(kReasonTrailer, step.finish->reason);
     const grpc::Status status = ToGrpcStatus(*step.finish);
     if (step.write) {
       StartWriteAndFinish(&outgoing_, grpc::WriteOptions(), status);

@@ -44,6 +44,7 @@ FakeServer::AttendHandler Refusing(int times, grpc::StatusCode code, const std::
   return [=](grpc::ServerContext& context, const v1::AttendRequest& request, v1::AttendResponse& response) {
     if (left->fetch_sub(1) <= 0) return FakeServer::Echo(context, request, response);
     if (!pushback.empty()) context.AddTrailingMetadata("grpc-retry-pushback-ms", pushback);
+    context.AddTrailingMetadata("headlight-reason", "memory");
     return grpc::Status(code, "not now");
   };
 }
@@ -96,11 +97,12 @@ TEST(ClientRetryTest, ANegativePushbackForbidsRetries) {
   }
 }
 
-TEST(ClientRetryTest, ARefusalSaysWhenToComeAgain) {
+TEST(ClientRetryTest, ARefusalSaysWhyAndWhenToComeAgain) {
   FakeServer server(Refusing(1, grpc::StatusCode::RESOURCE_EXHAUSTED, "3600000"));
   const auto reply = Client::Create(server.target(), Hasty())->Attend({.query = SmallQuery().View()}, 30s);
   EXPECT_THAT(reply, StatusIs(absl::StatusCode::kResourceExhausted, "not now"));
   EXPECT_EQ(RefusalOf(reply.status()).retry_delay, 1h);
+  EXPECT_EQ(RefusalOf(reply.status()).reason, "memory");
   EXPECT_EQ(RefusalOf(absl::OkStatus()).retry_delay, 0ms);
 }
 

@@ -241,6 +241,9 @@ TEST_F(ExchangeTest, ShortOfMemoryItSaysWhenToComeAgain) {
     auto call = Begin(Request());
     ExpectStatus(call->status.get(), grpc::StatusCode::RESOURCE_EXHAUSTED, "bytes");
     EXPECT_EQ(call->context.GetServerTrailingMetadata().count(kPushbackTrailer), 1u);
+    const auto reason = call->context.GetServerTrailingMetadata().find(kReasonTrailer);
+    ASSERT_NE(reason, call->context.GetServerTrailingMetadata().end());
+    EXPECT_EQ(reason->second, kReasonMemory);
     EXPECT_NE(call->context.GetServerTrailingMetadata().find("grpc-status-details-bin"),
               call->context.GetServerTrailingMetadata().end());
   }
