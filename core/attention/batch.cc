@@ -54,11 +54,6 @@ absl::Status CheckCumulated(absl::string_view name, std::span<const int64_t> cum
   return absl::OkStatus();
 }
 
-absl::Status CheckWindow(absl::string_view name, std::optional<int64_t> window) {
-  if (!window || *window >= 0) return absl::OkStatus();
-  return absl::InvalidArgumentError(absl::StrCat(name, ": got ", *window, ", wanted at least 0"));
-}
-
 absl::Status CheckMask(absl::string_view name, const MaskView& mask) {
   if (mask.empty() || (mask.head_stride >= 0 && mask.query_stride >= 0)) return absl::OkStatus();
   return absl::InvalidArgumentError(absl::StrCat(name, ": got strides of ", mask.head_stride, " and ",

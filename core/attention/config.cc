@@ -68,12 +68,12 @@ absl::Status CheckRope(const RopeConfig& rope, int64_t head_dim) {
   return CheckRange("rope.original_max_len", rope.original_max_len, 1, int64_t{1} << 40);
 }
 
-absl::Status CheckWindow(const std::string& field, const std::optional<int64_t>& window) {
+}  // namespace
+
+absl::Status CheckWindow(absl::string_view field, std::optional<int64_t> window) {
   if (!window || *window >= 0) return absl::OkStatus();
   return absl::InvalidArgumentError(absl::StrCat(field, ": got ", *window, ", wanted at least 0"));
 }
-
-}  // namespace
 
 const char* Name(Precision precision) {
   switch (precision) {

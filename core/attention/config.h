@@ -8,6 +8,7 @@
 #include <optional>
 
 #include "absl/status/status.h"
+#include "absl/strings/string_view.h"
 
 namespace headlight {
 
@@ -87,6 +88,9 @@ struct AttentionConfig {
   int64_t heads_per_kv_head() const { return num_heads / num_kv_heads; }
   int64_t num_appended_keys() const { return int64_t{add_bias_kv} + int64_t{add_zero_attn}; }
 };
+
+// INVALID_ARGUMENT, naming `field`, for a side of a window below 0.
+absl::Status CheckWindow(absl::string_view field, std::optional<int64_t> window);
 
 // ALiBi's slope of one head: 2^(-8 (head + 1) / n) for n heads, n a power of two; for other n the first ones
 // of the power of two below, then every second of the next one.

@@ -29,7 +29,7 @@ constexpr NamedReader kModelTypes[] = {
     {"roberta", ReadRoberta}, {"xlm-roberta", ReadRoberta}};
 
 template <size_t n>
-std::string Names(const NamedReader (&readers)[n]) {
+std::string NamesOf(const NamedReader (&readers)[n]) {
   std::vector<absl::string_view> names;
   for (const NamedReader& reader : readers) names.push_back(reader.name);
   return absl::StrJoin(names, ", ");
@@ -48,7 +48,7 @@ Layout ReadNamed(ConfigFields& fields, const std::string& key, const NamedReader
   }
   if (fields.status().ok()) {
     fields.Fail(ConfigFields::Problem::kUnimplemented, key,
-                absl::StrCat("got \"", name, "\", served are ", Names(readers)));
+                absl::StrCat("got \"", name, "\", served are ", NamesOf(readers)));
   }
   return {};
 }
@@ -69,8 +69,8 @@ absl::StatusOr<Layout> ReadLayout(ConfigFields& fields, const Checkpoint& checkp
     layout = ReadNamed(fields, "model_type", kModelTypes, checkpoint);
   } else {
     return absl::InvalidArgumentError(absl::StrCat(
-        "wanted \"format\": \"headlight\" with a \"layout\" (", Names(kOwnLayouts),
-        "), or a Hugging Face config with a \"model_type\" (", Names(kModelTypes), "); neither is there"));
+        "wanted \"format\": \"headlight\" with a \"layout\" (", NamesOf(kOwnLayouts),
+        "), or a Hugging Face config with a \"model_type\" (", NamesOf(kModelTypes), "); neither is there"));
   }
   HEADLIGHT_RETURN_IF_ERROR(fields.status());
   return layout;

@@ -45,8 +45,6 @@ Layout ReadMistral(ConfigFields& fields, const Checkpoint& checkpoint);
 // problems of the config in one status, with the names that are served.
 absl::StatusOr<Layout> ReadLayout(ConfigFields& fields, const Checkpoint& checkpoint);
 
-// A stack of layers has at most this many: a few times the deepest published one.
-inline constexpr int64_t kMaxLayers = 1024;
 // Larger than any width or table; ModelConfig::Validate has the exact limits.
 inline constexpr int64_t kMaxDimension = int64_t{1} << 31;
 

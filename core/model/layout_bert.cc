@@ -10,7 +10,7 @@ namespace headlight {
 namespace {
 
 // The names of a family's tensors, under the encoder's prefix and that of a layer.
-struct Names {
+struct BertNames {
   const char* layers;
   const char* query;
   const char* key;
@@ -22,25 +22,25 @@ struct Names {
   const char* feed_forward_norm;
 };
 
-constexpr Names kBert = {.layers = "encoder.layer.",
-                         .query = "attention.self.query",
-                         .key = "attention.self.key",
-                         .value = "attention.self.value",
-                         .attention_output = "attention.output.dense",
-                         .attention_norm = "attention.output.LayerNorm",
-                         .up = "intermediate.dense",
-                         .down = "output.dense",
-                         .feed_forward_norm = "output.LayerNorm"};
+constexpr BertNames kBert = {.layers = "encoder.layer.",
+                             .query = "attention.self.query",
+                             .key = "attention.self.key",
+                             .value = "attention.self.value",
+                             .attention_output = "attention.output.dense",
+                             .attention_norm = "attention.output.LayerNorm",
+                             .up = "intermediate.dense",
+                             .down = "output.dense",
+                             .feed_forward_norm = "output.LayerNorm"};
 
-constexpr Names kDistilBert = {.layers = "transformer.layer.",
-                               .query = "attention.q_lin",
-                               .key = "attention.k_lin",
-                               .value = "attention.v_lin",
-                               .attention_output = "attention.out_lin",
-                               .attention_norm = "sa_layer_norm",
-                               .up = "ffn.lin1",
-                               .down = "ffn.lin2",
-                               .feed_forward_norm = "output_layer_norm"};
+constexpr BertNames kDistilBert = {.layers = "transformer.layer.",
+                                   .query = "attention.q_lin",
+                                   .key = "attention.k_lin",
+                                   .value = "attention.v_lin",
+                                   .attention_output = "attention.out_lin",
+                                   .attention_norm = "sa_layer_norm",
+                                   .up = "ffn.lin1",
+                                   .down = "ffn.lin2",
+                                   .feed_forward_norm = "output_layer_norm"};
 
 void WantEmbedding(const std::string& prefix, const ModelConfig& config, EmbeddingWeights& weights,
                    TensorPlan& plan) {
@@ -57,7 +57,7 @@ void WantEmbedding(const std::string& prefix, const ModelConfig& config, Embeddi
   WantNorm(name + "LayerNorm", width, /*bias=*/true, weights.norm, plan);
 }
 
-TensorPlan Plan(const Names& names, const std::string& prefix, const ModelConfig& config,
+TensorPlan Plan(const BertNames& names, const std::string& prefix, const ModelConfig& config,
                 ModelWeights& weights) {
   TensorPlan plan;
   IgnoreHeadsAndBuffers(prefix, plan);

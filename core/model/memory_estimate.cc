@@ -3,6 +3,7 @@
 #include <cstdint>
 
 #include "core/attention/multi_head_attention.h"
+#include "core/attention/simd.h"
 #include "core/attention/weights.h"
 #include "core/model/model_folder.h"
 
@@ -12,8 +13,6 @@ namespace {
 constexpr int64_t kHeadGranule = 32;  // columns that a head is padded to, at most
 constexpr int64_t kDepthGranule = 4;  // rows of a packed matrix
 constexpr int64_t kHugePageBytes = int64_t{2} << 20;
-
-int64_t RoundUp(int64_t value, int64_t granule) { return (value + granule - 1) / granule * granule; }
 
 // Blocks beyond a huge page are made of huge pages.
 int64_t BlockBytes(int64_t bytes) { return bytes < kHugePageBytes ? bytes : RoundUp(bytes, kHugePageBytes); }

@@ -12,7 +12,6 @@ namespace {
 
 // Several times the largest published models, and small enough that no size computed from a valid config can
 // overflow.
-constexpr int64_t kMaxLayers = 1024;
 constexpr int64_t kMaxHiddenDim = 1 << 20;
 constexpr int64_t kMaxRows = int64_t{1} << 26;  // of an embedding table
 constexpr double kMaxNormEps = 1.0;

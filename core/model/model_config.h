@@ -13,6 +13,9 @@
 
 namespace headlight {
 
+// A stack of layers has at most this many: a few times the deepest published one.
+inline constexpr int64_t kMaxLayers = 1024;
+
 enum class NormKind : uint8_t {
   kLayerNorm,  // (x - mean) / sqrt(variance + eps) * gain + bias (Ba et al. 2016, arXiv:1607.06450)
   kRmsNorm,    // x / sqrt(mean(x^2) + eps) * gain (Zhang and Sennrich 2019, arXiv:1910.07467)
