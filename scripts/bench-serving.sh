@@ -15,9 +15,9 @@
 # long_beside_short 16 tokens at 50/s to `demo`, alone and beside one long request after the other
 # cost              the server's CPU time for a request of 8x128x768 to `demo`, by the type that its payload travels in, and that
 #                   of the same computation in process: same model, f32, as many threads. ratio: the former over the latter
-# tiny              requests of one token per second to a model 64 wide, closed loop. echo_per_s: of an echo client to an echo
-#                   server, which is what gRPC alone allows: messages of the same sizes, as many in flight over as many
-#                   connections. of_echo: the former over the latter. demo: of one token to `demo`
+# tiny              requests of one token a second to a model 64 wide, 64 in flight. echo_per_s: the same client's to a server
+#                   that only echoes, messages of the same sizes, which is what gRPC alone allows. of_echo: the former over
+#                   the latter. server_cpu_us and demo: under the load tester
 # The last two alternate with what they are held against, ROUNDS times: medians, and the medians of the rounds' ratios.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -199,32 +199,23 @@ measure_cost() {
 }
 
 measure_tiny() {
-  local round_seconds=$(((seconds + 2) / 3)) round cpu_ms per_s echo_per_s sizes
+  local round_seconds=$(((seconds + 2) / 3)) ceiling
   say "requests of one token, and echoes"
   "$BIN/headlight-server" init-model --embed-dim 64 --num-heads 4 --norm-placement none --out "$WORK/tiny" >/dev/null
   start_server --models demo --model "tiny=$WORK/tiny"
-  sizes=(--request-bytes "$(held_against request_bytes sizes --server "$ADDRESS" --model tiny)"
-    --reply-bytes "$(held_against reply_bytes sizes --server "$ADDRESS" --model tiny)")
   cpu_of tiny --model tiny --shape 1x1 "${TINY[@]}" --count 2000 >/dev/null  # warms up
-  for ((round = 0; round < ROUNDS; round++)); do
-    cpu_ms=$(cpu_of tiny --model tiny --shape 1x1 "${TINY[@]}" --duration "${round_seconds}s")
-    per_s=$(value "$WORK/tiny.json" requests_per_s)
-    echo_per_s=$(held_against per_s echo "${sizes[@]}" "${TINY[@]}" --seconds "$round_seconds")
-    note tiny_cpu_us "$(compute "$cpu_ms * 1000")"
-    note tiny "$per_s"
-    note echo "$echo_per_s"
-    note of_echo "$(compute "$per_s / $echo_per_s")"
-  done
-  printf '"tiny": {"requests_per_s": %s, "server_cpu_us": %s, "echo_per_s": %s, "of_echo": %s, ' \
-    "$(median tiny)" "$(median tiny_cpu_us)" "$(median echo)" "$(median of_echo)"
-  cpu_ms=$(cpu_of tiny-demo --model demo --shape 1x1 "${TINY[@]}" --duration "${round_seconds}s")
-  printf '"demo": {"requests_per_s": %s, "server_cpu_us": %s}}' "$(value "$WORK/tiny-demo.json" requests_per_s)" \
-    "$(compute "$cpu_ms * 1000")"
+  ceiling=$("$BIN/serving_bench" echo --server "$ADDRESS" --model tiny --rounds "$ROUNDS" --seconds "$round_seconds")
+  [ -n "$ceiling" ] || fail "serving_bench echo: nothing"
+  printf '"tiny": %s, "server_cpu_us": %s, ' "${ceiling%\}}" \
+    "$(compute "$(cpu_of tiny --model tiny --shape 1x1 "${TINY[@]}" --duration "${seconds}s") * 1000")"
+  printf '"demo": {"server_cpu_us": %s, "requests_per_s": %s}}' \
+    "$(compute "$(cpu_of tiny --model demo --shape 1x1 "${TINY[@]}" --duration "${seconds}s") * 1000")" \
+    "$(value "$WORK/tiny.json" requests_per_s)"
   stop_server || fail "the server did not end well"
 }
 
 {
-  printf '{\n  "schema": "headlight-bench-serving/2", "version": "%s", "cpus": %s, "seconds": %s, "deadline_ms": %s,\n' \
+  printf '{\n  "schema": "headlight-bench-serving/3", "version": "%s", "cpus": %s, "seconds": %s, "deadline_ms": %s,\n' \
     "$("$BIN/headlight-server" --version | awk '{ print $2 }')" "$(nproc)" "$seconds" "$DEADLINE_MS"
   for part in capacity overload overload_demo long_beside_short cost tiny; do
     printf '  '

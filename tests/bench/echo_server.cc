@@ -13,7 +13,6 @@
 #include <csignal>
 #include <deque>
 #include <memory>
-#include <string>
 #include <thread>
 #include <vector>
 
@@ -22,12 +21,11 @@ namespace {
 
 constexpr int kCallsWaiting = 256;  // for each thread
 
-// One call after the other: wait for it, read its message, send that back, or `reply` if there is one.
+// One call after the other: wait for it, read its message, send that back.
 class EchoCall {
  public:
-  EchoCall(grpc::AsyncGenericService& service, grpc::ServerCompletionQueue& queue,
-           const grpc::ByteBuffer* reply)
-      : service_(service), queue_(queue), reply_(reply) {
+  EchoCall(grpc::AsyncGenericService& service, grpc::ServerCompletionQueue& queue)
+      : service_(service), queue_(queue) {
     Wait();
   }
 
@@ -39,8 +37,7 @@ class EchoCall {
         return stream_->Read(&message_, this);
       case State::kReading:
         state_ = State::kWriting;
-        return ok ? stream_->WriteAndFinish(reply_ != nullptr ? *reply_ : message_, grpc::WriteOptions(),
-                                            grpc::Status::OK, this)
+        return ok ? stream_->WriteAndFinish(message_, grpc::WriteOptions(), grpc::Status::OK, this)
                   : stream_->Finish(grpc::Status::CANCELLED, this);
       case State::kWriting:
         return Wait();
@@ -59,7 +56,6 @@ class EchoCall {
 
   grpc::AsyncGenericService& service_;
   grpc::ServerCompletionQueue& queue_;
-  const grpc::ByteBuffer* const reply_;
   State state_ = State::kWaiting;
   std::unique_ptr<grpc::GenericServerContext> context_;
   std::unique_ptr<grpc::GenericServerAsyncReaderWriter> stream_;
@@ -68,11 +64,6 @@ class EchoCall {
 
 // Never returns.
 void Serve(const EchoOptions& options, int port_pipe) {
-  std::optional<grpc::ByteBuffer> reply;
-  if (options.reply_bytes) {
-    const grpc::Slice bytes(std::string(static_cast<size_t>(*options.reply_bytes), '\0'));
-    reply.emplace(&bytes, 1);
-  }
   grpc::AsyncGenericService service;
   grpc::ServerBuilder builder;
   int port = 0;
@@ -84,7 +75,7 @@ void Serve(const EchoOptions& options, int port_pipe) {
   std::deque<EchoCall> calls;
   std::vector<std::jthread> threads;
   for (const auto& queue : queues) {
-    for (int i = 0; i < kCallsWaiting; ++i) calls.emplace_back(service, *queue, reply ? &*reply : nullptr);
+    for (int i = 0; i < kCallsWaiting; ++i) calls.emplace_back(service, *queue);
     threads.emplace_back([&queue] {
       void* tag = nullptr;
       bool ok = false;

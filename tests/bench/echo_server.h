@@ -1,21 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The cheapest gRPC server that can be written with this library's means: it sends every message back as it
-// came, or always the same reply. What a client reaches against it is the most that it can reach.
+// came. What a client reaches against it is the most that it can reach.
 #ifndef HEADLIGHT_TESTS_BENCH_ECHO_SERVER_H_
 #define HEADLIGHT_TESTS_BENCH_ECHO_SERVER_H_
 
 #include <sys/types.h>
 
-#include <cstdint>
 #include <optional>
 
 namespace headlight::bench {
 
 struct EchoOptions {
-  std::optional<int> cpu;              // the only one that it runs on; none: any
-  int threads = 1;                     // that serve, each with a completion queue of its own
-  std::optional<int64_t> reply_bytes;  // of every reply; none: replies are the requests
+  std::optional<int> cpu;  // the only one that it runs on; none: any
+  int threads = 1;         // that serve, each with a completion queue of its own
 };
 
 // Runs the server in a process of its own, so that the client's CPU time is the client's. Must be called

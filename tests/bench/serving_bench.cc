@@ -1,12 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // What a server is held against in scripts/bench-serving.sh: the same computation in process, and a gRPC
-// server that computes nothing. Each command measures once, and prints one line of JSON; the script takes
-// turns.
-#include <grpcpp/client_context.h>
-#include <grpcpp/completion_queue.h>
-#include <grpcpp/generic/generic_stub.h>
-
+// server that computes nothing. Each command prints one line of JSON.
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <chrono>
@@ -117,13 +112,26 @@ absl::Status MeasureCancel(const BatchFlags& flags) {
   return absl::OkStatus();
 }
 
-struct SizesFlags {
+struct EchoFlags {
   std::string server;
   std::string model = "demo";
+  int concurrency = 64;
+  int channels = 4;
+  int threads = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
+  int rounds = 9;
+  int seconds = 3;
 };
 
-// Bytes of a request of one token, as the load tester sends it, and of the server's reply.
-absl::Status MeasureSizes(const SizesFlags& flags) {
+double Median(std::vector<double> values) {
+  std::sort(values.begin(), values.end());
+  return values[values.size() / 2];
+}
+
+// Replies a second of a server to requests of one token, and those of one that sends the same requests back,
+// to the same client. They take turns; medians.
+absl::Status CompareWithEcho(const EchoFlags& flags) {
+  const EchoProcess echo({.threads = flags.threads});
+  if (echo.port() == 0) return absl::UnavailableError("the echo server did not start");
   HEADLIGHT_ASSIGN_OR_RETURN(const client::Client client, client::Client::Create(flags.server));
   HEADLIGHT_ASSIGN_OR_RETURN(const auto model, client.GetModel(flags.model, "", std::chrono::seconds(10)));
   const client::RequestFlags asked{.model = flags.model, .shape = {1, 1}};
@@ -131,43 +139,23 @@ absl::Status MeasureSizes(const SizesFlags& flags) {
       const client::RequestPool pool,
       client::MakeRequestPool(asked, {}, model, client::ClientOptions().max_message_bytes));
   const grpc::ByteBuffer& request = pool.requests.front().bytes;
-  grpc::GenericStub stub(client.channels().front());
-  grpc::ClientContext context;
-  grpc::CompletionQueue queue;
-  const auto reader = stub.PrepareUnaryCall(&context, client::kAttendMethod, request, &queue);
-  grpc::ByteBuffer reply;
-  grpc::Status status;
-  reader->StartCall();
-  reader->Finish(&reply, &status, nullptr);
-  void* tag = nullptr;
-  bool ok = false;
-  queue.Next(&tag, &ok);
-  if (!status.ok()) return absl::UnavailableError(status.error_message());
-  std::printf("{\"request_bytes\": %zu, \"reply_bytes\": %zu}\n", request.Length(), reply.Length());
-  return absl::OkStatus();
-}
-
-struct EchoFlags {
-  int64_t request_bytes = 0;
-  int64_t reply_bytes = 0;
-  int concurrency = 64;
-  int channels = 4;
-  int threads = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
-  int seconds = 3;
-};
-
-// Replies a second of an echo server to an echo client, both on all CPUs.
-absl::Status MeasureCeiling(const EchoFlags& flags) {
-  const EchoProcess server({.threads = flags.threads, .reply_bytes = flags.reply_bytes});
-  if (server.port() == 0) return absl::UnavailableError("the echo server did not start");
-  const grpc::Slice bytes(std::string(static_cast<size_t>(flags.request_bytes), '\0'));
-  const Speed speed = MeasureEcho({.target = "127.0.0.1:" + std::to_string(server.port()),
-                                   .request = grpc::ByteBuffer(&bytes, 1),
-                                   .concurrency = flags.concurrency,
-                                   .channels = flags.channels,
-                                   .threads = flags.threads,
-                                   .seconds = flags.seconds});
-  std::printf("{\"per_s\": %.3f}\n", speed.per_s);
+  std::vector<double> served, echoed, shares;
+  for (int round = 0; round < flags.rounds; ++round) {
+    const auto measure = [&](const std::string& target) {
+      return MeasureEcho({.target = target,
+                          .request = request,
+                          .concurrency = flags.concurrency,
+                          .channels = flags.channels,
+                          .threads = flags.threads,
+                          .seconds = flags.seconds})
+          .per_s;
+    };
+    served.push_back(measure(flags.server));
+    echoed.push_back(measure("127.0.0.1:" + std::to_string(echo.port())));
+    shares.push_back(served.back() / echoed.back());
+  }
+  std::printf("{\"per_s\": %.0f, \"echo_per_s\": %.0f, \"of_echo\": %.3f}\n", Median(served), Median(echoed),
+              Median(shares));
   return absl::OkStatus();
 }
 
@@ -192,32 +180,24 @@ int main(int argc, char** argv) {
   cancel.AddTo(cancel_app, EncoderConfig().embedding->max_seq_len());
   cancel_app.callback([&] { status = MeasureCancel(cancel); });
 
-  SizesFlags sizes;
-  CLI::App& sizes_app = *app.add_subcommand("sizes", "Bytes of a request of one token and of its reply");
-  sizes_app.add_option("--server", sizes.server, "HOST:PORT")->required();
-  sizes_app.add_option("--model", sizes.model, "Name of the model")->capture_default_str();
-  sizes_app.callback([&] { status = MeasureSizes(sizes); });
-
   EchoFlags echo;
-  CLI::App& echo_app = *app.add_subcommand("echo", "Replies a second of a gRPC server that computes nothing");
-  echo_app.add_option("--request-bytes", echo.request_bytes, "Of each request")
-      ->check(CLI::NonNegativeNumber)
-      ->required();
-  echo_app.add_option("--reply-bytes", echo.reply_bytes, "Of each reply")
-      ->check(CLI::NonNegativeNumber)
-      ->required();
+  CLI::App& echo_app =
+      *app.add_subcommand("echo", "Replies a second to requests of one token, and to echoes");
+  echo_app.add_option("--server", echo.server, "HOST:PORT")->required();
+  echo_app.add_option("--model", echo.model, "Name of the model")->capture_default_str();
   echo_app.add_option("--concurrency", echo.concurrency, "In flight")
       ->check(CLI::Range(1, 10000))
       ->capture_default_str();
   echo_app.add_option("--channels", echo.channels, "Connections")
       ->check(CLI::Range(1, 64))
       ->capture_default_str();
-  echo_app.add_option("--threads", echo.threads, "Of the client and of the server [one for each CPU]")
+  echo_app.add_option("--threads", echo.threads, "Of the client and of the echo server [one for each CPU]")
       ->check(CLI::Range(1, 1024));
-  echo_app.add_option("--seconds", echo.seconds, "That it is measured for")
+  echo_app.add_option("--rounds", echo.rounds, "Of both")->check(CLI::Range(1, 1000))->capture_default_str();
+  echo_app.add_option("--seconds", echo.seconds, "That each is measured for in a round")
       ->check(CLI::Range(1, 3600))
       ->capture_default_str();
-  echo_app.callback([&] { status = MeasureCeiling(echo); });
+  echo_app.callback([&] { status = CompareWithEcho(echo); });
 
   CLI11_PARSE(app, argc, argv);
   if (!status.ok()) std::cerr << "serving_bench: " << status.ToString() << "\n";
