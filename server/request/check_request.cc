@@ -212,15 +212,6 @@ class RequestChecker {
     return absl::OkStatus();
   }
 
-  // That the hidden states are no more than a message could hold, though only what is pooled of them will
-  // travel: ids are so small that nothing else bounds the memory that they take.
-  absl::Status CheckPooledSize() {
-    if (!model().embedding) return absl::OkStatus();
-    const Shape hidden = {input().q_tokens, config().embed_dim};
-    const ReplyTensor tensor = {"hidden states", hidden, input().output_dtype};
-    return CheckReplySize({&tensor, 1}, limits_.max_message_bytes);
-  }
-
   // Reads the ids, once everything else has been checked.
   absl::Status ReadTokenIds() {
     if (!model().embedding) return absl::OkStatus();
@@ -337,7 +328,6 @@ class RequestChecker {
       if (reply.padded_len != 0) reply.q_lens = input().q_lens;
     } else {
       reply.output = {query_layout_.num_sequences, config().embed_dim};
-      HEADLIGHT_RETURN_IF_ERROR(CheckPooledSize());
     }
     WeightsRequest& weights = input().weights;
     HEADLIGHT_ASSIGN_OR_RETURN(WeightsShapes shapes, PlanWeights(config(), query_layout_.num_sequences,
