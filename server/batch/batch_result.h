@@ -10,7 +10,8 @@
 namespace headlight {
 
 // The memory belongs to the batch and lives as long as these pointers do. `output`, `weights` and
-// `received_mass` are of the request's output_dtype; all but the output are null where none were asked for.
+// `received_mass` are of the request's output_dtype; all but the output are null where none were asked for,
+// and all of a cancelled request.
 struct BatchResult {
   std::shared_ptr<const void> output;  // [query tokens, embed_dim], without padding; or pooled [sequences,
                                        // embed_dim]

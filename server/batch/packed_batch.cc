@@ -106,6 +106,10 @@ absl::StatusOr<std::vector<BatchResult>> PackedBatch::TakeResults(ComputeArena& 
     const BatchInput& input = *inputs_[i];
     RequestBuffers& buffers = buffers_[i];
     BatchResult& result = results[i];
+    if (input.cancelled->IsCancelled()) {  // nobody will look at it
+      first_row += input.q_tokens;
+      continue;
+    }
     const auto take = [&](const std::shared_ptr<PooledBuffer>& from, int64_t first, int64_t count,
                           std::shared_ptr<const void>& to) {
       return TakeNumbers(from, first, count, input.output_dtype, narrowing, to);
@@ -287,24 +291,24 @@ bool PackedBatch::IsPadded(const BatchInput& input) const {
   return false;
 }
 
-// One vector for each sequence of the requests that ask for it, in their `pooled`.
+// One vector for each sequence of the requests that ask for it and are not cancelled, in their `pooled`.
 void PackedBatch::Pool(ComputeArena& arena) const {
   std::vector<PooledSequence> pooled;
   int64_t sequence = 0;
   for (size_t i = 0; i < inputs_.size(); ++i) {
     for (int64_t place = 0; place < inputs_[i]->num_sequences(); ++place, ++sequence) {
       if (buffers_[i].pooled == nullptr) continue;
-      pooled.push_back(
-          {sequence, inputs_[i]->pooling, buffers_[i].pooled->floats() + place * config_.embed_dim});
+      pooled.push_back({sequence, inputs_[i], buffers_[i].pooled->floats() + place * config_.embed_dim});
     }
   }
   if (pooled.empty()) return;
   arena.ForEach(std::ssize(pooled), [&](int64_t item, int) {
-    const auto& [from, pooling, to] = pooled[item];
+    const auto& [from, input, to] = pooled[item];
+    if (input->cancelled->IsCancelled()) return;
     const int64_t width = config_.embed_dim;
     const int64_t first = cu_q_lens_[from];
     const int64_t cu_lens[] = {0, cu_q_lens_[from + 1] - first};
-    PoolSequences({output_->floats() + first * width, cu_lens[1], width, width}, cu_lens, pooling,
+    PoolSequences({output_->floats() + first * width, cu_lens[1], width, width}, cu_lens, input->pooling,
                   model_.normalize_pooled, {to, 1, width, width});
   });
 }

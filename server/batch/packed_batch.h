@@ -48,7 +48,7 @@ class PackedBatch {
   // A sequence of the batch and where its vector goes.
   struct PooledSequence {
     int64_t sequence;
-    Pooling pooling;
+    const BatchInput* input;
     float* to;
   };
 

@@ -281,6 +281,26 @@ TEST_F(BatchExecutorTest, ResultsOutliveTheNextBatch) {
   ExpectMatchesReference(small_, request, ParseReply(EncodeAttend(checked->reply, results->front(), {})));
 }
 
+TEST_F(BatchExecutorTest, NothingIsMadeOfWhatIsCancelledAndNeighboursAreAnswered) {
+  v1::AttendRequest pooled = MakeRequest("small", {2, 3, 16}, 7);
+  pooled.set_pooling(v1::POOLING_MODE_MEAN);
+  const v1::AttendRequest neighbour = MakeRequest("small", {1, 5, 16}, 8);
+  const std::string pooled_bytes = pooled.SerializeAsString();
+  const std::string neighbour_bytes = neighbour.SerializeAsString();
+  auto cancelled = CheckAttend(Segmented(pooled_bytes, 100), {registry_, 1 << 20});
+  const auto kept = CheckAttend(Segmented(neighbour_bytes, 100), {registry_, 1 << 20});
+  ASSERT_THAT(cancelled, IsOk());
+  ASSERT_THAT(kept, IsOk());
+  const auto token = std::make_shared<CancellationToken>();
+  token->Cancel();
+  cancelled->input.cancelled = token;
+  const BatchInput* const inputs[] = {&cancelled->input, &kept->input};
+  const auto results = executor_.Execute(inputs);
+  ASSERT_THAT(results, IsOk());
+  EXPECT_EQ(results->front().output, nullptr);
+  ExpectMatchesReference(small_, neighbour, ParseReply(EncodeAttend(kept->reply, results->back(), {})));
+}
+
 TEST_F(BatchExecutorTest, SaysWhenMemoryIsShort) {
   const int64_t tokens = std::numeric_limits<int64_t>::max() / (16 * 4);
   BatchInput input;
