@@ -28,6 +28,7 @@
 #include "server/program/options.h"
 #include "server/rpc/exchange_service.h"
 #include "server/rpc/lifecycle.h"
+#include "server/rpc/pulse.h"
 #include "server/schedule/clock.h"
 #include "server/schedule/scheduler.h"
 
@@ -86,6 +87,7 @@ class HeadlightServer {
   Scheduler scheduler_;
   AttentionService service_;
   ExchangeService exchanges_;
+  const Pulse pulse_;
   std::unique_ptr<grpc::Server> grpc_server_;
   std::unique_ptr<Lifecycle> lifecycle_;
   int port_ = 0;
