@@ -191,6 +191,7 @@ void Exchange::OnDone() {
     done_ = true;
   }
   arrivals_.End(*connection_, *this, 0);
+  TakeReadMemory();  // and back: who hears that this has gone finds its memory free
   if (in_ledger_) ledger_.Remove(*this);
 }
 
@@ -266,7 +267,7 @@ void Exchange::ReadWhenThereIsMemory() {
 
 void Exchange::ReadInto(Lease memory) {
   On([&](State& state) {
-    std::swap(read_memory_, memory);
+    if (!done_) std::swap(read_memory_, memory);
     return state.HoldReads(false);
   });
 }
