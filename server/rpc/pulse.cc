@@ -43,11 +43,11 @@ Pulse::~Pulse() {
 void Pulse::Run() {
   grpc::GenericStub nowhere(grpc::CreateChannel("", nullptr));
   std::unique_lock lock(mutex_);
-  while (!stop_.wait_for(lock, kPeriod, [this] { return stopping_; })) {
+  do {
     lock.unlock();
     Beat(nowhere);
     lock.lock();
-  }
+  } while (!stop_.wait_for(lock, kPeriod, [this] { return stopping_; }));
 }
 
 }  // namespace headlight

@@ -44,6 +44,7 @@ bool AllSleep(const std::vector<std::filesystem::path>& threads) {
 // For three times as long as gRPC's threads wait until they sleep.
 TEST(PulseTest, ACallbackThreadIsAwakeAtAnyTime) {
   const Pulse pulse;
+  std::this_thread::sleep_for(milliseconds(500));  // its first beat may find them asleep, from earlier tests
   std::vector<std::filesystem::path> threads;
   for (int i = 0; i < 1000 && threads.empty(); ++i) {  // they begin with the first channel
     std::this_thread::sleep_for(milliseconds(5));
