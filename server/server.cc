@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "server/server.h"
 
+#include <malloc.h>
 #include <spdlog/spdlog.h>
 
 #include <chrono>
@@ -136,7 +137,7 @@ HeadlightServer::HeadlightServer(const ServerOptions& options, std::shared_ptr<M
                   .default_deadline_us = options.default_deadline_ms * 1000,
                   .max_deadline_us = options.max_deadline_ms * 1000,
                   .compute_threads = compute_threads}),
-      housekeeping_(kHousekeepingPeriod, [this] { return KeepHouse(); }) {
+      housekeeping_(kHousekeepingPeriod, [this] { KeepHouse(); }) {
   for (auto [name, method] : {std::pair("Attend", AttendFace::Method::kAttend),
                               std::pair("AttendStream", AttendFace::Method::kAttendStream)}) {
     exchanges_.Add(absl::StrCat("/", kServiceName, "/", name), std::make_unique<AttendFace>(method));
@@ -150,11 +151,12 @@ HeadlightServer::~HeadlightServer() {
   if (grpc_server_ != nullptr) grpc_server_->Shutdown(std::chrono::system_clock::now());
 }
 
-int64_t HeadlightServer::KeepHouse() {
+void HeadlightServer::KeepHouse() {
   if (options_.reply_timeout_s > 0) {
     exchanges_.ledger().EndUnread(clock_.Now() - std::chrono::seconds(options_.reply_timeout_s));
   }
-  return pool_.Trim() + executor_.Trim() + long_executor_.Trim();
+  // What only a burst needed goes back to the system.
+  if (pool_.Trim() + executor_.Trim() + long_executor_.Trim() > 0) malloc_trim(0);
 }
 
 absl::Status HeadlightServer::Listen() {

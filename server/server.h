@@ -15,12 +15,12 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "core/runtime/compute_arena.h"
+#include "core/runtime/periodic.h"
 #include "server/attend/attention_service.h"
 #include "server/batch/batch_executor.h"
 #include "server/batch/batch_lane.h"
 #include "server/memory/buffer_pool.h"
 #include "server/memory/memory_budget.h"
-#include "server/memory/periodic_trim.h"
 #include "server/models/model_loader.h"
 #include "server/models/registry.h"
 #include "server/observe/metrics.h"
@@ -67,7 +67,7 @@ class HeadlightServer {
   absl::Status Listen();
   absl::Status LoadModels(bool registry_given);
   void ServeModels();
-  int64_t KeepHouse();  // returns the bytes freed
+  void KeepHouse();
 
   // In the order of their dependencies: what is below uses what is above.
   const ServerOptions options_;
@@ -91,7 +91,7 @@ class HeadlightServer {
   std::unique_ptr<grpc::Server> grpc_server_;
   std::unique_ptr<Lifecycle> lifecycle_;
   int port_ = 0;
-  PeriodicTrim housekeeping_;  // last: it uses what is above
+  Periodic housekeeping_;  // last: it uses what is above
 };
 
 }  // namespace headlight

@@ -4,7 +4,6 @@
 #include <grpcpp/channel.h>
 #include <grpcpp/client_context.h>
 #include <grpcpp/create_channel.h>
-#include <grpcpp/generic/generic_stub.h>
 
 #include <chrono>
 
@@ -29,25 +28,8 @@ void Beat(grpc::GenericStub& nowhere) {
 
 }  // namespace
 
-Pulse::Pulse() : thread_([this] { Run(); }) {}
-
-Pulse::~Pulse() {
-  {
-    const std::lock_guard lock(mutex_);
-    stopping_ = true;
-  }
-  stop_.notify_one();
-  thread_.join();
-}
-
-void Pulse::Run() {
-  grpc::GenericStub nowhere(grpc::CreateChannel("", nullptr));
-  std::unique_lock lock(mutex_);
-  do {
-    lock.unlock();
-    Beat(nowhere);
-    lock.lock();
-  } while (!stop_.wait_for(lock, kPeriod, [this] { return stopping_; }));
+Pulse::Pulse() : nowhere_(grpc::CreateChannel("", nullptr)), beats_(kPeriod, [this] { Beat(nowhere_); }) {
+  Beat(nowhere_);
 }
 
 }  // namespace headlight

@@ -4,9 +4,9 @@
 #ifndef HEADLIGHT_SERVER_RPC_PULSE_H_
 #define HEADLIGHT_SERVER_RPC_PULSE_H_
 
-#include <condition_variable>
-#include <mutex>
-#include <thread>
+#include <grpcpp/generic/generic_stub.h>
+
+#include "core/runtime/periodic.h"
 
 namespace headlight {
 
@@ -16,18 +16,11 @@ namespace headlight {
 // 400 ms, and so one is awake at any time.
 class Pulse {
  public:
-  Pulse();
-  ~Pulse();
-  Pulse(const Pulse&) = delete;
-  Pulse& operator=(const Pulse&) = delete;
+  Pulse();  // returns after the first beat: within 100 ms where the threads were asleep
 
  private:
-  void Run();
-
-  std::mutex mutex_;
-  std::condition_variable stop_;
-  bool stopping_ = false;  // guarded by mutex_
-  std::thread thread_;     // last: it uses everything above
+  grpc::GenericStub nowhere_;
+  Periodic beats_;  // last: it uses what is above
 };
 
 }  // namespace headlight

@@ -1,16 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "server/memory/periodic_trim.h"
-
-#include <malloc.h>
+#include "core/runtime/periodic.h"
 
 #include <utility>
 
 namespace headlight {
 
-PeriodicTrim::PeriodicTrim(std::chrono::steady_clock::duration period, std::function<int64_t()> trim)
-    : period_(period), trim_(std::move(trim)), thread_([this] { Run(); }) {}
+Periodic::Periodic(std::chrono::steady_clock::duration period, std::function<void()> work)
+    : period_(period), work_(std::move(work)), thread_([this] { Run(); }) {}
 
-PeriodicTrim::~PeriodicTrim() {
+Periodic::~Periodic() {
   {
     const std::lock_guard lock(mutex_);
     stopping_ = true;
@@ -19,11 +17,11 @@ PeriodicTrim::~PeriodicTrim() {
   thread_.join();
 }
 
-void PeriodicTrim::Run() {
+void Periodic::Run() {
   std::unique_lock lock(mutex_);
   while (!stop_.wait_for(lock, period_, [this] { return stopping_; })) {
     lock.unlock();
-    if (trim_() > 0) malloc_trim(0);
+    work_();
     lock.lock();
   }
 }
