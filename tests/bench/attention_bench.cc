@@ -29,6 +29,7 @@
 #include "nlohmann/json.hpp"
 #include "tests/bench/bench_shapes.h"
 #include "tests/bench/gemm_peak.h"
+#include "tests/bench/median.h"
 #include "tests/bench/model_batch.h"
 
 namespace headlight::bench {
@@ -55,11 +56,6 @@ const std::map<std::string, WeightsSink::Mode> kModes = {{"none", WeightsSink::M
                                                          {"mean", WeightsSink::Mode::kMean},
                                                          {"top-k", WeightsSink::Mode::kTopK},
                                                          {"summary", WeightsSink::Mode::kSummary}};
-
-double Median(std::vector<double> values) {
-  std::nth_element(values.begin(), values.begin() + values.size() / 2, values.end());
-  return values[values.size() / 2];
-}
 
 Buffer RandomInput(int64_t size) {
   std::mt19937 twister(1);

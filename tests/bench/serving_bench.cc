@@ -27,6 +27,7 @@
 #include "server/models/built_in_models.h"
 #include "tests/bench/echo_client.h"
 #include "tests/bench/echo_server.h"
+#include "tests/bench/median.h"
 #include "tests/bench/model_batch.h"
 
 namespace headlight::bench {
@@ -122,11 +123,6 @@ struct EchoFlags {
   int seconds = 3;
 };
 
-double Median(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  return values[values.size() / 2];
-}
-
 // Replies a second of a server to requests of one token, and those of one that sends the same requests back,
 // to the same client. They take turns; medians.
 absl::Status CompareWithEcho(const EchoFlags& flags) {
@@ -140,16 +136,16 @@ absl::Status CompareWithEcho(const EchoFlags& flags) {
       client::MakeRequestPool(asked, {}, model, client::ClientOptions().max_message_bytes));
   const grpc::ByteBuffer& request = pool.requests.front().bytes;
   std::vector<double> served, echoed, shares;
+  const auto measure = [&](const std::string& target) {
+    return MeasureEcho({.target = target,
+                        .request = request,
+                        .concurrency = flags.concurrency,
+                        .channels = flags.channels,
+                        .threads = flags.threads,
+                        .seconds = flags.seconds})
+        .per_s;
+  };
   for (int round = 0; round < flags.rounds; ++round) {
-    const auto measure = [&](const std::string& target) {
-      return MeasureEcho({.target = target,
-                          .request = request,
-                          .concurrency = flags.concurrency,
-                          .channels = flags.channels,
-                          .threads = flags.threads,
-                          .seconds = flags.seconds})
-          .per_s;
-    };
     served.push_back(measure(flags.server));
     echoed.push_back(measure("127.0.0.1:" + std::to_string(echo.port())));
     shares.push_back(served.back() / echoed.back());
