@@ -279,6 +279,10 @@ TEST_F(CheckRequestIdsTest, HiddenStatesMustFitIntoAMessageUnlessTheyArePooled) 
   ExpectInvalid(request, StartsWith("the reply would be too large: output [16385, 16] 1048640 bytes"));
   request.set_pooling(v1::POOLING_MODE_MEAN);
   EXPECT_THAT(Decode(request), IsOk());
+  v1::AttendRequest padded = MakeIdsRequest("untyped", {1, tokens});
+  padded.add_seq_lens(5);
+  padded.set_pooling(v1::POOLING_MODE_MEAN);
+  EXPECT_THAT(Decode(padded), IsOk());
 }
 
 }  // namespace
