@@ -124,15 +124,15 @@ class MatmulGemm final : public Gemm {
   dnnl::matmul primitive_;
 };
 
-absl::Status Available(Precision operands) {
+absl::Status MatmulAvailable(Precision operands) {
   if (operands == Precision::kF32) return absl::OkStatus();
   return absl::UnimplementedError("it computes in f32 only");
 }
 
-std::unique_ptr<const Gemm> Make(const GemmShape& shape) { return std::make_unique<MatmulGemm>(shape); }
+std::unique_ptr<const Gemm> MakeMatmul(const GemmShape& shape) { return std::make_unique<MatmulGemm>(shape); }
 
 }  // namespace
 
-const GemmProvider kMatmulProvider = {"matmul", Available, Make, [] {}};
+const GemmProvider kMatmulProvider = {"matmul", MatmulAvailable, MakeMatmul, [] {}};
 
 }  // namespace headlight

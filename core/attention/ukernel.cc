@@ -121,7 +121,7 @@ bool HasVnni() {
   return covers(dnnl::cpu_isa::avx512_core_vnni) || covers(dnnl::cpu_isa::avx2_vnni);
 }
 
-absl::Status Available(Precision operands) {
+absl::Status BrgemmAvailable(Precision operands) {
   if (operands == Precision::kInt8 && !HasVnni()) {
     return absl::UnimplementedError("this CPU has no VNNI, without which int8 products saturate");
   }
@@ -135,20 +135,20 @@ absl::Status Available(Precision operands) {
   return absl::OkStatus();
 }
 
-std::unique_ptr<const Gemm> Make(const GemmShape& shape) { return std::make_unique<BrgemmGemm>(shape); }
+std::unique_ptr<const Gemm> MakeBrgemm(const GemmShape& shape) { return std::make_unique<BrgemmGemm>(shape); }
 
 #else
 
-absl::Status Available(Precision) {
+absl::Status BrgemmAvailable(Precision) {
   return absl::UnimplementedError("this oneDNN was built without the ukernel API");
 }
-std::unique_ptr<const Gemm> Make(const GemmShape&) { return nullptr; }
+std::unique_ptr<const Gemm> MakeBrgemm(const GemmShape&) { return nullptr; }
 void BeginWork() {}
 
 #endif
 
 }  // namespace
 
-const GemmProvider kBrgemmProvider = {"brgemm", Available, Make, BeginWork};
+const GemmProvider kBrgemmProvider = {"brgemm", BrgemmAvailable, MakeBrgemm, BeginWork};
 
 }  // namespace headlight

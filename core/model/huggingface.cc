@@ -17,7 +17,7 @@ using Problem = ConfigFields::Problem;
 
 // transformers/activations.py; its "gelu_fast", "gelu_accurate" and "gelu_pytorch_tanh" are one formula with
 // "gelu_new".
-constexpr std::pair<absl::string_view, Activation> kActivations[] = {
+constexpr std::pair<absl::string_view, Activation> kActivationNames[] = {
     {"relu", Activation::kRelu},
     {"gelu", Activation::kGeluErf},
     {"gelu_python", Activation::kGeluErf},
@@ -35,7 +35,7 @@ Activation ReadHuggingFaceActivation(ConfigFields& fields, const std::string& ke
                                      const std::string& fallback) {
   const std::string got = fields.String(key, fallback);
   std::vector<absl::string_view> served;
-  for (const auto& [name, activation] : kActivations) {
+  for (const auto& [name, activation] : kActivationNames) {
     if (got == name) return activation;
     served.push_back(name);
   }

@@ -7,6 +7,7 @@
 #include <chrono>
 #include <optional>
 
+#include "tests/server/schedule/schedule_times.h"
 #include "tests/testing/status_matchers.h"
 
 namespace headlight {
@@ -14,24 +15,23 @@ namespace {
 
 using std::chrono::milliseconds;
 using ::testing::HasSubstr;
+using testing::kNow;
+using testing::kNsPerMs;
 using testing::StatusIs;
-
-constexpr TimePoint kNow{std::chrono::hours(1)};
-constexpr double kMs = 1e6;
 
 Ticket MakeTicket(double own_ms, int64_t deadline_ms) {
   Ticket ticket;
   ticket.arrival = kNow;
   ticket.deadline = kNow + milliseconds(deadline_ms);
-  ticket.predicted_ns = static_cast<int64_t>(own_ms * kMs);
+  ticket.predicted_ns = static_cast<int64_t>(own_ms * kNsPerMs);
   return ticket;
 }
 
 WorkAhead Waiting(double running_ms, double waiting_ms) {
   WorkAhead ahead;
   ahead.idle = false;
-  ahead.running_ns = running_ms * kMs;
-  ahead.waiting_ns = waiting_ms * kMs;
+  ahead.running_ns = running_ms * kNsPerMs;
+  ahead.waiting_ns = waiting_ms * kNsPerMs;
   return ahead;
 }
 
@@ -39,7 +39,8 @@ class AdmissionTest : public ::testing::Test {
  protected:
   // Predictions that proved right, so that margins are small.
   AdmissionTest() {
-    for (int i = 0; i < 2000; ++i) admission_.Observe(10 * kMs, 100 * kMs * kMs, 10 * kMs);
+    for (int i = 0; i < 2000; ++i)
+      admission_.Observe(10 * kNsPerMs, 100 * kNsPerMs * kNsPerMs, 10 * kNsPerMs);
   }
 
   std::optional<Refusal> Decide(const Ticket& ticket, const WorkAhead& ahead, bool probe = false) {
@@ -74,7 +75,7 @@ TEST_F(AdmissionTest, RefusesWhatAnIdleServerWouldNotMakeAndSaysWhatItTakes) {
 
 TEST_F(AdmissionTest, RefusesWhatWouldMakeOthersLate) {
   WorkAhead ahead = Waiting(0, 10);
-  ahead.slack_behind_ns = 5 * kMs;
+  ahead.slack_behind_ns = 5 * kNsPerMs;
   EXPECT_FALSE(Decide(MakeTicket(4, 200), ahead).has_value());
   ASSERT_TRUE(Decide(MakeTicket(6, 200), ahead).has_value());
   EXPECT_EQ(Decide(MakeTicket(6, 200), ahead)->reason, kReasonBehindQueue);
@@ -87,7 +88,7 @@ TEST_F(AdmissionTest, ReckonsWithThoseWhoShareTheCores) {
   EXPECT_FALSE(Decide(MakeTicket(10, 200), ahead).has_value());
   ahead.slowdown = 4.0 / 3;  // 150 ms become 200
   EXPECT_TRUE(Decide(MakeTicket(10, 200), ahead).has_value());
-  ahead.slowdown_limit_ns = 20 * kMs;  // but they are done soon
+  ahead.slowdown_limit_ns = 20 * kNsPerMs;  // but they are done soon
   EXPECT_FALSE(Decide(MakeTicket(10, 200), ahead).has_value());
 }
 
@@ -104,21 +105,21 @@ TEST_F(AdmissionTest, WithoutADeadlineNothingIsTooLate) {
 }
 
 TEST_F(AdmissionTest, CorrectsPredictionsThatAreWrongOfLate) {
-  for (int i = 0; i < 2000; ++i) admission_.Observe(10 * kMs, 100 * kMs * kMs, 20 * kMs);
+  for (int i = 0; i < 2000; ++i) admission_.Observe(10 * kNsPerMs, 100 * kNsPerMs * kNsPerMs, 20 * kNsPerMs);
   EXPECT_NEAR(admission_.correction(), 2, 0.1);
   EXPECT_TRUE(Decide(MakeTicket(10, 200), Waiting(10, 120)).has_value());
 }
 
 TEST_F(AdmissionTest, KeepsMoreTimeFreeAfterLateTickets) {
   for (int i = 0; i < 500; ++i) {  // 9 or 11 ms: a deviation of 10 %
-    admission_.Observe(10 * kMs, 100 * kMs * kMs, (i % 2 == 0 ? 9 : 11) * kMs);
+    admission_.Observe(10 * kNsPerMs, 100 * kNsPerMs * kNsPerMs, (i % 2 == 0 ? 9 : 11) * kNsPerMs);
   }
   WorkAhead ahead = Waiting(0, 165);
-  ahead.squares_ns2 = 16 * 100 * kMs * kMs;
+  ahead.squares_ns2 = 16 * 100 * kNsPerMs * kNsPerMs;
   ASSERT_FALSE(Decide(MakeTicket(10, 200), ahead).has_value());
   for (int i = 0; i < 100; ++i) admission_.Ended(/*late=*/true);
   EXPECT_FALSE(Decide(MakeTicket(10, 300), ahead).has_value()) << "caution has a limit";
-  ahead.waiting_ns = 175 * kMs;
+  ahead.waiting_ns = 175 * kNsPerMs;
   EXPECT_TRUE(Decide(MakeTicket(10, 200), ahead).has_value());
 }
 

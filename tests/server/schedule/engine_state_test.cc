@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "tests/server/schedule/schedule_times.h"
 #include "tests/testing/status_matchers.h"
 
 namespace headlight {
@@ -19,9 +20,8 @@ using std::chrono::milliseconds;
 using ::testing::_;
 using ::testing::ElementsAre;
 using testing::IsOk;
+using testing::kNsPerMs;
 using testing::StatusIs;
-
-constexpr double kMs = 1e6;
 
 // One caller; a ticket of N ms has N million projection FLOPs, and that is what it takes.
 class EngineStateTest : public ::testing::Test {
@@ -46,7 +46,7 @@ class EngineStateTest : public ::testing::Test {
     auto ticket = std::make_unique<Ticket>();
     ticket->arrival = now_;
     if (deadline_ms > 0) ticket->deadline = now_ + milliseconds(deadline_ms);
-    ticket->cost.projection_flops = ms * kMs;
+    ticket->cost.projection_flops = ms * kNsPerMs;
     ticket->tokens = 1;
     ticket->cancelled = std::make_shared<CancellationToken>();
     return ticket;
@@ -313,7 +313,7 @@ TEST_F(EngineStateTest, ALongRunsPausesAreNotItsTime) {
   now_ += milliseconds(50);
   Admit(10);
   Run(Lane::kShort, 10);
-  EXPECT_NEAR(engine_.GetBacklog(now_).long_running_ns, 50 * kMs, kMs);
+  EXPECT_NEAR(engine_.GetBacklog(now_).long_running_ns, 50 * kNsPerMs, kNsPerMs);
   now_ += milliseconds(50);
   ended_.clear();
   End(Lane::kLong);

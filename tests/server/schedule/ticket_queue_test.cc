@@ -11,16 +11,17 @@
 #include <utility>
 #include <vector>
 
+#include "tests/server/schedule/schedule_times.h"
+
 namespace headlight {
 namespace {
 
 using std::chrono::milliseconds;
 using ::testing::ElementsAre;
 using ::testing::IsEmpty;
+using testing::kNow;
+using testing::kNsPerMs;
 using ::testing::UnorderedElementsAre;
-
-constexpr TimePoint kNow{std::chrono::hours(1)};
-constexpr int64_t kMs = 1'000'000;
 
 // Tickets of 10 ms each with 500 ms of time, named by their ids.
 class TicketQueueTest : public ::testing::Test {
@@ -30,7 +31,7 @@ class TicketQueueTest : public ::testing::Test {
     ticket->id = id;
     ticket->arrival = kNow;
     ticket->deadline = kNow + milliseconds(500);
-    ticket->predicted_ns = 10 * kMs;
+    ticket->predicted_ns = 10 * kNsPerMs;
     ticket->tokens = 10;
     ticket->cancelled = std::make_shared<CancellationToken>();
     return ticket;
@@ -52,7 +53,7 @@ class TicketQueueTest : public ::testing::Test {
 
   std::vector<uint64_t> Take(int64_t budget_ms = 0) {
     const BatchLimits limits{
-        .now = kNow, .budget_ns = static_cast<double>(budget_ms * kMs), .max_tokens = max_tokens_};
+        .now = kNow, .budget_ns = static_cast<double>(budget_ms * kNsPerMs), .max_tokens = max_tokens_};
     std::vector<std::unique_ptr<Ticket>> dropped;
     const std::vector<std::unique_ptr<Ticket>> batch = queue_.TakeBatch(limits, dropped);
     for (const auto& ticket : dropped) dropped_.push_back(ticket->id);
@@ -119,7 +120,7 @@ TEST_F(TicketQueueTest, BatchesStayWithinTheirLimits) {
 TEST_F(TicketQueueTest, WhatABatchSharesCountsOnce) {
   for (uint64_t id = 1; id <= 3; ++id) {
     auto ticket = Make(id);
-    ticket->fixed_ns = 9 * kMs;
+    ticket->fixed_ns = 9 * kNsPerMs;
     queue_.Push(kNow, std::move(ticket));
   }
   EXPECT_THAT(Take(12), ElementsAre(1, 2, 3));
@@ -152,7 +153,7 @@ TEST_F(TicketQueueTest, RemovesByIdOnce) {
   EXPECT_EQ(queue_.Remove(2), nullptr);
   EXPECT_EQ(queue_.Remove(9), nullptr);
   EXPECT_EQ(queue_.num_tickets(), 2);
-  EXPECT_EQ(queue_.predicted_ns(), 20 * kMs);
+  EXPECT_EQ(queue_.predicted_ns(), 20 * kNsPerMs);
   EXPECT_THAT(Take(1000), ElementsAre(1, 3));
 }
 
@@ -225,7 +226,7 @@ TEST_F(TicketQueueTest, OnlyWhoIsBeyondItsShareReckonsWithWhatComesToOthers) {
   for (int i = 0; i < 40; ++i) Take();
   auto fresh = Make(200);
   fresh->caller.id = 1;
-  EXPECT_GE(queue_.AheadOf(kNow, *fresh).others_ns, 30 * kMs) << "a fifth of the time, and its scatter";
+  EXPECT_GE(queue_.AheadOf(kNow, *fresh).others_ns, 30 * kNsPerMs) << "a fifth of the time, and its scatter";
   fresh->caller.id = 2;
   EXPECT_EQ(queue_.AheadOf(kNow, *fresh).waiting_ns, 0) << "it goes ahead of the ten that wait";
 }
@@ -234,7 +235,7 @@ TEST_F(TicketQueueTest, HeldBackTicketsGetTheirShareAndNoMore) {
   for (uint64_t id = 1; id <= 40; ++id) PushFrom(id, {.id = 1}, /*held_back=*/true);
   for (uint64_t id = 101; id <= 140; ++id) PushFrom(id, {.id = 1});
   EXPECT_EQ(queue_.num_held_back(), 40);
-  EXPECT_EQ(queue_.held_back_ns(), 400 * kMs);
+  EXPECT_EQ(queue_.held_back_ns(), 400 * kNsPerMs);
   int held_back = 0;
   for (int i = 0; i < 40; ++i) held_back += Take().front() < 100 ? 1 : 0;
   EXPECT_NEAR(held_back, 8, 1) << "1/4 beside 1";
@@ -247,10 +248,10 @@ TEST_F(TicketQueueTest, KnowsWhatIsAheadOfAPlace) {
   auto fresh = Make(4);
   fresh->deadline = kNow + milliseconds(200);
   const AheadInQueue ahead = queue_.AheadOf(kNow, *fresh);
-  EXPECT_EQ(ahead.waiting_ns, 20 * kMs);
+  EXPECT_EQ(ahead.waiting_ns, 20 * kNsPerMs);
   EXPECT_EQ(ahead.others_ns, 0);
-  EXPECT_EQ(ahead.squares_ns2, 2.0 * (10 * kMs) * (10 * kMs));
-  EXPECT_EQ(ahead.behind_ns, 10 * kMs);
+  EXPECT_EQ(ahead.squares_ns2, 2.0 * (10 * kNsPerMs) * (10 * kNsPerMs));
+  EXPECT_EQ(ahead.behind_ns, 10 * kNsPerMs);
   EXPECT_EQ(ahead.latest_start_ns,
             static_cast<double>((kNow + milliseconds(290)).time_since_epoch().count()));
 }
@@ -264,14 +265,14 @@ TEST_F(TicketQueueTest, WhatIsAheadInOtherLinesIsWhatLeavesFirst) {
   queue_.Push(kNow, std::move(fresh));
   int before = 0;
   while (Take().front() != 200) ++before;
-  EXPECT_NEAR(ahead_ns, before * 10.0 * kMs, 15.0 * kMs);
+  EXPECT_NEAR(ahead_ns, before * 10.0 * kNsPerMs, 15.0 * kNsPerMs);
 }
 
 TEST_F(TicketQueueTest, RenewsPredictions) {
   for (uint64_t id = 1; id <= 3; ++id) queue_.Push(kNow, Make(id));
-  queue_.PredictAgain([](Ticket& ticket) { ticket.predicted_ns = 20 * kMs; });
-  EXPECT_EQ(queue_.predicted_ns(), 60 * kMs);
-  EXPECT_EQ(queue_.AheadOf(kNow, *Make(9)).waiting_ns, 60 * kMs);
+  queue_.PredictAgain([](Ticket& ticket) { ticket.predicted_ns = 20 * kNsPerMs; });
+  EXPECT_EQ(queue_.predicted_ns(), 60 * kNsPerMs);
+  EXPECT_EQ(queue_.AheadOf(kNow, *Make(9)).waiting_ns, 60 * kNsPerMs);
   EXPECT_EQ(queue_.TakeAll().size(), 3u);
   EXPECT_EQ(queue_.predicted_ns(), 0);
 }
