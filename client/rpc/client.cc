@@ -13,6 +13,7 @@
 #include "absl/synchronization/notification.h"
 #include "client/rpc/pending_call.h"
 #include "client/wire/wire.h"
+#include "headlight/v1/metadata.h"
 
 namespace headlight::client {
 
@@ -171,7 +172,7 @@ void AnnounceMessage(grpc::ClientContext& context, int64_t message_bytes) {
   // What goes out at once, before the server could say anything.
   constexpr int64_t kFirstWindowBytes = int64_t{64} << 10;
   if (message_bytes > kFirstWindowBytes) {
-    context.AddMetadata("headlight-message-bytes", absl::StrCat(message_bytes));
+    context.AddMetadata(v1::kMessageBytesHeader, absl::StrCat(message_bytes));
   }
 }
 

@@ -10,8 +10,10 @@
 
 #include "absl/status/status.h"
 #include "client/client.h"
+#include "client/rpc/trailer.h"
 #include "client/wire/refusal.h"
 #include "client/wire/wire.h"
+#include "headlight/v1/metadata.h"
 
 namespace headlight::client {
 namespace {
@@ -29,13 +31,6 @@ SteadyTime After(milliseconds timeout) {
 double UniformRandom() {
   thread_local std::minstd_rand generator{std::random_device{}()};
   return std::uniform_real_distribution<double>(0, 1)(generator);
-}
-
-// The word in which a server that refused the call `context` says why; empty if it did not.
-std::string RefusalReason(const grpc::ClientContext& context) {
-  const auto& trailers = context.GetServerTrailingMetadata();
-  const auto found = trailers.find("headlight-reason");
-  return found == trailers.end() ? std::string() : std::string(found->second.data(), found->second.size());
 }
 
 }  // namespace
@@ -146,7 +141,7 @@ absl::Status PendingCall::Refused(const grpc::Status& status) {
   const std::lock_guard lock(mutex_);
   const Pushback pushback = ReadPushback(*context_);
   const Refusal refusal{.retry_delay = pushback.delay.value_or(milliseconds(0)),
-                        .reason = RefusalReason(*context_)};
+                        .reason = ReadTrailer(*context_, v1::kReasonTrailer).value_or("")};
   return WithRefusal(ToAbslStatus(status), refusal);
 }
 

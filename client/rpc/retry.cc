@@ -8,6 +8,8 @@
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "client/rpc/trailer.h"
+#include "headlight/v1/metadata.h"
 
 namespace headlight::client {
 namespace {
@@ -39,12 +41,10 @@ absl::Status CheckRetryOptions(const RetryOptions& options) {
 }
 
 Pushback ReadPushback(const grpc::ClientContext& context) {
-  const auto& trailers = context.GetServerTrailingMetadata();
-  const auto found = trailers.find("grpc-retry-pushback-ms");
-  if (found == trailers.end()) return {};
+  const std::optional<std::string> text = ReadTrailer(context, v1::kPushbackTrailer);
+  if (!text) return {};
   int64_t delay_ms = 0;
-  const std::string text(found->second.data(), found->second.size());
-  if (!absl::SimpleAtoi(text, &delay_ms) || delay_ms < 0 || delay_ms > std::numeric_limits<int32_t>::max()) {
+  if (!absl::SimpleAtoi(*text, &delay_ms) || delay_ms < 0 || delay_ms > std::numeric_limits<int32_t>::max()) {
     return {.given = true, .delay = std::nullopt};
   }
   return {.given = true, .delay = std::chrono::milliseconds(delay_ms)};

@@ -13,6 +13,7 @@
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "headlight/v1/metadata.h"
 #include "server/wire/grpc_status.h"
 
 namespace headlight {
@@ -21,9 +22,6 @@ namespace {
 // What of a message may arrive before anybody knows how large it is: HTTP/2's first window. What arrives
 // beyond it is ArrivalWatch's.
 constexpr int64_t kReadBytes = int64_t{64} << 10;
-
-// By which a caller tells the size of a unary call's message ahead of it, in bytes.
-constexpr char kMessageBytesHeader[] = "headlight-message-bytes";
 
 // When to come again after memory was short.
 constexpr int64_t kLeastDelayUs = 10'000;
@@ -45,7 +43,7 @@ CallFacts FactsOf(const grpc::CallbackServerContext& context, const Face& face, 
 
 // 0: the caller did not say.
 int64_t AnnouncedBytes(const grpc::CallbackServerContext& context) {
-  const auto announced = context.client_metadata().find(kMessageBytesHeader);
+  const auto announced = context.client_metadata().find(v1::kMessageBytesHeader);
   int64_t bytes = 0;
   if (announced == context.client_metadata().end()) return 0;
   return absl::SimpleAtoi({announced->second.data(), announced->second.size()}, &bytes) && bytes > 0 ? bytes
@@ -314,8 +312,8 @@ void Exchange::Do(State::Step& step) {
   }
   if (step.finish) {
     const int64_t delay_ms = RetryDelayMs(*step.finish);
-    if (delay_ms > 0) context_.AddTrailingMetadata(kPushbackTrailer, absl::StrCat(delay_ms));
-    if (!step.finish->reason.empty()) context_.AddTrailingMetadata(kReasonTrailer, step.finish->reason);
+    if (delay_ms > 0) context_.AddTrailingMetadata(v1::kPushbackTrailer, absl::StrCat(delay_ms));
+    if (!step.finish->reason.empty()) context_.AddTrailingMetadata(v1::kReasonTrailer, step.finish->reason);
     const grpc::Status status = ToGrpcStatus(*step.finish);
     if (step.write) {
       StartWriteAndFinish(&outgoing_, grpc::WriteOptions(), status);

@@ -13,13 +13,6 @@
 
 namespace headlight {
 
-// The trailer by which gRPC's own retries let a server say when to come again; milliseconds, or below 0: not
-// at all.
-inline constexpr char kPushbackTrailer[] = "grpc-retry-pushback-ms";
-
-// The trailer that says why a call was refused, in the word of AttendError.reason.
-inline constexpr char kReasonTrailer[] = "headlight-reason";
-
 // The same code; the message cut after 2 KiB, for it travels in trailing metadata, of which clients accept 8
 // KiB.
 grpc::Status ToGrpcStatus(const absl::Status& status);

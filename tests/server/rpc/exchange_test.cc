@@ -17,7 +17,7 @@
 #include <utility>
 #include <vector>
 
-#include "server/wire/grpc_status.h"
+#include "headlight/v1/metadata.h"
 #include "tests/server/attend_fixtures.h"
 #include "tests/server/serving_test.h"
 #include "tests/testing/status_matchers.h"
@@ -231,7 +231,7 @@ TEST_F(ExchangeTest, ARequestThatNeverFitsSaysBothNumbersAndIsNoBusinessOfWaitin
   auto call = Begin(MakeRequest("small", {1, 15'000, 16}));
   const grpc::Status status = call->status.get();
   ExpectStatus(status, grpc::StatusCode::INVALID_ARGUMENT, "bytes that an empty server has for requests");
-  EXPECT_EQ(call->context.GetServerTrailingMetadata().count(kPushbackTrailer), 0u);
+  EXPECT_EQ(call->context.GetServerTrailingMetadata().count(v1::kPushbackTrailer), 0u);
   ExpectServes();
 }
 
@@ -240,8 +240,8 @@ TEST_F(ExchangeTest, ShortOfMemoryItSaysWhenToComeAgain) {
     const Lease others = *memory_.TryReserve(MemoryKind::kReply, memory_.limit() - 1000);
     auto call = Begin(Request());
     ExpectStatus(call->status.get(), grpc::StatusCode::RESOURCE_EXHAUSTED, "bytes");
-    EXPECT_EQ(call->context.GetServerTrailingMetadata().count(kPushbackTrailer), 1u);
-    const auto reason = call->context.GetServerTrailingMetadata().find(kReasonTrailer);
+    EXPECT_EQ(call->context.GetServerTrailingMetadata().count(v1::kPushbackTrailer), 1u);
+    const auto reason = call->context.GetServerTrailingMetadata().find(v1::kReasonTrailer);
     ASSERT_NE(reason, call->context.GetServerTrailingMetadata().end());
     EXPECT_EQ(reason->second, kReasonMemory);
     EXPECT_NE(call->context.GetServerTrailingMetadata().find("grpc-status-details-bin"),
