@@ -262,7 +262,16 @@ class ComputeArena::Impl {
         slots_(num_threads),
         placement_(arena_, num_threads, nice) {}
 
-  void Within(absl::FunctionRef<void()> work) { arena_.execute(work); }
+  void Within(absl::FunctionRef<void()> work) {
+    Order start, end;
+    const Order::AcquireAtExit done{end};
+    start.Release();
+    arena_.execute([&] {  // perhaps on another thread
+      start.Acquire();
+      const Order::ReleaseAtExit work_done{end};
+      work();
+    });
+  }
 
   void ForEach(int64_t num_items, absl::FunctionRef<void(int64_t, int)> body) {
     const NightWatch::Computing computing(watch_);
