@@ -9,10 +9,10 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "core/base/atomic_file.h"
 #include "core/base/status_macros.h"
 #include "core/model/checkpoint.h"
 #include "core/model/config_fields.h"
-#include "core/model/config_file.h"
 #include "core/model/huggingface.h"
 #include "core/model/layout.h"
 #include "core/model/layout_native.h"
@@ -98,7 +98,7 @@ absl::Status SaveModelFolder(const std::string& folder, const ModelConfig& confi
   // The config last: a folder that has it is complete.
   HEADLIGHT_RETURN_IF_ERROR(
       WriteSafetensors(folder + "/model.safetensors", NativeTensors(resolved, weights), {{"format", "pt"}}));
-  return WriteConfigFile(config_path, NativeConfigText(resolved, with_precision));
+  return WriteFileAtomically(config_path, NativeConfigText(resolved, with_precision));
 }
 
 }  // namespace headlight
