@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "absl/strings/numbers.h"
-#include "absl/strings/str_split.h"
+#include "core/runtime/cgroup.h"
 #include "core/runtime/cpu_placement.h"
 
 namespace headlight {
@@ -51,38 +51,11 @@ Quota ReadQuotaV1(const fs::path& group) {
   return quota.size() == 1 && period.size() == 1 ? ParseQuota(quota[0], period[0]) : std::nullopt;
 }
 
-// The tightest quota of a group and all groups above it, up to the mount point. Inside a container the group
-// named by /proc/self/cgroup is often not there, since the mount shows the container's own group as its root;
-// the walk up then finds files only there, which is what is wanted.
-Quota TightestUpwards(const fs::path& mount, const std::string& group, Quota (*read)(const fs::path&)) {
-  fs::path relative = fs::path(group).relative_path().lexically_normal();
-  if (!relative.empty() && *relative.begin() == "..") relative.clear();  // outside the namespace that we see
-  Quota tightest = read(mount);
-  for (fs::path path = mount; const fs::path& part : relative) {
-    path /= part;
-    tightest = Tightest(tightest, read(path));
-  }
-  return tightest;
-}
-
-// Each line of /proc/self/cgroup is "hierarchy:controllers:group"; v2 has hierarchy 0 and no controllers.
-Quota DetectQuota(const fs::path& root) {
-  const fs::path mounts = root / "sys/fs/cgroup";
+Quota DetectQuota(const std::string& root) {
   Quota quota;
-  std::ifstream lines(root / "proc/self/cgroup");
-  for (std::string line; std::getline(lines, line);) {
-    const std::vector<std::string> fields = absl::StrSplit(line, absl::MaxSplits(':', 2));
-    if (fields.size() != 3) continue;
-    if (fields[1].empty()) {
-      quota = Tightest(quota, TightestUpwards(mounts, fields[2], ReadQuotaV2));
-      continue;
-    }
-    const std::vector<std::string> controllers = absl::StrSplit(fields[1], ',');
-    if (std::find(controllers.begin(), controllers.end(), "cpu") == controllers.end()) continue;
-    // The mount is named after one controller or all of them; usually one name is a link to the other.
-    quota = Tightest(quota, TightestUpwards(mounts / "cpu", fields[2], ReadQuotaV1));
-    quota = Tightest(quota, TightestUpwards(mounts / fields[1], fields[2], ReadQuotaV1));
-  }
+  VisitCgroups(root, "cpu", [&](const fs::path& folder, CgroupVersion version) {
+    quota = Tightest(quota, version == CgroupVersion::kV2 ? ReadQuotaV2(folder) : ReadQuotaV1(folder));
+  });
   return quota;
 }
 
