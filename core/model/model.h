@@ -15,7 +15,6 @@
 #include "core/attention/batch.h"
 #include "core/attention/forward_shape.h"
 #include "core/attention/multi_head_attention.h"
-#include "core/attention/precision_error.h"
 #include "core/model/model_config.h"
 #include "core/model/model_weights.h"
 #include "core/runtime/compute_arena.h"
@@ -93,11 +92,6 @@ class Model {
                                     int64_t first_layer, const std::string& kernel_name);
   std::unique_ptr<const Impl> impl_;
 };
-
-// How far `model` in its precision is from f32, as precision_error.h measures a layer: on fixed sequences of
-// 1, 17 and 64 tokens (shorter where the position table ends), random ids where it begins at ids. Takes the
-// memory of one packed layer in f32 meanwhile.
-absl::StatusOr<PrecisionError> MeasurePrecisionError(const Model& model, const ModelWeights& weights);
 
 }  // namespace headlight
 

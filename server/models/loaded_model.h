@@ -8,10 +8,10 @@
 #include <string>
 
 #include "absl/status/statusor.h"
-#include "core/attention/precision_error.h"
 #include "core/model/model.h"
 #include "core/model/model_config.h"
 #include "core/model/model_weights.h"
+#include "core/model/precision_error.h"
 #include "server/memory/memory_budget.h"
 
 namespace headlight {

@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "core/model/model.h"
+#include "core/model/precision_error.h"
 #include "core/model/model_folder.h"
 #include "tests/testing/status_matchers.h"
 #include "tests/testing/temp_folder.h"

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "core/attention/precision_error.h"
+#include "core/model/precision_error.h"
 
 #include <gtest/gtest.h>
 
@@ -10,19 +10,20 @@ namespace {
 
 using testing::IsOk;
 
-AttentionConfig ConfigOf(Precision precision) {
-  AttentionConfig config;
-  config.embed_dim = 64;
-  config.num_heads = 4;
-  config.precision = precision;
+// A single attention layer.
+ModelConfig ConfigOf(Precision precision) {
+  ModelConfig config;
+  config.block.attention.embed_dim = 64;
+  config.block.attention.num_heads = 4;
+  config.block.attention.precision = precision;
   return config.Resolved();
 }
 
-PrecisionError ErrorOf(const AttentionConfig& config) {
-  const AttentionWeights weights = RandomWeights(config, /*seed=*/3);
-  const auto attention = MultiHeadAttention::Create(config, weights);
-  EXPECT_THAT(attention, IsOk());
-  const auto error = MeasurePrecisionError(*attention, weights);
+PrecisionError ErrorOf(const ModelConfig& config) {
+  const ModelWeights weights = RandomModelWeights(config, /*seed=*/3);
+  const absl::StatusOr<Model> model = Model::Create(config, weights);
+  EXPECT_THAT(model, IsOk());
+  const auto error = MeasurePrecisionError(*model, weights);
   EXPECT_THAT(error, IsOk());
   return error.value_or(PrecisionError{-1, -1, -1});
 }
@@ -37,15 +38,15 @@ TEST(PrecisionErrorTest, F32HasNone) {
 // Whatever this CPU computes the others in: f32 has no error, anything else has one, and a small one.
 TEST(PrecisionErrorTest, NarrowerPrecisionsHaveASmallOne) {
   for (const Precision precision : {Precision::kBf16, Precision::kInt8}) {
-    AttentionConfig config = ConfigOf(precision);
-    config.kdim = 32;
-    config.vdim = 48;
-    const AttentionWeights weights = RandomWeights(config, /*seed=*/3);
-    const auto attention = MultiHeadAttention::Create(config, weights);
-    ASSERT_THAT(attention, IsOk());
-    const auto error = MeasurePrecisionError(*attention, weights);
+    ModelConfig config = ConfigOf(precision);
+    config.block.attention.kdim = 32;
+    config.block.attention.vdim = 48;
+    const ModelWeights weights = RandomModelWeights(config, /*seed=*/3);
+    const absl::StatusOr<Model> model = Model::Create(config, weights);
+    ASSERT_THAT(model, IsOk());
+    const auto error = MeasurePrecisionError(*model, weights);
     ASSERT_THAT(error, IsOk());
-    const bool exact = attention->precision() == Precision::kF32;
+    const bool exact = model->attention().precision() == Precision::kF32;
     EXPECT_EQ(error->max_abs > 0.0, !exact);
     EXPECT_EQ(error->rms > 0.0, !exact);
     EXPECT_LE(error->rms, error->max_abs);

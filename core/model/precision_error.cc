@@ -1,14 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
-//
-// MeasurePrecisionError of model.h.
+#include "core/model/precision_error.h"
+
 #include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <memory>
 #include <random>
+#include <span>
 #include <utility>
 #include <vector>
 
 #include "core/base/catch_exceptions.h"
 #include "core/base/status_macros.h"
-#include "core/model/model.h"
 
 namespace headlight {
 namespace {
@@ -85,6 +88,29 @@ absl::StatusOr<std::vector<float>> ExactOutput(const Model& model, const ModelWe
     HEADLIGHT_ASSIGN_OR_RETURN(probe.query, OutputOf(exact, probe));
   }
   return std::move(probe.query);
+}
+
+// Of `got` against `wanted`, which are equally many.
+PrecisionError ComparePrecision(std::span<const float> got, std::span<const float> wanted) {
+  PrecisionError error;
+  double squares = 0, dot = 0, got_squares = 0, wanted_squares = 0;
+  for (size_t i = 0; i < got.size(); ++i) {
+    const double a = got[i];
+    const double b = wanted[i];
+    error.max_abs = std::max(error.max_abs, std::fabs(a - b));
+    squares += (a - b) * (a - b);
+    dot += a * b;
+    got_squares += a * a;
+    wanted_squares += b * b;
+  }
+  error.rms = std::sqrt(squares / static_cast<double>(got.size()));
+  const double norms = std::sqrt(got_squares) * std::sqrt(wanted_squares);
+  if (norms > 0) {
+    error.cosine = std::clamp(dot / norms, -1.0, 1.0);  // rounding may lead beyond
+  } else {
+    error.cosine = got_squares == wanted_squares ? 1.0 : 0.0;  // a vector of zeros has no angle
+  }
+  return error;
 }
 
 }  // namespace
