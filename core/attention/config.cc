@@ -8,6 +8,7 @@
 #include <string>
 
 #include "absl/strings/str_cat.h"
+#include "core/base/check_range.h"
 #include "core/base/status_macros.h"
 
 namespace headlight {
@@ -23,11 +24,6 @@ constexpr int64_t kMaxAllHeads = 262144;  // num_heads * head_dim
 // Finite in f32 with room for the factor log2(e); the softmax has become a plain maximum long before.
 constexpr double kMaxAbsScale = 1e6;
 constexpr double kMaxPositive = 1e12;  // of RoPE's and softcap's constants: their products stay in range
-
-absl::Status CheckRange(const std::string& field, int64_t got, int64_t min, int64_t max) {
-  if (got >= min && got <= max) return absl::OkStatus();
-  return absl::InvalidArgumentError(absl::StrCat(field, ": got ", got, ", wanted ", min, "..", max));
-}
 
 // The width of a head when head_dim is left to its default.
 absl::Status CheckDefaultHeadDim(const AttentionConfig& config) {

@@ -9,6 +9,8 @@
 
 #include "core/attention/gemm.h"
 #include "core/attention/packing.h"
+#include "core/attention/simd.h"
+#include "core/tensor/buffer.h"
 #include "oneapi/dnnl/dnnl.hpp"
 
 namespace headlight {
@@ -76,23 +78,24 @@ class MatmulGemm final : public Gemm {
     }
   }
 
-  int64_t scratch_bytes() const override {
-    return RoundUp(scratchpad_desc_.get_size()) + RoundUp(APadBytes()) + RoundUp(CPadBytes());
-  }
+  int64_t scratch_bytes() const override { return ScratchpadBytes() + APadBytes() + CPadBytes(); }
 
  private:
   // A multiple of 6 and of 16, the row blocks of oneDNN's AVX2 and AVX-512 products: a narrower block at the
   // end would be summed in another order, and a row's bits depend on its place.
   static constexpr int64_t kRows = 48;
 
-  static int64_t RoundUp(int64_t bytes) { return (bytes + 63) / 64 * 64; }
-  int64_t APadBytes() const { return kRows * shape_.lda * sizeof(float); }
-  int64_t CPadBytes() const { return kRows * c_stride_ * sizeof(float); }
+  // Whole cache lines each.
+  int64_t ScratchpadBytes() const {
+    return RoundUp(static_cast<int64_t>(scratchpad_desc_.get_size()), kCacheLineBytes);
+  }
+  int64_t APadBytes() const { return RoundUp(kRows * shape_.lda * int64_t{sizeof(float)}, kCacheLineBytes); }
+  int64_t CPadBytes() const { return RoundUp(kRows * c_stride_ * int64_t{sizeof(float)}, kCacheLineBytes); }
 
   void ExecutePadded(int64_t rows, const float* a, const float* b, float* c, std::byte* scratch) const {
-    std::byte* pads = scratch + RoundUp(scratchpad_desc_.get_size());
+    std::byte* pads = scratch + ScratchpadBytes();
     auto* a_pad = reinterpret_cast<float*>(pads);
-    auto* c_pad = reinterpret_cast<float*>(pads + RoundUp(APadBytes()));
+    auto* c_pad = reinterpret_cast<float*>(pads + APadBytes());
     std::fill_n(a_pad, kRows * shape_.lda, 0.0f);
     std::fill_n(c_pad, kRows * c_stride_, 0.0f);
     for (int64_t r = 0; r < rows; ++r) {

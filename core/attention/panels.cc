@@ -10,7 +10,6 @@
 namespace headlight {
 namespace {
 
-constexpr int64_t kLineBytes = 64;
 constexpr float kLargestOperand = 127.0f;
 // Multiplications of a tile: a third of a millisecond at 50 of them a nanosecond.
 constexpr int64_t kTileProducts = int64_t{1} << 24;
@@ -37,12 +36,12 @@ PanelStorage::PanelStorage(int64_t size_bytes) : block_(Buffer::Allocate(size_by
 
 std::byte* PanelStorage::Take(int64_t size_bytes) {
   std::byte* const taken = block_.bytes() + taken_bytes_;
-  taken_bytes_ += RoundUp(size_bytes, kLineBytes);
+  taken_bytes_ += RoundUp(size_bytes, kCacheLineBytes);
   return taken;
 }
 
 int64_t PanelMatrix::StorageBytes(Precision precision, int64_t rows, int64_t cols) {
-  return RoundUp(OperandCols(precision, rows) * cols * OperandBytes(precision), kLineBytes);
+  return RoundUp(OperandCols(precision, rows) * cols * OperandBytes(precision), kCacheLineBytes);
 }
 
 PanelMatrix::PanelMatrix(Precision precision, MatrixView matrix, int64_t cols, PanelStorage& storage)

@@ -91,8 +91,7 @@ void ConvertRows(const ActivationBuffer& buffer, int64_t first_row, int64_t rows
 // Asks for `size_bytes` in L2. Products read rows of activations in an order that the hardware does not
 // foresee.
 void Prefetch(const std::byte* begin, int64_t size_bytes) {
-  constexpr int64_t kLineBytes = 64;
-  for (int64_t at = 0; at < size_bytes; at += kLineBytes) __builtin_prefetch(begin + at, 0, 2);
+  for (int64_t at = 0; at < size_bytes; at += kCacheLineBytes) __builtin_prefetch(begin + at, 0, 2);
 }
 
 // Element `row` of column `key` of a panel of keys `width` wide, and of a row of values, as the products read

@@ -9,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "core/attention/gemm.h"
 #include "core/base/status_macros.h"
+#include "core/tensor/buffer.h"
 
 // Highway compiles this file once for each instruction set by including it again and again.
 #undef HWY_TARGET_INCLUDE
@@ -49,7 +50,6 @@ namespace headlight::HWY_NAMESPACE {
 // 24 registers of C, 4 of B and one of A leave a few of the 32.
 template <int kVectors>
 constexpr int kMaxTileRows = 24 / kVectors;
-constexpr int64_t kLineBytes = 64;
 constexpr int64_t kUnrolledWords = 4;
 
 // acc += a * b: sixteen products, or sums of two or four. In assembly, since GCC 12 otherwise lets a product
@@ -137,7 +137,7 @@ HWY_NOINLINE void MultiplyTile(const WordProduct& product, int64_t row, const st
     for (int64_t w = word; w < word + kUnrolledWords; ++w) {
       if (kAhead && (w - word) % 2 == 0) {
         __builtin_prefetch(line, 0, 2);
-        line += kLineBytes;
+        line += kCacheLineBytes;
       }
       MultiplyWord<kOperands, kRows, kVectors>(a, w, b + w * ldb, acc);
     }
@@ -172,7 +172,7 @@ void Multiply(const WordProduct& product) {
   const std::byte* line = product.ahead.begin;
   const std::byte* const end = line + product.ahead.size_bytes;
   const int64_t lines_bytes =
-      product.words / kUnrolledWords * kUnrolledWords / 2 * kLineBytes;  // that a tile asks for
+      product.words / kUnrolledWords * kUnrolledWords / 2 * kCacheLineBytes;  // that a tile asks for
   for (int64_t row = 0, rows = 0; row < product.rows; row += rows) {
     const int64_t left = product.rows - row;
     rows = std::min<int64_t>(left, kMaxRows);

@@ -6,16 +6,13 @@
 #include "core/attention/simd.h"
 #include "core/attention/weights.h"
 #include "core/model/model_folder.h"
+#include "core/tensor/buffer.h"
 
 namespace headlight {
 namespace {
 
 constexpr int64_t kHeadGranule = 32;  // columns that a head is padded to, at most
 constexpr int64_t kDepthGranule = 4;  // rows of a packed matrix
-constexpr int64_t kHugePageBytes = int64_t{2} << 20;
-
-// Blocks beyond a huge page are made of huge pages.
-int64_t BlockBytes(int64_t bytes) { return bytes < kHugePageBytes ? bytes : RoundUp(bytes, kHugePageBytes); }
 
 // What layers of this precision run in here: a small one tells.
 Precision PrecisionOnThisCpu(Precision precision) {
@@ -65,7 +62,7 @@ int64_t VectorElements(const ModelConfig& config) {
 int64_t ExactLayerBytes(const ModelConfig& config, int64_t attention, int64_t feed_forward) {
   if (PrecisionOnThisCpu(config.block.attention.precision) == Precision::kF32) return 0;
   constexpr int64_t kBytes = sizeof(float);
-  return BlockBytes(kBytes * attention) + BlockBytes(kBytes * feed_forward) +
+  return Buffer::RoundedBytes(kBytes * attention) + Buffer::RoundedBytes(kBytes * feed_forward) +
          kBytes * VectorElements(config) / config.num_layers;
 }
 
@@ -109,8 +106,8 @@ MemoryEstimate EstimateMemory(const ModelConfig& config) {
   const int64_t rest = EmbeddingElements(resolved) + VectorElements(resolved);
   const int64_t bytes = BytesPerWeight(PrecisionOnThisCpu(resolved.block.attention.precision));
   MemoryEstimate estimate;
-  estimate.packed_bytes =
-      layers * BlockBytes(bytes * attention) + BlockBytes(bytes * layers * feed_forward) + 4 * rest;
+  estimate.packed_bytes = layers * Buffer::RoundedBytes(bytes * attention) +
+                          Buffer::RoundedBytes(bytes * layers * feed_forward) + 4 * rest;
   // The plain weights, in f32, and beside them at first a tensor of the file, later the packed weights, the
   // copy of the queries' matrix that is scaled before it is packed, and what is measured and tried out.
   constexpr int64_t kBytes = sizeof(float);

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "core/base/check_range.h"
 #include "core/base/status_macros.h"
 
 namespace headlight {
@@ -15,11 +16,6 @@ namespace {
 constexpr int64_t kMaxHiddenDim = 1 << 20;
 constexpr int64_t kMaxRows = int64_t{1} << 26;  // of an embedding table
 constexpr double kMaxNormEps = 1.0;
-
-absl::Status CheckRange(const std::string& field, int64_t got, int64_t min, int64_t max) {
-  if (got >= min && got <= max) return absl::OkStatus();
-  return absl::InvalidArgumentError(absl::StrCat(field, ": got ", got, ", wanted ", min, "..", max));
-}
 
 absl::Status Prefixed(const std::string& prefix, const absl::Status& status) {
   if (status.ok()) return status;

@@ -10,7 +10,6 @@
 namespace headlight {
 namespace {
 
-constexpr int64_t kCacheLineBytes = 64;
 constexpr int64_t kHugePageBytes = int64_t{2} << 20;
 
 int64_t AlignmentOf(int64_t size_bytes) {

@@ -10,6 +10,8 @@
 
 namespace headlight {
 
+inline constexpr int64_t kCacheLineBytes = 64;
+
 // A block of bytes aligned to 64 (a cache line and a full AVX-512 register); blocks of 2 MiB and more are
 // aligned to 2 MiB and offered to the kernel as huge pages. Contents are not initialised. Movable, not
 // copyable.
