@@ -55,7 +55,12 @@ absl::Status CheckCumulated(absl::string_view name, std::span<const int64_t> cum
 }
 
 absl::Status CheckMask(absl::string_view name, const MaskView& mask) {
-  if (mask.empty() || (mask.head_stride >= 0 && mask.query_stride >= 0)) return absl::OkStatus();
+  if (mask.empty()) return absl::OkStatus();
+  if (mask.dtype != DType::kBool && mask.dtype != DType::kF32) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(name, ": got the type ", Name(mask.dtype), ", wanted bool or f32"));
+  }
+  if (mask.head_stride >= 0 && mask.query_stride >= 0) return absl::OkStatus();
   return absl::InvalidArgumentError(absl::StrCat(name, ": got strides of ", mask.head_stride, " and ",
                                                  mask.query_stride, ", wanted none below 0"));
 }

@@ -5,8 +5,10 @@
 #include <gtest/gtest.h>
 
 #include <string>
+#include <utility>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "tests/testing/status_matchers.h"
 
 namespace headlight {
@@ -126,6 +128,14 @@ TEST_F(AttentionBatchTest, RefusesNegativeWindows) {
 TEST_F(AttentionBatchTest, RefusesMasksThatRunBackwards) {
   options_[0].mask = {data_.data(), DType::kF32, -6, 3};
   ExpectRefusal("sequences[0].mask: got strides of -6 and 3");
+}
+
+TEST_F(AttentionBatchTest, RefusesMasksOfTypesThatAreNone) {
+  for (const auto& [dtype, name] : {std::pair(DType::kF16, "f16"), std::pair(DType::kBf16, "bf16"),
+                                    std::pair(DType::kI32, "i32"), std::pair(DType::kI64, "i64")}) {
+    options_[0].mask = {data_.data(), dtype, 6, 3};
+    ExpectRefusal(absl::StrCat("sequences[0].mask: got the type ", name, ", wanted bool or f32"));
+  }
 }
 
 TEST_F(AttentionBatchTest, AcceptsOneMaskRowForAllQueries) {
