@@ -24,6 +24,9 @@ constexpr int64_t kMaxAllHeads = 262144;  // num_heads * head_dim
 // Finite in f32 with room for the factor log2(e); the softmax has become a plain maximum long before.
 constexpr double kMaxAbsScale = 1e6;
 constexpr double kMaxPositive = 1e12;  // of RoPE's and softcap's constants: their products stay in range
+// Scores are divided by it: below, kMaxAbsScale over it would come near the end of f32. All scores are equal
+// by then, whatever it is.
+constexpr double kMinSoftcap = 1e-6;
 
 // The width of a head when head_dim is left to its default.
 absl::Status CheckDefaultHeadDim(const AttentionConfig& config) {
@@ -33,6 +36,12 @@ absl::Status CheckDefaultHeadDim(const AttentionConfig& config) {
                                                    " (or an explicit head_dim)"));
   }
   return CheckRange("head_dim (embed_dim / num_heads)", config.embed_dim / config.num_heads, 1, kMaxHeadDim);
+}
+
+absl::Status CheckSoftcap(double got) {
+  if (got >= kMinSoftcap && got <= kMaxPositive) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat("logit_softcap: got ", got, ", wanted 0, or ", kMinSoftcap, "..", kMaxPositive));
 }
 
 absl::Status CheckPositive(const std::string& field, double got) {
@@ -116,7 +125,7 @@ absl::Status AttentionConfig::Validate() const {
   if (rope) {
     HEADLIGHT_RETURN_IF_ERROR(CheckRope(*rope, head_dim == 0 ? embed_dim / num_heads : head_dim));
   }
-  if (logit_softcap != 0.0) HEADLIGHT_RETURN_IF_ERROR(CheckPositive("logit_softcap", logit_softcap));
+  if (logit_softcap != 0.0) HEADLIGHT_RETURN_IF_ERROR(CheckSoftcap(logit_softcap));
   HEADLIGHT_RETURN_IF_ERROR(CheckWindow("window_left", window_left));
   HEADLIGHT_RETURN_IF_ERROR(CheckWindow("window_right", window_right));
   return absl::OkStatus();

@@ -69,7 +69,7 @@ struct AttentionConfig {
   // Scores get -slope_h |position of the query - position of the key|, slopes as Press et al. 2022
   // (arXiv:2108.12409) choose them; see AlibiSlope.
   bool alibi = false;
-  // Scores become softcap * tanh(score / softcap) before ALiBi and masks; 0 means none.
+  // Scores become softcap * tanh(score / softcap) before ALiBi and masks; 0 means none, else at least 1e-6.
   double logit_softcap = 0.0;
   // Sliding window of the layer; a request's own window narrows it further. As in batch.h: Visibility.
   std::optional<int64_t> window_left;
