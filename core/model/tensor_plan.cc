@@ -3,8 +3,12 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
+#include <cmath>
+#include <cstdint>
 #include <new>
 #include <set>
+#include <span>
 #include <utility>
 
 #include "absl/status/statusor.h"
@@ -101,10 +105,31 @@ std::vector<float> Extract(const std::vector<float>& source, const WantedTensor&
   return out;
 }
 
+// Whether a number among `values` is none: an exponent of ones, in whole blocks at a time.
+bool AllFinite(std::span<const float> values) {
+  constexpr uint32_t kInfinity = 0x7f800000;
+  uint32_t largest = 0;
+  for (const float value : values) largest = std::max(largest, std::bit_cast<uint32_t>(value) & 0x7fffffff);
+  return largest < kInfinity;
+}
+
+// INVALID_ARGUMENT naming the tensor and the place of its first number that is NaN or infinite: one of them
+// makes all outputs NaN, or worse, in int8, numbers like any others.
+absl::Status CheckFinite(const std::string& name, const Shape& shape, std::span<const float> values) {
+  if (AllFinite(values)) return absl::OkStatus();
+  const auto found = std::find_if(values.begin(), values.end(), [](float x) { return !std::isfinite(x); });
+  int64_t place = found - values.begin();
+  std::vector<int64_t> index(shape.size());
+  for (size_t i = shape.size(); i-- > 0; place /= shape[i]) index[i] = place % shape[i];
+  return absl::InvalidArgumentError(
+      absl::StrCat(name, "[", absl::StrJoin(index, ", "), "]: got ", *found, ", wanted finite numbers"));
+}
+
 absl::Status LoadTensor(const Checkpoint& checkpoint, const WantedTensor& wanted) {
   const std::string* name = NameIn(checkpoint, wanted);
   if (name == nullptr) return absl::OkStatus();
   HEADLIGHT_ASSIGN_OR_RETURN(std::vector<float> values, checkpoint.ReadF32(*name));
+  HEADLIGHT_RETURN_IF_ERROR(CheckFinite(*name, wanted.shape, values));
   const bool as_it_is =
       wanted.parts.size() == 1 && wanted.parts[0].size == 0 && wanted.orientation == Orientation::kInOut;
   if (as_it_is) {

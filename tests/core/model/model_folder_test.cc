@@ -7,6 +7,7 @@
 
 #include <filesystem>
 #include <fstream>
+#include <limits>
 #include <map>
 #include <string>
 #include <vector>
@@ -379,6 +380,24 @@ TEST_F(ModelFolderTest, SavedModelsComeBackBitForBit) {
   EXPECT_EQ(attention.rope->scaling, RopeConfig::Scaling::kLlama3);
   EXPECT_EQ(attention.window_right, 0);
   EXPECT_EQ(loaded->summary.config.embedding->padding_id, 1);
+}
+
+// In int8 they would be packed as numbers like any others.
+TEST_F(ModelFolderTest, ParametersThatAreNotFiniteAreRefusedWithTheirPlace) {
+  const ModelConfig config = RichConfig();
+  const auto expect_refused = [&](float bad, const std::string& message) {
+    ModelWeights weights = RandomModelWeights(config, 7);
+    weights.layers[1].feed_forward.down.back() = bad;
+    const std::string folder = absl::StrCat(folder_, "/", message.substr(message.rfind(' ') + 1));
+    ASSERT_THAT(SaveModelFolder(folder, config, weights), IsOk());
+    EXPECT_THAT(LoadModelFolder(folder), StatusIs(kInvalid, AllOf(StartsWith(folder), HasSubstr(message))));
+  };
+  const int64_t row = config.block.feed_forward.hidden_dim - 1;
+  const int64_t col = config.block.attention.embed_dim - 1;
+  const std::string place = absl::StrCat("[", row, ", ", col, "]: got ");
+  expect_refused(std::numeric_limits<float>::quiet_NaN(), place + "nan");
+  expect_refused(std::numeric_limits<float>::infinity(), place + "inf");
+  expect_refused(-std::numeric_limits<float>::infinity(), place + "-inf");
 }
 
 TEST(EstimateMemoryTest, IsWhatAModelTakesOrALittleMore) {
