@@ -3,6 +3,7 @@
 
 #include <sched.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
 #include <utility>
 
@@ -62,8 +63,10 @@ void ReleaseThisThread() {
 void StepBack(int nice) {
   thread_local bool done = false;
   if (nice <= 0 || std::exchange(done, true)) return;
-  // Of thread 0, which is the caller. Refused only where the result would be less nice.
-  setpriority(PRIO_PROCESS, 0, getpriority(PRIO_PROCESS, 0) + nice);
+  // Before any thread has stepped back: the others may have that of whoever started them.
+  static const int of_process = getpriority(PRIO_PROCESS, static_cast<id_t>(getpid()));
+  // Of thread 0, which is the caller.
+  if (getpriority(PRIO_PROCESS, 0) < of_process + nice) setpriority(PRIO_PROCESS, 0, of_process + nice);
 }
 
 }  // namespace headlight

@@ -19,9 +19,9 @@ void PinThisThread(int cpu);
 // Puts the calling thread back to how it was before the first PinThisThread since. Does nothing otherwise.
 void ReleaseThisThread();
 
-// Makes the calling thread nicer by this much, for good (nice(2); Linux has one for each thread): when both
-// want a CPU, others of the process go first. Does nothing for 0, or for a thread that has stepped back
-// before.
+// Makes the calling thread nicer than the process by this much, for good (nice(2); Linux has one for each
+// thread): when both want a CPU, others of the process go first. Does nothing for 0, for a thread that has
+// stepped back before, or for one that is as nice already, since whoever started it is.
 void StepBack(int nice);
 
 }  // namespace headlight

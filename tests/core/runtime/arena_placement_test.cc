@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <functional>
 #include <optional>
 #include <thread>
 #include <vector>
@@ -73,6 +74,22 @@ TEST(ArenaNiceTest, ThreadsThatComputeAreNicerThanTheOthers) {
     EXPECT_EQ(workers, 2 * num_threads);
   }
   EXPECT_EQ(getpriority(PRIO_PROCESS, 0), before);
+}
+
+// A thread begins with the niceness of the one that starts it, as oneTBB's workers start each other.
+TEST(ArenaNiceTest, AThreadThatANicerOneHasStartedIsNoNicerThanThat) {
+  const int before = getpriority(PRIO_PROCESS, 0);
+  const auto compute = [](const std::function<void()>& work) {
+    ComputeArena arena(1, /*nice=*/3);
+    arena.Within(work);
+  };
+  std::thread([&] {
+    compute([&] {
+      std::thread([&] {
+        compute([&] { EXPECT_EQ(getpriority(PRIO_PROCESS, 0), std::min(before + 3, 19)); });
+      }).join();
+    });
+  }).join();
 }
 
 TEST_F(ArenaPlacementTest, WithMoreOrFewerThreadsTheKernelPlacesThem) {
