@@ -30,8 +30,9 @@ class TempFolder {
   const std::string& path() const { return path_; }
   std::string File(const std::string& name) const { return std::filesystem::path(path_) / name; }
 
-  // Returns the path.
+  // Makes the folders that `name` leads through. Returns the path.
   std::string Write(const std::string& name, const std::string& bytes) const {
+    std::filesystem::create_directories(std::filesystem::path(File(name)).parent_path());
     std::ofstream(File(name), std::ios::binary) << bytes;
     return File(name);
   }

@@ -3,7 +3,6 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <stdlib.h>
 
 #include <filesystem>
 #include <fstream>
@@ -14,6 +13,7 @@
 #include <utility>
 
 #include "tests/testing/status_matchers.h"
+#include "tests/testing/temp_folder.h"
 
 namespace headlight {
 namespace {
@@ -27,14 +27,6 @@ using testing::StatusIs;
 
 class AtomicFileTest : public ::testing::Test {
  protected:
-  void SetUp() override {
-    std::string pattern = (fs::temp_directory_path() / "headlight_atomic_file_XXXXXX").string();
-    ASSERT_NE(mkdtemp(pattern.data()), nullptr);
-    folder_ = pattern;
-    path_ = (folder_ / "file").string();
-  }
-  void TearDown() override { fs::remove_all(folder_); }
-
   absl::Status WriteTo(AtomicFile& file, const std::string& text) {
     return file.Write(std::as_bytes(std::span(text)));
   }
@@ -43,10 +35,10 @@ class AtomicFileTest : public ::testing::Test {
     if (!file) return std::nullopt;
     return std::string(std::istreambuf_iterator<char>(file), {});
   }
-  int64_t NumFiles() const { return std::distance(fs::directory_iterator(folder_), {}); }
+  int64_t NumFiles() const { return std::distance(fs::directory_iterator(folder_.path()), {}); }
 
-  fs::path folder_;
-  std::string path_;
+  const testing::TempFolder folder_;
+  const std::string path_ = folder_.File("file");
 };
 
 TEST_F(AtomicFileTest, AppearsWholeWithCommitAndNotBefore) {
@@ -86,7 +78,7 @@ TEST_F(AtomicFileTest, TwoOfOneNameDoNotMix) {
 }
 
 TEST_F(AtomicFileTest, WithoutItsFolderThereIsNone) {
-  const std::string path = (folder_ / "missing" / "file").string();
+  const std::string path = folder_.File("missing/file");
   EXPECT_THAT(WriteFileAtomically(path, "text"),
               StatusIs(absl::StatusCode::kNotFound, AllOf(StartsWith(path), HasSubstr("cannot create"))));
 }

@@ -16,8 +16,8 @@
 #include <vector>
 
 #include "core/model/model.h"
-#include "core/model/precision_error.h"
 #include "core/model/model_folder.h"
+#include "core/model/precision_error.h"
 #include "tests/testing/status_matchers.h"
 #include "tests/testing/temp_folder.h"
 

@@ -3,12 +3,12 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <stdlib.h>
 
 #include <filesystem>
-#include <fstream>
 #include <string>
 #include <vector>
+
+#include "tests/testing/temp_folder.h"
 
 namespace headlight {
 namespace {
@@ -19,26 +19,21 @@ using ::testing::IsEmpty;
 
 class CgroupTest : public ::testing::Test {
  protected:
-  void SetUp() override {
-    std::string pattern = (fs::temp_directory_path() / "headlight_cgroup_XXXXXX").string();
-    ASSERT_NE(mkdtemp(pattern.data()), nullptr);
-    root_ = pattern;
-    fs::create_directories(root_ / "proc/self");
-  }
-  void TearDown() override { fs::remove_all(root_); }
-
   // The folders that are visited, below the place where groups are mounted, each with its version.
   std::vector<std::string> Visited(const std::string& groups, const std::string& controller) const {
-    std::ofstream(root_ / "proc/self/cgroup") << groups;
+    root_.Write("proc/self/cgroup", groups);
+    return Visited(controller);
+  }
+  std::vector<std::string> Visited(const std::string& controller) const {
     std::vector<std::string> visited;
-    VisitCgroups(root_.string(), controller, [&](const fs::path& folder, CgroupVersion version) {
+    VisitCgroups(root_.path(), controller, [&](const fs::path& folder, CgroupVersion version) {
       visited.push_back((version == CgroupVersion::kV2 ? "v2 " : "v1 ") +
-                        folder.lexically_relative(root_ / "sys/fs/cgroup").string());
+                        folder.lexically_relative(root_.File("sys/fs/cgroup")).string());
     });
     return visited;
   }
 
-  fs::path root_;
+  const testing::TempFolder root_;  // stands for "/"
 };
 
 TEST_F(CgroupTest, InVersion2OneTreeHoldsEverything) {
@@ -58,9 +53,8 @@ TEST_F(CgroupTest, AGroupOutsideOfTheNamespaceIsTheRoot) {
 }
 
 TEST_F(CgroupTest, WhatIsNoGroupIsPassedOver) {
+  EXPECT_THAT(Visited("cpu"), IsEmpty());  // there is no file
   EXPECT_THAT(Visited("nonsense\n\n0::/a\n", "cpu"), ElementsAre("v2 .", "v2 a"));
-  fs::remove_all(root_ / "proc");
-  EXPECT_THAT(Visited("0::/a\n", "cpu"), IsEmpty());
 }
 
 }  // namespace
