@@ -13,7 +13,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
-#include "core/attention/multi_head_attention.h"
+#include "core/attention/layer.h"
 #include "core/base/status_macros.h"
 #include "core/base/text.h"
 #include "core/runtime/cpu_topology.h"

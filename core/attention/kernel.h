@@ -15,8 +15,8 @@
 #include "core/attention/batch.h"
 #include "core/attention/config.h"
 #include "core/attention/forward_shape.h"
-#include "core/attention/gemm.h"
-#include "core/attention/weights.h"
+#include "core/attention/parameters.h"
+#include "core/product/gemm.h"
 #include "core/runtime/compute_arena.h"
 #include "core/tensor/buffer.h"
 

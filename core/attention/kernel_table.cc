@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The kernels there are, fastest first. To add one: implement AttentionKernel and give it a row here.
-#include "core/attention/fused_scores.h"
-#include "core/attention/gemm.h"
 #include "core/attention/kernel.h"
-#include "core/attention/tiled_kernel.h"
+#include "core/attention/tiled/fused_scores.h"
+#include "core/attention/tiled/tiled_kernel.h"
 #include "core/base/status_macros.h"
+#include "core/product/gemm.h"
 #include "oneapi/dnnl/dnnl.hpp"
 
 namespace headlight {

@@ -29,7 +29,7 @@
 
 #include "core/attention/batch.h"
 #include "core/attention/config.h"
-#include "core/attention/weights.h"
+#include "core/attention/parameters.h"
 
 namespace headlight {
 

@@ -8,7 +8,7 @@
 #define HWY_TARGET_INCLUDE "core/model/activation.cc"
 #include "hwy/foreach_target.h"
 // Must come after foreach_target.h.
-#include "core/attention/exp2-inl.h"
+#include "core/simd/exp2-inl.h"
 #include "hwy/highway.h"
 
 HWY_BEFORE_NAMESPACE();

@@ -4,7 +4,7 @@
 #ifndef HEADLIGHT_CORE_MODEL_ACTIVATION_H_
 #define HEADLIGHT_CORE_MODEL_ACTIVATION_H_
 
-#include "core/model/model_config.h"
+#include "core/model/config.h"
 #include "core/tensor/bf16.h"
 #include "core/tensor/matrix_view.h"
 

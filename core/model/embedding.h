@@ -9,8 +9,8 @@
 #include <vector>
 
 #include "absl/status/status.h"
-#include "core/model/model_config.h"
-#include "core/model/model_weights.h"
+#include "core/model/config.h"
+#include "core/model/parameters.h"
 #include "core/model/row_norm.h"
 #include "core/tensor/matrix_view.h"
 

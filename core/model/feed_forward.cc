@@ -3,8 +3,8 @@
 
 #include <algorithm>
 
-#include "core/attention/simd.h"
 #include "core/model/activation.h"
+#include "core/simd/targets.h"
 #include "core/tensor/bf16.h"
 
 namespace headlight {

@@ -11,12 +11,12 @@
 #include <vector>
 
 #include "absl/functional/function_ref.h"
-#include "core/attention/activations.h"
-#include "core/attention/gemm.h"
 #include "core/attention/interruption.h"
-#include "core/attention/panels.h"
-#include "core/model/model_config.h"
-#include "core/model/model_weights.h"
+#include "core/model/config.h"
+#include "core/model/parameters.h"
+#include "core/product/gemm.h"
+#include "core/product/operands.h"
+#include "core/product/parameter_panels.h"
 #include "core/tensor/buffer.h"
 #include "core/tensor/matrix_view.h"
 

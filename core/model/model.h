@@ -14,9 +14,9 @@
 #include "absl/status/statusor.h"
 #include "core/attention/batch.h"
 #include "core/attention/forward_shape.h"
-#include "core/attention/multi_head_attention.h"
-#include "core/model/model_config.h"
-#include "core/model/model_weights.h"
+#include "core/attention/layer.h"
+#include "core/model/config.h"
+#include "core/model/parameters.h"
 #include "core/runtime/compute_arena.h"
 
 namespace headlight {

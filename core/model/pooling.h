@@ -7,7 +7,7 @@
 #include <cstdint>
 #include <span>
 
-#include "core/model/model_config.h"
+#include "core/model/config.h"
 #include "core/tensor/matrix_view.h"
 
 namespace headlight {

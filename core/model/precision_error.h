@@ -6,7 +6,7 @@
 
 #include "absl/status/statusor.h"
 #include "core/model/model.h"
-#include "core/model/model_weights.h"
+#include "core/model/parameters.h"
 
 namespace headlight {
 

@@ -9,7 +9,7 @@
 #define HWY_TARGET_INCLUDE "core/model/row_norm.cc"
 #include "hwy/foreach_target.h"
 // Must come after foreach_target.h.
-#include "core/attention/lanes-inl.h"
+#include "core/simd/lanes-inl.h"
 #include "hwy/highway.h"
 
 HWY_BEFORE_NAMESPACE();

@@ -4,8 +4,8 @@
 #ifndef HEADLIGHT_CORE_MODEL_ROW_NORM_H_
 #define HEADLIGHT_CORE_MODEL_ROW_NORM_H_
 
-#include "core/model/model_config.h"
-#include "core/model/model_weights.h"
+#include "core/model/config.h"
+#include "core/model/parameters.h"
 #include "core/tensor/matrix_view.h"
 
 namespace headlight {

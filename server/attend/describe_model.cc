@@ -2,8 +2,8 @@
 #include "server/attend/describe_model.h"
 
 #include "core/attention/config.h"
-#include "core/attention/multi_head_attention.h"
-#include "core/model/model_config.h"
+#include "core/attention/layer.h"
+#include "core/model/config.h"
 
 namespace headlight {
 namespace {

@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "core/attention/batch.h"
-#include "core/model/model_config.h"
+#include "core/model/config.h"
 #include "core/runtime/cancellation.h"
 #include "core/tensor/dtype.h"
 #include "server/models/registry.h"

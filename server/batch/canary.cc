@@ -14,7 +14,7 @@
 #include "core/attention/config.h"
 #include "core/base/status_macros.h"
 #include "core/base/text.h"
-#include "core/model/model_config.h"
+#include "core/model/config.h"
 #include "core/runtime/cancellation.h"
 #include "server/batch/batch_input.h"
 #include "server/batch/batch_work.h"

@@ -4,7 +4,7 @@
 #include <algorithm>
 
 #include "core/attention/config.h"
-#include "core/model/model_config.h"
+#include "core/model/config.h"
 #include "core/tensor/buffer.h"
 #include "server/batch/copy_list.h"
 

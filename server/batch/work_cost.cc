@@ -7,7 +7,7 @@
 #include <string>
 
 #include "core/attention/config.h"
-#include "core/model/model_config.h"
+#include "core/model/config.h"
 
 namespace headlight {
 namespace {

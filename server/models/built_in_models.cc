@@ -7,8 +7,8 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "core/base/text.h"
-#include "core/model/model_config.h"
-#include "core/model/model_weights.h"
+#include "core/model/config.h"
+#include "core/model/parameters.h"
 #include "server/models/model_memory.h"
 
 namespace headlight {

@@ -8,9 +8,9 @@
 #include <string>
 
 #include "absl/status/statusor.h"
+#include "core/model/config.h"
 #include "core/model/model.h"
-#include "core/model/model_config.h"
-#include "core/model/model_weights.h"
+#include "core/model/parameters.h"
 #include "core/model/precision_error.h"
 #include "server/memory/memory_budget.h"
 

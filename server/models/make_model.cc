@@ -7,7 +7,7 @@
 
 #include "absl/status/status.h"
 #include "core/base/status_macros.h"
-#include "core/model/model_folder.h"
+#include "core/checkpoint/folder.h"
 #include "server/models/model_memory.h"
 
 namespace headlight {

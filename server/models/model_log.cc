@@ -3,7 +3,7 @@
 
 #include <spdlog/spdlog.h>
 
-#include "core/attention/multi_head_attention.h"
+#include "core/attention/layer.h"
 
 namespace headlight {
 

@@ -8,7 +8,7 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
-#include "core/model/model_folder.h"
+#include "core/checkpoint/folder.h"
 
 namespace headlight {
 

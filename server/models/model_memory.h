@@ -5,7 +5,7 @@
 #define HEADLIGHT_SERVER_MODELS_MODEL_MEMORY_H_
 
 #include "absl/status/statusor.h"
-#include "core/model/model_config.h"
+#include "core/model/config.h"
 #include "server/memory/memory_budget.h"
 
 namespace headlight {

@@ -8,9 +8,9 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "core/base/status_macros.h"
-#include "core/model/model_config.h"
-#include "core/model/model_folder.h"
-#include "core/model/model_weights.h"
+#include "core/checkpoint/folder.h"
+#include "core/model/config.h"
+#include "core/model/parameters.h"
 #include "server/program/program_commands.h"
 
 namespace headlight {

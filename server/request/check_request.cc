@@ -14,7 +14,7 @@
 #include "absl/strings/str_cat.h"
 #include "core/attention/config.h"
 #include "core/base/status_macros.h"
-#include "core/model/model_config.h"
+#include "core/model/config.h"
 #include "server/request/sequence_layout.h"
 #include "server/request/token_ids.h"
 #include "server/request/weights_choice.h"

@@ -9,7 +9,7 @@
 
 #include "absl/status/statusor.h"
 #include "core/attention/config.h"
-#include "core/model/model_config.h"
+#include "core/model/config.h"
 #include "core/tensor/shape.h"
 #include "server/batch/batch_input.h"
 #include "server/request/request_fields.h"

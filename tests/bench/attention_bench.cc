@@ -19,10 +19,10 @@
 
 #include "CLI/CLI.hpp"
 #include "absl/strings/str_cat.h"
-#include "core/attention/multi_head_attention.h"
+#include "core/attention/layer.h"
 #include "core/base/status_macros.h"
+#include "core/checkpoint/folder.h"
 #include "core/model/model.h"
-#include "core/model/model_folder.h"
 #include "core/model/pooling.h"
 #include "core/runtime/cpu_topology.h"
 #include "core/tensor/buffer.h"

@@ -20,7 +20,7 @@
 #include "client/wire/wire.h"
 #include "core/base/status_macros.h"
 #include "core/model/model.h"
-#include "core/model/model_weights.h"
+#include "core/model/parameters.h"
 #include "core/runtime/cancellation.h"
 #include "core/runtime/compute_arena.h"
 #include "core/runtime/cpu_topology.h"

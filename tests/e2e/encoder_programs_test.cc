@@ -15,8 +15,8 @@
 
 #include "client/files/npy_header.h"
 #include "client/npy.h"
+#include "core/checkpoint/folder.h"
 #include "core/model/model.h"
-#include "core/model/model_folder.h"
 #include "core/model/pooling.h"
 #include "core/runtime/compute_arena.h"
 #include "tests/e2e/lone_run.h"

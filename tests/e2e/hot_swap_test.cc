@@ -25,9 +25,9 @@
 
 #include "absl/strings/numbers.h"
 #include "client/client.h"
+#include "core/checkpoint/folder.h"
 #include "core/model/model.h"
-#include "core/model/model_folder.h"
-#include "core/model/model_weights.h"
+#include "core/model/parameters.h"
 #include "tests/e2e/server_process.h"
 #include "tests/server/attend_fixtures.h"
 #include "tests/testing/status_matchers.h"

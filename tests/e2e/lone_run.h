@@ -10,7 +10,7 @@
 #include <optional>
 #include <vector>
 
-#include "core/attention/multi_head_attention.h"
+#include "core/attention/layer.h"
 #include "core/tensor/dtype.h"
 #include "headlight/v1/attention.pb.h"
 

@@ -6,8 +6,8 @@
 #include <cstdlib>
 #include <string>
 
-#include "core/model/safetensors.h"
-#include "core/model/safetensors_header.h"
+#include "core/checkpoint/safetensors.h"
+#include "core/checkpoint/safetensors_header.h"
 
 namespace headlight::testing {
 namespace {

@@ -10,8 +10,8 @@
 #include "absl/strings/str_cat.h"
 #include "core/attention/kernel.h"
 #include "core/base/status_macros.h"
+#include "core/checkpoint/safetensors.h"
 #include "core/model/model.h"
-#include "core/model/safetensors.h"
 #include "core/runtime/compute_arena.h"
 
 namespace headlight {

@@ -9,7 +9,7 @@
 
 #include "absl/status/statusor.h"
 #include "core/attention/config.h"
-#include "core/model/model_folder.h"
+#include "core/checkpoint/folder.h"
 
 namespace headlight {
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Makes tests/golden/models: one case (cases.py) for each layout, which tests/core/model/golden_test.cc loads.
+"""Makes tests/golden/models: one case (cases.py) for each layout, which tests/core/checkpoint/golden_test.cc loads.
 
   pip install torch transformers safetensors
   python3 tests/golden/make_models.py

@@ -17,7 +17,7 @@ def numbers(seed, *shape):
 def attention(embed_dim, num_heads, kdim, vdim, add_bias_kv, add_zero_attn):
     layer = torch.nn.MultiheadAttention(embed_dim, num_heads, kdim=kdim, vdim=vdim, add_bias_kv=add_bias_kv,
                                         add_zero_attn=add_zero_attn, batch_first=True).double().eval()
-    # numbers() fills the [in, out] layout of core/attention/weights.h; torch keeps [out, in].
+    # numbers() fills the [in, out] layout of core/attention/parameters.h; torch keeps [out, in].
     w_q, w_k, w_v = numbers(1, embed_dim, embed_dim).T, numbers(2, kdim, embed_dim).T, numbers(3, vdim, embed_dim).T
     with torch.no_grad():
         if layer.in_proj_weight is None:

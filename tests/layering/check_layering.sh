@@ -39,7 +39,7 @@ mapfile -t load < <(sources client/load)
 mapfile -t report < <(sources client/report)
 mapfile -t local < <(sources client/files client/picture)
 mapfile -t public_headers < <(find client -maxdepth 1 -name '*.h' 2>/dev/null || true)
-mapfile -t beside_ukernel < <(sources core server client | grep -v '^core/attention/ukernel\.')
+mapfile -t beside_ukernel < <(sources core server client | grep -v '^core/product/gemm_brgemm\.')
 
 forbid "core/ knows no RPC, no wire format, no logging and no other layer" \
   "$(include 'grpc|google/protobuf|spdlog|server/|client/|proto/|tests/')" "${core[@]}"
@@ -53,7 +53,7 @@ forbid "the load report knows no gRPC and no command line" "$(include 'grpc|clie
 forbid "the load tester knows no command line and no report" "$(include 'CLI/|client/(cli|report)/')" "${load[@]}"
 forbid "what callers include of the client is installed, so it includes nothing of its rooms" \
   "$(include 'client/[a-z]+/')" "${public_headers[@]}"
-forbid "oneDNN's experimental ukernel API stays in core/attention/ukernel.*" \
+forbid "oneDNN's experimental ukernel API stays in core/product/gemm_brgemm.cc" \
   'dnnl::ukernel|dnnl_ukernel\.hp?p?' "${beside_ukernel[@]}"
 
 # room NAME ALLOWED: server/NAME includes of this project and of the libraries below only what begins with one of the

@@ -84,6 +84,6 @@ expect refused client/client.h '#include "client/rpc/pending_call.h"'
 expect accepted client/client.h '#include "client/retry.h"'
 expect refused server/a.cc '#include "oneapi/dnnl/dnnl_ukernel.hpp"'
 expect refused core/attention/kernel.cc 'dnnl::ukernel::brgemm kernel;'
-expect accepted core/attention/ukernel.cc 'dnnl::ukernel::brgemm kernel;'
+expect accepted core/product/gemm_brgemm.cc 'dnnl::ukernel::brgemm kernel;'
 
 exit "$failures"

@@ -11,8 +11,8 @@
 #include <vector>
 
 #include "core/attention/config.h"
-#include "core/attention/weights.h"
-#include "core/model/model_config.h"
+#include "core/attention/parameters.h"
+#include "core/model/config.h"
 #include "core/tensor/shape.h"
 #include "headlight/v1/attention.pb.h"
 #include "server/models/registry.h"

@@ -11,7 +11,7 @@
 #include <string>
 #include <vector>
 
-#include "core/attention/multi_head_attention.h"
+#include "core/attention/layer.h"
 #include "tests/core/testing/interrupted_run.h"
 #include "tests/core/testing/kernel_fixture.h"
 #include "tests/core/testing/test_problem.h"

@@ -13,7 +13,7 @@
 #include <thread>
 #include <vector>
 
-#include "core/attention/multi_head_attention.h"
+#include "core/attention/layer.h"
 #include "core/runtime/cancellation.h"
 #include "core/runtime/compute_arena.h"
 #include "tests/core/testing/effort.h"

@@ -19,7 +19,7 @@
 #include <vector>
 
 #include "core/attention/batch.h"
-#include "core/attention/multi_head_attention.h"
+#include "core/attention/layer.h"
 #include "core/model/model.h"
 #include "core/runtime/cancellation.h"
 #include "core/runtime/compute_arena.h"

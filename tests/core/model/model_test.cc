@@ -7,9 +7,9 @@
 #include <cmath>
 #include <limits>
 
-#include "core/model/model_reference.h"
 #include "core/model/pooling.h"
 #include "core/model/precision_error.h"
+#include "core/model/reference.h"
 #include "tests/core/model/test_model.h"
 #include "tests/core/testing/test_problem.h"
 #include "tests/testing/status_matchers.h"

@@ -9,10 +9,10 @@
 #include <random>
 #include <vector>
 
-#include "core/attention/panels.h"
 #include "core/model/activation.h"
-#include "core/model/model_reference.h"
+#include "core/model/reference.h"
 #include "core/model/row_norm.h"
+#include "core/product/parameter_panels.h"
 
 namespace headlight {
 namespace {

@@ -11,7 +11,7 @@
 #include <memory>
 #include <utility>
 
-#include "core/attention/multi_head_attention.h"
+#include "core/attention/layer.h"
 #include "core/runtime/compute_arena.h"
 #include "tests/core/testing/test_problem.h"
 #include "tests/testing/status_matchers.h"

@@ -11,8 +11,8 @@
 
 #include "core/attention/batch.h"
 #include "core/attention/config.h"
+#include "core/attention/parameters.h"
 #include "core/attention/reference.h"
-#include "core/attention/weights.h"
 #include "tests/core/testing/effort.h"
 
 namespace headlight::testing {

@@ -7,8 +7,8 @@
 #include <cstdint>
 #include <vector>
 
-#include "core/attention/simd.h"
-#include "core/attention/weight_rows.h"
+#include "core/attention/maps/map_rows.h"
+#include "core/simd/targets.h"
 #include "tests/core/testing/effort.h"
 
 namespace headlight::testing {

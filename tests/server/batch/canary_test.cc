@@ -6,7 +6,7 @@
 
 #include <limits>
 
-#include "core/model/model_weights.h"
+#include "core/model/parameters.h"
 #include "tests/server/attend_fixtures.h"
 #include "tests/server/test_engine.h"
 #include "tests/testing/status_matchers.h"

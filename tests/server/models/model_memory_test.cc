@@ -5,7 +5,7 @@
 #include <gtest/gtest.h>
 
 #include "absl/strings/str_cat.h"
-#include "core/model/model_folder.h"
+#include "core/checkpoint/folder.h"
 #include "server/models/built_in_models.h"
 #include "tests/server/attend_fixtures.h"
 #include "tests/testing/status_matchers.h"

@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "core/model/model_folder.h"
+#include "core/checkpoint/folder.h"
 #include "server/program/program_commands.h"
 #include "tests/testing/status_matchers.h"
 

@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The public face of the core: a multi-head attention layer with its weights packed for one kernel.
+//
+//   y = concat over heads(softmax(scale * q k^T + mask) v) Wo + bo,   q = Xq Wq + bq,  k = Xk Wk + bk,  v =
+//   Xv Wv + bv (Vaswani et al. 2017, "Attention Is All You Need", section 3.2.2; reference.h states every
+//   detail)
+#ifndef HEADLIGHT_CORE_ATTENTION_LAYER_H_
+#define HEADLIGHT_CORE_ATTENTION_LAYER_H_
+
+#include <memory>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "core/attention/batch.h"
+#include "core/attention/config.h"
+#include "core/attention/kernel.h"
+#include "core/attention/parameters.h"
+#include "core/runtime/compute_arena.h"
+
+namespace headlight {
+
+// Immutable after Create. Forward may be called from many threads at once if each call has a Workspace of its
+// own.
+class MultiHeadAttention {
+ public:
+  // Packs `weights` for the fastest kernel that accepts the layer on this CPU, or for the kernel named
+  // `kernel_name`. Where none does in the precision that config asks for, in f32. INVALID_ARGUMENT: config or
+  // weights are wrong, or there is no kernel of that name (the message lists them). UNIMPLEMENTED: no kernel,
+  // or not the named one, accepts the layer; the message holds each refusal.
+  static absl::StatusOr<MultiHeadAttention> Create(const AttentionConfig& config,
+                                                   const AttentionWeights& weights,
+                                                   const std::string& kernel_name = "");
+
+  const AttentionConfig& config() const { return config_; }  // resolved
+  std::string kernel_name() const { return kernel_->name(); }
+  // The arithmetic that the layer runs in: config().precision, or f32 where this CPU would be slower or
+  // unable to do so; then precision_note() says why in a sentence, else it is empty.
+  Precision precision() const { return kernel_->precision(); }
+  const std::string& precision_note() const { return precision_note_; }
+  // What makes the layer's matrix products, for layers around it that should compute as it does.
+  const GemmProvider& gemm_provider() const { return kernel_->gemm_provider(); }
+  // The instruction set that layers run on in this process, such as "AVX3_SPR" (AVX-512) or "AVX2".
+  static std::string IsaName();
+  int64_t num_parameters() const { return num_parameters_; }
+  int64_t packed_bytes() const { return kernel_->packed_bytes(); }  // memory of its packed matrices
+
+  // Memory that Forward needs beside its inputs and outputs; keep it between calls: it grows to the largest
+  // batch.
+  std::unique_ptr<Workspace> NewWorkspace(const ComputeArena& arena) const {
+    return kernel_->NewWorkspace(arena);
+  }
+
+  // An upper bound of what a new workspace holds after a batch of this shape on so many threads.
+  int64_t WorkspaceBytes(const ForwardShape& shape, int num_threads) const {
+    return kernel_->WorkspaceBytes(shape, num_threads);
+  }
+
+  // Computes batch.output, and the weights that its sequences ask for, on the threads of `arena`. Blocks
+  // until done. The bits of a sequence's results depend on that sequence alone: not on its neighbours, their
+  // number, order or cancellation, nor on the number of threads. `workspace` must come from this layer and
+  // this arena's NewWorkspace. INVALID_ARGUMENT: the batch contradicts itself or the config. UNIMPLEMENTED: a
+  // semantic this kernel lacks. RESOURCE_EXHAUSTED: no memory for the workspace. INTERNAL: oneDNN failed.
+  absl::Status Forward(const AttentionBatch& batch, ComputeArena& arena, Workspace& workspace) const;
+
+ private:
+  MultiHeadAttention(AttentionConfig config, int64_t num_parameters,
+                     std::unique_ptr<const AttentionKernel> kernel, std::string precision_note);
+
+  AttentionConfig config_;
+  int64_t num_parameters_;
+  std::unique_ptr<const AttentionKernel> kernel_;
+  std::string precision_note_;
+};
+
+}  // namespace headlight
+
+#endif  // HEADLIGHT_CORE_ATTENTION_LAYER_H_

@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "core/attention/maps/map_writer.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "core/attention/maps/map_top_k.h"
+
+namespace headlight {
+namespace {
+
+// Weights that are written between two looks at the interruption: some 100 us. In whole groups of the rows
+// that a sum over queries takes together.
+constexpr int64_t kWeightsAtOnce = int64_t{1} << 19;
+constexpr int64_t kRowGranule = 8;
+
+}  // namespace
+
+template <typename T>
+WeightsWriter<T>::WeightsWriter(const WeightsSink& sink, const WeightsHead& head, const QueryBlock& block,
+                                float* tile_factors, SummarySums* summary)
+    : sink_(sink), head_(head), block_(block), tile_factors_(tile_factors), summary_(summary) {
+  if (sink.mode == WeightsSink::Mode::kNone) return;
+  place_ = sink.HeadPlace(head.head);
+  if (place_ < 0) return;
+  first_reported_head_ = sink.heads.empty()
+                             ? head.head == 0
+                             : head.head == *std::min_element(sink.heads.begin(), sink.heads.end());
+  first_row_ = std::clamp<int64_t>(sink.QueryBegin(head.q_len) - block.first_query, 0, block.rows);
+  end_row_ = std::clamp<int64_t>(sink.QueryEnd(head.q_len) - block.first_query, 0, block.rows);
+}
+
+template <typename T>
+void WeightsWriter<T>::Begin(int64_t first_key) {
+  num_tiles_ = 0;
+  first_key_ = end_key_ = first_key;
+}
+
+// Notes the references that the tile's exponentials are relative to; MakeFactors takes it from there.
+template <typename T>
+void WeightsWriter<T>::AddTile(int64_t keys, const SoftmaxState& state) {
+  std::copy_n(state.reference, block_.rows, tile_factors_ + num_tiles_ * kQueryBlockRows);
+  ++num_tiles_;
+  end_key_ += keys;
+}
+
+// Turns the tiles' references into factors.
+template <typename T>
+void WeightsWriter<T>::MakeFactors(const float* last_references, const float* inverse_sums) const {
+  for (int64_t tile = 0; tile < num_tiles_; ++tile) {
+    float* const factors = tile_factors_ + tile * kQueryBlockRows;
+    for (int64_t row = first_row_; row < end_row_; ++row) {
+      const float reference = factors[row];
+      if (reference == last_references[row]) {
+        factors[row] = inverse_sums[row];
+      } else if (reference == -INFINITY) {
+        factors[row] = 0.0f;  // no allowed key up to this tile: all of its exponentials are 0
+      } else {
+        factors[row] = std::exp2(reference - last_references[row]) * inverse_sums[row];
+      }
+    }
+  }
+}
+
+template <typename T>
+void WeightsWriter<T>::Finish(const SoftmaxState& state, const float* sums, const float* inverse_sums,
+                              const T* exponentials, int64_t tile_stride, int64_t row_stride,
+                              const Interruption& interruption) {
+  MakeFactors(state.reference, inverse_sums);
+  const WeightTiles<T> tiles{exponentials, tile_stride, row_stride, tile_factors_, first_key_, end_key_};
+  float exponent_sums[kQueryBlockRows];
+  if (wants_exponents()) SumRows(state.exponent_sum, block_.rows, exponent_sums);
+  // Which rows are summed up together follows the sequence alone.
+  const int64_t rows_at_once =
+      std::max(kWeightsAtOnce / head_.num_keys / kRowGranule, int64_t{1}) * kRowGranule;
+  for (int64_t row = first_row_; row < end_row_; row += rows_at_once) {
+    if (!interruption.MayGoOn()) return;
+    FinishRows(tiles, row, std::min(row + rows_at_once, end_row_), sums, exponent_sums);
+  }
+}
+
+template <typename T>
+void WeightsWriter<T>::FinishRows(const WeightTiles<T>& tiles, int64_t first_row, int64_t end_row,
+                                  const float* sums, const float* exponent_sums) {
+  const int64_t query = block_.first_query + first_row - sink_.QueryBegin(head_.q_len);  // of the sink
+  const int64_t place = place_ * sink_.head_stride + query * sink_.query_stride;
+  switch (sink_.mode) {
+    case WeightsSink::Mode::kNone:
+      return;
+    case WeightsSink::Mode::kFull:
+      return StreamRows(tiles, first_row, end_row, {sink_.data + place, sink_.query_stride, head_.num_keys});
+    case WeightsSink::Mode::kMean:
+      return AddToMean(tiles, first_row, end_row, 1.0f / static_cast<float>(sink_.NumHeads(head_.num_heads)),
+                       first_reported_head_,
+                       {sink_.data + query * sink_.query_stride, sink_.query_stride, head_.num_keys});
+    case WeightsSink::Mode::kTopK:
+      return SelectTopK(tiles, first_row, end_row,
+                        {sink_.top_k, sink_.data + place, sink_.keys + place, sink_.query_stride});
+    case WeightsSink::Mode::kSummary:
+      break;
+  }
+  const SummaryRows rows{.first_row = first_row,
+                         .end_row = end_row,
+                         .first_position = block_.first_query + head_.kv_len - head_.q_len,
+                         .kv_len = head_.kv_len,
+                         .sums = sums,
+                         .exponent_sums = exponent_sums};
+  AddToSummary(tiles, rows, *summary_, sink_.received_mass + place_ * sink_.received_stride);
+}
+
+template class WeightsWriter<float>;
+template class WeightsWriter<Bf16>;
+
+void FinishSummary(const SummarySums& sums, float* statistics) {
+  for (int i = 0; i < kNumHeadStatistics; ++i) {
+    statistics[i] = sums.num_queries == 0
+                        ? 0.0f
+                        : static_cast<float>(sums.statistics[i] / static_cast<double>(sums.num_queries));
+  }
+}
+
+}  // namespace headlight

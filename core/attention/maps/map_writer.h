@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Attention weights on request: takes the exponentials that a block's softmax leaves behind and turns them
+// into what the sink asks for, once the final references and sums are known.
+#ifndef HEADLIGHT_CORE_ATTENTION_MAPS_MAP_WRITER_H_
+#define HEADLIGHT_CORE_ATTENTION_MAPS_MAP_WRITER_H_
+
+#include <cstdint>
+
+#include "core/attention/batch.h"
+#include "core/attention/interruption.h"
+#include "core/attention/maps/map_rows.h"
+#include "core/attention/maps/map_summary.h"
+#include "core/attention/tiled/softmax.h"
+#include "core/attention/tiled/work_plan.h"
+
+namespace headlight {
+
+// One head of one sequence, as a writer needs to know it.
+struct WeightsHead {
+  int64_t head = 0;
+  int64_t num_heads = 0;
+  int64_t q_len = 0;
+  int64_t kv_len = 0;    // the sequence's own keys
+  int64_t num_keys = 0;  // with the appended ones
+};
+
+// The weights of one block of queries and one head. T is float or Bf16.
+template <typename T>
+class WeightsWriter {
+ public:
+  // For Mode::kMean the heads of a block come in order: the mean is summed up in the sink. For kSummary the
+  // blocks of a sequence come in order; `summary` belongs to this sequence and head. `tile_factors` is memory
+  // for the writer, [tiles of a row, kQueryBlockRows].
+  WeightsWriter(const WeightsSink& sink, const WeightsHead& head, const QueryBlock& block,
+                float* tile_factors, SummarySums* summary);
+
+  // Whether anything of this block and head is asked for; if not, nothing else may be called.
+  bool wanted() const { return first_row_ < end_row_; }
+
+  // Whether the softmax is to sum up exponents too; see SoftmaxState::exponent_sum.
+  bool wants_exponents() const { return wanted() && sink_.mode == WeightsSink::Mode::kSummary; }
+
+  // Begins anew, with the tile of keys that begins at first_key.
+  void Begin(int64_t first_key);
+
+  // A tile of `keys` keys was added to the state; its exponentials stay where they are until Finish.
+  void AddTile(int64_t keys, const SoftmaxState& state);
+
+  // Writes the block's rows of the sink; other threads see them after FinishStreams on this one. Tile t's
+  // exponentials of row r are at exponentials + t * tile_stride + r * row_stride; sums as FinishSums makes
+  // them. Ends early where the interruption says so.
+  void Finish(const SoftmaxState& state, const float* sums, const float* inverse_sums, const T* exponentials,
+              int64_t tile_stride, int64_t row_stride, const Interruption& interruption);
+
+ private:
+  // The rows [first_row, end_row) of the block; `exponent_sums` are for kSummary.
+  void FinishRows(const WeightTiles<T>& tiles, int64_t first_row, int64_t end_row, const float* sums,
+                  const float* exponent_sums);
+  void MakeFactors(const float* last_references, const float* inverse_sums) const;
+
+  const WeightsSink& sink_;
+  const WeightsHead head_;
+  const QueryBlock& block_;
+  float* const tile_factors_;
+  SummarySums* const summary_;
+  bool first_reported_head_ = false;  // of those that are computed in order
+  int64_t place_ = -1;                // of the head among the reported ones; -1 if it is not
+  int64_t first_row_ = 0;             // rows of the block that are asked for
+  int64_t end_row_ = 0;
+  int64_t num_tiles_ = 0;
+  int64_t first_key_ = 0;  // of the first tile
+  int64_t end_key_ = 0;    // of the last tile
+};
+
+extern template class WeightsWriter<float>;
+extern template class WeightsWriter<Bf16>;
+
+// Averages `sums` into the head's statistics of a kSummary sink.
+void FinishSummary(const SummarySums& sums, float* statistics);
+
+}  // namespace headlight
+
+#endif  // HEADLIGHT_CORE_ATTENTION_MAPS_MAP_WRITER_H_

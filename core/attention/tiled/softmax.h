@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The softmax of a block of queries, tile of keys by tile of keys, in powers of two: e^s = 2^(s log2 e), the
+// factor being folded into the queries.
+//
+// A row's exponentials are taken relative to a reference. On the fast path that is the row's maximum over its
+// first kReferenceKeys visible keys and never changes: no pass for the maximum, no rescaling, and the sums
+// tell when it was too low (SumsAreSafe). On the exact path it is the running maximum, and what was summed
+// before is rescaled when it rises (online softmax: Milakov and Gimelshein 2018, arXiv:1805.02867). Each row
+// is worked on by itself, in an order that depends on that row alone. T is float or Bf16.
+#ifndef HEADLIGHT_CORE_ATTENTION_TILED_SOFTMAX_H_
+#define HEADLIGHT_CORE_ATTENTION_TILED_SOFTMAX_H_
+
+#include <cstdint>
+
+#include "core/attention/batch.h"
+#include "core/simd/targets.h"
+#include "core/tensor/bf16.h"
+#include "core/tensor/matrix_view.h"
+
+namespace headlight {
+
+constexpr int64_t kReferenceKeys = 64;
+
+// The softmax of a block of queries in progress, over the tiles of keys seen so far.
+struct SoftmaxState {
+  float* reference;       // [rows], -inf while no allowed key was seen
+  float* sum;             // [rows, kLanes], partial sums of 2^(score - reference)
+  MutableMatrixView acc;  // [rows, padded head_dim], sum of 2^(score - reference) * value
+  // [rows, kLanes], partial sums of 2^(score - reference) * (score - reference), for an entropy without
+  // logarithms of weights; null if nobody wants it. Changes nothing else.
+  float* exponent_sum = nullptr;
+  bool exact = false;
+};
+
+// What happens to a score q k^T before the exponential, and which scores count.
+struct ScoreRules {
+  Visibility visibility;
+  MaskView mask;
+  float softcap = 0.0f;      // in units of log2: score = softcap * tanh(score); 0 means none
+  float alibi_slope = 0.0f;  // in units of log2 per token
+  int64_t head = 0;
+  int64_t q_len = 0;
+  int64_t kv_len = 0;    // the sequence's own keys
+  int64_t num_keys = 0;  // with the appended ones, which follow them and which every query sees
+};
+
+// A tile of scores: consecutive queries of a sequence against consecutive keys.
+template <typename T>
+struct ScoreTile {
+  MutableMatrixView scores;    // [rows, keys]; room for keys rounded up to kGranule<T>
+  T* probabilities = nullptr;  // [rows, keys rounded up], where the exponentials go; may be scores.data
+  int64_t probability_stride = 0;
+  int64_t first_query = 0;  // of the sequence
+  int64_t first_key = 0;    // of the sequence; a multiple of kReferenceKeys
+};
+
+// Applies the rules to the tile, fixes or raises the rows' references, and turns each score into 2^(score -
+// reference), zero where forbidden and in the padding up to kGranule<T>. Adds the rows' sums to the state.
+void SoftmaxTile(const ScoreTile<float>& tile, const ScoreRules& rules, const SoftmaxState& state);
+void SoftmaxTile(const ScoreTile<Bf16>& tile, const ScoreRules& rules, const SoftmaxState& state);
+
+// sums[r] = the sum of row r and inverses[r] = 1 / sums[r], but 0 where the sum is 0. False if a sum of the
+// fast path came so close to f32's end, or is NaN, that something may have overflowed: the block needs the
+// exact path.
+bool FinishSums(const SoftmaxState& state, int64_t rows, float* sums, float* inverses);
+
+// out[r] = acc[r] * inverses[r] for the first out.cols columns. Rows of `out` may be adjacent columns of
+// other writers: nothing beyond out.cols is touched.
+void Normalise(const SoftmaxState& state, const float* inverses, BasicMatrixView<float> out);
+void Normalise(const SoftmaxState& state, const float* inverses, BasicMatrixView<Bf16> out);
+
+// out[r] = the sum of the kLanes partial sums of row r.
+void SumRows(const float* partial_sums, int64_t rows, float* out);
+
+}  // namespace headlight
+
+#endif  // HEADLIGHT_CORE_ATTENTION_TILED_SOFTMAX_H_

@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// How the tiled kernel divides a batch: which sequences are worked on together, and in which pieces. Pieces
+// whose bounds touch the results (blocks of queries) depend on their sequence alone; everything else may
+// follow the batch and the number of threads.
+#ifndef HEADLIGHT_CORE_ATTENTION_TILED_WORK_PLAN_H_
+#define HEADLIGHT_CORE_ATTENTION_TILED_WORK_PLAN_H_
+
+#include <cstdint>
+#include <vector>
+
+#include "core/attention/batch.h"
+#include "core/attention/config.h"
+#include "core/attention/forward_shape.h"
+
+namespace headlight {
+
+// Rows of one projection call: large enough to read a weight panel from L2 once for many rows.
+constexpr int64_t kProjectionRows = 256;
+// Rows that one (group, head) brings along: its inputs then stay in L2 for the q, k and v projections.
+constexpr int64_t kGroupRows = 512;
+// Queries of one block of attention: usually, and where there is a causal or window bound (smaller blocks
+// waste less) or weights are asked for (all tiles of a block are kept until its end, and should stay in L2).
+constexpr int64_t kQueryBlockRows = 128;
+constexpr int64_t kSmallQueryBlockRows = 64;
+// Keys whose scores are in work at once: kQueryBlockRows x kKeyTile scores stay in L2.
+constexpr int64_t kKeyTile = 512;
+
+// Consecutive queries of one sequence that attend together.
+struct QueryBlock {
+  int64_t sequence = 0;
+  int64_t first_query = 0;  // of the sequence
+  int64_t rows = 0;
+};
+
+// Consecutive rows of the batch's queries, projected together; whole query blocks.
+struct QueryChunk {
+  int64_t first_row = 0;  // of the batch
+  int64_t rows = 0;
+  int64_t first_block = 0;  // blocks [first_block, end_block) of WorkPlan::query_blocks
+  int64_t end_block = 0;
+};
+
+// Consecutive rows of the batch's keys and values, projected together. Begins at a key of its sequence that
+// is a multiple of kPanelCols.
+struct KeyChunk {
+  int64_t first_row = 0;  // of the batch
+  int64_t rows = 0;
+};
+
+// Sequences whose keys and values of one head are projected, packed and attended to as a unit.
+struct SequenceGroup {
+  int64_t first_sequence = 0;
+  int64_t end_sequence = 0;
+  int64_t first_query_chunk = 0;
+  int64_t end_query_chunk = 0;
+  int64_t first_key_chunk = 0;
+  int64_t end_key_chunk = 0;
+};
+
+// One unit of parallel work: a group and the key/value heads [first_kv_head, end_kv_head), one after the
+// other.
+struct WorkItem {
+  int64_t group = 0;
+  int64_t first_kv_head = 0;
+  int64_t end_kv_head = 0;
+  bool split = false;  // its chunks may go to several threads: there are too few items for them
+};
+
+// Reusable: Build keeps the memory of the lists.
+class WorkPlan {
+ public:
+  // `batch` is valid for `config`. Packed keys of a sequence are padded to a multiple of `key_granule`.
+  void Build(const AttentionBatch& batch, const AttentionConfig& config, int64_t key_granule,
+             int num_threads);
+
+  // An upper bound of list_bytes() after a batch of this shape.
+  static int64_t ListBytes(const ForwardShape& shape, const AttentionConfig& config);
+  int64_t list_bytes() const;
+
+  std::vector<SequenceGroup> groups;
+  std::vector<WorkItem> items;
+  std::vector<QueryChunk> query_chunks;
+  std::vector<QueryBlock> query_blocks;
+  std::vector<KeyChunk> key_chunks;
+  // First row of each sequence among the packed keys of its group; appended keys and padding included.
+  std::vector<int64_t> packed_key_row;
+  int64_t max_packed_keys = 0;      // rows of the largest group
+  int64_t max_num_keys = 0;         // of a sequence, appended ones included
+  int64_t max_group_sequences = 0;  // of a group
+  int64_t max_group_queries = 0;    // of a group
+  bool wants_weights = false;       // some sequence asks for weights
+
+ private:
+  void AddGroup(const AttentionBatch& batch, const AttentionConfig& config, int64_t key_granule,
+                int64_t first_sequence, int64_t end_sequence);
+  void AddItems(const AttentionBatch& batch, const AttentionConfig& config, int num_threads);
+  void AddQueryBlocks(const AttentionBatch& batch, const AttentionConfig& config, const SequenceGroup& group);
+  void AddQueryChunks(const AttentionBatch& batch, SequenceGroup& group, int64_t first_block);
+  void AddKeyChunks(const AttentionBatch& batch, SequenceGroup& group);
+};
+
+}  // namespace headlight
+
+#endif  // HEADLIGHT_CORE_ATTENTION_TILED_WORK_PLAN_H_

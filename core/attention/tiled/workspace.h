@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The memory that the tiled kernel works in: what it consists of, and how much of it a batch takes.
+#ifndef HEADLIGHT_CORE_ATTENTION_TILED_WORKSPACE_H_
+#define HEADLIGHT_CORE_ATTENTION_TILED_WORKSPACE_H_
+
+#include <cstdint>
+#include <vector>
+
+#include "absl/functional/function_ref.h"
+#include "core/attention/config.h"
+#include "core/attention/forward_shape.h"
+#include "core/attention/kernel.h"
+#include "core/attention/tiled/rope_table.h"
+#include "core/attention/tiled/work_plan.h"
+#include "core/product/operands.h"
+#include "core/runtime/compute_arena.h"
+#include "core/tensor/buffer.h"
+
+namespace headlight {
+
+// A panel more than a tile: rows a power of two apart would share cache sets.
+constexpr int64_t kScoreStride = kKeyTile + 32;
+constexpr int64_t kTileElements = kQueryBlockRows * kScoreStride;
+
+// What of a layer decides the sizes.
+struct TiledLayer {
+  const AttentionConfig& config;
+  int64_t padded_head_dim = 0;
+  int64_t element_bytes = 0;  // of the operands T of attention itself
+  int64_t key_granule = 0;    // packed keys of a sequence are a multiple of it
+  int64_t gemm_scratch_bytes = 0;
+
+  // Attention's output is f32 where int8 quantises it afterwards, else an operand of the output projection.
+  int64_t ConcatRowBytes() const;
+};
+
+// What of a batch does: the numbers that its WorkPlan finds, or bounds of them.
+struct TiledBatch {
+  int64_t max_packed_keys = 0;
+  int64_t max_num_keys = 0;
+  int64_t max_group_sequences = 0;
+  int64_t max_group_queries = 0;
+  bool wants_weights = false;
+  // Self attention projects queries together with keys and values, while their common input is in cache.
+  bool queries_with_keys = false;
+};
+
+// What one thread works in, T being the operands of attention. Sizes in ForEachScratchSize.
+struct WorkerScratch {
+  Buffer projected;  // f32 [kProjectionRows, padded head_dim], a projection before rotation and packing
+  Buffer finished;   // T [kProjectionRows + kPanelCols, padded head_dim], the same rotated; not for T = float
+  Buffer queries;    // T [kProjectionRows + kFusedRows, padded head_dim], scaled
+  Buffer scores;     // f32 [kQueryBlockRows, kScoreStride]; for T = float the probabilities take its place
+  Buffer probabilities;  // T [tiles, kQueryBlockRows, kScoreStride]; one tile unless weights are asked for
+  Buffer acc;            // f32 [kQueryBlockRows, padded head_dim]
+  Buffer reference;      // f32 [kQueryBlockRows]
+  Buffer sum;            // f32 [kQueryBlockRows, kLanes]
+  Buffer exponent_sum;   // likewise, for summaries
+  Buffer tile_factors;   // f32 [tiles, kQueryBlockRows]
+  Buffer gemm;
+  Buffer all_queries;  // T [heads of a kv head, queries of the group, padded head_dim]; see queries_with_keys
+  Buffer packed_keys;  // T [keys of the group, padded head_dim]; belongs to the item the thread has begun
+  Buffer packed_values;
+  Buffer summaries;  // SummarySums [heads of a kv head, sequences of the group]; likewise
+};
+
+struct TiledWorkspace final : Workspace {
+  explicit TiledWorkspace(int num_threads) : workers(num_threads) {}
+
+  // Room for `batch`, of which ws.plan has been made. False when memory is short.
+  bool Reserve(const TiledLayer& layer, const AttentionBatch& batch);
+
+  void ForEachBuffer(absl::FunctionRef<void(Buffer&)> visit) override;
+  int64_t list_bytes() const override { return plan.list_bytes(); }
+
+  ComputeArena* arena = nullptr;  // of the call at work
+  WorkPlan plan;
+  bool queries_with_keys = false;  // as TiledBatch has it
+  RopeTable rope;
+  ActivationBuffer query_operands, key_operands, value_operands;
+  Activations query, key, value;     // the inputs as operands; the same where they are the same
+  Buffer concat;                     // [q_tokens, q_width], the heads' outputs side by side; f32 or bf16
+  ActivationBuffer concat_operands;  // kInt8 only
+  std::vector<WorkerScratch> workers;
+};
+
+// An upper bound of what a new workspace of `num_threads` holds after a batch of this shape.
+int64_t TiledWorkspaceBytes(const TiledLayer& layer, const ForwardShape& shape, int num_threads);
+
+}  // namespace headlight
+
+#endif  // HEADLIGHT_CORE_ATTENTION_TILED_WORKSPACE_H_

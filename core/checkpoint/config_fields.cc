@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "core/checkpoint/config_fields.h"
+
+#include <algorithm>
+#include <cmath>
+#include <nlohmann/json.hpp>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "core/base/status_macros.h"
+#include "core/checkpoint/bounded_json.h"
+
+namespace headlight {
+namespace {
+
+using nlohmann::json;
+
+// Configs of classifiers name their classes, of which there may be thousands.
+constexpr int64_t kMaxConfigBytes = int64_t{16} << 20;
+
+// A value for an error message: short, whatever it is.
+std::string Shown(const json& value) {
+  if (value.is_object()) return "an object";
+  if (value.is_array()) return "an array";
+  std::string text = value.dump(-1, ' ', /*ensure_ascii=*/true, json::error_handler_t::replace);
+  constexpr size_t kMaxShown = 80;
+  if (text.size() > kMaxShown) text = absl::StrCat(text.substr(0, kMaxShown), "...");
+  return text;
+}
+
+}  // namespace
+
+struct ConfigFields::Value {
+  json json_value;
+};
+
+struct ConfigFields::Shared {
+  std::vector<std::string> problems;
+  bool all_unimplemented = true;
+};
+
+ConfigFields::ConfigFields(std::shared_ptr<const Value> value, std::shared_ptr<Shared> shared,
+                           std::string path)
+    : value_(std::move(value)),
+      shared_(std::move(shared)),
+      known_(std::make_shared<std::vector<std::string>>()),
+      path_(std::move(path)) {}
+
+absl::StatusOr<ConfigFields> ConfigFields::Read(const std::string& path) {
+  auto value = std::make_shared<Value>();
+  HEADLIGHT_ASSIGN_OR_RETURN(value->json_value, ReadJsonFile(path, {.max_bytes = kMaxConfigBytes}));
+  if (!value->json_value.is_object()) {
+    return absl::InvalidArgumentError(absl::StrCat(path, ": wanted a JSON object"));
+  }
+  return ConfigFields(std::move(value), std::make_shared<Shared>(), "");
+}
+
+void ConfigFields::Fail(Problem kind, const std::string& key, const std::string& what) {
+  shared_->problems.push_back(absl::StrCat(path_, key, ": ", what));
+  if (kind == Problem::kInvalid) shared_->all_unimplemented = false;
+}
+
+const void* ConfigFields::Get(const std::string& key) {
+  if (std::find(known_->begin(), known_->end(), key) == known_->end()) known_->push_back(key);
+  const auto found = value_->json_value.find(key);
+  return found == value_->json_value.end() || found->is_null() ? nullptr : &*found;
+}
+
+bool ConfigFields::Has(const std::string& key) { return Get(key) != nullptr; }
+
+std::optional<int64_t> ConfigFields::OptionalInt(const std::string& key, int64_t min, int64_t max) {
+  const auto* value = static_cast<const json*>(Get(key));
+  if (value == nullptr) return std::nullopt;
+  const bool fits = value->is_number_unsigned() ? value->get<uint64_t>() <= uint64_t{INT64_MAX}
+                                                : value->is_number_integer();
+  if (fits && value->get<int64_t>() >= min && value->get<int64_t>() <= max) return value->get<int64_t>();
+  Fail(Problem::kInvalid, key,
+       absl::StrCat("got ", Shown(*value), ", wanted an integer in ", min, "..", max));
+  return std::nullopt;
+}
+
+int64_t ConfigFields::Int(const std::string& key, int64_t min, int64_t max, std::optional<int64_t> fallback) {
+  const std::optional<int64_t> got = OptionalInt(key, min, max);
+  if (got) return *got;
+  if (!fallback && !Has(key)) {
+    Fail(Problem::kInvalid, key, absl::StrCat("missing, wanted an integer in ", min, "..", max));
+  }
+  return fallback.value_or(min);
+}
+
+std::optional<double> ConfigFields::OptionalNumber(const std::string& key) {
+  const auto* value = static_cast<const json*>(Get(key));
+  if (value == nullptr) return std::nullopt;
+  if (value->is_number() && std::isfinite(value->get<double>())) return value->get<double>();
+  Fail(Problem::kInvalid, key, absl::StrCat("got ", Shown(*value), ", wanted a number"));
+  return std::nullopt;
+}
+
+double ConfigFields::Number(const std::string& key, std::optional<double> fallback) {
+  const std::optional<double> got = OptionalNumber(key);
+  if (got) return *got;
+  if (!fallback && !Has(key)) Fail(Problem::kInvalid, key, "missing, wanted a number");
+  return fallback.value_or(0.0);
+}
+
+bool ConfigFields::Bool(const std::string& key, bool fallback) {
+  const auto* value = static_cast<const json*>(Get(key));
+  if (value == nullptr) return fallback;
+  if (value->is_boolean()) return value->get<bool>();
+  Fail(Problem::kInvalid, key, absl::StrCat("got ", Shown(*value), ", wanted true or false"));
+  return fallback;
+}
+
+std::string ConfigFields::String(const std::string& key, std::optional<std::string> fallback) {
+  const auto* value = static_cast<const json*>(Get(key));
+  if (value != nullptr && value->is_string()) return value->get<std::string>();
+  if (value != nullptr) {
+    Fail(Problem::kInvalid, key, absl::StrCat("got ", Shown(*value), ", wanted a string"));
+  } else if (!fallback) {
+    Fail(Problem::kInvalid, key, "missing, wanted a string");
+  }
+  return fallback.value_or("");
+}
+
+ConfigFields ConfigFields::Object(const std::string& key) {
+  const auto* value = static_cast<const json*>(Get(key));
+  auto object = std::make_shared<Value>(Value{json::object()});
+  if (value != nullptr && value->is_object()) {
+    object->json_value = *value;
+  } else if (value != nullptr) {
+    Fail(Problem::kInvalid, key, absl::StrCat("got ", Shown(*value), ", wanted an object"));
+  }
+  return ConfigFields(std::move(object), shared_, absl::StrCat(path_, key, "."));
+}
+
+bool ConfigFields::empty() const { return value_->json_value.empty(); }
+
+void ConfigFields::FailUnknownKeys() {
+  for (const auto& item : value_->json_value.items()) {
+    if (std::find(known_->begin(), known_->end(), item.key()) != known_->end()) continue;
+    Fail(Problem::kInvalid, Shown(json(item.key())),
+         absl::StrCat("unknown key, wanted one of ", absl::StrJoin(*known_, ", ")));
+  }
+}
+
+absl::Status ConfigFields::status() const {
+  if (shared_->problems.empty()) return absl::OkStatus();
+  const std::string message = absl::StrJoin(shared_->problems, "; ");
+  return shared_->all_unimplemented ? absl::UnimplementedError(message) : absl::InvalidArgumentError(message);
+}
+
+}  // namespace headlight

@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// BERT (Devlin et al. 2018, arXiv:1810.04805), RoBERTa and DistilBERT as transformers saves them: post-norm
+// encoders with learned positions.
+#include "absl/strings/str_cat.h"
+#include "core/checkpoint/formats/format.h"
+#include "core/checkpoint/formats/huggingface.h"
+
+namespace headlight {
+namespace {
+
+// The names of a family's tensors, under the encoder's prefix and that of a layer.
+struct BertNames {
+  const char* layers;
+  const char* query;
+  const char* key;
+  const char* value;
+  const char* attention_output;
+  const char* attention_norm;
+  const char* up;
+  const char* down;
+  const char* feed_forward_norm;
+};
+
+constexpr BertNames kBert = {.layers = "encoder.layer.",
+                             .query = "attention.self.query",
+                             .key = "attention.self.key",
+                             .value = "attention.self.value",
+                             .attention_output = "attention.output.dense",
+                             .attention_norm = "attention.output.LayerNorm",
+                             .up = "intermediate.dense",
+                             .down = "output.dense",
+                             .feed_forward_norm = "output.LayerNorm"};
+
+constexpr BertNames kDistilBert = {.layers = "transformer.layer.",
+                                   .query = "attention.q_lin",
+                                   .key = "attention.k_lin",
+                                   .value = "attention.v_lin",
+                                   .attention_output = "attention.out_lin",
+                                   .attention_norm = "sa_layer_norm",
+                                   .up = "ffn.lin1",
+                                   .down = "ffn.lin2",
+                                   .feed_forward_norm = "output_layer_norm"};
+
+void WantEmbedding(const std::string& prefix, const ModelConfig& config, EmbeddingWeights& weights,
+                   TensorPlan& plan) {
+  const EmbeddingConfig& sizes = *config.embedding;
+  const int64_t width = config.block.attention.embed_dim;
+  const std::string name = prefix + "embeddings.";
+  WantAsIs(name + "word_embeddings.weight", {sizes.vocab_size, width}, weights.tokens, plan);
+  WantAsIs(name + "position_embeddings.weight", {sizes.num_positions, width}, weights.positions, plan);
+  // A table without rows is saved too, by some versions, and is no table.
+  plan.wanted.push_back({.names = {name + "token_type_embeddings.weight"},
+                         .shape = {sizes.num_token_types, width},
+                         .parts = {{&weights.token_types}},
+                         .optional = sizes.num_token_types == 0});
+  WantNorm(name + "LayerNorm", width, /*bias=*/true, weights.norm, plan);
+}
+
+TensorPlan Plan(const BertNames& names, const std::string& prefix, const ModelConfig& config,
+                ModelWeights& weights) {
+  TensorPlan plan;
+  IgnoreHeadsAndBuffers(prefix, plan);
+  WantEmbedding(prefix, config, weights.embedding, plan);
+  const int64_t width = config.block.attention.embed_dim;
+  const int64_t hidden = config.block.feed_forward.hidden_dim;
+  for (int64_t i = 0; i < config.num_layers; ++i) {
+    const std::string layer = absl::StrCat(prefix, names.layers, i, ".");
+    BlockWeights& block = weights.layers[i];
+    AttentionWeights& attention = block.attention;
+    FeedForwardWeights& feed_forward = block.feed_forward;
+    WantLinear(layer + names.query, width, width, true, attention.wq, attention.bq, plan);
+    WantLinear(layer + names.key, width, width, true, attention.wk, attention.bk, plan);
+    WantLinear(layer + names.value, width, width, true, attention.wv, attention.bv, plan);
+    WantLinear(layer + names.attention_output, width, width, true, attention.wo, attention.bo, plan);
+    WantNorm(layer + names.attention_norm, width, true, block.attention_norm, plan);
+    WantLinear(layer + names.up, width, hidden, true, feed_forward.up, feed_forward.up_bias, plan);
+    WantLinear(layer + names.down, hidden, width, true, feed_forward.down, feed_forward.down_bias, plan);
+    WantNorm(layer + names.feed_forward_norm, width, true, block.feed_forward_norm, plan);
+  }
+  return plan;
+}
+
+// What BERT and RoBERTa share.
+Layout ReadBertLike(ConfigFields& fields, const std::string& prefix) {
+  Layout layout;
+  ModelConfig& config = layout.config;
+  BlockConfig& block = config.block;
+  block.attention.embed_dim = fields.Int("hidden_size", 1, kMaxDimension);
+  block.attention.num_heads = fields.Int("num_attention_heads", 1, kMaxDimension);
+  config.num_layers = fields.Int("num_hidden_layers", 1, kMaxLayers);
+  block.norm_placement = NormPlacement::kPost;
+  block.norm_eps = fields.Number("layer_norm_eps", 1e-12);
+  block.feed_forward.hidden_dim = fields.Int("intermediate_size", 1, kMaxDimension);
+  block.feed_forward.activation = ReadHuggingFaceActivation(fields, "hidden_act", "gelu");
+  config.causal = fields.Bool("is_decoder", false);
+  config.embedding = {.vocab_size = fields.Int("vocab_size", 1, kMaxDimension),
+                      .num_positions = fields.Int("max_position_embeddings", 1, kMaxDimension, 512),
+                      .num_token_types = fields.Int("type_vocab_size", 0, kMaxDimension, 2),
+                      .norm = true};
+  RefuseUnservedOptions(fields);
+  layout.plan = [prefix](const ModelConfig& resolved, ModelWeights& weights) {
+    return Plan(kBert, prefix, resolved, weights);
+  };
+  return layout;
+}
+
+constexpr char kTokenTable[] = "embeddings.word_embeddings.weight";
+
+}  // namespace
+
+Layout ReadBert(ConfigFields& fields, const Checkpoint& checkpoint) {
+  return ReadBertLike(fields, FindPrefix(checkpoint, kTokenTable, {"", "bert."}));
+}
+
+Layout ReadRoberta(ConfigFields& fields, const Checkpoint& checkpoint) {
+  Layout layout = ReadBertLike(fields, FindPrefix(checkpoint, kTokenTable, {"", "roberta."}));
+  // Positions are counted over what is no padding, from the row after padding's own.
+  const int64_t padding_id = fields.Int("pad_token_id", 0, kMaxDimension, 1);
+  layout.config.embedding->padding_id = padding_id;
+  layout.config.embedding->position_offset = padding_id + 1;
+  return layout;
+}
+
+Layout ReadDistilBert(ConfigFields& fields, const Checkpoint& checkpoint) {
+  Layout layout;
+  ModelConfig& config = layout.config;
+  BlockConfig& block = config.block;
+  block.attention.embed_dim = fields.Int("dim", 1, kMaxDimension);
+  block.attention.num_heads = fields.Int("n_heads", 1, kMaxDimension);
+  config.num_layers = fields.Int("n_layers", 1, kMaxLayers);
+  block.norm_placement = NormPlacement::kPost;
+  block.norm_eps = 1e-12;  // the family has no key for it
+  block.feed_forward.hidden_dim = fields.Int("hidden_dim", 1, kMaxDimension);
+  block.feed_forward.activation = ReadHuggingFaceActivation(fields, "activation", "gelu");
+  // sinusoidal_pos_embds only says how the table began; it is stored either way.
+  config.embedding = {.vocab_size = fields.Int("vocab_size", 1, kMaxDimension),
+                      .num_positions = fields.Int("max_position_embeddings", 1, kMaxDimension, 512),
+                      .norm = true};
+  RefuseUnservedOptions(fields);
+  const std::string prefix = FindPrefix(checkpoint, kTokenTable, {"", "distilbert."});
+  layout.plan = [prefix](const ModelConfig& resolved, ModelWeights& weights) {
+    return Plan(kDistilBert, prefix, resolved, weights);
+  };
+  return layout;
+}
+
+}  // namespace headlight

@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Families of checkpoints: what their config.json says and how their tensors are called.
+#ifndef HEADLIGHT_CORE_CHECKPOINT_FORMATS_FORMAT_H_
+#define HEADLIGHT_CORE_CHECKPOINT_FORMATS_FORMAT_H_
+
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "core/checkpoint/config_fields.h"
+#include "core/checkpoint/shards.h"
+#include "core/checkpoint/tensor_plan.h"
+#include "core/model/config.h"
+#include "core/model/parameters.h"
+
+namespace headlight {
+
+// What a layout makes of config.json and the checkpoint's names and shapes.
+struct Layout {
+  std::string name;
+  ModelConfig config;  // not yet resolved or validated
+  std::optional<Precision> precision;
+  // The wanted tensors, into `weights`, whose layers are there but empty. `config` is valid and resolved.
+  std::function<TensorPlan(const ModelConfig& config, ModelWeights& weights)> plan;
+};
+
+// Each reads the keys that it knows; problems are left in `fields`, and the layout is then incomplete.
+using LayoutReader = Layout (*)(ConfigFields& fields, const Checkpoint& checkpoint);
+
+Layout ReadNative(ConfigFields& fields, const Checkpoint& checkpoint);
+Layout ReadTorchAttention(ConfigFields& fields, const Checkpoint& checkpoint);
+Layout ReadTorchEncoder(ConfigFields& fields, const Checkpoint& checkpoint);  // also a single layer
+Layout ReadBert(ConfigFields& fields, const Checkpoint& checkpoint);
+Layout ReadRoberta(ConfigFields& fields, const Checkpoint& checkpoint);
+Layout ReadDistilBert(ConfigFields& fields, const Checkpoint& checkpoint);
+Layout ReadGpt2(ConfigFields& fields, const Checkpoint& checkpoint);
+Layout ReadLlama(ConfigFields& fields, const Checkpoint& checkpoint);
+Layout ReadMistral(ConfigFields& fields, const Checkpoint& checkpoint);
+
+// The layout that config.json names: by "layout" if "format" is "headlight", else by "model_type". All
+// problems of the config in one status, with the names that are served.
+absl::StatusOr<Layout> ReadLayout(ConfigFields& fields, const Checkpoint& checkpoint);
+
+// Larger than any width or table; ModelConfig::Validate has the exact limits.
+inline constexpr int64_t kMaxDimension = int64_t{1} << 31;
+
+// A Linear layer of PyTorch, "<name>.weight" [out, in] and, if `bias`, "<name>.bias" [out].
+void WantLinear(const std::string& name, int64_t in, int64_t out, bool bias, std::vector<float>& weight,
+                std::vector<float>& bias_vector, TensorPlan& plan);
+
+// A LayerNorm or RMSNorm, "<name>.weight" or, from old TensorFlow checkpoints, "<name>.gamma"; "<name>.bias"
+// or
+// "<name>.beta" if `bias`.
+void WantNorm(const std::string& name, int64_t width, bool bias, NormWeights& norm, TensorPlan& plan);
+
+// A matrix or vector that is taken as it is.
+void WantAsIs(const std::string& name, Shape shape, std::vector<float>& destination, TensorPlan& plan);
+
+}  // namespace headlight
+
+#endif  // HEADLIGHT_CORE_CHECKPOINT_FORMATS_FORMAT_H_

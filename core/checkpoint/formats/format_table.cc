@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "core/checkpoint/formats/format.h"
+
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/string_view.h"
+#include "core/base/status_macros.h"
+
+namespace headlight {
+namespace {
+
+struct NamedReader {
+  absl::string_view name;
+  LayoutReader read;
+};
+
+// Values of "layout" in our own config.json.
+constexpr NamedReader kOwnLayouts[] = {{"native", ReadNative},
+                                       {"torch.nn.MultiheadAttention", ReadTorchAttention},
+                                       {"torch.nn.TransformerEncoder", ReadTorchEncoder},
+                                       {"torch.nn.TransformerEncoderLayer", ReadTorchEncoder}};
+
+// Values of "model_type" in Hugging Face's.
+constexpr NamedReader kModelTypes[] = {
+    {"bert", ReadBert},       {"camembert", ReadRoberta},  {"distilbert", ReadDistilBert},
+    {"gpt2", ReadGpt2},       {"llama", ReadLlama},        {"mistral", ReadMistral},
+    {"roberta", ReadRoberta}, {"xlm-roberta", ReadRoberta}};
+
+template <size_t n>
+std::string NamesOf(const NamedReader (&readers)[n]) {
+  std::vector<absl::string_view> names;
+  for (const NamedReader& reader : readers) names.push_back(reader.name);
+  return absl::StrJoin(names, ", ");
+}
+
+// Reads with the reader of that name; a problem of `key` if there is none.
+template <size_t n>
+Layout ReadNamed(ConfigFields& fields, const std::string& key, const NamedReader (&readers)[n],
+                 const Checkpoint& checkpoint) {
+  const std::string name = fields.String(key);
+  for (const NamedReader& reader : readers) {
+    if (name != reader.name) continue;
+    Layout layout = reader.read(fields, checkpoint);
+    layout.name = name;
+    return layout;
+  }
+  if (fields.status().ok()) {
+    fields.Fail(ConfigFields::Problem::kUnimplemented, key,
+                absl::StrCat("got \"", name, "\", served are ", NamesOf(readers)));
+  }
+  return {};
+}
+
+}  // namespace
+
+absl::StatusOr<Layout> ReadLayout(ConfigFields& fields, const Checkpoint& checkpoint) {
+  Layout layout;
+  if (fields.Has("format")) {
+    const std::string format = fields.String("format");
+    if (format != "headlight") {
+      fields.Fail(ConfigFields::Problem::kInvalid, "format",
+                  absl::StrCat("got \"", format, "\", wanted \"headlight\""));
+      return fields.status();
+    }
+    layout = ReadNamed(fields, "layout", kOwnLayouts, checkpoint);
+  } else if (fields.Has("model_type")) {
+    layout = ReadNamed(fields, "model_type", kModelTypes, checkpoint);
+  } else {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "wanted \"format\": \"headlight\" with a \"layout\" (", NamesOf(kOwnLayouts),
+        "), or a Hugging Face config with a \"model_type\" (", NamesOf(kModelTypes), "); neither is there"));
+  }
+  HEADLIGHT_RETURN_IF_ERROR(fields.status());
+  return layout;
+}
+
+void WantLinear(const std::string& name, int64_t in, int64_t out, bool bias, std::vector<float>& weight,
+                std::vector<float>& bias_vector, TensorPlan& plan) {
+  plan.wanted.push_back({.names = {name + ".weight"},
+                         .shape = {out, in},
+                         .parts = {{&weight}},
+                         .orientation = Orientation::kOutIn});
+  if (bias) WantAsIs(name + ".bias", {out}, bias_vector, plan);
+}
+
+void WantNorm(const std::string& name, int64_t width, bool bias, NormWeights& norm, TensorPlan& plan) {
+  plan.wanted.push_back(
+      {.names = {name + ".weight", name + ".gamma"}, .shape = {width}, .parts = {{&norm.gain}}});
+  if (!bias) return;
+  plan.wanted.push_back(
+      {.names = {name + ".bias", name + ".beta"}, .shape = {width}, .parts = {{&norm.bias}}});
+}
+
+void WantAsIs(const std::string& name, Shape shape, std::vector<float>& destination, TensorPlan& plan) {
+  plan.wanted.push_back({.names = {name}, .shape = std::move(shape), .parts = {{&destination}}});
+}
+
+}  // namespace headlight

@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What the config.json files and checkpoints of Hugging Face transformers have in common.
+#ifndef HEADLIGHT_CORE_CHECKPOINT_FORMATS_HUGGINGFACE_H_
+#define HEADLIGHT_CORE_CHECKPOINT_FORMATS_HUGGINGFACE_H_
+
+#include <initializer_list>
+#include <string>
+
+#include "absl/status/status.h"
+#include "core/checkpoint/config_fields.h"
+#include "core/checkpoint/shards.h"
+#include "core/checkpoint/tensor_plan.h"
+#include "core/model/config.h"
+
+namespace headlight {
+
+// The activation that `key` names as transformers does: "gelu", "gelu_new", "silu", ...
+Activation ReadHuggingFaceActivation(ConfigFields& fields, const std::string& key,
+                                     const std::string& fallback);
+
+// Options of any family that change what is computed and are not served: quantised weights, cross attention,
+// pruned heads, relative positions.
+void RefuseUnservedOptions(ConfigFields& fields);
+
+// The rotary positions of the LLaMA family, from "rope_parameters" (transformers 5) or "rope_theta" and
+// "rope_scaling" (before).
+RopeConfig ReadHuggingFaceRope(ConfigFields& fields);
+
+// What stands before the encoder's names: one of `prefixes` under which the checkpoint has `tensor`, the
+// first if none fits. A model with a task head is saved with a prefix, a bare encoder without.
+std::string FindPrefix(const Checkpoint& checkpoint, const std::string& tensor,
+                       std::initializer_list<const char*> prefixes);
+
+// What is ignored with an encoder's prefix: everything outside of it and the pooler inside. Without a prefix:
+// the pooler and heads by their usual names. Constant buffers always.
+void IgnoreHeadsAndBuffers(const std::string& prefix, TensorPlan& plan);
+
+// sentence-transformers: pooling and normalisation as modules.json and the pooling module's config.json say,
+// if they are there. Errors name the file.
+absl::Status ReadSentenceTransformers(const std::string& folder, ModelConfig& config);
+
+}  // namespace headlight
+
+#endif  // HEADLIGHT_CORE_CHECKPOINT_FORMATS_HUGGINGFACE_H_

@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// LLaMA (Touvron et al. 2023, arXiv:2302.13971) and Mistral (Jiang et al. 2023, arXiv:2310.06825) as
+// transformers saves them: pre-norm, causal, grouped-query attention with rotary positions, RMSNorm, gated
+// feed-forward networks.
+#include "absl/strings/str_cat.h"
+#include "core/checkpoint/formats/format.h"
+#include "core/checkpoint/formats/huggingface.h"
+
+namespace headlight {
+namespace {
+
+struct Options {
+  std::string prefix;
+  bool attention_bias = false;
+  bool mlp_bias = false;
+};
+
+TensorPlan Plan(const Options& options, const ModelConfig& config, ModelWeights& weights) {
+  TensorPlan plan;
+  IgnoreHeadsAndBuffers(options.prefix, plan);
+  const AttentionConfig& sizes = config.block.attention;
+  const int64_t width = sizes.embed_dim;
+  const int64_t hidden = config.block.feed_forward.hidden_dim;
+  WantAsIs(options.prefix + "embed_tokens.weight", {config.embedding->vocab_size, width},
+           weights.embedding.tokens, plan);
+  for (int64_t i = 0; i < config.num_layers; ++i) {
+    const std::string layer = absl::StrCat(options.prefix, "layers.", i, ".");
+    BlockWeights& block = weights.layers[i];
+    AttentionWeights& attention = block.attention;
+    FeedForwardWeights& mlp = block.feed_forward;
+    const bool bias = options.attention_bias;
+    WantNorm(layer + "input_layernorm", width, false, block.attention_norm, plan);
+    WantLinear(layer + "self_attn.q_proj", width, sizes.q_width(), bias, attention.wq, attention.bq, plan);
+    WantLinear(layer + "self_attn.k_proj", width, sizes.kv_width(), bias, attention.wk, attention.bk, plan);
+    WantLinear(layer + "self_attn.v_proj", width, sizes.kv_width(), bias, attention.wv, attention.bv, plan);
+    WantLinear(layer + "self_attn.o_proj", sizes.q_width(), width, bias, attention.wo, attention.bo, plan);
+    WantNorm(layer + "post_attention_layernorm", width, false, block.feed_forward_norm, plan);
+    WantLinear(layer + "mlp.gate_proj", width, hidden, options.mlp_bias, mlp.gate, mlp.gate_bias, plan);
+    WantLinear(layer + "mlp.up_proj", width, hidden, options.mlp_bias, mlp.up, mlp.up_bias, plan);
+    WantLinear(layer + "mlp.down_proj", hidden, width, options.mlp_bias, mlp.down, mlp.down_bias, plan);
+  }
+  WantNorm(options.prefix + "norm", width, false, weights.final_norm, plan);
+  return plan;
+}
+
+Layout ReadFamily(ConfigFields& fields, const Checkpoint& checkpoint, Options options) {
+  Layout layout;
+  ModelConfig& config = layout.config;
+  BlockConfig& block = config.block;
+  AttentionConfig& attention = block.attention;
+  attention.embed_dim = fields.Int("hidden_size", 1, kMaxDimension);
+  attention.num_heads = fields.Int("num_attention_heads", 1, kMaxDimension);
+  attention.num_kv_heads = fields.Int("num_key_value_heads", 1, kMaxDimension, attention.num_heads);
+  attention.head_dim = fields.Int("head_dim", 1, kMaxDimension, 0);
+  attention.rope = ReadHuggingFaceRope(fields);
+  config.num_layers = fields.Int("num_hidden_layers", 1, kMaxLayers);
+  block.norm_placement = NormPlacement::kPre;
+  block.norm_kind = NormKind::kRmsNorm;
+  block.norm_eps = fields.Number("rms_norm_eps", 1e-6);
+  block.feed_forward.hidden_dim = fields.Int("intermediate_size", 1, kMaxDimension);
+  block.feed_forward.activation = ReadHuggingFaceActivation(fields, "hidden_act", "silu");
+  block.feed_forward.gated = true;
+  config.final_norm = true;
+  config.causal = true;
+  config.embedding = {.vocab_size = fields.Int("vocab_size", 1, kMaxDimension)};
+  RefuseUnservedOptions(fields);
+  // "transformer." is what the question answering model calls it.
+  options.prefix = FindPrefix(checkpoint, "embed_tokens.weight", {"", "model.", "transformer."});
+  layout.plan = [options](const ModelConfig& resolved, ModelWeights& weights) {
+    return Plan(options, resolved, weights);
+  };
+  return layout;
+}
+
+}  // namespace
+
+Layout ReadLlama(ConfigFields& fields, const Checkpoint& checkpoint) {
+  Options options;
+  options.attention_bias = fields.Bool("attention_bias", false);
+  options.mlp_bias = fields.Bool("mlp_bias", false);
+  return ReadFamily(fields, checkpoint, options);
+}
+
+Layout ReadMistral(ConfigFields& fields, const Checkpoint& checkpoint) {
+  Layout layout = ReadFamily(fields, checkpoint, {});
+  // A query sees this many keys, itself among them.
+  const std::optional<int64_t> window = fields.OptionalInt("sliding_window", 1, INT64_MAX);
+  if (window) layout.config.block.attention.window_left = *window - 1;
+  return layout;
+}
+
+}  // namespace headlight

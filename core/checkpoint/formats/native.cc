@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Our own layout: names as in ModelWeights, matrices [in, out].
+#include "core/checkpoint/formats/native.h"
+
+#include "absl/strings/str_cat.h"
+#include "core/checkpoint/formats/native_config.h"
+
+namespace headlight {
+namespace {
+
+// Whether a tensor may be absent: biases of zero are not stored.
+enum class Presence { kRequired, kOptional };
+
+// Calls visit(name, shape, presence, tensor) for each tensor of a model; `Weights` may be const.
+template <typename Weights, typename Visit>
+void VisitTensors(const ModelConfig& config, Weights& weights, const Visit& visit) {
+  constexpr Presence kRequired = Presence::kRequired;
+  constexpr Presence kOptional = Presence::kOptional;
+  const BlockConfig& block = config.block;
+  const AttentionConfig& attention = block.attention;
+  const int64_t width = attention.embed_dim;
+  const auto visit_norm = [&](const std::string& name, auto& norm) {
+    visit(name + ".gain", Shape{width}, kRequired, norm.gain);
+    visit(name + ".bias", Shape{width}, kOptional, norm.bias);
+  };
+  if (config.embedding) {
+    const EmbeddingConfig& sizes = *config.embedding;
+    auto& embedding = weights.embedding;
+    visit("embedding.tokens", Shape{sizes.vocab_size, width}, kRequired, embedding.tokens);
+    if (sizes.num_positions > 0) {
+      visit("embedding.positions", Shape{sizes.num_positions, width}, kRequired, embedding.positions);
+    }
+    if (sizes.num_token_types > 0) {
+      visit("embedding.token_types", Shape{sizes.num_token_types, width}, kRequired, embedding.token_types);
+    }
+    if (sizes.norm) visit_norm("embedding.norm", embedding.norm);
+  }
+  for (int64_t i = 0; i < config.num_layers; ++i) {
+    auto& layer = weights.layers[i];
+    const std::string prefix = absl::StrCat("layers.", i, ".");
+    const int64_t q_width = attention.q_width();
+    const int64_t kv_width = attention.kv_width();
+    visit(prefix + "attention.wq", Shape{width, q_width}, kRequired, layer.attention.wq);
+    visit(prefix + "attention.wk", Shape{attention.kdim, kv_width}, kRequired, layer.attention.wk);
+    visit(prefix + "attention.wv", Shape{attention.vdim, kv_width}, kRequired, layer.attention.wv);
+    visit(prefix + "attention.wo", Shape{q_width, width}, kRequired, layer.attention.wo);
+    visit(prefix + "attention.bq", Shape{q_width}, kOptional, layer.attention.bq);
+    visit(prefix + "attention.bk", Shape{kv_width}, kOptional, layer.attention.bk);
+    visit(prefix + "attention.bv", Shape{kv_width}, kOptional, layer.attention.bv);
+    visit(prefix + "attention.bo", Shape{width}, kOptional, layer.attention.bo);
+    if (attention.add_bias_kv) {
+      visit(prefix + "attention.bias_k", Shape{kv_width}, kRequired, layer.attention.bias_k);
+      visit(prefix + "attention.bias_v", Shape{kv_width}, kRequired, layer.attention.bias_v);
+    }
+    if (block.norm_placement == NormPlacement::kNone) continue;
+    const int64_t hidden = block.feed_forward.hidden_dim;
+    auto& feed_forward = layer.feed_forward;
+    visit_norm(prefix + "attention_norm", layer.attention_norm);
+    visit_norm(prefix + "feed_forward_norm", layer.feed_forward_norm);
+    visit(prefix + "feed_forward.up", Shape{width, hidden}, kRequired, feed_forward.up);
+    visit(prefix + "feed_forward.up_bias", Shape{hidden}, kOptional, feed_forward.up_bias);
+    if (block.feed_forward.gated) {
+      visit(prefix + "feed_forward.gate", Shape{width, hidden}, kRequired, feed_forward.gate);
+      visit(prefix + "feed_forward.gate_bias", Shape{hidden}, kOptional, feed_forward.gate_bias);
+    }
+    visit(prefix + "feed_forward.down", Shape{hidden, width}, kRequired, feed_forward.down);
+    visit(prefix + "feed_forward.down_bias", Shape{width}, kOptional, feed_forward.down_bias);
+  }
+  if (config.final_norm) visit_norm("final_norm", weights.final_norm);
+}
+
+TensorPlan NativePlan(const ModelConfig& config, ModelWeights& weights) {
+  TensorPlan plan;
+  VisitTensors(
+      config, weights,
+      [&](const std::string& name, const Shape& shape, Presence presence, std::vector<float>& tensor) {
+        plan.wanted.push_back({.names = {name},
+                               .shape = shape,
+                               .parts = {{&tensor}},
+                               .optional = presence == Presence::kOptional});
+      });
+  return plan;
+}
+
+}  // namespace
+
+Layout ReadNative(ConfigFields& fields, const Checkpoint& /*checkpoint*/) {
+  Layout layout;
+  layout.config = ReadNativeConfig(fields);
+  layout.precision = ReadPrecision(fields);
+  layout.plan = NativePlan;
+  fields.FailUnknownKeys();
+  return layout;
+}
+
+std::map<std::string, TensorToWrite> NativeTensors(const ModelConfig& config, const ModelWeights& weights) {
+  std::map<std::string, TensorToWrite> tensors;
+  VisitTensors(config, weights,
+               [&](const std::string& name, const Shape& shape, Presence, const std::vector<float>& tensor) {
+                 if (!tensor.empty()) tensors[name] = {.shape = shape, .data = tensor.data()};
+               });
+  return tensors;
+}
+
+}  // namespace headlight

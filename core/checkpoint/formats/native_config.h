@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The keys of our own config.json, which docs/models.md describes.
+#ifndef HEADLIGHT_CORE_CHECKPOINT_FORMATS_NATIVE_CONFIG_H_
+#define HEADLIGHT_CORE_CHECKPOINT_FORMATS_NATIVE_CONFIG_H_
+
+#include <optional>
+#include <string>
+
+#include "core/checkpoint/config_fields.h"
+#include "core/model/config.h"
+
+namespace headlight {
+
+// Keys of a layer that tensors do not tell, for every layout: num_heads, scale, rope, windows and so on.
+void ReadAttentionOptions(ConfigFields& fields, AttentionConfig& attention);
+
+// Keys of a whole model that tensors do not tell: causal, pooling, normalize_pooled.
+void ReadModelOptions(ConfigFields& fields, ModelConfig& config);
+
+// "precision", which may be absent.
+std::optional<Precision> ReadPrecision(ConfigFields& fields);
+
+// "activation": relu, gelu (erf), gelu_tanh or silu.
+Activation ReadActivation(ConfigFields& fields, Activation fallback);
+
+// All keys of the native layout.
+ModelConfig ReadNativeConfig(ConfigFields& fields);
+// The text of config.json that ReadNativeConfig reads back as `config` (resolved); without its precision
+// where that is left to whoever serves it.
+std::string NativeConfigText(const ModelConfig& config, bool with_precision);
+
+}  // namespace headlight
+
+#endif  // HEADLIGHT_CORE_CHECKPOINT_FORMATS_NATIVE_CONFIG_H_

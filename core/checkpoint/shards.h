@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The tensors of a model folder, wherever they lie: one safetensors file, or shards listed by an index.
+#ifndef HEADLIGHT_CORE_CHECKPOINT_SHARDS_H_
+#define HEADLIGHT_CORE_CHECKPOINT_SHARDS_H_
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "core/checkpoint/safetensors.h"
+#include "core/tensor/shape.h"
+
+namespace headlight {
+
+// Immutable. Holds its files mapped.
+class Checkpoint {
+ public:
+  // Reads the tensor names of the folder: those of `model.safetensors`, else of the files that
+  // `model.safetensors.index.json` lists, else of the only *.safetensors file. That is the order in which
+  // transformers looks: its save_pretrained leaves an older index beside a newer single file. NOT_FOUND: none
+  // of them is there, or a listed file is missing. INVALID_ARGUMENT: as SafetensorsFile::Open, or the index
+  // contradicts the files (a tensor that is not where the index says, or in two files); the message names
+  // file and tensor. An index that leaves the folder ("../x") is refused.
+  static absl::StatusOr<Checkpoint> Open(const std::string& folder);
+
+  // All tensors by name. Null if there is no such tensor.
+  const std::map<std::string, SafetensorsEntry>& entries() const { return entries_; }
+  const SafetensorsEntry* Find(const std::string& name) const;
+
+  // As ReadF32 of the entry; messages begin with the folder. INVALID_ARGUMENT too: there is no such tensor.
+  absl::StatusOr<std::vector<float>> ReadF32(const std::string& name) const;
+
+  int64_t size_bytes() const;  // of all tensors
+
+ private:
+  Checkpoint() = default;
+  absl::Status AddFile(const std::string& name);
+  absl::Status AddShards(const std::string& index);
+
+  std::string folder_;
+  std::vector<std::unique_ptr<const SafetensorsFile>> files_;
+  std::map<std::string, SafetensorsEntry> entries_;
+};
+
+}  // namespace headlight
+
+#endif  // HEADLIGHT_CORE_CHECKPOINT_SHARDS_H_

@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What a model looks like, apart from its numbers: a stack of blocks around attention layers, from embeddings
+// or token ids to hidden states.
+#ifndef HEADLIGHT_CORE_MODEL_CONFIG_H_
+#define HEADLIGHT_CORE_MODEL_CONFIG_H_
+
+#include <cstdint>
+#include <optional>
+
+#include "absl/status/status.h"
+#include "core/attention/config.h"
+
+namespace headlight {
+
+// A stack of layers has at most this many: a few times the deepest published one.
+inline constexpr int64_t kMaxLayers = 1024;
+
+enum class NormKind : uint8_t {
+  kLayerNorm,  // (x - mean) / sqrt(variance + eps) * gain + bias (Ba et al. 2016, arXiv:1607.06450)
+  kRmsNorm,    // x / sqrt(mean(x^2) + eps) * gain (Zhang and Sennrich 2019, arXiv:1910.07467)
+};
+
+enum class NormPlacement : uint8_t {
+  kNone,  // attention alone: no residual, no norm, no feed-forward
+  kPost,  // x = norm(x + f(x)) (Vaswani et al. 2017)
+  kPre,   // x = x + f(norm(x))
+};
+
+enum class Activation : uint8_t {
+  kRelu,
+  kGeluErf,   // x * (1 + erf(x / sqrt(2))) / 2 (Hendrycks and Gimpel 2016, arXiv:1606.08415)
+  kGeluTanh,  // x * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 x^3))) / 2, the same paper's approximation
+  kSilu,      // x / (1 + exp(-x))
+};
+
+// y = activation(x Wup + bup) Wdown + bdown; gated: y = (activation(x Wgate + bgate) * (x Wup + bup)) Wdown +
+// bdown (Shazeer 2020, arXiv:2002.05202).
+struct FeedForwardConfig {
+  int64_t hidden_dim = 0;
+  Activation activation = Activation::kRelu;
+  bool gated = false;
+};
+
+// One layer: attention and, unless norm_placement is kNone, residuals, two norms and a feed-forward network.
+struct BlockConfig {
+  AttentionConfig attention;  // its precision is that of the feed-forward network too
+  NormPlacement norm_placement = NormPlacement::kNone;
+  NormKind norm_kind = NormKind::kLayerNorm;
+  double norm_eps = 1e-5;
+  FeedForwardConfig feed_forward;  // used unless norm_placement is kNone
+};
+
+// x[i] = tokens[id] (+ positions[position]) (+ token_types[type]), then the norm if there is one.
+struct EmbeddingConfig {
+  int64_t vocab_size = 0;
+  int64_t num_positions = 0;    // rows of the position table; 0: none (RoPE, ALiBi or nothing)
+  int64_t position_offset = 0;  // the first token of a sequence stands at this row of the table
+  // As RoBERTa counts: tokens of this id stand at row `*padding_id` and do not advance the position.
+  std::optional<int64_t> padding_id;
+  int64_t num_token_types = 0;  // rows of the token type table; 0: none
+  bool norm = false;            // LayerNorm with the block's norm_eps
+
+  // Longest sequence that the position table has rows for; INT64_MAX without one.
+  int64_t max_seq_len() const { return num_positions == 0 ? INT64_MAX : num_positions - position_offset; }
+};
+
+enum class Pooling : uint8_t {
+  kNone,  // hidden states of all tokens
+  kCls,   // the hidden state of a sequence's first token
+  kMean,  // the mean over a sequence's tokens
+};
+
+// Fields at their defaults are a single attention layer on embeddings.
+struct ModelConfig {
+  std::optional<EmbeddingConfig> embedding;  // present: the model begins at token ids
+  BlockConfig block;                         // of every layer
+  int64_t num_layers = 1;
+  bool final_norm = false;              // norm of block.norm_kind after the last layer
+  bool scale_by_inverse_layer = false;  // layer i divides its scores by i + 1 (GPT-2's option of that name)
+  bool causal = false;                  // no query sees a later key, whatever the request says
+  Pooling pooling = Pooling::kMean;     // what a request for pooled output gets
+  bool normalize_pooled = false;        // pooled vectors are divided by their L2 norm
+
+  // INVALID_ARGUMENT naming the field that contradicts the others or leaves the supported range. Beyond one
+  // layer, or with residuals, kdim and vdim must be embed_dim.
+  absl::Status Validate() const;
+
+  // A copy with every default filled in (block.attention resolved). Requires Validate().ok().
+  ModelConfig Resolved() const;
+
+  // The attention of one layer: block.attention with what depends on the layer. Requires a resolved config.
+  AttentionConfig LayerAttention(int64_t layer) const;
+};
+
+// Whether keys and values may come from elsewhere than the queries: layers of a stack attend to their own
+// input.
+bool TakesKey(const ModelConfig& config);
+
+// Multiply-adds count as two. Of the projections and the feed-forward networks of all layers, per token.
+int64_t ProjectionFlopsPerToken(const ModelConfig& config);
+
+}  // namespace headlight
+
+#endif  // HEADLIGHT_CORE_MODEL_CONFIG_H_

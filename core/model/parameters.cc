@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "core/model/parameters.h"
+
+#include <initializer_list>
+#include <string>
+
+#include "absl/strings/str_cat.h"
+#include "core/base/status_macros.h"
+#include "core/base/uniform_source.h"
+
+namespace headlight {
+namespace {
+
+absl::Status CheckMatrix(const std::string& name, const std::vector<float>& tensor, int64_t rows,
+                         int64_t cols) {
+  const auto got = static_cast<int64_t>(tensor.size());
+  if (got == rows * cols) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(name, ": got ", got, " elements, wanted ", rows * cols,
+                                                 " of shape [", rows, ", ", cols, "]"));
+}
+
+absl::Status CheckVector(const std::string& name, const std::vector<float>& tensor, int64_t size) {
+  const auto got = static_cast<int64_t>(tensor.size());
+  if (got == size) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat(name, ": got ", got, " elements, wanted ", size, " of shape [", size, "]"));
+}
+
+absl::Status CheckBias(const std::string& name, const std::vector<float>& tensor, int64_t size) {
+  return tensor.empty() ? absl::OkStatus() : CheckVector(name, tensor, size);
+}
+
+absl::Status CheckNorm(const std::string& name, const NormWeights& norm, NormKind kind, int64_t embed_dim) {
+  HEADLIGHT_RETURN_IF_ERROR(CheckVector(absl::StrCat(name, ".gain"), norm.gain, embed_dim));
+  if (kind == NormKind::kRmsNorm) return CheckVector(absl::StrCat(name, ".bias"), norm.bias, 0);
+  return CheckBias(absl::StrCat(name, ".bias"), norm.bias, embed_dim);
+}
+
+absl::Status CheckFeedForward(const std::string& name, const FeedForwardWeights& weights,
+                              const FeedForwardConfig& config, int64_t embed_dim) {
+  const int64_t hidden_dim = config.hidden_dim;
+  HEADLIGHT_RETURN_IF_ERROR(CheckMatrix(absl::StrCat(name, ".up"), weights.up, embed_dim, hidden_dim));
+  HEADLIGHT_RETURN_IF_ERROR(CheckBias(absl::StrCat(name, ".up_bias"), weights.up_bias, hidden_dim));
+  HEADLIGHT_RETURN_IF_ERROR(
+      CheckMatrix(absl::StrCat(name, ".gate"), weights.gate, config.gated ? embed_dim : 0, hidden_dim));
+  HEADLIGHT_RETURN_IF_ERROR(
+      CheckBias(absl::StrCat(name, ".gate_bias"), weights.gate_bias, config.gated ? hidden_dim : 0));
+  HEADLIGHT_RETURN_IF_ERROR(CheckMatrix(absl::StrCat(name, ".down"), weights.down, hidden_dim, embed_dim));
+  return CheckBias(absl::StrCat(name, ".down_bias"), weights.down_bias, embed_dim);
+}
+
+absl::Status CheckBlock(const std::string& name, const BlockWeights& weights, const BlockConfig& config) {
+  if (absl::Status status = weights.attention.Validate(config.attention); !status.ok()) {
+    return absl::InvalidArgumentError(absl::StrCat(name, ".attention.", std::string(status.message())));
+  }
+  if (config.norm_placement == NormPlacement::kNone) return absl::OkStatus();
+  const int64_t embed_dim = config.attention.embed_dim;
+  HEADLIGHT_RETURN_IF_ERROR(
+      CheckNorm(absl::StrCat(name, ".attention_norm"), weights.attention_norm, config.norm_kind, embed_dim));
+  HEADLIGHT_RETURN_IF_ERROR(CheckNorm(absl::StrCat(name, ".feed_forward_norm"), weights.feed_forward_norm,
+                                      config.norm_kind, embed_dim));
+  return CheckFeedForward(absl::StrCat(name, ".feed_forward"), weights.feed_forward, config.feed_forward,
+                          embed_dim);
+}
+
+absl::Status CheckEmbedding(const EmbeddingWeights& weights, const EmbeddingConfig& config,
+                            int64_t embed_dim) {
+  HEADLIGHT_RETURN_IF_ERROR(CheckMatrix("embedding.tokens", weights.tokens, config.vocab_size, embed_dim));
+  HEADLIGHT_RETURN_IF_ERROR(
+      CheckMatrix("embedding.positions", weights.positions, config.num_positions, embed_dim));
+  HEADLIGHT_RETURN_IF_ERROR(
+      CheckMatrix("embedding.token_types", weights.token_types, config.num_token_types, embed_dim));
+  if (!config.norm) return absl::OkStatus();
+  return CheckNorm("embedding.norm", weights.norm, NormKind::kLayerNorm, embed_dim);
+}
+
+int64_t Count(std::initializer_list<const std::vector<float>*> tensors) {
+  int64_t count = 0;
+  for (const std::vector<float>* tensor : tensors) count += static_cast<int64_t>(tensor->size());
+  return count;
+}
+
+// As BERT and GPT-2 begin: a standard deviation of 0.02, which sqrt(3) times as much is the bound of.
+constexpr float kEmbeddingBound = 0.0346f;
+constexpr float kGainBound = 0.1f;                     // around 1
+constexpr uint64_t kLayerStride = 0x9e3779b97f4a7c15;  // distance of the layers' seeds
+constexpr uint64_t kRestSeed = 0x6a09e667f3bcc909;     // sets everything but attention apart
+
+NormWeights RandomNorm(int64_t embed_dim, bool with_bias, UniformSource& source) {
+  NormWeights norm;
+  norm.gain = source.Draw(embed_dim, kGainBound);
+  for (float& gain : norm.gain) gain += 1.0f;
+  if (with_bias) norm.bias = source.Draw(embed_dim, kBiasBound);
+  return norm;
+}
+
+FeedForwardWeights RandomFeedForward(const FeedForwardConfig& config, int64_t embed_dim,
+                                     UniformSource& source) {
+  const float bound = XavierBound(embed_dim, config.hidden_dim);
+  FeedForwardWeights weights;
+  weights.up = source.Draw(embed_dim * config.hidden_dim, bound);
+  weights.up_bias = source.Draw(config.hidden_dim, kBiasBound);
+  if (config.gated) {
+    weights.gate = source.Draw(embed_dim * config.hidden_dim, bound);
+    weights.gate_bias = source.Draw(config.hidden_dim, kBiasBound);
+  }
+  weights.down = source.Draw(config.hidden_dim * embed_dim, bound);
+  weights.down_bias = source.Draw(embed_dim, kBiasBound);
+  return weights;
+}
+
+}  // namespace
+
+absl::Status ModelWeights::Validate(const ModelConfig& config) const {
+  const int64_t embed_dim = config.block.attention.embed_dim;
+  if (config.embedding) HEADLIGHT_RETURN_IF_ERROR(CheckEmbedding(embedding, *config.embedding, embed_dim));
+  if (static_cast<int64_t>(layers.size()) != config.num_layers) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("layers: got ", layers.size(), ", wanted num_layers ", config.num_layers));
+  }
+  for (int64_t i = 0; i < config.num_layers; ++i) {
+    HEADLIGHT_RETURN_IF_ERROR(CheckBlock(absl::StrCat("layers.", i), layers[i], config.block));
+  }
+  if (!config.final_norm) return absl::OkStatus();
+  return CheckNorm("final_norm", final_norm, config.block.norm_kind, embed_dim);
+}
+
+int64_t ModelWeights::NumParameters() const {
+  int64_t count = Count({&embedding.tokens, &embedding.positions, &embedding.token_types,
+                         &embedding.norm.gain, &embedding.norm.bias, &final_norm.gain, &final_norm.bias});
+  for (const BlockWeights& layer : layers) {
+    const FeedForwardWeights& feed_forward = layer.feed_forward;
+    count +=
+        layer.attention.NumParameters() +
+        Count({&layer.attention_norm.gain, &layer.attention_norm.bias, &layer.feed_forward_norm.gain,
+               &layer.feed_forward_norm.bias, &feed_forward.up, &feed_forward.up_bias, &feed_forward.gate,
+               &feed_forward.gate_bias, &feed_forward.down, &feed_forward.down_bias});
+  }
+  return count;
+}
+
+ModelWeights RandomModelWeights(const ModelConfig& config, uint64_t seed) {
+  const int64_t embed_dim = config.block.attention.embed_dim;
+  const bool norm_bias = config.block.norm_kind == NormKind::kLayerNorm;
+  UniformSource source(seed ^ kRestSeed);
+  // The order of these lines is part of what a seed means.
+  ModelWeights weights;
+  if (config.embedding) {
+    const EmbeddingConfig& embedding = *config.embedding;
+    weights.embedding.tokens = source.Draw(embedding.vocab_size * embed_dim, kEmbeddingBound);
+    weights.embedding.positions = source.Draw(embedding.num_positions * embed_dim, kEmbeddingBound);
+    weights.embedding.token_types = source.Draw(embedding.num_token_types * embed_dim, kEmbeddingBound);
+    if (embedding.norm) weights.embedding.norm = RandomNorm(embed_dim, /*with_bias=*/true, source);
+  }
+  weights.layers.resize(config.num_layers);
+  for (int64_t i = 0; i < config.num_layers; ++i) {
+    BlockWeights& layer = weights.layers[i];
+    layer.attention = RandomWeights(config.block.attention, seed + static_cast<uint64_t>(i) * kLayerStride);
+    if (config.block.norm_placement == NormPlacement::kNone) continue;
+    layer.attention_norm = RandomNorm(embed_dim, norm_bias, source);
+    layer.feed_forward_norm = RandomNorm(embed_dim, norm_bias, source);
+    layer.feed_forward = RandomFeedForward(config.block.feed_forward, embed_dim, source);
+  }
+  if (config.final_norm) weights.final_norm = RandomNorm(embed_dim, norm_bias, source);
+  return weights;
+}
+
+}  // namespace headlight

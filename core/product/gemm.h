@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The one matrix product that the tiled kernel is built from, and what provides it: two interfaces of oneDNN
+// and a loop of our own.
+#ifndef HEADLIGHT_CORE_PRODUCT_GEMM_H_
+#define HEADLIGHT_CORE_PRODUCT_GEMM_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+
+#include "absl/status/status.h"
+#include "core/attention/config.h"
+
+namespace headlight {
+
+// C[rows, n] = A[rows, k] B[k, n], or C += A B. A and C are row-major; lda, ldb, ldc are elements between
+// rows.
+//   operands  A      B                                               C     k
+//   kF32      f32    f32, row-major                                  f32   any
+//   kBf16     bf16   bf16, pairs of rows interleaved: [k/2, ldb, 2]  f32   even
+//   kInt8     u8     s8, four rows interleaved: [k/4, ldb, 4]        s32   a multiple of 4
+struct GemmShape {
+  Precision operands = Precision::kF32;
+  int64_t n = 0;
+  int64_t k = 0;
+  int64_t lda = 0;
+  int64_t ldb = 0;
+  int64_t ldc = 0;
+  bool accumulate = false;
+  bool bias = false;  // C = bias + A B, with a row of n added to each row; not with accumulate nor kInt8
+};
+
+// Bytes of an element of A and of B.
+constexpr int64_t OperandBytes(Precision operands) {
+  return operands == Precision::kF32 ? 4 : operands == Precision::kBf16 ? 2 : 1;
+}
+
+// Rows of B that are interleaved.
+constexpr int64_t InterleavedRows(Precision operands) { return 4 / OperandBytes(operands); }
+
+// Memory that will be read next. A product may ask for it while it computes, or leave it.
+struct Ahead {
+  const std::byte* begin = nullptr;
+  int64_t size_bytes = 0;
+};
+
+// A product of one shape, with any number of rows. Everything is compiled in the constructor, nothing on a
+// call. The bits of a row of C depend on that row of A and on B alone: not on the other rows nor on how many
+// there are. Immutable and thread-safe. Runs on the calling thread. The constructor and Run may throw
+// dnnl::error.
+class Gemm {
+ public:
+  virtual ~Gemm() = default;
+  // `scratch` holds at least scratch_bytes(), aligned to 64, used by one call at a time. `bias` [n] is read
+  // where the shape says so.
+  virtual void Run(int64_t rows, const void* a, const void* b, void* c, std::byte* scratch, const float* bias,
+                   Ahead ahead) const = 0;
+  virtual int64_t scratch_bytes() const = 0;
+};
+
+// One way to make them.
+struct GemmProvider {
+  const char* name;
+  // OK, or UNIMPLEMENTED with the sentence why this build or CPU has no such product.
+  absl::Status (*Available)(Precision operands);
+  std::unique_ptr<const Gemm> (*Make)(const GemmShape& shape);
+  // To be called on a thread before its first Run of a piece of work: something else may have used the CPU's
+  // matrix tiles in between.
+  void (*BeginWork)();
+};
+
+extern const GemmProvider kVectorProvider;  // vector_gemm.cc: AVX-512 vectors
+extern const GemmProvider kBrgemmProvider;  // ukernel.cc: oneDNN's BRGeMM ukernels
+extern const GemmProvider kMatmulProvider;  // matmul.cc: oneDNN's matmul primitive; kF32 only
+
+}  // namespace headlight
+
+#endif  // HEADLIGHT_CORE_PRODUCT_GEMM_H_

@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The registers that all row operations work in, and how operands get in and out of them. Included once per
+// instruction set, as Highway's own *-inl.h files are.
+#if defined(HEADLIGHT_CORE_SIMD_LANES_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef HEADLIGHT_CORE_SIMD_LANES_INL_H_
+#undef HEADLIGHT_CORE_SIMD_LANES_INL_H_
+#else
+#define HEADLIGHT_CORE_SIMD_LANES_INL_H_
+#endif
+
+#include "core/simd/targets.h"
+#include "core/tensor/bf16.h"
+#include "hwy/highway.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace headlight::HWY_NAMESPACE {
+
+namespace hn = hwy::HWY_NAMESPACE;
+using Floats = hn::CappedTag<float, kLanes>;
+using V = hn::Vec<Floats>;
+constexpr Floats kFloats;
+constexpr int64_t kStep = hn::MaxLanes(kFloats);  // f32 numbers in a register
+
+HWY_INLINE V LoadAs(const float* in) { return hn::LoadU(kFloats, in); }
+
+HWY_INLINE V LoadAs(const Bf16* in) {
+  const hn::Rebind<hwy::bfloat16_t, Floats> halves;
+  return hn::PromoteTo(kFloats, hn::LoadU(halves, reinterpret_cast<const hwy::bfloat16_t*>(in)));
+}
+
+HWY_INLINE void StoreAs(V value, float* out) { hn::StoreU(value, kFloats, out); }
+
+// Rounds to nearest, ties to even.
+HWY_INLINE void StoreAs(V value, Bf16* out) {
+  const hn::Rebind<hwy::bfloat16_t, Floats> halves;
+  hn::StoreU(hn::DemoteTo(halves, value), halves, reinterpret_cast<hwy::bfloat16_t*>(out));
+}
+
+using FourFloats = hn::FixedTag<float, 4>;
+using V4 = hn::Vec<FourFloats>;
+constexpr FourFloats kFourFloats;
+
+template <class D, class Op>
+HWY_INLINE V4 FoldToFour(D d, hn::Vec<D> v, const Op& op) {
+  if constexpr (hn::MaxLanes(d) == 4) {
+    return v;
+  } else {
+    const hn::Half<D> half;
+    return FoldToFour(half, op(hn::LowerHalf(half, v), hn::UpperHalf(half, v)), op);
+  }
+}
+
+// Lane i is `op` over all lanes of rows[i]: four reductions for little more than the price of one. The order
+// in a row does not depend on its place.
+template <class Op>
+HWY_INLINE V4 ReduceFour(const V (&rows)[4], const Op& op) {
+  const auto fold = [&](V a, V b) HWY_ATTR {
+    return op(hn::InterleaveLower(kFloats, a, b), hn::InterleaveUpper(kFloats, a, b));
+  };
+  return FoldToFour(kFloats, fold(fold(rows[0], rows[2]), fold(rows[1], rows[3])), op);
+}
+
+HWY_INLINE V4 SumFour(const V (&rows)[4]) {
+  return ReduceFour(rows, [](auto a, auto b) HWY_ATTR { return hn::Add(a, b); });
+}
+
+HWY_INLINE V4 MaxFour(const V (&rows)[4]) {
+  return ReduceFour(rows, [](auto a, auto b) HWY_ATTR { return hn::Max(a, b); });
+}
+
+}  // namespace headlight::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#endif  // per-target include guard

@@ -1,0 +1,170 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "core/attention/layer.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <memory>
+#include <string>
+
+#include "tests/core/testing/expect_near.h"
+#include "tests/core/testing/test_problem.h"
+#include "tests/testing/status_matchers.h"
+
+namespace headlight {
+namespace {
+
+using ::testing::AllOf;
+using testing::ExpectNearReference;
+using ::testing::HasSubstr;
+using testing::IsOk;
+using testing::MakeRng;
+using testing::RandomInputs;
+using testing::Rng;
+using ::testing::StartsWith;
+using testing::StatusIs;
+using testing::TestBatch;
+using testing::TestLayer;
+using testing::TestSequence;
+
+TestLayer SmallLayer() {
+  const AttentionConfig config = AttentionConfig{.embed_dim = 32, .num_heads = 2}.Resolved();
+  return {config, RandomWeights(config, 1)};
+}
+
+TEST(MultiHeadAttentionTest, ResolvesTheConfigAndCountsParameters) {
+  const AttentionConfig config = {.embed_dim = 32, .num_heads = 2};
+  const auto attention = MultiHeadAttention::Create(config, RandomWeights(config.Resolved(), 1));
+  ASSERT_THAT(attention, IsOk());
+  EXPECT_EQ(attention->config().head_dim, 16);
+  EXPECT_EQ(attention->num_parameters(), 4 * (32 * 32 + 32));
+}
+
+TEST(MultiHeadAttentionTest, TakesTheFirstKernelThatAccepts) {
+  const TestLayer layer = SmallLayer();
+  const auto attention = MultiHeadAttention::Create(layer.config, layer.weights);
+  ASSERT_THAT(attention, IsOk());
+  for (const KernelEntry& entry : KernelTable()) {
+    if (!entry.Accepts(layer.config).ok() || !entry.Pays(layer.config).ok()) continue;
+    EXPECT_EQ(attention->kernel_name(), entry.name);
+    break;
+  }
+}
+
+TEST(MultiHeadAttentionTest, TakesTheKernelAskedFor) {
+  const TestLayer layer = SmallLayer();
+  const auto attention = MultiHeadAttention::Create(layer.config, layer.weights, "matmul");
+  ASSERT_THAT(attention, IsOk());
+  EXPECT_EQ(attention->kernel_name(), "matmul");
+}
+
+TEST(MultiHeadAttentionTest, ListsTheKernelsForAnUnknownName) {
+  const TestLayer layer = SmallLayer();
+  const absl::Status status = MultiHeadAttention::Create(layer.config, layer.weights, "fastest").status();
+  EXPECT_THAT(status, StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("'fastest'")));
+  for (const KernelEntry& entry : KernelTable()) {
+    EXPECT_THAT(status, StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr(entry.name)));
+  }
+}
+
+// What no kernel refuses here some kernel may refuse elsewhere: each entry is taken at its word.
+TEST(MultiHeadAttentionTest, PassesOnTheRefusalOfTheKernelAskedFor) {
+  const TestLayer layer = SmallLayer();
+  for (const KernelEntry& entry : KernelTable()) {
+    const absl::Status accepted = entry.Accepts(layer.config);
+    const auto attention = MultiHeadAttention::Create(layer.config, layer.weights, entry.name);
+    if (accepted.ok()) {
+      ASSERT_THAT(attention, IsOk());
+      EXPECT_EQ(attention->kernel_name(), entry.name);
+    } else {
+      EXPECT_THAT(attention.status(),
+                  StatusIs(absl::StatusCode::kUnimplemented,
+                           AllOf(HasSubstr(entry.name), HasSubstr(std::string(accepted.message())))));
+    }
+  }
+}
+
+TEST(MultiHeadAttentionTest, ComputesInF32WithoutANote) {
+  const TestLayer layer = SmallLayer();
+  const auto attention = MultiHeadAttention::Create(layer.config, layer.weights);
+  ASSERT_THAT(attention, IsOk());
+  EXPECT_EQ(attention->precision(), Precision::kF32);
+  EXPECT_EQ(attention->precision_note(), "");
+}
+
+// Where the CPU has no fast way to the precision asked for, f32 stands in and says so. With
+// ONEDNN_MAX_CPU_ISA=AVX2, as this test runs too, no CPU has.
+TEST(MultiHeadAttentionTest, ComputesInThePrecisionAskedForOrSaysWhyNot) {
+  for (const Precision precision : {Precision::kBf16, Precision::kInt8}) {
+    SCOPED_TRACE(Name(precision));
+    TestLayer layer = SmallLayer();
+    layer.config.precision = precision;
+    const auto attention = MultiHeadAttention::Create(layer.config, layer.weights);
+    ASSERT_THAT(attention, IsOk());
+    EXPECT_EQ(attention->config().precision, precision) << "what was asked for";
+    if (attention->precision() == precision) {
+      EXPECT_EQ(attention->precision_note(), "");
+    } else {
+      EXPECT_EQ(attention->precision(), Precision::kF32);
+      EXPECT_THAT(attention->precision_note(), StartsWith("computed in f32: "));
+      for (const KernelEntry& entry : KernelTable()) {
+        absl::Status refusal = entry.Accepts(layer.config);
+        if (refusal.ok()) refusal = entry.Pays(layer.config);
+        EXPECT_THAT(attention->precision_note(), HasSubstr(std::string(refusal.message()))) << entry.name;
+      }
+    }
+    const char* max_isa = std::getenv("ONEDNN_MAX_CPU_ISA");
+    const bool limited_to_avx2 = max_isa != nullptr && std::string(max_isa) == "AVX2";
+    EXPECT_FALSE(limited_to_avx2 && attention->precision() == precision);
+
+    Rng rng = MakeRng(0);
+    const TestSequence sequence = RandomInputs(rng, layer.config, 10, 20);
+    TestBatch batch(layer.config, {&sequence}, WeightsSink::Mode::kFull);
+    ComputeArena arena(1);
+    ASSERT_THAT(attention->Forward(batch.batch(), arena, *attention->NewWorkspace(arena)), IsOk());
+    ExpectNearReference(layer, batch, attention->precision());
+  }
+}
+
+// Naming a kernel overrules what pays, not what is possible.
+TEST(MultiHeadAttentionTest, AKernelAskedForComputesInAPrecisionThatDoesNotPay) {
+  TestLayer layer = SmallLayer();
+  layer.config.precision = Precision::kBf16;
+  for (const KernelEntry& entry : KernelTable()) {
+    if (!entry.Accepts(layer.config).ok()) continue;
+    const auto attention = MultiHeadAttention::Create(layer.config, layer.weights, entry.name);
+    ASSERT_THAT(attention, IsOk());
+    EXPECT_EQ(attention->precision(), Precision::kBf16) << entry.name;
+    EXPECT_EQ(attention->precision_note(), "") << entry.name;
+  }
+}
+
+TEST(MultiHeadAttentionTest, RefusesAWrongConfig) {
+  const TestLayer layer = SmallLayer();
+  EXPECT_THAT(MultiHeadAttention::Create({.embed_dim = 32, .num_heads = 0}, layer.weights),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("num_heads")));
+}
+
+TEST(MultiHeadAttentionTest, RefusesWeightsOfAnotherLayer) {
+  TestLayer layer = SmallLayer();
+  layer.weights.wo.pop_back();
+  EXPECT_THAT(MultiHeadAttention::Create(layer.config, layer.weights),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("wo: got 1023 elements")));
+}
+
+TEST(MultiHeadAttentionTest, AttendsWithAnOrdinaryLayer) {
+  const TestLayer layer = SmallLayer();
+  const auto attention = MultiHeadAttention::Create(layer.config, layer.weights);
+  ASSERT_THAT(attention, IsOk());
+  Rng rng = MakeRng(0);
+  const TestSequence sequence = RandomInputs(rng, layer.config, 10, 20);
+  TestBatch batch(layer.config, {&sequence}, WeightsSink::Mode::kFull);
+  ComputeArena arena(1);
+  const std::unique_ptr<Workspace> workspace = attention->NewWorkspace(arena);
+  ASSERT_THAT(attention->Forward(batch.batch(), arena, *workspace), IsOk());
+  ExpectNearReference(layer, batch);
+}
+
+}  // namespace
+}  // namespace headlight
