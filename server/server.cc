@@ -204,7 +204,7 @@ void HeadlightServer::ServeModels() {
     spdlog::info("metrics on http://{}/metrics", WithPort(options_.metrics_listen, metrics_->port()));
   }
   spdlog::info("compute_threads={} kernel={} isa={}", arena_.num_threads(), absl::StrJoin(kernels, ","),
-               MultiHeadAttention::IsaName());
+               AttentionLayer::IsaName());
   spdlog::info("listening on {}", WithPort(options_.listen, port_));
 }
 

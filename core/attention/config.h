@@ -62,7 +62,7 @@ struct AttentionConfig {
   // As in torch.nn.MultiheadAttention: a key/value of zeros appended to every sequence, allowed for every
   // query.
   bool add_zero_attn = false;
-  // As in torch.nn.MultiheadAttention: a learned key/value (AttentionWeights::bias_k, bias_v) appended to
+  // As in torch.nn.MultiheadAttention: a learned key/value (AttentionParameters::bias_k, bias_v) appended to
   // every sequence before the one of zeros, allowed for every query, neither rotated nor biased by position.
   bool add_bias_kv = false;
   std::optional<RopeConfig> rope;

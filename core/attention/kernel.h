@@ -45,7 +45,7 @@ class AttentionKernel {
   virtual std::unique_ptr<Workspace> NewWorkspace(const ComputeArena& arena) const = 0;
   // An upper bound of what a new workspace for so many threads holds after a batch of this shape.
   virtual int64_t WorkspaceBytes(const ForwardShape& shape, int num_threads) const = 0;
-  // `batch` is valid. Errors as MultiHeadAttention::Forward. May throw dnnl::error and std::bad_alloc.
+  // `batch` is valid. Errors as AttentionLayer::Forward. May throw dnnl::error and std::bad_alloc.
   virtual absl::Status Run(const AttentionBatch& batch, ComputeArena& arena, Workspace& workspace) const = 0;
 };
 
@@ -60,7 +60,7 @@ struct KernelEntry {
   absl::Status (*Pays)(const AttentionConfig& config);
   // Packs the weights. Called only after Accepts said OK. May throw dnnl::error and std::bad_alloc.
   std::unique_ptr<const AttentionKernel> (*Create)(const AttentionConfig& config,
-                                                   const AttentionWeights& weights);
+                                                   const AttentionParameters& weights);
 };
 
 // All kernels, fastest first.

@@ -54,7 +54,7 @@ absl::Status Pays(const AttentionConfig& config) {
 
 template <const TiledKernelKind& kind>
 std::unique_ptr<const AttentionKernel> Create(const AttentionConfig& config,
-                                              const AttentionWeights& weights) {
+                                              const AttentionParameters& weights) {
   if (AttentionOperands(config.precision) == Precision::kF32) {
     return std::make_unique<TiledKernel<float>>(kind, config, weights);
   }

@@ -40,7 +40,7 @@ absl::StatusOr<const KernelEntry*> ChooseKernel(const std::string& name, const A
 
 }  // namespace
 
-MultiHeadAttention::MultiHeadAttention(AttentionConfig config, int64_t num_parameters,
+AttentionLayer::AttentionLayer(AttentionConfig config, int64_t num_parameters,
                                        std::unique_ptr<const AttentionKernel> kernel,
                                        std::string precision_note)
     : config_(std::move(config)),
@@ -48,8 +48,8 @@ MultiHeadAttention::MultiHeadAttention(AttentionConfig config, int64_t num_param
       kernel_(std::move(kernel)),
       precision_note_(std::move(precision_note)) {}
 
-absl::StatusOr<MultiHeadAttention> MultiHeadAttention::Create(const AttentionConfig& config,
-                                                              const AttentionWeights& weights,
+absl::StatusOr<AttentionLayer> AttentionLayer::Create(const AttentionConfig& config,
+                                                              const AttentionParameters& weights,
                                                               const std::string& kernel_name) {
   HEADLIGHT_RETURN_IF_ERROR(config.Validate());
   const AttentionConfig resolved = config.Resolved();
@@ -70,15 +70,15 @@ absl::StatusOr<MultiHeadAttention> MultiHeadAttention::Create(const AttentionCon
     kernel = (*entry)->Create(computed, weights);
     return absl::OkStatus();
   }));
-  return MultiHeadAttention(resolved, weights.NumParameters(), std::move(kernel), std::move(note));
+  return AttentionLayer(resolved, weights.NumParameters(), std::move(kernel), std::move(note));
 }
 
-std::string MultiHeadAttention::IsaName() {
+std::string AttentionLayer::IsaName() {
   MatchSimdToOneDnn();
   return SimdTargetName();
 }
 
-absl::Status MultiHeadAttention::Forward(const AttentionBatch& batch, ComputeArena& arena,
+absl::Status AttentionLayer::Forward(const AttentionBatch& batch, ComputeArena& arena,
                                          Workspace& workspace) const {
   HEADLIGHT_RETURN_IF_ERROR(batch.Validate(config_));
   return CatchExceptions("attention kernel", [&] {

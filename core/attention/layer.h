@@ -23,14 +23,14 @@ namespace headlight {
 
 // Immutable after Create. Forward may be called from many threads at once if each call has a Workspace of its
 // own.
-class MultiHeadAttention {
+class AttentionLayer {
  public:
   // Packs `weights` for the fastest kernel that accepts the layer on this CPU, or for the kernel named
   // `kernel_name`. Where none does in the precision that config asks for, in f32. INVALID_ARGUMENT: config or
   // weights are wrong, or there is no kernel of that name (the message lists them). UNIMPLEMENTED: no kernel,
   // or not the named one, accepts the layer; the message holds each refusal.
-  static absl::StatusOr<MultiHeadAttention> Create(const AttentionConfig& config,
-                                                   const AttentionWeights& weights,
+  static absl::StatusOr<AttentionLayer> Create(const AttentionConfig& config,
+                                                   const AttentionParameters& weights,
                                                    const std::string& kernel_name = "");
 
   const AttentionConfig& config() const { return config_; }  // resolved
@@ -65,7 +65,7 @@ class MultiHeadAttention {
   absl::Status Forward(const AttentionBatch& batch, ComputeArena& arena, Workspace& workspace) const;
 
  private:
-  MultiHeadAttention(AttentionConfig config, int64_t num_parameters,
+  AttentionLayer(AttentionConfig config, int64_t num_parameters,
                      std::unique_ptr<const AttentionKernel> kernel, std::string precision_note);
 
   AttentionConfig config_;

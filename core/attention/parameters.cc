@@ -34,7 +34,7 @@ absl::Status CheckBias(const std::string& name, const std::vector<float>& tensor
 
 }  // namespace
 
-absl::Status AttentionWeights::Validate(const AttentionConfig& config) const {
+absl::Status AttentionParameters::Validate(const AttentionConfig& config) const {
   const int64_t q_width = config.q_width();
   const int64_t kv_width = config.kv_width();
   HEADLIGHT_RETURN_IF_ERROR(CheckMatrix("wq", wq, config.embed_dim, q_width));
@@ -51,7 +51,7 @@ absl::Status AttentionWeights::Validate(const AttentionConfig& config) const {
   return absl::OkStatus();
 }
 
-int64_t AttentionWeights::NumParameters() const {
+int64_t AttentionParameters::NumParameters() const {
   int64_t num_parameters = 0;
   for (const std::vector<float>* tensor : {&wq, &wk, &wv, &wo, &bq, &bk, &bv, &bo, &bias_k, &bias_v}) {
     num_parameters += static_cast<int64_t>(tensor->size());
@@ -59,13 +59,13 @@ int64_t AttentionWeights::NumParameters() const {
   return num_parameters;
 }
 
-AttentionWeights RandomWeights(const AttentionConfig& config, uint64_t seed) {
+AttentionParameters RandomParameters(const AttentionConfig& config, uint64_t seed) {
   const int64_t q_width = config.q_width();
   const int64_t kv_width = config.kv_width();
   UniformSource source(seed);
   const auto matrix = [&](int64_t in, int64_t out) { return source.Draw(in * out, XavierBound(in, out)); };
   // The order of these lines is part of what a seed means.
-  AttentionWeights weights;
+  AttentionParameters weights;
   weights.wq = matrix(config.embed_dim, q_width);
   weights.wk = matrix(config.kdim, kv_width);
   weights.wv = matrix(config.vdim, kv_width);

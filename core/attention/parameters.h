@@ -15,7 +15,7 @@ namespace headlight {
 
 // All matrices are f32, row-major [in, out], so that y = x W + b. Head h owns the columns [h * head_dim, (h +
 // 1) * head_dim) of wq (kv heads: of wk and wv) and the same rows of wo. An empty bias means none.
-struct AttentionWeights {
+struct AttentionParameters {
   std::vector<float> wq;  // [embed_dim, num_heads * head_dim]
   std::vector<float> wk;  // [kdim, num_kv_heads * head_dim]
   std::vector<float> wv;  // [vdim, num_kv_heads * head_dim]
@@ -38,7 +38,7 @@ struct AttentionWeights {
 // Weights for demos and tests: each matrix Xavier uniform (Glorot and Bengio 2010), each bias uniform in
 // +-0.02, from a 64-bit Mersenne twister. The same seed gives the same bits on every machine. `config` must
 // be resolved.
-AttentionWeights RandomWeights(const AttentionConfig& config, uint64_t seed);
+AttentionParameters RandomParameters(const AttentionConfig& config, uint64_t seed);
 
 }  // namespace headlight
 

@@ -71,7 +71,7 @@ struct KeysAndValues {
   }
 };
 
-KeysAndValues ProjectKeysAndValues(const AttentionConfig& config, const AttentionWeights& weights,
+KeysAndValues ProjectKeysAndValues(const AttentionConfig& config, const AttentionParameters& weights,
                                    const AttentionBatch& batch, int64_t sequence) {
   const int64_t begin = batch.cu_kv_lens[sequence];
   const int64_t end = batch.cu_kv_lens[sequence + 1];
@@ -109,7 +109,7 @@ void Softmax(double* row, const std::vector<bool>& allowed) {
 // One sequence of a batch on its way through the layer.
 class SequenceReference {
  public:
-  SequenceReference(const AttentionConfig& config, const AttentionWeights& weights,
+  SequenceReference(const AttentionConfig& config, const AttentionParameters& weights,
                     const AttentionBatch& batch, int64_t sequence)
       : config_(config), weights_(weights), batch_(batch), sequence_(sequence) {}
 
@@ -199,7 +199,7 @@ class SequenceReference {
   }
 
   const AttentionConfig& config_;
-  const AttentionWeights& weights_;
+  const AttentionParameters& weights_;
   const AttentionBatch& batch_;
   const int64_t sequence_;
   std::vector<double> q_;
@@ -234,7 +234,7 @@ void AddQuery(const ReferenceResult& result, int64_t query, const double* p, Hea
 }  // namespace
 
 std::vector<ReferenceResult> ReferenceAttention(const AttentionConfig& config,
-                                                const AttentionWeights& weights,
+                                                const AttentionParameters& weights,
                                                 const AttentionBatch& batch) {
   std::vector<ReferenceResult> results;
   for (int64_t sequence = 0; sequence < batch.num_sequences(); ++sequence) {

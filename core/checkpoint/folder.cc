@@ -33,37 +33,37 @@ absl::Status InFolder(const std::string& folder, const std::string& file, const 
 // Everything that is known before tensors are read. The plan points into `weights`, which are on the heap and
 // so stay where they are.
 struct OpenFolder {
-  Checkpoint checkpoint;
+  Shards checkpoint;
   ModelSummary summary;
-  std::unique_ptr<ModelWeights> weights;
+  std::unique_ptr<ModelParameters> weights;
   TensorPlan plan;
 };
 
-absl::StatusOr<Layout> MakeLayout(ConfigFields fields, const Checkpoint& checkpoint) {
-  HEADLIGHT_ASSIGN_OR_RETURN(Layout layout, ReadLayout(fields, checkpoint));
-  if (layout.precision) layout.config.block.attention.precision = *layout.precision;
-  HEADLIGHT_RETURN_IF_ERROR(layout.config.Validate());
-  layout.config = layout.config.Resolved();
-  return layout;
+absl::StatusOr<Format> MakeFormat(ConfigFields fields, const Shards& checkpoint) {
+  HEADLIGHT_ASSIGN_OR_RETURN(Format format, ReadFormat(fields, checkpoint));
+  if (format.precision) format.config.block.attention.precision = *format.precision;
+  HEADLIGHT_RETURN_IF_ERROR(format.config.Validate());
+  format.config = format.config.Resolved();
+  return format;
 }
 
 absl::StatusOr<OpenFolder> Open(const std::string& folder) {
   // The config first: without it the folder is no model, whatever else lies in it.
   HEADLIGHT_ASSIGN_OR_RETURN(ConfigFields fields, ConfigFields::Read(folder + "/config.json"));
-  absl::StatusOr<Checkpoint> checkpoint = Checkpoint::Open(folder);
+  absl::StatusOr<Shards> checkpoint = Shards::Open(folder);
   if (!checkpoint.ok()) return InFolder(folder, "", checkpoint.status());
-  absl::StatusOr<Layout> layout = MakeLayout(std::move(fields), *checkpoint);
-  if (!layout.ok()) return InFolder(folder, "config.json", layout.status());
-  const bool own = layout->name == "native" || absl::StartsWith(layout->name, "torch.");
-  if (!own) HEADLIGHT_RETURN_IF_ERROR(InFolder(folder, "", ReadSentenceTransformers(folder, layout->config)));
+  absl::StatusOr<Format> format = MakeFormat(std::move(fields), *checkpoint);
+  if (!format.ok()) return InFolder(folder, "config.json", format.status());
+  const bool own = format->name == "native" || absl::StartsWith(format->name, "torch.");
+  if (!own) HEADLIGHT_RETURN_IF_ERROR(InFolder(folder, "", ReadSentenceTransformers(folder, format->config)));
 
-  OpenFolder open{.checkpoint = *std::move(checkpoint), .weights = std::make_unique<ModelWeights>()};
-  open.weights->layers.resize(layout->config.num_layers);
-  open.plan = layout->plan(layout->config, *open.weights);
+  OpenFolder open{.checkpoint = *std::move(checkpoint), .weights = std::make_unique<ModelParameters>()};
+  open.weights->layers.resize(format->config.num_layers);
+  open.plan = format->plan(format->config, *open.weights);
   HEADLIGHT_RETURN_IF_ERROR(InFolder(folder, "", CheckPlan(open.plan, open.checkpoint)));
-  open.summary = {.layout = layout->name,
-                  .config = layout->config,
-                  .precision = layout->precision,
+  open.summary = {.format = format->name,
+                  .config = format->config,
+                  .precision = format->precision,
                   .num_parameters = NumPlannedElements(open.plan, open.checkpoint),
                   .ignored_tensors = IgnoredTensors(open.plan, open.checkpoint)};
   return open;
@@ -84,7 +84,7 @@ absl::StatusOr<LoadedModelFolder> LoadModelFolder(const std::string& folder) {
 }
 
 absl::Status SaveModelFolder(const std::string& folder, const ModelConfig& config,
-                             const ModelWeights& weights, bool with_precision) {
+                             const ModelParameters& weights, bool with_precision) {
   HEADLIGHT_RETURN_IF_ERROR(config.Validate());
   const ModelConfig resolved = config.Resolved();
   HEADLIGHT_RETURN_IF_ERROR(weights.Validate(resolved));

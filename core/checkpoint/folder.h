@@ -18,7 +18,7 @@ namespace headlight {
 
 // What is known of a folder without reading its tensors' bytes.
 struct ModelSummary {
-  std::string layout;  // "native", "torch.nn.MultiheadAttention", "bert", ...
+  std::string format;  // "native", "torch.nn.MultiheadAttention", "bert", ...
   ModelConfig config;  // resolved
   std::optional<Precision>
       precision;               // that config.json asks for; config.block.attention.precision follows it
@@ -28,7 +28,7 @@ struct ModelSummary {
 
 struct LoadedModelFolder {
   ModelSummary summary;
-  ModelWeights weights;
+  ModelParameters weights;
 };
 
 // Reads config.json and the tensors' names, shapes and dtypes, and checks them against each other. Errors
@@ -41,11 +41,11 @@ absl::StatusOr<ModelSummary> InspectModelFolder(const std::string& folder);
 // The same, with the weights in plain layout.
 absl::StatusOr<LoadedModelFolder> LoadModelFolder(const std::string& folder);
 
-// Writes config.json and model.safetensors in the native layout, which LoadModelFolder reads back bit for
+// Writes config.json and model.safetensors in the native format, which LoadModelFolder reads back bit for
 // bit. Makes the folder. Without `with_precision` config.json asks for none, which leaves it to the server.
 // ALREADY_EXISTS: there is a config.json in it.
 absl::Status SaveModelFolder(const std::string& folder, const ModelConfig& config,
-                             const ModelWeights& weights, bool with_precision = true);
+                             const ModelParameters& weights, bool with_precision = true);
 
 // Memory in bytes that a Model of this config takes on this CPU, packed, and at most while it is being made
 // from a folder. `config` is valid. A bound, a little above what is taken.

@@ -19,7 +19,7 @@ Precision PrecisionOnThisCpu(Precision precision) {
   if (precision == Precision::kF32) return precision;
   const AttentionConfig config =
       AttentionConfig{.embed_dim = 64, .num_heads = 1, .precision = precision}.Resolved();
-  const auto layer = MultiHeadAttention::Create(config, RandomWeights(config, /*seed=*/0));
+  const auto layer = AttentionLayer::Create(config, RandomParameters(config, /*seed=*/0));
   return layer.ok() ? layer->precision() : Precision::kF32;
 }
 

@@ -73,8 +73,8 @@ absl::StatusOr<std::vector<std::string>> ListFiles(const std::string& folder) {
 
 }  // namespace
 
-absl::StatusOr<Checkpoint> Checkpoint::Open(const std::string& folder) {
-  Checkpoint checkpoint;
+absl::StatusOr<Shards> Shards::Open(const std::string& folder) {
+  Shards checkpoint;
   checkpoint.folder_ = folder;
   HEADLIGHT_ASSIGN_OR_RETURN(const std::vector<std::string> names, ListFiles(folder));
   std::error_code ignored;  // what is not there, or cannot be asked, is not an index
@@ -97,7 +97,7 @@ absl::StatusOr<Checkpoint> Checkpoint::Open(const std::string& folder) {
   return checkpoint;
 }
 
-absl::Status Checkpoint::AddFile(const std::string& name) {
+absl::Status Shards::AddFile(const std::string& name) {
   HEADLIGHT_ASSIGN_OR_RETURN(auto file, SafetensorsFile::Open(PathIn(folder_, name)));
   for (const auto& [tensor, entry] : file->entries()) {
     if (!entries_.emplace(tensor, entry).second) {
@@ -109,7 +109,7 @@ absl::Status Checkpoint::AddFile(const std::string& name) {
   return absl::OkStatus();
 }
 
-absl::Status Checkpoint::AddShards(const std::string& index) {
+absl::Status Shards::AddShards(const std::string& index) {
   HEADLIGHT_ASSIGN_OR_RETURN(const WeightMap weight_map, ReadWeightMap(index));
   std::map<std::string, const SafetensorsFile*> shards;
   for (const auto& [tensor, name] : weight_map) shards.emplace(name, nullptr);
@@ -132,12 +132,12 @@ absl::Status Checkpoint::AddShards(const std::string& index) {
   return absl::OkStatus();
 }
 
-const SafetensorsEntry* Checkpoint::Find(const std::string& name) const {
+const SafetensorsEntry* Shards::Find(const std::string& name) const {
   const auto entry = entries_.find(name);
   return entry == entries_.end() ? nullptr : &entry->second;
 }
 
-absl::StatusOr<std::vector<float>> Checkpoint::ReadF32(const std::string& name) const {
+absl::StatusOr<std::vector<float>> Shards::ReadF32(const std::string& name) const {
   const std::string where = absl::StrCat(folder_, ": tensor ", Quoted(name));
   const SafetensorsEntry* const entry = Find(name);
   if (entry == nullptr)
@@ -145,7 +145,7 @@ absl::StatusOr<std::vector<float>> Checkpoint::ReadF32(const std::string& name) 
   return headlight::ReadF32(*entry, where);
 }
 
-int64_t Checkpoint::size_bytes() const {
+int64_t Shards::size_bytes() const {
   int64_t sum = 0;
   for (const auto& [name, entry] : entries_) sum += std::ssize(entry.bytes);
   return sum;

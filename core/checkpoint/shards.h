@@ -18,7 +18,7 @@
 namespace headlight {
 
 // Immutable. Holds its files mapped.
-class Checkpoint {
+class Shards {
  public:
   // Reads the tensor names of the folder: those of `model.safetensors`, else of the files that
   // `model.safetensors.index.json` lists, else of the only *.safetensors file. That is the order in which
@@ -26,7 +26,7 @@ class Checkpoint {
   // of them is there, or a listed file is missing. INVALID_ARGUMENT: as SafetensorsFile::Open, or the index
   // contradicts the files (a tensor that is not where the index says, or in two files); the message names
   // file and tensor. An index that leaves the folder ("../x") is refused.
-  static absl::StatusOr<Checkpoint> Open(const std::string& folder);
+  static absl::StatusOr<Shards> Open(const std::string& folder);
 
   // All tensors by name. Null if there is no such tensor.
   const std::map<std::string, SafetensorsEntry>& entries() const { return entries_; }
@@ -38,7 +38,7 @@ class Checkpoint {
   int64_t size_bytes() const;  // of all tensors
 
  private:
-  Checkpoint() = default;
+  Shards() = default;
   absl::Status AddFile(const std::string& name);
   absl::Status AddShards(const std::string& index);
 

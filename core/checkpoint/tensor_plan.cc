@@ -26,7 +26,7 @@ constexpr std::array<absl::string_view, 4> kWeightDtypes = {"F32", "F16", "BF16"
 constexpr size_t kMaxListed = 400;
 
 // The name that the checkpoint has for a wanted tensor, or null.
-const std::string* NameIn(const Checkpoint& checkpoint, const WantedTensor& wanted) {
+const std::string* NameIn(const Shards& checkpoint, const WantedTensor& wanted) {
   for (const std::string& name : wanted.names) {
     if (checkpoint.Find(name) != nullptr) return &name;
   }
@@ -41,7 +41,7 @@ bool IsIgnored(const TensorPlan& plan, const std::string& name) {
                      [&](const std::string& suffix) { return absl::EndsWith(name, suffix); });
 }
 
-std::set<std::string> TakenNames(const TensorPlan& plan, const Checkpoint& checkpoint) {
+std::set<std::string> TakenNames(const TensorPlan& plan, const Shards& checkpoint) {
   std::set<std::string> taken;
   for (const WantedTensor& wanted : plan.wanted) {
     const std::string* name = NameIn(checkpoint, wanted);
@@ -51,7 +51,7 @@ std::set<std::string> TakenNames(const TensorPlan& plan, const Checkpoint& check
 }
 
 // What is wrong with one wanted tensor; empty if nothing is.
-std::string Problem(const Checkpoint& checkpoint, const WantedTensor& wanted) {
+std::string Problem(const Shards& checkpoint, const WantedTensor& wanted) {
   const std::string* name = NameIn(checkpoint, wanted);
   if (name == nullptr) {
     if (wanted.optional) return "";
@@ -116,7 +116,7 @@ absl::Status CheckFinite(const std::string& name, const Shape& shape, std::span<
       absl::StrCat(name, "[", absl::StrJoin(index, ", "), "]: got ", *found, ", wanted finite numbers"));
 }
 
-absl::Status LoadTensor(const Checkpoint& checkpoint, const WantedTensor& wanted) {
+absl::Status LoadTensor(const Shards& checkpoint, const WantedTensor& wanted) {
   const std::string* name = NameIn(checkpoint, wanted);
   if (name == nullptr) return absl::OkStatus();
   HEADLIGHT_ASSIGN_OR_RETURN(std::vector<float> values, checkpoint.ReadF32(*name));
@@ -133,7 +133,7 @@ absl::Status LoadTensor(const Checkpoint& checkpoint, const WantedTensor& wanted
 
 }  // namespace
 
-absl::Status CheckPlan(const TensorPlan& plan, const Checkpoint& checkpoint) {
+absl::Status CheckPlan(const TensorPlan& plan, const Shards& checkpoint) {
   std::vector<std::string> problems;
   for (const WantedTensor& wanted : plan.wanted) {
     std::string problem = Problem(checkpoint, wanted);
@@ -154,7 +154,7 @@ absl::Status CheckPlan(const TensorPlan& plan, const Checkpoint& checkpoint) {
                                                  " not fit:\n  ", absl::StrJoin(problems, "\n  ")));
 }
 
-std::vector<std::string> IgnoredTensors(const TensorPlan& plan, const Checkpoint& checkpoint) {
+std::vector<std::string> IgnoredTensors(const TensorPlan& plan, const Shards& checkpoint) {
   const std::set<std::string> taken = TakenNames(plan, checkpoint);
   std::vector<std::string> ignored;
   for (const auto& [name, entry] : checkpoint.entries()) {
@@ -163,7 +163,7 @@ std::vector<std::string> IgnoredTensors(const TensorPlan& plan, const Checkpoint
   return ignored;
 }
 
-int64_t NumPlannedElements(const TensorPlan& plan, const Checkpoint& checkpoint) {
+int64_t NumPlannedElements(const TensorPlan& plan, const Shards& checkpoint) {
   int64_t elements = 0;
   for (const WantedTensor& wanted : plan.wanted) {
     if (NameIn(checkpoint, wanted) != nullptr) elements += NumElements(wanted.shape).value_or(0);
@@ -171,7 +171,7 @@ int64_t NumPlannedElements(const TensorPlan& plan, const Checkpoint& checkpoint)
   return elements;
 }
 
-absl::Status LoadPlan(const TensorPlan& plan, const Checkpoint& checkpoint) {
+absl::Status LoadPlan(const TensorPlan& plan, const Shards& checkpoint) {
   try {
     for (const WantedTensor& wanted : plan.wanted) {
       HEADLIGHT_RETURN_IF_ERROR(LoadTensor(checkpoint, wanted));

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Which tensors of a checkpoint a model takes and where their numbers go. A layout makes the plan; checking
-// it against the checkpoint and carrying it out is the same for all layouts.
+// Which tensors of a checkpoint a model takes and where their numbers go. A format makes the plan; checking
+// it against the checkpoint and carrying it out is the same for all formats.
 #ifndef HEADLIGHT_CORE_CHECKPOINT_TENSOR_PLAN_H_
 #define HEADLIGHT_CORE_CHECKPOINT_TENSOR_PLAN_H_
 
@@ -48,16 +48,16 @@ struct TensorPlan {
 
 // Every missing, surplus and misshapen tensor and every one of a dtype that does not hold weights, in one
 // INVALID_ARGUMENT with a line for each.
-absl::Status CheckPlan(const TensorPlan& plan, const Checkpoint& checkpoint);
+absl::Status CheckPlan(const TensorPlan& plan, const Shards& checkpoint);
 
 // What the plan leaves aside, in order of names. Requires that CheckPlan was OK.
-std::vector<std::string> IgnoredTensors(const TensorPlan& plan, const Checkpoint& checkpoint);
+std::vector<std::string> IgnoredTensors(const TensorPlan& plan, const Shards& checkpoint);
 
 // Number of elements that the plan takes. Requires that CheckPlan was OK.
-int64_t NumPlannedElements(const TensorPlan& plan, const Checkpoint& checkpoint);
+int64_t NumPlannedElements(const TensorPlan& plan, const Shards& checkpoint);
 
 // Fills the destinations. Requires that CheckPlan was OK. RESOURCE_EXHAUSTED: memory is short.
-absl::Status LoadPlan(const TensorPlan& plan, const Checkpoint& checkpoint);
+absl::Status LoadPlan(const TensorPlan& plan, const Shards& checkpoint);
 
 }  // namespace headlight
 

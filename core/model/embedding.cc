@@ -22,7 +22,7 @@ absl::Status CheckIds(const std::string& name, std::span<const int32_t> ids, int
 }  // namespace
 
 Embedding::Embedding(const EmbeddingConfig& config, int64_t embed_dim, double norm_eps,
-                     const EmbeddingWeights& weights)
+                     const EmbeddingParameters& weights)
     : config_(config), embed_dim_(embed_dim), weights_(weights) {
   if (config_.norm) norm_ = RowNorm(NormKind::kLayerNorm, norm_eps, weights_.norm);
 }

@@ -21,7 +21,7 @@ class Embedding {
  public:
   // Copies `weights`, which fit the config.
   Embedding(const EmbeddingConfig& config, int64_t embed_dim, double norm_eps,
-            const EmbeddingWeights& weights);
+            const EmbeddingParameters& weights);
   Embedding(const Embedding&) = delete;  // norm_ points into weights_
   Embedding& operator=(const Embedding&) = delete;
 
@@ -43,7 +43,7 @@ class Embedding {
  private:
   const EmbeddingConfig config_;
   const int64_t embed_dim_;
-  const EmbeddingWeights weights_;
+  const EmbeddingParameters weights_;
   RowNorm norm_;
 };
 

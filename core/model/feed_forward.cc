@@ -45,7 +45,7 @@ int64_t FeedForward::StorageBytes() const {
          PanelMatrix::StorageBytes(precision_, config_.hidden_dim, embed_dim_);
 }
 
-PackedFeedForward FeedForward::Pack(const FeedForwardWeights& weights, PanelStorage& storage) const {
+PackedFeedForward FeedForward::Pack(const FeedForwardParameters& weights, PanelStorage& storage) const {
   const int64_t hidden_dim = config_.hidden_dim;
   const int64_t padded_dim = RoundUp(hidden_dim, kLanes);
   const auto pack = [&](const std::vector<float>& matrix, int64_t rows, int64_t cols) {
@@ -95,10 +95,10 @@ int64_t FeedForward::WorkBytes(int64_t rows) const {
   const auto matrix = [&](int64_t row_bytes) { return Buffer::RoundedBytes(rows * row_bytes); };
   constexpr int64_t kFloatBytes = sizeof(float);
   int64_t bytes = 2 * matrix(embed_dim_ * kFloatBytes) + matrix(HiddenRowBytes()) +
-                  ActivationBuffer::Bytes(precision_, rows, embed_dim_) +
+                  OperandBuffer::Bytes(precision_, rows, embed_dim_) +
                   (config_.gated ? 2 : 1) * matrix(kPanelCols * kFloatBytes) +
                   Buffer::RoundedBytes(std::max(up_gemm_.scratch_bytes(), down_gemm_.scratch_bytes()));
-  if (precision_ == Precision::kInt8) bytes += ActivationBuffer::Bytes(precision_, rows, config_.hidden_dim);
+  if (precision_ == Precision::kInt8) bytes += OperandBuffer::Bytes(precision_, rows, config_.hidden_dim);
   return bytes;
 }
 
@@ -119,7 +119,7 @@ void FeedForward::Prepare(FeedForwardRows& memory, int64_t rows) const {
 bool FeedForward::Up(const PackedFeedForward& layer, const FeedForwardRows& memory, int64_t rows,
                      int64_t first_panel, int64_t end_panel, FeedForwardScratch& scratch,
                      const Interruption& interruption) const {
-  const Activations input = memory.input_operands.view();
+  const Operands input = memory.input_operands.view();
   const int64_t bf16_stride = OperandCols(Precision::kBf16, config_.hidden_dim);
   for (int64_t panel = first_panel; panel < end_panel; ++panel) {
     const int64_t first_col = panel * kPanelCols;
@@ -164,7 +164,7 @@ void FeedForward::PrepareHidden(FeedForwardRows& memory, int64_t rows) const {
 bool FeedForward::Down(const PackedFeedForward& layer, const FeedForwardRows& memory, int64_t rows,
                        int64_t first_panel, int64_t end_panel, FeedForwardScratch& scratch,
                        const Interruption& interruption) const {
-  Activations hidden;
+  Operands hidden;
   if (precision_ == Precision::kInt8) {
     hidden = memory.hidden_operands.view();
   } else {

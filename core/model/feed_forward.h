@@ -36,9 +36,9 @@ struct PackedFeedForward {
 // The rows in work, from input to output.
 struct FeedForwardRows {
   Buffer input;                      // f32 [rows, embed_dim], to be filled before Prepare
-  ActivationBuffer input_operands;   // of `input`
+  OperandBuffer input_operands;   // of `input`
   Buffer hidden;                     // [rows, OperandCols(hidden_dim)], f32 or bf16
-  ActivationBuffer hidden_operands;  // of `hidden`; kInt8 only
+  OperandBuffer hidden_operands;  // of `hidden`; kInt8 only
   Buffer output;                     // f32 [rows, embed_dim], without the bias
 
   void ForEachBuffer(absl::FunctionRef<void(Buffer&)> visit);
@@ -62,7 +62,7 @@ class FeedForward {
 
   // What Pack takes of a PanelStorage.
   int64_t StorageBytes() const;
-  PackedFeedForward Pack(const FeedForwardWeights& weights, PanelStorage& storage) const;
+  PackedFeedForward Pack(const FeedForwardParameters& weights, PanelStorage& storage) const;
 
   // Rows whose hidden units stay in a core's L2 cache while the network reads its weights once.
   int64_t rows_at_once() const { return rows_at_once_; }

@@ -15,7 +15,7 @@ Model::Model(Model&&) noexcept = default;
 Model& Model::operator=(Model&&) noexcept = default;
 Model::~Model() = default;
 
-absl::StatusOr<Model> Model::Create(const ModelConfig& config, const ModelWeights& weights,
+absl::StatusOr<Model> Model::Create(const ModelConfig& config, const ModelParameters& weights,
                                     const std::string& kernel_name) {
   HEADLIGHT_RETURN_IF_ERROR(config.Validate());
   const ModelConfig resolved = config.Resolved();
@@ -23,7 +23,7 @@ absl::StatusOr<Model> Model::Create(const ModelConfig& config, const ModelWeight
   return Pack(resolved, weights, 0, kernel_name);
 }
 
-absl::StatusOr<Model> Model::CreateLayer(const ModelConfig& config, const ModelWeights& weights,
+absl::StatusOr<Model> Model::CreateLayer(const ModelConfig& config, const ModelParameters& weights,
                                          int64_t layer, const std::string& kernel_name) {
   ModelConfig alone = config;
   alone.embedding.reset();
@@ -34,15 +34,15 @@ absl::StatusOr<Model> Model::CreateLayer(const ModelConfig& config, const ModelW
   return Pack(alone, weights, layer, kernel_name);
 }
 
-absl::StatusOr<Model> Model::Pack(const ModelConfig& config, const ModelWeights& weights, int64_t first_layer,
+absl::StatusOr<Model> Model::Pack(const ModelConfig& config, const ModelParameters& weights, int64_t first_layer,
                                   const std::string& kernel_name) {
   std::unique_ptr<const Impl> impl;
   HEADLIGHT_RETURN_IF_ERROR(CatchExceptions("packing the model", [&]() -> absl::Status {
-    std::vector<MultiHeadAttention> attention;
+    std::vector<AttentionLayer> attention;
     for (int64_t layer = 0; layer < config.num_layers; ++layer) {
       HEADLIGHT_ASSIGN_OR_RETURN(
-          MultiHeadAttention packed,
-          MultiHeadAttention::Create(config.LayerAttention(layer),
+          AttentionLayer packed,
+          AttentionLayer::Create(config.LayerAttention(layer),
                                      weights.layers[first_layer + layer].attention, kernel_name));
       attention.push_back(std::move(packed));
     }
@@ -60,7 +60,7 @@ void Model::Embed(std::span<const int32_t> token_ids, std::span<const int64_t> c
 }
 
 const ModelConfig& Model::config() const { return impl_->config(); }
-const MultiHeadAttention& Model::attention(int64_t layer) const { return impl_->attention(layer); }
+const AttentionLayer& Model::attention(int64_t layer) const { return impl_->attention(layer); }
 int64_t Model::num_parameters() const { return impl_->num_parameters(); }
 int64_t Model::packed_bytes() const { return impl_->packed_bytes(); }
 
@@ -76,8 +76,8 @@ absl::Status Model::Forward(const ModelBatch& batch, ComputeArena& arena, ModelW
   });
 }
 
-Model::Impl::Impl(const ModelConfig& config, const ModelWeights& weights, int64_t first_layer,
-                  std::vector<MultiHeadAttention> attention)
+Model::Impl::Impl(const ModelConfig& config, const ModelParameters& weights, int64_t first_layer,
+                  std::vector<AttentionLayer> attention)
     : config_(config), num_parameters_(weights.NumParameters()), final_norm_(weights.final_norm) {
   if (config_.embedding) {
     embedding_.emplace(*config_.embedding, width(), config_.block.norm_eps, weights.embedding);
@@ -89,7 +89,7 @@ Model::Impl::Impl(const ModelConfig& config, const ModelWeights& weights, int64_
     storage_.emplace(feed_forward_->StorageBytes() * config_.num_layers);
   }
   for (int64_t i = 0; i < config_.num_layers; ++i) {
-    const BlockWeights& from = weights.layers[first_layer + i];
+    const BlockParameters& from = weights.layers[first_layer + i];
     ModelLayer layer{std::move(attention[i]), {}, {}, {}};
     if (!IsBare()) {
       layer.attention_norm = from.attention_norm;

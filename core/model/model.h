@@ -49,13 +49,13 @@ class ModelWorkspace {
 // own.
 class Model {
  public:
-  // Packs `weights`. kernel_name and errors as in MultiHeadAttention::Create.
-  static absl::StatusOr<Model> Create(const ModelConfig& config, const ModelWeights& weights,
+  // Packs `weights`. kernel_name and errors as in AttentionLayer::Create.
+  static absl::StatusOr<Model> Create(const ModelConfig& config, const ModelParameters& weights,
                                       const std::string& kernel_name = "");
   // One layer of `weights` as a model of its own, which begins at rows: what Create makes of `config` and
   // `weights` computes the same bits as Embed and its layers one after the other. Packs that layer only, and
   // copies nothing of the others. `config` is resolved and valid for `weights`. Errors as Create.
-  static absl::StatusOr<Model> CreateLayer(const ModelConfig& config, const ModelWeights& weights,
+  static absl::StatusOr<Model> CreateLayer(const ModelConfig& config, const ModelParameters& weights,
                                            int64_t layer, const std::string& kernel_name = "");
   Model(Model&&) noexcept;
   Model& operator=(Model&&) noexcept;
@@ -63,7 +63,7 @@ class Model {
 
   const ModelConfig& config() const;  // resolved
   // Of the layers, which are alike: kernel_name(), precision(), precision_note().
-  const MultiHeadAttention& attention(int64_t layer = 0) const;
+  const AttentionLayer& attention(int64_t layer = 0) const;
   int64_t num_parameters() const;
   int64_t packed_bytes() const;  // memory that it holds
 
@@ -80,7 +80,7 @@ class Model {
   int64_t ForwardBytes(const ForwardShape& shape, int num_threads) const;
 
   // Computes batch.attention.output and the weights that sequences ask for. Blocks until done. The bits of a
-  // sequence's results depend on that sequence alone, as in MultiHeadAttention::Forward, and so are the
+  // sequence's results depend on that sequence alone, as in AttentionLayer::Forward, and so are the
   // errors; INVALID_ARGUMENT also for ids outside of their tables and sequences longer than the position
   // table.
   absl::Status Forward(const ModelBatch& batch, ComputeArena& arena, ModelWorkspace& workspace) const;
@@ -88,7 +88,7 @@ class Model {
  private:
   class Impl;
   explicit Model(std::unique_ptr<const Impl> impl);
-  static absl::StatusOr<Model> Pack(const ModelConfig& config, const ModelWeights& weights,
+  static absl::StatusOr<Model> Pack(const ModelConfig& config, const ModelParameters& weights,
                                     int64_t first_layer, const std::string& kernel_name);
   std::unique_ptr<const Impl> impl_;
 };

@@ -19,9 +19,9 @@
 namespace headlight {
 
 struct ModelLayer {
-  MultiHeadAttention attention;
-  NormWeights attention_norm;
-  NormWeights feed_forward_norm;
+  AttentionLayer attention;
+  NormParameters attention_norm;
+  NormParameters feed_forward_norm;
   std::optional<PackedFeedForward> feed_forward;  // absent with NormPlacement::kNone
 };
 
@@ -56,11 +56,11 @@ class Model::Impl {
  public:
   // `config` resolved, `attention` of all its layers, which are those of `weights` from first_layer on. May
   // throw as FeedForward does.
-  Impl(const ModelConfig& config, const ModelWeights& weights, int64_t first_layer,
-       std::vector<MultiHeadAttention> attention);
+  Impl(const ModelConfig& config, const ModelParameters& weights, int64_t first_layer,
+       std::vector<AttentionLayer> attention);
 
   const ModelConfig& config() const { return config_; }
-  const MultiHeadAttention& attention(int64_t layer) const { return layers_[layer].attention; }
+  const AttentionLayer& attention(int64_t layer) const { return layers_[layer].attention; }
   int64_t num_parameters() const { return num_parameters_; }
   int64_t packed_bytes() const;
   const std::optional<Embedding>& embedding() const { return embedding_; }
@@ -108,7 +108,7 @@ class Model::Impl {
   MutableMatrixView RowsOf(const Buffer& buffer, int64_t first_row, int64_t rows) const {
     return {buffer.floats() + first_row * width(), rows, width(), width()};
   }
-  RowNorm NormOf(const NormWeights& weights) const {
+  RowNorm NormOf(const NormParameters& weights) const {
     return RowNorm(config_.block.norm_kind, config_.block.norm_eps, weights);
   }
 
@@ -118,7 +118,7 @@ class Model::Impl {
   std::optional<FeedForward> feed_forward_;  // of all layers
   std::optional<PanelStorage> storage_;      // of the feed-forward networks' panels
   std::vector<ModelLayer> layers_;
-  const NormWeights final_norm_;
+  const NormParameters final_norm_;
 };
 
 }  // namespace headlight

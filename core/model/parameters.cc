@@ -30,13 +30,13 @@ absl::Status CheckBias(const std::string& name, const std::vector<float>& tensor
   return tensor.empty() ? absl::OkStatus() : CheckVector(name, tensor, size);
 }
 
-absl::Status CheckNorm(const std::string& name, const NormWeights& norm, NormKind kind, int64_t embed_dim) {
+absl::Status CheckNorm(const std::string& name, const NormParameters& norm, NormKind kind, int64_t embed_dim) {
   HEADLIGHT_RETURN_IF_ERROR(CheckVector(absl::StrCat(name, ".gain"), norm.gain, embed_dim));
   if (kind == NormKind::kRmsNorm) return CheckVector(absl::StrCat(name, ".bias"), norm.bias, 0);
   return CheckBias(absl::StrCat(name, ".bias"), norm.bias, embed_dim);
 }
 
-absl::Status CheckFeedForward(const std::string& name, const FeedForwardWeights& weights,
+absl::Status CheckFeedForward(const std::string& name, const FeedForwardParameters& weights,
                               const FeedForwardConfig& config, int64_t embed_dim) {
   const int64_t hidden_dim = config.hidden_dim;
   HEADLIGHT_RETURN_IF_ERROR(CheckMatrix(absl::StrCat(name, ".up"), weights.up, embed_dim, hidden_dim));
@@ -49,7 +49,7 @@ absl::Status CheckFeedForward(const std::string& name, const FeedForwardWeights&
   return CheckBias(absl::StrCat(name, ".down_bias"), weights.down_bias, embed_dim);
 }
 
-absl::Status CheckBlock(const std::string& name, const BlockWeights& weights, const BlockConfig& config) {
+absl::Status CheckBlock(const std::string& name, const BlockParameters& weights, const BlockConfig& config) {
   if (absl::Status status = weights.attention.Validate(config.attention); !status.ok()) {
     return absl::InvalidArgumentError(absl::StrCat(name, ".attention.", std::string(status.message())));
   }
@@ -63,7 +63,7 @@ absl::Status CheckBlock(const std::string& name, const BlockWeights& weights, co
                           embed_dim);
 }
 
-absl::Status CheckEmbedding(const EmbeddingWeights& weights, const EmbeddingConfig& config,
+absl::Status CheckEmbedding(const EmbeddingParameters& weights, const EmbeddingConfig& config,
                             int64_t embed_dim) {
   HEADLIGHT_RETURN_IF_ERROR(CheckMatrix("embedding.tokens", weights.tokens, config.vocab_size, embed_dim));
   HEADLIGHT_RETURN_IF_ERROR(
@@ -86,18 +86,18 @@ constexpr float kGainBound = 0.1f;                     // around 1
 constexpr uint64_t kLayerStride = 0x9e3779b97f4a7c15;  // distance of the layers' seeds
 constexpr uint64_t kRestSeed = 0x6a09e667f3bcc909;     // sets everything but attention apart
 
-NormWeights RandomNorm(int64_t embed_dim, bool with_bias, UniformSource& source) {
-  NormWeights norm;
+NormParameters RandomNorm(int64_t embed_dim, bool with_bias, UniformSource& source) {
+  NormParameters norm;
   norm.gain = source.Draw(embed_dim, kGainBound);
   for (float& gain : norm.gain) gain += 1.0f;
   if (with_bias) norm.bias = source.Draw(embed_dim, kBiasBound);
   return norm;
 }
 
-FeedForwardWeights RandomFeedForward(const FeedForwardConfig& config, int64_t embed_dim,
+FeedForwardParameters RandomFeedForward(const FeedForwardConfig& config, int64_t embed_dim,
                                      UniformSource& source) {
   const float bound = XavierBound(embed_dim, config.hidden_dim);
-  FeedForwardWeights weights;
+  FeedForwardParameters weights;
   weights.up = source.Draw(embed_dim * config.hidden_dim, bound);
   weights.up_bias = source.Draw(config.hidden_dim, kBiasBound);
   if (config.gated) {
@@ -111,7 +111,7 @@ FeedForwardWeights RandomFeedForward(const FeedForwardConfig& config, int64_t em
 
 }  // namespace
 
-absl::Status ModelWeights::Validate(const ModelConfig& config) const {
+absl::Status ModelParameters::Validate(const ModelConfig& config) const {
   const int64_t embed_dim = config.block.attention.embed_dim;
   if (config.embedding) HEADLIGHT_RETURN_IF_ERROR(CheckEmbedding(embedding, *config.embedding, embed_dim));
   if (static_cast<int64_t>(layers.size()) != config.num_layers) {
@@ -125,11 +125,11 @@ absl::Status ModelWeights::Validate(const ModelConfig& config) const {
   return CheckNorm("final_norm", final_norm, config.block.norm_kind, embed_dim);
 }
 
-int64_t ModelWeights::NumParameters() const {
+int64_t ModelParameters::NumParameters() const {
   int64_t count = Count({&embedding.tokens, &embedding.positions, &embedding.token_types,
                          &embedding.norm.gain, &embedding.norm.bias, &final_norm.gain, &final_norm.bias});
-  for (const BlockWeights& layer : layers) {
-    const FeedForwardWeights& feed_forward = layer.feed_forward;
+  for (const BlockParameters& layer : layers) {
+    const FeedForwardParameters& feed_forward = layer.feed_forward;
     count +=
         layer.attention.NumParameters() +
         Count({&layer.attention_norm.gain, &layer.attention_norm.bias, &layer.feed_forward_norm.gain,
@@ -139,12 +139,12 @@ int64_t ModelWeights::NumParameters() const {
   return count;
 }
 
-ModelWeights RandomModelWeights(const ModelConfig& config, uint64_t seed) {
+ModelParameters RandomModelParameters(const ModelConfig& config, uint64_t seed) {
   const int64_t embed_dim = config.block.attention.embed_dim;
   const bool norm_bias = config.block.norm_kind == NormKind::kLayerNorm;
   UniformSource source(seed ^ kRestSeed);
   // The order of these lines is part of what a seed means.
-  ModelWeights weights;
+  ModelParameters weights;
   if (config.embedding) {
     const EmbeddingConfig& embedding = *config.embedding;
     weights.embedding.tokens = source.Draw(embedding.vocab_size * embed_dim, kEmbeddingBound);
@@ -154,8 +154,8 @@ ModelWeights RandomModelWeights(const ModelConfig& config, uint64_t seed) {
   }
   weights.layers.resize(config.num_layers);
   for (int64_t i = 0; i < config.num_layers; ++i) {
-    BlockWeights& layer = weights.layers[i];
-    layer.attention = RandomWeights(config.block.attention, seed + static_cast<uint64_t>(i) * kLayerStride);
+    BlockParameters& layer = weights.layers[i];
+    layer.attention = RandomParameters(config.block.attention, seed + static_cast<uint64_t>(i) * kLayerStride);
     if (config.block.norm_placement == NormPlacement::kNone) continue;
     layer.attention_norm = RandomNorm(embed_dim, norm_bias, source);
     layer.feed_forward_norm = RandomNorm(embed_dim, norm_bias, source);

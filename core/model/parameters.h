@@ -16,12 +16,12 @@ namespace headlight {
 
 // All matrices are f32, row-major [in, out], so that y = x W + b. An empty bias means none.
 
-struct NormWeights {
+struct NormParameters {
   std::vector<float> gain;  // [embed_dim]
   std::vector<float> bias;  // [embed_dim]; empty for kRmsNorm, may be empty for kLayerNorm
 };
 
-struct FeedForwardWeights {
+struct FeedForwardParameters {
   std::vector<float> up;         // [embed_dim, hidden_dim]
   std::vector<float> up_bias;    // [hidden_dim]
   std::vector<float> gate;       // [embed_dim, hidden_dim] if gated, else empty
@@ -30,26 +30,26 @@ struct FeedForwardWeights {
   std::vector<float> down_bias;  // [embed_dim]
 };
 
-struct BlockWeights {
-  AttentionWeights attention;
+struct BlockParameters {
+  AttentionParameters attention;
   // Unused with NormPlacement::kNone.
-  NormWeights attention_norm;     // after (kPost) or before (kPre) attention
-  NormWeights feed_forward_norm;  // likewise for the feed-forward network
-  FeedForwardWeights feed_forward;
+  NormParameters attention_norm;     // after (kPost) or before (kPre) attention
+  NormParameters feed_forward_norm;  // likewise for the feed-forward network
+  FeedForwardParameters feed_forward;
 };
 
 // Used with ModelConfig::embedding.
-struct EmbeddingWeights {
+struct EmbeddingParameters {
   std::vector<float> tokens;       // [vocab_size, embed_dim]
   std::vector<float> positions;    // [num_positions, embed_dim] or empty
   std::vector<float> token_types;  // [num_token_types, embed_dim] or empty
-  NormWeights norm;                // with EmbeddingConfig::norm
+  NormParameters norm;                // with EmbeddingConfig::norm
 };
 
-struct ModelWeights {
-  EmbeddingWeights embedding;
-  std::vector<BlockWeights> layers;  // num_layers of them
-  NormWeights final_norm;            // with ModelConfig::final_norm
+struct ModelParameters {
+  EmbeddingParameters embedding;
+  std::vector<BlockParameters> layers;  // num_layers of them
+  NormParameters final_norm;            // with ModelConfig::final_norm
 
   // INVALID_ARGUMENT naming the tensor whose size does not fit `config` (resolved), such as
   // "layers.3.feed_forward.up".
@@ -58,10 +58,10 @@ struct ModelWeights {
   int64_t NumParameters() const;
 };
 
-// For demos and tests, the same bits on every machine: each layer's attention as RandomWeights draws it,
+// For demos and tests, the same bits on every machine: each layer's attention as RandomParameters draws it,
 // other matrices Xavier uniform, norms around 1, embeddings normal-sized. `config` must be resolved. A single
-// bare attention layer has the weights of RandomWeights(config.block.attention, seed).
-ModelWeights RandomModelWeights(const ModelConfig& config, uint64_t seed);
+// bare attention layer has the weights of RandomParameters(config.block.attention, seed).
+ModelParameters RandomModelParameters(const ModelConfig& config, uint64_t seed);
 
 }  // namespace headlight
 

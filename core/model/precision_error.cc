@@ -73,7 +73,7 @@ absl::StatusOr<std::vector<float>> OutputOf(const Model& model, const Probe& pro
 
 // What a model of these weights in f32 makes of the probe. Only one layer of it is there at a time: a second
 // model beside the first one would be the most memory that loading takes.
-absl::StatusOr<std::vector<float>> ExactOutput(const Model& model, const ModelWeights& weights, Probe probe) {
+absl::StatusOr<std::vector<float>> ExactOutput(const Model& model, const ModelParameters& weights, Probe probe) {
   ModelConfig config = model.config();
   config.block.attention.precision = Precision::kF32;
   if (config.embedding) {
@@ -115,7 +115,7 @@ PrecisionError ComparePrecision(std::span<const float> got, std::span<const floa
 
 }  // namespace
 
-absl::StatusOr<PrecisionError> MeasurePrecisionError(const Model& model, const ModelWeights& weights) {
+absl::StatusOr<PrecisionError> MeasurePrecisionError(const Model& model, const ModelParameters& weights) {
   if (model.attention().precision() == Precision::kF32) return PrecisionError();
   PrecisionError error;
   HEADLIGHT_RETURN_IF_ERROR(CatchExceptions("measuring the precision", [&]() -> absl::Status {

@@ -21,7 +21,7 @@ struct PrecisionError {
 // where the position table ends): random ids where it begins at ids, else rows uniform in [-1, 1). From a
 // fixed seed and on one thread; the result is the same every time. Takes the memory of one packed layer in
 // f32 meanwhile. Errors as Model::Create and Forward.
-absl::StatusOr<PrecisionError> MeasurePrecisionError(const Model& model, const ModelWeights& weights);
+absl::StatusOr<PrecisionError> MeasurePrecisionError(const Model& model, const ModelParameters& weights);
 
 }  // namespace headlight
 

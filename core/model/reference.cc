@@ -15,7 +15,7 @@ double At(const std::vector<float>& values, int64_t i) {
   return values.empty() ? 0.0 : static_cast<double>(values[i]);
 }
 
-Matrix Norm(NormKind kind, double eps, const NormWeights& weights, Matrix x) {
+Matrix Norm(NormKind kind, double eps, const NormParameters& weights, Matrix x) {
   const auto width = static_cast<int64_t>(weights.gain.size());
   const auto count = static_cast<double>(width);
   for (int64_t row = 0; row < std::ssize(x); row += width) {
@@ -46,7 +46,7 @@ Matrix Project(const Matrix& x, int64_t in, const std::vector<float>& matrix, co
   return y;
 }
 
-Matrix RunFeedForward(const FeedForwardConfig& config, int64_t embed_dim, const FeedForwardWeights& weights,
+Matrix RunFeedForward(const FeedForwardConfig& config, int64_t embed_dim, const FeedForwardParameters& weights,
                       const Matrix& x) {
   Matrix hidden = Project(x, embed_dim, weights.up, weights.up_bias, config.hidden_dim);
   if (config.gated) {
@@ -63,7 +63,7 @@ Matrix Sum(Matrix a, const Matrix& b) {
   return a;
 }
 
-Matrix Embed(const EmbeddingConfig& config, const BlockConfig& block, const EmbeddingWeights& weights,
+Matrix Embed(const EmbeddingConfig& config, const BlockConfig& block, const EmbeddingParameters& weights,
              const ModelBatch& batch) {
   const int64_t width = block.attention.embed_dim;
   const std::span<const int64_t> cu_lens = batch.attention.cu_q_lens;
@@ -87,7 +87,7 @@ Matrix Embed(const EmbeddingConfig& config, const BlockConfig& block, const Embe
 }
 
 // One layer's attention to `x`, or to the batch's own matrices while x is empty.
-Matrix Attend(const ModelConfig& config, int64_t layer, const AttentionWeights& weights,
+Matrix Attend(const ModelConfig& config, int64_t layer, const AttentionParameters& weights,
               const ModelBatch& batch, const Matrix& x, ModelReferenceResult& result) {
   const int64_t width = config.block.attention.embed_dim;
   AttentionBatch step = batch.attention;
@@ -126,11 +126,11 @@ double ReferenceActivation(Activation activation, double x) {
   return 0;
 }
 
-ModelReferenceResult ReferenceModel(const ModelConfig& config, const ModelWeights& weights,
+ModelReferenceResult ReferenceModel(const ModelConfig& config, const ModelParameters& weights,
                                     const ModelBatch& batch) {
   const BlockConfig& block = config.block;
   const int64_t width = block.attention.embed_dim;
-  const auto norm = [&](const NormWeights& gains, const Matrix& x) {
+  const auto norm = [&](const NormParameters& gains, const Matrix& x) {
     return Norm(block.norm_kind, block.norm_eps, gains, x);
   };
   ModelReferenceResult result;
@@ -142,7 +142,7 @@ ModelReferenceResult ReferenceModel(const ModelConfig& config, const ModelWeight
     x.assign(query.data, query.data + query.rows * query.cols);
   }
   for (int64_t i = 0; i < config.num_layers; ++i) {
-    const BlockWeights& layer = weights.layers[i];
+    const BlockParameters& layer = weights.layers[i];
     const auto attend = [&](const Matrix& in) {
       return Attend(config, i, layer.attention, batch, in, result);
     };

@@ -31,7 +31,7 @@ struct ModelReferenceResult {
 };
 
 // `config` resolved, `batch` valid for it; batch.attention.output and sinks are not used.
-ModelReferenceResult ReferenceModel(const ModelConfig& config, const ModelWeights& weights,
+ModelReferenceResult ReferenceModel(const ModelConfig& config, const ModelParameters& weights,
                                     const ModelBatch& batch);
 
 // [sequences, embed_dim]: what pooling.h makes of `hidden`, as config says.

@@ -14,7 +14,7 @@ namespace headlight {
 struct RowNorm {
   RowNorm() = default;
   // `weights` must outlive it.
-  RowNorm(NormKind kind, double eps, const NormWeights& weights)
+  RowNorm(NormKind kind, double eps, const NormParameters& weights)
       : kind(kind),
         eps(eps),
         gain(weights.gain.data()),

@@ -6,7 +6,7 @@
 
 namespace headlight {
 
-bool ActivationBuffer::Reserve(Precision precision, MatrixView matrix) {
+bool OperandBuffer::Reserve(Precision precision, MatrixView matrix) {
   precision_ = precision;
   matrix_ = matrix;
   if (precision == Precision::kF32) return true;
@@ -17,7 +17,7 @@ bool ActivationBuffer::Reserve(Precision precision, MatrixView matrix) {
   return scale_.Reserve(scale_bytes) && zero_.Reserve(scale_bytes);
 }
 
-void ActivationBuffer::Convert(int64_t first_row, int64_t rows) const {
+void OperandBuffer::Convert(int64_t first_row, int64_t rows) const {
   const int64_t cols = OperandCols(precision_, matrix_.cols);
   const MatrixView part = {matrix_.Row(first_row), rows, matrix_.cols, matrix_.stride};
   switch (precision_) {
@@ -31,7 +31,7 @@ void ActivationBuffer::Convert(int64_t first_row, int64_t rows) const {
   }
 }
 
-Activations ActivationBuffer::view() const {
+Operands OperandBuffer::view() const {
   const int64_t row_bytes = OperandCols(precision_, matrix_.cols) * OperandBytes(precision_);
   switch (precision_) {
     case Precision::kF32:
@@ -44,14 +44,14 @@ Activations ActivationBuffer::view() const {
   return {};
 }
 
-int64_t ActivationBuffer::Bytes(Precision precision, int64_t rows, int64_t cols) {
+int64_t OperandBuffer::Bytes(Precision precision, int64_t rows, int64_t cols) {
   if (precision == Precision::kF32) return 0;
   const int64_t bytes = Buffer::RoundedBytes(rows * OperandCols(precision, cols) * OperandBytes(precision));
   if (precision == Precision::kBf16) return bytes;
   return bytes + 2 * Buffer::RoundedBytes(rows * int64_t{sizeof(float)});
 }
 
-void ActivationBuffer::ForEachBuffer(absl::FunctionRef<void(Buffer&)> visit) {
+void OperandBuffer::ForEachBuffer(absl::FunctionRef<void(Buffer&)> visit) {
   for (Buffer* buffer : {&operands_, &scale_, &zero_}) visit(*buffer);
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Activations in the form that a precision's products read: f32 as they are, bf16 rounded, int8 quantised
+// Operands in the form that a precision's products read: f32 as they are, bf16 rounded, int8 quantised
 // token by token.
 #ifndef HEADLIGHT_CORE_PRODUCT_OPERANDS_H_
 #define HEADLIGHT_CORE_PRODUCT_OPERANDS_H_
@@ -24,20 +24,20 @@ constexpr int64_t OperandCols(Precision precision, int64_t cols) {
 }
 
 // Non-owning view of [rows, OperandCols] operands.
-struct Activations {
+struct Operands {
   const std::byte* rows = nullptr;
   int64_t row_bytes = 0;
   const float* scale = nullptr;  // kInt8 only, [rows]: an activation is scale * (operand - zero)
   const float* zero = nullptr;
 
-  Activations From(int64_t row) const {
+  Operands From(int64_t row) const {
     if (scale == nullptr) return {rows + row * row_bytes, row_bytes};
     return {rows + row * row_bytes, row_bytes, scale + row, zero + row};
   }
 };
 
 // The operands of one matrix [rows, cols] of a batch; the memory is kept between batches.
-class ActivationBuffer {
+class OperandBuffer {
  public:
   // Makes room for the operands of `matrix`, which must outlive their use: f32 is not copied. False when
   // memory is short.
@@ -46,7 +46,7 @@ class ActivationBuffer {
   // Converts rows [first_row, first_row + rows). Thread-safe for different rows.
   void Convert(int64_t first_row, int64_t rows) const;
 
-  Activations view() const;
+  Operands view() const;
 
   // What Reserve takes for a matrix [rows, cols].
   static int64_t Bytes(Precision precision, int64_t rows, int64_t cols);

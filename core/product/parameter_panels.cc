@@ -114,7 +114,7 @@ PanelGemm::PanelGemm(const GemmProvider& provider, Precision precision, int64_t 
   if (cols % kPanelCols != 0) last_ = make(cols % kPanelCols);
 }
 
-bool PanelGemm::Run(int64_t rows, const Activations& a, const PanelMatrix& b, int64_t first_panel,
+bool PanelGemm::Run(int64_t rows, const Operands& a, const PanelMatrix& b, int64_t first_panel,
                     int64_t end_panel, float* c, std::byte* scratch, const Interruption& interruption,
                     const float* bias, Ahead ahead) const {
   for (int64_t panel = first_panel; panel < end_panel; ++panel) {
@@ -124,7 +124,7 @@ bool PanelGemm::Run(int64_t rows, const Activations& a, const PanelMatrix& b, in
   return true;
 }
 
-bool PanelGemm::RunPanel(int64_t rows, const Activations& a, const PanelMatrix& b, int64_t panel, float* c,
+bool PanelGemm::RunPanel(int64_t rows, const Operands& a, const PanelMatrix& b, int64_t panel, float* c,
                          std::byte* scratch, const Interruption& interruption, const float* bias,
                          Ahead ahead) const {
   if (bias != nullptr) bias += panel * kPanelCols;
@@ -137,7 +137,7 @@ bool PanelGemm::RunPanel(int64_t rows, const Activations& a, const PanelMatrix& 
   return true;
 }
 
-void PanelGemm::RunTile(int64_t rows, const Activations& a, const PanelMatrix& b, int64_t panel, float* c,
+void PanelGemm::RunTile(int64_t rows, const Operands& a, const PanelMatrix& b, int64_t panel, float* c,
                         std::byte* scratch, const float* bias, Ahead ahead) const {
   const int64_t width = b.PanelWidth(panel);
   const int64_t first_col = panel * kPanelCols;

@@ -87,18 +87,18 @@ class PanelGemm {
 
   // The columns of panels [first_panel, end_panel) of C, which points at its column 0. rows is at most
   // kMaxRows for kInt8. `bias` [cols]; `ahead` is what the caller multiplies with next.
-  bool Run(int64_t rows, const Activations& a, const PanelMatrix& b, int64_t first_panel, int64_t end_panel,
+  bool Run(int64_t rows, const Operands& a, const PanelMatrix& b, int64_t first_panel, int64_t end_panel,
            float* c, std::byte* scratch, const Interruption& interruption, const float* bias = nullptr,
            Ahead ahead = {}) const;
 
   // All columns.
-  bool Run(int64_t rows, const Activations& a, const PanelMatrix& b, float* c, std::byte* scratch,
+  bool Run(int64_t rows, const Operands& a, const PanelMatrix& b, float* c, std::byte* scratch,
            const Interruption& interruption, const float* bias = nullptr, Ahead ahead = {}) const {
     return Run(rows, a, b, 0, b.num_panels(), c, scratch, interruption, bias, ahead);
   }
 
   // The columns of one panel, to `c` [rows, panel width], its rows ldc elements apart. `bias` as in Run.
-  bool RunPanel(int64_t rows, const Activations& a, const PanelMatrix& b, int64_t panel, float* c,
+  bool RunPanel(int64_t rows, const Operands& a, const PanelMatrix& b, int64_t panel, float* c,
                 std::byte* scratch, const Interruption& interruption, const float* bias = nullptr,
                 Ahead ahead = {}) const;
 
@@ -107,7 +107,7 @@ class PanelGemm {
   static constexpr int64_t kMaxRows = 256;
 
  private:
-  void RunTile(int64_t rows, const Activations& a, const PanelMatrix& b, int64_t panel, float* c,
+  void RunTile(int64_t rows, const Operands& a, const PanelMatrix& b, int64_t panel, float* c,
                std::byte* scratch, const float* bias, Ahead ahead) const;
   int64_t SumBytes() const;  // of the integer sums of a call
 

@@ -80,7 +80,7 @@ void DescribeStack(const ModelConfig& config, v1::Model& out) {
 
 void Describe(const LoadedModel& model, int64_t max_message_bytes, v1::Model& out) {
   const AttentionConfig& config = model.model.config().block.attention;
-  const MultiHeadAttention& attention = model.model.attention();
+  const AttentionLayer& attention = model.model.attention();
   out.set_name(model.name);
   out.set_version(model.version);
   out.set_embed_dim(config.embed_dim);

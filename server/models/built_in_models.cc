@@ -77,7 +77,7 @@ absl::StatusOr<std::shared_ptr<const LoadedModel>> MakeBuiltInModel(const std::s
       return absl::Status(lease.status().code(),
                           absl::StrCat("model ", name, ": ", std::string(lease.status().message())));
     }
-    const ModelWeights weights = RandomModelWeights(config, kBuiltInSeed);
+    const ModelParameters weights = RandomModelParameters(config, kBuiltInSeed);
     return PackModel(name, "1", "built-in", config, weights, kernel_name, &*lease);
   }
   return absl::InvalidArgumentError(absl::StrCat("there is no built-in model ", Quoted(name),

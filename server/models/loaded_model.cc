@@ -10,7 +10,7 @@ namespace headlight {
 
 absl::StatusOr<std::shared_ptr<const LoadedModel>> PackModel(
     const std::string& name, const std::string& version, const std::string& layout, const ModelConfig& config,
-    const ModelWeights& weights, const std::string& kernel_name, Lease* memory) {
+    const ModelParameters& weights, const std::string& kernel_name, Lease* memory) {
   const auto named = [&](const absl::Status& status) {
     return absl::Status(status.code(), absl::StrCat("model ", name, ": ", std::string(status.message())));
   };

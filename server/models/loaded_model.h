@@ -20,7 +20,7 @@ namespace headlight {
 struct LoadedModel {
   std::string name;
   std::string version;
-  std::string layout;  // what the weights were stored as: "bert", ... (ModelSummary::layout), or "built-in"
+  std::string layout;  // what the weights were stored as: "bert", ... (ModelSummary::format), or "built-in"
   Model model;
   PrecisionError precision_error;  // of `model` against f32
   Lease memory = {};               // of its packed bytes; of nothing where memory is not counted
@@ -32,7 +32,7 @@ struct LoadedModel {
 // gone.
 absl::StatusOr<std::shared_ptr<const LoadedModel>> PackModel(
     const std::string& name, const std::string& version, const std::string& layout, const ModelConfig& config,
-    const ModelWeights& weights, const std::string& kernel_name, Lease* memory = nullptr);
+    const ModelParameters& weights, const std::string& kernel_name, Lease* memory = nullptr);
 
 }  // namespace headlight
 

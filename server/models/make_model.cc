@@ -46,7 +46,7 @@ absl::StatusOr<std::shared_ptr<const LoadedModel>> MakeModelFromFolder(const Fol
   HEADLIGHT_ASSIGN_OR_RETURN(const LoadedModelFolder folder, LoadModelFolder(source.version.folder));
   HEADLIGHT_RETURN_IF_ERROR(CheckNotCancelled(cancelled));
   HEADLIGHT_ASSIGN_OR_RETURN(
-      auto model, PackModel(source.name, source.version.version, folder.summary.layout,
+      auto model, PackModel(source.name, source.version.version, folder.summary.format,
                             with_precision(folder.summary), folder.weights, options.kernel, &memory));
   // Last, because a load that has hung may outlive those who wanted the model.
   HEADLIGHT_RETURN_IF_ERROR(CheckNotCancelled(cancelled));

@@ -8,7 +8,7 @@
 namespace headlight {
 
 void LogModel(const LoadedModel& model) {
-  const MultiHeadAttention& attention = model.model.attention();
+  const AttentionLayer& attention = model.model.attention();
   spdlog::info(
       "model {} version {}: layout={} layers={} {} parameters, {} bytes, kernel={} precision={} "
       "rms_error={:.2g}",

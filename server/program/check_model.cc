@@ -87,7 +87,7 @@ std::string AttentionText(const ModelConfig& config) {
 
 void PrintSummary(const ModelSummary& summary, const ModelConfig& config, std::ostream& out) {
   const MemoryEstimate memory = EstimateMemory(config);
-  PrintRow(out, "layout", summary.layout);
+  PrintRow(out, "layout", summary.format);
   PrintRow(out, "input", InputText(config));
   PrintRow(out, "layers", absl::StrCat(config.num_layers, config.final_norm ? " and a final norm" : ""));
   PrintRow(out, "embed_dim", absl::StrCat(config.block.attention.embed_dim));
@@ -141,9 +141,9 @@ absl::Status Check(const std::string& dir, const PrecisionChoice& choice, std::o
   config.block.attention.precision = choice.Of("", folder.summary.precision);
   PrintSummary(folder.summary, config, out);
   HEADLIGHT_ASSIGN_OR_RETURN(const auto loaded,
-                             PackModel(dir, "1", folder.summary.layout, config, folder.weights, ""));
+                             PackModel(dir, "1", folder.summary.format, config, folder.weights, ""));
   HEADLIGHT_RETURN_IF_ERROR(RunOnce(loaded->model));
-  const MultiHeadAttention& attention = loaded->model.attention();
+  const AttentionLayer& attention = loaded->model.attention();
   PrintRow(out, "kernel", std::string(attention.kernel_name()));
   PrintRow(out, "precision", Name(attention.precision()));
   if (!attention.precision_note().empty()) PrintRow(out, "", std::string(attention.precision_note()));

@@ -146,7 +146,7 @@ int RunInitModel(int argc, const char* const* argv, std::ostream& out, std::ostr
     return 2;
   }
   const ModelConfig config = asked.Resolved();
-  const ModelWeights weights = RandomModelWeights(config, flags.seed);
+  const ModelParameters weights = RandomModelParameters(config, flags.seed);
   const absl::Status saved = SaveModelFolder(flags.out, config, weights, flags.precision.has_value());
   if (!saved.ok()) {
     err << "headlight-server init-model: " << saved.message() << "\n";

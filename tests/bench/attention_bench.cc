@@ -159,7 +159,7 @@ class Bench {
     if (options_.json.empty()) return absl::OkStatus();
     std::ofstream file(options_.json);
     file << nlohmann::json{{"threads", options_.threads},          {"cpu", CpuName()},
-                           {"isa", MultiHeadAttention::IsaName()}, {"peak_gflops", peaks},
+                           {"isa", AttentionLayer::IsaName()}, {"peak_gflops", peaks},
                            {"stream_gbps", stream_gbps},           {"rows", rows_}}
                 .dump(2)
          << "\n";
@@ -190,8 +190,8 @@ class Bench {
 
   absl::Status RunShape(const std::string& precision, const BenchShape& shape) {
     HEADLIGHT_ASSIGN_OR_RETURN(
-        const MultiHeadAttention layer,
-        MultiHeadAttention::Create(shape.config, RandomWeights(shape.config, 1), options_.kernel));
+        const AttentionLayer layer,
+        AttentionLayer::Create(shape.config, RandomParameters(shape.config, 1), options_.kernel));
     BenchBatch data(shape, kModes.at(options_.weights));
     std::optional<BenchBatch> plain;
     const std::unique_ptr<Workspace> workspace = layer.NewWorkspace(arena_);
@@ -261,7 +261,7 @@ class Bench {
     ModelConfig config = EncoderConfig();
     config.block.attention.precision = kPrecisions.at(precision);
     HEADLIGHT_ASSIGN_OR_RETURN(const Model model,
-                               Model::Create(config, RandomModelWeights(config, 1), options_.kernel));
+                               Model::Create(config, RandomModelParameters(config, 1), options_.kernel));
     return RunModel("encoder", model);
   }
 
@@ -328,7 +328,7 @@ class Bench {
     return absl::OkStatus();
   }
 
-  void Report(const std::string& precision, const BenchShape& shape, const MultiHeadAttention& layer,
+  void Report(const std::string& precision, const BenchShape& shape, const AttentionLayer& layer,
               const Measured& measured) {
     const double seconds = measured.seconds;
     const std::map<std::string, double>& peak_flops = measured.peak_flops;

@@ -77,7 +77,7 @@ absl::Status MeasureCompute(const std::string& name, const BatchFlags& flags) {
 // moments that are spread over the run. The model is MiniLM's shape, with random weights.
 absl::Status MeasureCancel(const BatchFlags& flags) {
   const ModelConfig config = EncoderConfig();
-  HEADLIGHT_ASSIGN_OR_RETURN(const Model model, Model::Create(config, RandomModelWeights(config, 1)));
+  HEADLIGHT_ASSIGN_OR_RETURN(const Model model, Model::Create(config, RandomModelParameters(config, 1)));
   ModelBenchBatch data(config, flags.sequences, flags.seq_len);
   ComputeArena arena(flags.threads);
   const std::unique_ptr<ModelWorkspace> workspace = model.NewWorkspace(arena);

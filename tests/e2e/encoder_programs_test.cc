@@ -120,7 +120,7 @@ class EncoderProgramsTest : public ::testing::Test {
       std::filesystem::path(::testing::TempDir()) /
       (std::string("headlight_") + ::testing::UnitTest::GetInstance()->current_test_info()->name());
   const ModelConfig config_ = EncoderConfig();
-  const ModelWeights weights_ = RandomModelWeights(config_, /*seed=*/3);
+  const ModelParameters weights_ = RandomModelParameters(config_, /*seed=*/3);
 };
 
 TEST_F(EncoderProgramsTest, IdsBecomeHiddenStatesPooledVectorsAndWeights) {

@@ -146,7 +146,7 @@ std::string RunClient(const RequestLimits& limits, testing::TestEngine& engine,
 TEST(EncoderStressTest, ManyThreadsGetTheBitsOfLoneRuns) {
   ModelRegistry registry;
   const ModelConfig config = EncoderConfig();
-  const auto model = PackModel("encoder", "1", "native", config, RandomModelWeights(config, 1), "");
+  const auto model = PackModel("encoder", "1", "native", config, RandomModelParameters(config, 1), "");
   ASSERT_THAT(model, IsOk());
   ASSERT_THAT(registry.Add(*model), IsOk());
   const RequestLimits limits{registry, kEncoderMessageBytes};

@@ -99,7 +99,7 @@ class HotSwapTest : public ::testing::Test {
   // Makes a version as an operator should: beside the repository's eyes, then renamed.
   void Put(int version) {
     const ModelConfig config = TinyConfig();
-    const ModelWeights weights = RandomModelWeights(config, version);
+    const ModelParameters weights = RandomModelParameters(config, version);
     const auto model = Model::Create(config, weights);
     ASSERT_THAT(model, IsOk());
     std::vector<float> answer = LoneRun(*model, input_);
@@ -110,7 +110,7 @@ class HotSwapTest : public ::testing::Test {
     Publish(version, weights);
   }
 
-  void Publish(int version, const ModelWeights& weights) {
+  void Publish(int version, const ModelParameters& weights) {
     ASSERT_THAT(SaveModelFolder((root_ / ".next").string(), TinyConfig(), weights), IsOk());
     fs::rename(root_ / ".next", Folder(version));
   }
@@ -118,7 +118,7 @@ class HotSwapTest : public ::testing::Test {
   // The same, but cut off.
   void PutBroken(int version) {
     const ModelConfig config = TinyConfig();
-    ASSERT_THAT(SaveModelFolder((root_ / ".next").string(), config, RandomModelWeights(config, version)),
+    ASSERT_THAT(SaveModelFolder((root_ / ".next").string(), config, RandomModelParameters(config, version)),
                 IsOk());
     fs::resize_file(root_ / ".next/model.safetensors", 1000);
     fs::rename(root_ / ".next", Folder(version));
@@ -309,7 +309,7 @@ TEST_F(HotSwapTest, AVersionWhoseOutputsAreNotFiniteNeverServes) {
   ServerProcess server({"--model-repository", root_.string(), "--allow-model-control"});
   const auto client = client::Client::Create(server.address());
   ASSERT_THAT(client, IsOk());
-  ModelWeights overflowing = RandomModelWeights(TinyConfig(), 2);
+  ModelParameters overflowing = RandomModelParameters(TinyConfig(), 2);
   overflowing.layers[0].attention.bo.assign(kEmbedDim, std::numeric_limits<float>::max());
   for (float& weight : overflowing.layers[0].attention.wo) weight *= 1e38f;
   Publish(2, overflowing);
@@ -341,7 +341,7 @@ TEST_F(HotSwapTest, AModelThatDoesNotFitIsRefusedWithBothNumbers) {
 TEST_F(HotSwapTest, ASigtermWhileAModelLoadsEndsTheServerCleanly) {
   Put(1);
   const ModelConfig large = TinyConfig(2048);
-  ASSERT_THAT(SaveModelFolder((root_ / ".next").string(), large, RandomModelWeights(large, 1)), IsOk());
+  ASSERT_THAT(SaveModelFolder((root_ / ".next").string(), large, RandomModelParameters(large, 1)), IsOk());
   ServerProcess server({"--model-repository", root_.string(), "--allow-model-control"});
   fs::rename(root_ / ".next", root_ / "large");
   absl::Status status;

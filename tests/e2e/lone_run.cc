@@ -31,7 +31,7 @@ Request RandomRequest(const std::vector<int64_t>& seq_lens, uint64_t seed, MaskK
   return request;
 }
 
-const MultiHeadAttention& DemoModel() {
+const AttentionLayer& DemoModel() {
   static const std::shared_ptr<const LoadedModel> model = [] {
     absl::StatusOr<std::shared_ptr<const LoadedModel>> made = MakeBuiltInModel("demo");
     if (!made.ok()) ADD_FAILURE() << made.status();
@@ -47,7 +47,7 @@ using Mode = WeightsSink::Mode;
 // The rows of `answer` that each sequence fills: as the server lays them out, for the longest of them.
 class WeightsLayout {
  public:
-  WeightsLayout(const MultiHeadAttention& model, const Request& request, const WeightsChoice& choice)
+  WeightsLayout(const AttentionLayer& model, const Request& request, const WeightsChoice& choice)
       : choice_(choice) {
     longest_ = *std::max_element(request.seq_lens.begin(), request.seq_lens.end());
     const int64_t heads = choice.heads.empty() ? model.config().num_heads : std::ssize(choice.heads);
@@ -101,7 +101,7 @@ void PassThrough(DType dtype, std::vector<float>& values) {
 
 }  // namespace
 
-Answer LoneRun(const MultiHeadAttention& model, const Request& request, const WeightsChoice& choice) {
+Answer LoneRun(const AttentionLayer& model, const Request& request, const WeightsChoice& choice) {
   const int64_t num_sequences = static_cast<int64_t>(request.seq_lens.size());
   const WeightsLayout layout(model, request, choice);
   Answer answer;

@@ -50,9 +50,9 @@ struct Answer {
 Request RandomRequest(const std::vector<int64_t>& seq_lens, uint64_t seed, MaskKind mask);
 
 // The built-in model of the server, made anew. Fails the test if that is impossible.
-const MultiHeadAttention& DemoModel();
+const AttentionLayer& DemoModel();
 
-Answer LoneRun(const MultiHeadAttention& model, const Request& request, const WeightsChoice& choice);
+Answer LoneRun(const AttentionLayer& model, const Request& request, const WeightsChoice& choice);
 
 // A request, how it is asked for, and its answer computed alone.
 struct StressCase {

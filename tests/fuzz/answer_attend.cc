@@ -45,7 +45,7 @@ void Require(bool condition) {
 
 void AddModel(const std::string& name, const ModelConfig& config, ModelRegistry& registry) {
   const ModelConfig resolved = config.Resolved();
-  auto model = PackModel(name, "1", "native", resolved, RandomModelWeights(resolved, 1), "");
+  auto model = PackModel(name, "1", "native", resolved, RandomModelParameters(resolved, 1), "");
   Require(model.ok() && registry.Add(*std::move(model)).ok());
 }
 

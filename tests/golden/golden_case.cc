@@ -107,7 +107,7 @@ absl::Status Compute(const Model& model, const Inputs& inputs, GoldenRun& run) {
 }
 
 // In the precision that the config asks for if any kernel is able to, even where this CPU is faster in f32.
-absl::StatusOr<Model> CreateInItsPrecision(const ModelConfig& config, const ModelWeights& weights) {
+absl::StatusOr<Model> CreateInItsPrecision(const ModelConfig& config, const ModelParameters& weights) {
   absl::StatusOr<Model> model = Model::Create(config, weights);
   if (!model.ok() || model->attention().precision() == config.block.attention.precision) return model;
   for (const KernelEntry& entry : KernelTable()) {

@@ -31,7 +31,7 @@ int main(int argc, char** argv) {
   }
   float largest = 0.0f;
   for (const float value : run->expected_output) largest = std::max(largest, std::abs(value));
-  std::printf("%s %.3g %.3g %.6f %s %zu\n", run->summary.layout.c_str(), error, static_cast<double>(largest),
+  std::printf("%s %.3g %.3g %.6f %s %zu\n", run->summary.format.c_str(), error, static_cast<double>(largest),
               headlight::Cosine(run->output, run->expected_output), headlight::Name(run->precision),
               run->summary.ignored_tensors.size());
   return 0;

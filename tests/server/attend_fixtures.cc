@@ -254,7 +254,7 @@ TestModel MakeTestModel(const std::string& name, AttentionConfig config, const s
   ModelConfig model;
   model.block.attention = config;
   model = model.Resolved();
-  ModelWeights weights = RandomModelWeights(model, /*seed=*/7);
+  ModelParameters weights = RandomModelParameters(model, /*seed=*/7);
   auto loaded = PackModel(name, version, "native", model, weights, /*kernel_name=*/"");
   if (!loaded.ok()) throw std::runtime_error(loaded.status().ToString());
   return {model.block.attention, std::move(weights.layers.front().attention), *std::move(loaded)};
@@ -273,7 +273,7 @@ ModelConfig EncoderConfig() {
 
 std::shared_ptr<const LoadedModel> LoadTestModel(const std::string& name, const ModelConfig& config) {
   const ModelConfig resolved = config.Resolved();
-  auto loaded = PackModel(name, "1", "native", resolved, RandomModelWeights(resolved, /*seed=*/7), "");
+  auto loaded = PackModel(name, "1", "native", resolved, RandomModelParameters(resolved, /*seed=*/7), "");
   if (!loaded.ok()) throw std::runtime_error(loaded.status().ToString());
   return *std::move(loaded);
 }

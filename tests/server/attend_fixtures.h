@@ -22,7 +22,7 @@ namespace headlight::testing {
 
 struct TestModel {
   AttentionConfig config;  // resolved
-  AttentionWeights weights;
+  AttentionParameters weights;
   std::shared_ptr<const LoadedModel> loaded;
 };
 

@@ -17,7 +17,7 @@ constexpr int64_t kRowGranule = 8;
 }  // namespace
 
 template <typename T>
-WeightsWriter<T>::WeightsWriter(const WeightsSink& sink, const WeightsHead& head, const QueryBlock& block,
+MapWriter<T>::MapWriter(const WeightsSink& sink, const WeightsHead& head, const QueryBlock& block,
                                 float* tile_factors, SummarySums* summary)
     : sink_(sink), head_(head), block_(block), tile_factors_(tile_factors), summary_(summary) {
   if (sink.mode == WeightsSink::Mode::kNone) return;
@@ -31,14 +31,14 @@ WeightsWriter<T>::WeightsWriter(const WeightsSink& sink, const WeightsHead& head
 }
 
 template <typename T>
-void WeightsWriter<T>::Begin(int64_t first_key) {
+void MapWriter<T>::Begin(int64_t first_key) {
   num_tiles_ = 0;
   first_key_ = end_key_ = first_key;
 }
 
 // Notes the references that the tile's exponentials are relative to; MakeFactors takes it from there.
 template <typename T>
-void WeightsWriter<T>::AddTile(int64_t keys, const SoftmaxState& state) {
+void MapWriter<T>::AddTile(int64_t keys, const SoftmaxState& state) {
   std::copy_n(state.reference, block_.rows, tile_factors_ + num_tiles_ * kQueryBlockRows);
   ++num_tiles_;
   end_key_ += keys;
@@ -46,7 +46,7 @@ void WeightsWriter<T>::AddTile(int64_t keys, const SoftmaxState& state) {
 
 // Turns the tiles' references into factors.
 template <typename T>
-void WeightsWriter<T>::MakeFactors(const float* last_references, const float* inverse_sums) const {
+void MapWriter<T>::MakeFactors(const float* last_references, const float* inverse_sums) const {
   for (int64_t tile = 0; tile < num_tiles_; ++tile) {
     float* const factors = tile_factors_ + tile * kQueryBlockRows;
     for (int64_t row = first_row_; row < end_row_; ++row) {
@@ -63,7 +63,7 @@ void WeightsWriter<T>::MakeFactors(const float* last_references, const float* in
 }
 
 template <typename T>
-void WeightsWriter<T>::Finish(const SoftmaxState& state, const float* sums, const float* inverse_sums,
+void MapWriter<T>::Finish(const SoftmaxState& state, const float* sums, const float* inverse_sums,
                               const T* exponentials, int64_t tile_stride, int64_t row_stride,
                               const Interruption& interruption) {
   MakeFactors(state.reference, inverse_sums);
@@ -80,7 +80,7 @@ void WeightsWriter<T>::Finish(const SoftmaxState& state, const float* sums, cons
 }
 
 template <typename T>
-void WeightsWriter<T>::FinishRows(const WeightTiles<T>& tiles, int64_t first_row, int64_t end_row,
+void MapWriter<T>::FinishRows(const WeightTiles<T>& tiles, int64_t first_row, int64_t end_row,
                                   const float* sums, const float* exponent_sums) {
   const int64_t query = block_.first_query + first_row - sink_.QueryBegin(head_.q_len);  // of the sink
   const int64_t place = place_ * sink_.head_stride + query * sink_.query_stride;
@@ -108,8 +108,8 @@ void WeightsWriter<T>::FinishRows(const WeightTiles<T>& tiles, int64_t first_row
   AddToSummary(tiles, rows, *summary_, sink_.received_mass + place_ * sink_.received_stride);
 }
 
-template class WeightsWriter<float>;
-template class WeightsWriter<Bf16>;
+template class MapWriter<float>;
+template class MapWriter<Bf16>;
 
 void FinishSummary(const SummarySums& sums, float* statistics) {
   for (int i = 0; i < kNumHeadStatistics; ++i) {

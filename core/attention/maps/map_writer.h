@@ -27,12 +27,12 @@ struct WeightsHead {
 
 // The weights of one block of queries and one head. T is float or Bf16.
 template <typename T>
-class WeightsWriter {
+class MapWriter {
  public:
   // For Mode::kMean the heads of a block come in order: the mean is summed up in the sink. For kSummary the
   // blocks of a sequence come in order; `summary` belongs to this sequence and head. `tile_factors` is memory
   // for the writer, [tiles of a row, kQueryBlockRows].
-  WeightsWriter(const WeightsSink& sink, const WeightsHead& head, const QueryBlock& block,
+  MapWriter(const WeightsSink& sink, const WeightsHead& head, const QueryBlock& block,
                 float* tile_factors, SummarySums* summary);
 
   // Whether anything of this block and head is asked for; if not, nothing else may be called.
@@ -73,8 +73,8 @@ class WeightsWriter {
   int64_t end_key_ = 0;    // of the last tile
 };
 
-extern template class WeightsWriter<float>;
-extern template class WeightsWriter<Bf16>;
+extern template class MapWriter<float>;
+extern template class MapWriter<Bf16>;
 
 // Averages `sums` into the head's statistics of a kSummary sink.
 void FinishSummary(const SummarySums& sums, float* statistics);

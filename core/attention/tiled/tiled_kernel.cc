@@ -80,7 +80,7 @@ void ForEachPart(std::span<const int64_t> cu_lens, int64_t first_row, int64_t ro
 }
 
 // Converts rows of `buffer`, a few at a time, for as long as it may go on.
-void ConvertRows(const ActivationBuffer& buffer, int64_t first_row, int64_t rows,
+void ConvertRows(const OperandBuffer& buffer, int64_t first_row, int64_t rows,
                  const Interruption& interruption) {
   constexpr int64_t kRowsAtOnce = 32;
   for (int64_t done = 0; done < rows && interruption.MayGoOn(); done += kRowsAtOnce) {
@@ -112,7 +112,7 @@ void Set(float value, Bf16& out) { out = ToBf16(value); }
 
 template <typename T>
 TiledKernel<T>::TiledKernel(const TiledKernelKind& kind, const AttentionConfig& config,
-                            const AttentionWeights& weights)
+                            const AttentionParameters& weights)
     : kind_(kind),
       config_(config),
       padded_head_dim_(RoundUp(config.head_dim, kGranule<T>)),
@@ -221,7 +221,7 @@ absl::Status TiledKernel<T>::Run(const AttentionBatch& batch, ComputeArena& aren
 template <typename T>
 void TiledKernel<T>::ConvertInputs(const AttentionBatch& batch, ComputeArena& arena,
                                    TiledWorkspace& ws) const {
-  const auto convert = [&](const ActivationBuffer& buffer, int64_t rows, std::span<const int64_t> cu_lens) {
+  const auto convert = [&](const OperandBuffer& buffer, int64_t rows, std::span<const int64_t> cu_lens) {
     if (config_.precision != Precision::kF32) {
       arena.ForEach((rows + kProjectionRows - 1) / kProjectionRows, [&](int64_t block, int) {
         const int64_t first_row = block * kProjectionRows;
@@ -330,7 +330,7 @@ bool TiledKernel<T>::ProjectKeys(const AttentionBatch& batch, const KeyChunk& ch
                                  const PackedKeys& packed) const {
   const Interruption interruption(*ws.arena, batch.sequences, batch.cu_kv_lens, chunk.first_row, chunk.rows);
   float* const projected = scratch.projected.floats();
-  const Activations keys = ws.key.From(chunk.first_row);
+  const Operands keys = ws.key.From(chunk.first_row);
   if constexpr (sizeof(T) == 2) Prefetch(keys.rows, chunk.rows * keys.row_bytes);
   if (!project_k_.Run(chunk.rows, keys, wk_[kv_head], projected, scratch.gemm.bytes(), interruption,
                       OfHead(bk_, kv_head), wv_[kv_head].PanelAhead(0))) {
@@ -498,7 +498,7 @@ void TiledKernel<T>::AttendBlock(const AttentionBatch& batch, const QueryBlock& 
   SoftmaxState state{scratch.reference.floats(),
                      scratch.sum.floats(),
                      {scratch.acc.floats(), block.rows, padded_head_dim_, padded_head_dim_}};
-  WeightsWriter<T> writer(batch.sequences[block.sequence].weights,
+  MapWriter<T> writer(batch.sequences[block.sequence].weights,
                           {head, config_.num_heads, rules.q_len, rules.kv_len, rules.num_keys}, block,
                           scratch.tile_factors.floats(), summary);
 
@@ -632,7 +632,7 @@ void TiledKernel<T>::ProjectOutput(const AttentionBatch& batch, ComputeArena& ar
   const auto rows_of = [&](int64_t block) {
     return std::min(kProjectionRows, batch.query.rows - block * kProjectionRows);
   };
-  Activations concat{ws.concat.bytes(), concat_row_bytes_};
+  Operands concat{ws.concat.bytes(), concat_row_bytes_};
   if (config_.precision == Precision::kInt8) {
     arena.ForEach(row_blocks, [&](int64_t block, int) {
       const int64_t first_row = block * kProjectionRows;

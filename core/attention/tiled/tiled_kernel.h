@@ -35,7 +35,7 @@ struct TiledKernelKind {
 template <typename T>
 class TiledKernel final : public AttentionKernel {
  public:
-  TiledKernel(const TiledKernelKind& kind, const AttentionConfig& config, const AttentionWeights& weights);
+  TiledKernel(const TiledKernelKind& kind, const AttentionConfig& config, const AttentionParameters& weights);
 
   std::string name() const override { return kind_.name; }
   Precision precision() const override { return config_.precision; }

@@ -122,7 +122,7 @@ bool TiledWorkspace::Reserve(const TiledLayer& layer, const AttentionBatch& batc
 
 void TiledWorkspace::ForEachBuffer(absl::FunctionRef<void(Buffer&)> visit) {
   rope.ForEachBuffer(visit);
-  for (ActivationBuffer* operands : {&query_operands, &key_operands, &value_operands, &concat_operands}) {
+  for (OperandBuffer* operands : {&query_operands, &key_operands, &value_operands, &concat_operands}) {
     operands->ForEachBuffer(visit);
   }
   visit(concat);
@@ -143,13 +143,13 @@ int64_t TiledWorkspaceBytes(const TiledLayer& layer, const ForwardShape& shape, 
   });
   int64_t bytes = num_threads * worker_bytes + WorkPlan::ListBytes(shape, config) +
                   Buffer::RoundedBytes(shape.tokens * layer.ConcatRowBytes()) +
-                  ActivationBuffer::Bytes(config.precision, shape.tokens, config.embed_dim);
+                  OperandBuffer::Bytes(config.precision, shape.tokens, config.embed_dim);
   if (config.precision == Precision::kInt8) {
-    bytes += ActivationBuffer::Bytes(config.precision, shape.tokens, config.q_width());
+    bytes += OperandBuffer::Bytes(config.precision, shape.tokens, config.q_width());
   }
   if (!shape.self_attention) {
-    bytes += ActivationBuffer::Bytes(config.precision, shape.kv_tokens, config.kdim) +
-             ActivationBuffer::Bytes(config.precision, shape.kv_tokens, config.vdim);
+    bytes += OperandBuffer::Bytes(config.precision, shape.kv_tokens, config.kdim) +
+             OperandBuffer::Bytes(config.precision, shape.kv_tokens, config.vdim);
   }
   if (config.rope) {
     const int64_t positions = shape.longest_kv + (shape.self_attention ? 0 : shape.longest);

@@ -78,10 +78,10 @@ struct TiledWorkspace final : Workspace {
   WorkPlan plan;
   bool queries_with_keys = false;  // as TiledBatch has it
   RopeTable rope;
-  ActivationBuffer query_operands, key_operands, value_operands;
-  Activations query, key, value;     // the inputs as operands; the same where they are the same
+  OperandBuffer query_operands, key_operands, value_operands;
+  Operands query, key, value;     // the inputs as operands; the same where they are the same
   Buffer concat;                     // [q_tokens, q_width], the heads' outputs side by side; f32 or bf16
-  ActivationBuffer concat_operands;  // kInt8 only
+  OperandBuffer concat_operands;  // kInt8 only
   std::vector<WorkerScratch> workers;
 };
 

@@ -42,7 +42,7 @@ constexpr BertNames kDistilBert = {.layers = "transformer.layer.",
                                    .down = "ffn.lin2",
                                    .feed_forward_norm = "output_layer_norm"};
 
-void WantEmbedding(const std::string& prefix, const ModelConfig& config, EmbeddingWeights& weights,
+void WantEmbedding(const std::string& prefix, const ModelConfig& config, EmbeddingParameters& weights,
                    TensorPlan& plan) {
   const EmbeddingConfig& sizes = *config.embedding;
   const int64_t width = config.block.attention.embed_dim;
@@ -58,7 +58,7 @@ void WantEmbedding(const std::string& prefix, const ModelConfig& config, Embeddi
 }
 
 TensorPlan Plan(const BertNames& names, const std::string& prefix, const ModelConfig& config,
-                ModelWeights& weights) {
+                ModelParameters& weights) {
   TensorPlan plan;
   IgnoreHeadsAndBuffers(prefix, plan);
   WantEmbedding(prefix, config, weights.embedding, plan);
@@ -66,9 +66,9 @@ TensorPlan Plan(const BertNames& names, const std::string& prefix, const ModelCo
   const int64_t hidden = config.block.feed_forward.hidden_dim;
   for (int64_t i = 0; i < config.num_layers; ++i) {
     const std::string layer = absl::StrCat(prefix, names.layers, i, ".");
-    BlockWeights& block = weights.layers[i];
-    AttentionWeights& attention = block.attention;
-    FeedForwardWeights& feed_forward = block.feed_forward;
+    BlockParameters& block = weights.layers[i];
+    AttentionParameters& attention = block.attention;
+    FeedForwardParameters& feed_forward = block.feed_forward;
     WantLinear(layer + names.query, width, width, true, attention.wq, attention.bq, plan);
     WantLinear(layer + names.key, width, width, true, attention.wk, attention.bk, plan);
     WantLinear(layer + names.value, width, width, true, attention.wv, attention.bv, plan);
@@ -82,9 +82,9 @@ TensorPlan Plan(const BertNames& names, const std::string& prefix, const ModelCo
 }
 
 // What BERT and RoBERTa share.
-Layout ReadBertLike(ConfigFields& fields, const std::string& prefix) {
-  Layout layout;
-  ModelConfig& config = layout.config;
+Format ReadBertLike(ConfigFields& fields, const std::string& prefix) {
+  Format format;
+  ModelConfig& config = format.config;
   BlockConfig& block = config.block;
   block.attention.embed_dim = fields.Int("hidden_size", 1, kMaxDimension);
   block.attention.num_heads = fields.Int("num_attention_heads", 1, kMaxDimension);
@@ -99,32 +99,32 @@ Layout ReadBertLike(ConfigFields& fields, const std::string& prefix) {
                       .num_token_types = fields.Int("type_vocab_size", 0, kMaxDimension, 2),
                       .norm = true};
   RefuseUnservedOptions(fields);
-  layout.plan = [prefix](const ModelConfig& resolved, ModelWeights& weights) {
+  format.plan = [prefix](const ModelConfig& resolved, ModelParameters& weights) {
     return Plan(kBert, prefix, resolved, weights);
   };
-  return layout;
+  return format;
 }
 
 constexpr char kTokenTable[] = "embeddings.word_embeddings.weight";
 
 }  // namespace
 
-Layout ReadBert(ConfigFields& fields, const Checkpoint& checkpoint) {
+Format ReadBert(ConfigFields& fields, const Shards& checkpoint) {
   return ReadBertLike(fields, FindPrefix(checkpoint, kTokenTable, {"", "bert."}));
 }
 
-Layout ReadRoberta(ConfigFields& fields, const Checkpoint& checkpoint) {
-  Layout layout = ReadBertLike(fields, FindPrefix(checkpoint, kTokenTable, {"", "roberta."}));
+Format ReadRoberta(ConfigFields& fields, const Shards& checkpoint) {
+  Format format = ReadBertLike(fields, FindPrefix(checkpoint, kTokenTable, {"", "roberta."}));
   // Positions are counted over what is no padding, from the row after padding's own.
   const int64_t padding_id = fields.Int("pad_token_id", 0, kMaxDimension, 1);
-  layout.config.embedding->padding_id = padding_id;
-  layout.config.embedding->position_offset = padding_id + 1;
-  return layout;
+  format.config.embedding->padding_id = padding_id;
+  format.config.embedding->position_offset = padding_id + 1;
+  return format;
 }
 
-Layout ReadDistilBert(ConfigFields& fields, const Checkpoint& checkpoint) {
-  Layout layout;
-  ModelConfig& config = layout.config;
+Format ReadDistilBert(ConfigFields& fields, const Shards& checkpoint) {
+  Format format;
+  ModelConfig& config = format.config;
   BlockConfig& block = config.block;
   block.attention.embed_dim = fields.Int("dim", 1, kMaxDimension);
   block.attention.num_heads = fields.Int("n_heads", 1, kMaxDimension);
@@ -139,10 +139,10 @@ Layout ReadDistilBert(ConfigFields& fields, const Checkpoint& checkpoint) {
                       .norm = true};
   RefuseUnservedOptions(fields);
   const std::string prefix = FindPrefix(checkpoint, kTokenTable, {"", "distilbert."});
-  layout.plan = [prefix](const ModelConfig& resolved, ModelWeights& weights) {
+  format.plan = [prefix](const ModelConfig& resolved, ModelParameters& weights) {
     return Plan(kDistilBert, prefix, resolved, weights);
   };
-  return layout;
+  return format;
 }
 
 }  // namespace headlight

@@ -19,31 +19,31 @@
 
 namespace headlight {
 
-// What a layout makes of config.json and the checkpoint's names and shapes.
-struct Layout {
+// What a format makes of config.json and the checkpoint's names and shapes.
+struct Format {
   std::string name;
   ModelConfig config;  // not yet resolved or validated
   std::optional<Precision> precision;
   // The wanted tensors, into `weights`, whose layers are there but empty. `config` is valid and resolved.
-  std::function<TensorPlan(const ModelConfig& config, ModelWeights& weights)> plan;
+  std::function<TensorPlan(const ModelConfig& config, ModelParameters& weights)> plan;
 };
 
-// Each reads the keys that it knows; problems are left in `fields`, and the layout is then incomplete.
-using LayoutReader = Layout (*)(ConfigFields& fields, const Checkpoint& checkpoint);
+// Each reads the keys that it knows; problems are left in `fields`, and the format is then incomplete.
+using FormatReader = Format (*)(ConfigFields& fields, const Shards& checkpoint);
 
-Layout ReadNative(ConfigFields& fields, const Checkpoint& checkpoint);
-Layout ReadTorchAttention(ConfigFields& fields, const Checkpoint& checkpoint);
-Layout ReadTorchEncoder(ConfigFields& fields, const Checkpoint& checkpoint);  // also a single layer
-Layout ReadBert(ConfigFields& fields, const Checkpoint& checkpoint);
-Layout ReadRoberta(ConfigFields& fields, const Checkpoint& checkpoint);
-Layout ReadDistilBert(ConfigFields& fields, const Checkpoint& checkpoint);
-Layout ReadGpt2(ConfigFields& fields, const Checkpoint& checkpoint);
-Layout ReadLlama(ConfigFields& fields, const Checkpoint& checkpoint);
-Layout ReadMistral(ConfigFields& fields, const Checkpoint& checkpoint);
+Format ReadNative(ConfigFields& fields, const Shards& checkpoint);
+Format ReadTorchAttention(ConfigFields& fields, const Shards& checkpoint);
+Format ReadTorchEncoder(ConfigFields& fields, const Shards& checkpoint);  // also a single layer
+Format ReadBert(ConfigFields& fields, const Shards& checkpoint);
+Format ReadRoberta(ConfigFields& fields, const Shards& checkpoint);
+Format ReadDistilBert(ConfigFields& fields, const Shards& checkpoint);
+Format ReadGpt2(ConfigFields& fields, const Shards& checkpoint);
+Format ReadLlama(ConfigFields& fields, const Shards& checkpoint);
+Format ReadMistral(ConfigFields& fields, const Shards& checkpoint);
 
-// The layout that config.json names: by "layout" if "format" is "headlight", else by "model_type". All
+// The format that config.json names: by "layout" if "format" is "headlight", else by "model_type". All
 // problems of the config in one status, with the names that are served.
-absl::StatusOr<Layout> ReadLayout(ConfigFields& fields, const Checkpoint& checkpoint);
+absl::StatusOr<Format> ReadFormat(ConfigFields& fields, const Shards& checkpoint);
 
 // Larger than any width or table; ModelConfig::Validate has the exact limits.
 inline constexpr int64_t kMaxDimension = int64_t{1} << 31;
@@ -55,7 +55,7 @@ void WantLinear(const std::string& name, int64_t in, int64_t out, bool bias, std
 // A LayerNorm or RMSNorm, "<name>.weight" or, from old TensorFlow checkpoints, "<name>.gamma"; "<name>.bias"
 // or
 // "<name>.beta" if `bias`.
-void WantNorm(const std::string& name, int64_t width, bool bias, NormWeights& norm, TensorPlan& plan);
+void WantNorm(const std::string& name, int64_t width, bool bias, NormParameters& norm, TensorPlan& plan);
 
 // A matrix or vector that is taken as it is.
 void WantAsIs(const std::string& name, Shape shape, std::vector<float>& destination, TensorPlan& plan);

@@ -13,11 +13,11 @@ namespace {
 
 struct NamedReader {
   absl::string_view name;
-  LayoutReader read;
+  FormatReader read;
 };
 
 // Values of "layout" in our own config.json.
-constexpr NamedReader kOwnLayouts[] = {{"native", ReadNative},
+constexpr NamedReader kOwnFormats[] = {{"native", ReadNative},
                                        {"torch.nn.MultiheadAttention", ReadTorchAttention},
                                        {"torch.nn.TransformerEncoder", ReadTorchEncoder},
                                        {"torch.nn.TransformerEncoderLayer", ReadTorchEncoder}};
@@ -37,14 +37,14 @@ std::string NamesOf(const NamedReader (&readers)[n]) {
 
 // Reads with the reader of that name; a problem of `key` if there is none.
 template <size_t n>
-Layout ReadNamed(ConfigFields& fields, const std::string& key, const NamedReader (&readers)[n],
-                 const Checkpoint& checkpoint) {
+Format ReadNamed(ConfigFields& fields, const std::string& key, const NamedReader (&readers)[n],
+                 const Shards& checkpoint) {
   const std::string name = fields.String(key);
   for (const NamedReader& reader : readers) {
     if (name != reader.name) continue;
-    Layout layout = reader.read(fields, checkpoint);
-    layout.name = name;
-    return layout;
+    Format format = reader.read(fields, checkpoint);
+    format.name = name;
+    return format;
   }
   if (fields.status().ok()) {
     fields.Fail(ConfigFields::Problem::kUnimplemented, key,
@@ -55,25 +55,25 @@ Layout ReadNamed(ConfigFields& fields, const std::string& key, const NamedReader
 
 }  // namespace
 
-absl::StatusOr<Layout> ReadLayout(ConfigFields& fields, const Checkpoint& checkpoint) {
-  Layout layout;
+absl::StatusOr<Format> ReadFormat(ConfigFields& fields, const Shards& checkpoint) {
+  Format format;
   if (fields.Has("format")) {
-    const std::string format = fields.String("format");
-    if (format != "headlight") {
+    const std::string maker = fields.String("format");
+    if (maker != "headlight") {
       fields.Fail(ConfigFields::Problem::kInvalid, "format",
-                  absl::StrCat("got \"", format, "\", wanted \"headlight\""));
+                  absl::StrCat("got \"", maker, "\", wanted \"headlight\""));
       return fields.status();
     }
-    layout = ReadNamed(fields, "layout", kOwnLayouts, checkpoint);
+    format = ReadNamed(fields, "layout", kOwnFormats, checkpoint);
   } else if (fields.Has("model_type")) {
-    layout = ReadNamed(fields, "model_type", kModelTypes, checkpoint);
+    format = ReadNamed(fields, "model_type", kModelTypes, checkpoint);
   } else {
     return absl::InvalidArgumentError(absl::StrCat(
-        "wanted \"format\": \"headlight\" with a \"layout\" (", NamesOf(kOwnLayouts),
+        "wanted \"format\": \"headlight\" with a \"layout\" (", NamesOf(kOwnFormats),
         "), or a Hugging Face config with a \"model_type\" (", NamesOf(kModelTypes), "); neither is there"));
   }
   HEADLIGHT_RETURN_IF_ERROR(fields.status());
-  return layout;
+  return format;
 }
 
 void WantLinear(const std::string& name, int64_t in, int64_t out, bool bias, std::vector<float>& weight,
@@ -85,7 +85,7 @@ void WantLinear(const std::string& name, int64_t in, int64_t out, bool bias, std
   if (bias) WantAsIs(name + ".bias", {out}, bias_vector, plan);
 }
 
-void WantNorm(const std::string& name, int64_t width, bool bias, NormWeights& norm, TensorPlan& plan) {
+void WantNorm(const std::string& name, int64_t width, bool bias, NormParameters& norm, TensorPlan& plan) {
   plan.wanted.push_back(
       {.names = {name + ".weight", name + ".gamma"}, .shape = {width}, .parts = {{&norm.gain}}});
   if (!bias) return;

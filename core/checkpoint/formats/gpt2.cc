@@ -16,7 +16,7 @@ void WantConv1D(const std::string& name, int64_t in, int64_t out, std::vector<fl
 }
 
 // Queries, keys and values side by side in one matrix.
-void WantPackedProjections(const std::string& name, int64_t width, AttentionWeights& attention,
+void WantPackedProjections(const std::string& name, int64_t width, AttentionParameters& attention,
                            TensorPlan& plan) {
   plan.wanted.push_back(
       {.names = {name + ".weight"},
@@ -30,7 +30,7 @@ void WantPackedProjections(const std::string& name, int64_t width, AttentionWeig
            {&attention.bq, 0, width}, {&attention.bk, width, width}, {&attention.bv, 2 * width, width}}});
 }
 
-TensorPlan Plan(const std::string& prefix, const ModelConfig& config, ModelWeights& weights) {
+TensorPlan Plan(const std::string& prefix, const ModelConfig& config, ModelParameters& weights) {
   TensorPlan plan;
   IgnoreHeadsAndBuffers(prefix, plan);
   const EmbeddingConfig& sizes = *config.embedding;
@@ -40,12 +40,12 @@ TensorPlan Plan(const std::string& prefix, const ModelConfig& config, ModelWeigh
   WantAsIs(prefix + "wpe.weight", {sizes.num_positions, width}, weights.embedding.positions, plan);
   for (int64_t i = 0; i < config.num_layers; ++i) {
     const std::string layer = absl::StrCat(prefix, "h.", i, ".");
-    BlockWeights& block = weights.layers[i];
+    BlockParameters& block = weights.layers[i];
     WantNorm(layer + "ln_1", width, true, block.attention_norm, plan);
     WantPackedProjections(layer + "attn.c_attn", width, block.attention, plan);
     WantConv1D(layer + "attn.c_proj", width, width, block.attention.wo, block.attention.bo, plan);
     WantNorm(layer + "ln_2", width, true, block.feed_forward_norm, plan);
-    FeedForwardWeights& feed_forward = block.feed_forward;
+    FeedForwardParameters& feed_forward = block.feed_forward;
     WantConv1D(layer + "mlp.c_fc", width, hidden, feed_forward.up, feed_forward.up_bias, plan);
     WantConv1D(layer + "mlp.c_proj", hidden, width, feed_forward.down, feed_forward.down_bias, plan);
   }
@@ -55,9 +55,9 @@ TensorPlan Plan(const std::string& prefix, const ModelConfig& config, ModelWeigh
 
 }  // namespace
 
-Layout ReadGpt2(ConfigFields& fields, const Checkpoint& checkpoint) {
-  Layout layout;
-  ModelConfig& config = layout.config;
+Format ReadGpt2(ConfigFields& fields, const Shards& checkpoint) {
+  Format format;
+  ModelConfig& config = format.config;
   BlockConfig& block = config.block;
   const int64_t width = fields.Int("n_embd", 1, kMaxDimension);
   block.attention.embed_dim = width;
@@ -77,10 +77,10 @@ Layout ReadGpt2(ConfigFields& fields, const Checkpoint& checkpoint) {
   config.embedding = {.vocab_size = fields.Int("vocab_size", 1, kMaxDimension), .num_positions = positions};
   RefuseUnservedOptions(fields);
   const std::string prefix = FindPrefix(checkpoint, "wte.weight", {"", "transformer."});
-  layout.plan = [prefix](const ModelConfig& resolved, ModelWeights& weights) {
+  format.plan = [prefix](const ModelConfig& resolved, ModelParameters& weights) {
     return Plan(prefix, resolved, weights);
   };
-  return layout;
+  return format;
 }
 
 }  // namespace headlight

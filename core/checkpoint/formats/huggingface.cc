@@ -92,7 +92,7 @@ RopeConfig ReadHuggingFaceRope(ConfigFields& fields) {
   return rope;
 }
 
-std::string FindPrefix(const Checkpoint& checkpoint, const std::string& tensor,
+std::string FindPrefix(const Shards& checkpoint, const std::string& tensor,
                        std::initializer_list<const char*> prefixes) {
   for (const char* prefix : prefixes) {
     if (checkpoint.Find(prefix + tensor) != nullptr) return prefix;

@@ -29,7 +29,7 @@ RopeConfig ReadHuggingFaceRope(ConfigFields& fields);
 
 // What stands before the encoder's names: one of `prefixes` under which the checkpoint has `tensor`, the
 // first if none fits. A model with a task head is saved with a prefix, a bare encoder without.
-std::string FindPrefix(const Checkpoint& checkpoint, const std::string& tensor,
+std::string FindPrefix(const Shards& checkpoint, const std::string& tensor,
                        std::initializer_list<const char*> prefixes);
 
 // What is ignored with an encoder's prefix: everything outside of it and the pooler inside. Without a prefix:

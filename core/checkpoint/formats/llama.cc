@@ -16,7 +16,7 @@ struct Options {
   bool mlp_bias = false;
 };
 
-TensorPlan Plan(const Options& options, const ModelConfig& config, ModelWeights& weights) {
+TensorPlan Plan(const Options& options, const ModelConfig& config, ModelParameters& weights) {
   TensorPlan plan;
   IgnoreHeadsAndBuffers(options.prefix, plan);
   const AttentionConfig& sizes = config.block.attention;
@@ -26,9 +26,9 @@ TensorPlan Plan(const Options& options, const ModelConfig& config, ModelWeights&
            weights.embedding.tokens, plan);
   for (int64_t i = 0; i < config.num_layers; ++i) {
     const std::string layer = absl::StrCat(options.prefix, "layers.", i, ".");
-    BlockWeights& block = weights.layers[i];
-    AttentionWeights& attention = block.attention;
-    FeedForwardWeights& mlp = block.feed_forward;
+    BlockParameters& block = weights.layers[i];
+    AttentionParameters& attention = block.attention;
+    FeedForwardParameters& mlp = block.feed_forward;
     const bool bias = options.attention_bias;
     WantNorm(layer + "input_layernorm", width, false, block.attention_norm, plan);
     WantLinear(layer + "self_attn.q_proj", width, sizes.q_width(), bias, attention.wq, attention.bq, plan);
@@ -44,9 +44,9 @@ TensorPlan Plan(const Options& options, const ModelConfig& config, ModelWeights&
   return plan;
 }
 
-Layout ReadFamily(ConfigFields& fields, const Checkpoint& checkpoint, Options options) {
-  Layout layout;
-  ModelConfig& config = layout.config;
+Format ReadFamily(ConfigFields& fields, const Shards& checkpoint, Options options) {
+  Format format;
+  ModelConfig& config = format.config;
   BlockConfig& block = config.block;
   AttentionConfig& attention = block.attention;
   attention.embed_dim = fields.Int("hidden_size", 1, kMaxDimension);
@@ -67,27 +67,27 @@ Layout ReadFamily(ConfigFields& fields, const Checkpoint& checkpoint, Options op
   RefuseUnservedOptions(fields);
   // "transformer." is what the question answering model calls it.
   options.prefix = FindPrefix(checkpoint, "embed_tokens.weight", {"", "model.", "transformer."});
-  layout.plan = [options](const ModelConfig& resolved, ModelWeights& weights) {
+  format.plan = [options](const ModelConfig& resolved, ModelParameters& weights) {
     return Plan(options, resolved, weights);
   };
-  return layout;
+  return format;
 }
 
 }  // namespace
 
-Layout ReadLlama(ConfigFields& fields, const Checkpoint& checkpoint) {
+Format ReadLlama(ConfigFields& fields, const Shards& checkpoint) {
   Options options;
   options.attention_bias = fields.Bool("attention_bias", false);
   options.mlp_bias = fields.Bool("mlp_bias", false);
   return ReadFamily(fields, checkpoint, options);
 }
 
-Layout ReadMistral(ConfigFields& fields, const Checkpoint& checkpoint) {
-  Layout layout = ReadFamily(fields, checkpoint, {});
+Format ReadMistral(ConfigFields& fields, const Shards& checkpoint) {
+  Format format = ReadFamily(fields, checkpoint, {});
   // A query sees this many keys, itself among them.
   const std::optional<int64_t> window = fields.OptionalInt("sliding_window", 1, INT64_MAX);
-  if (window) layout.config.block.attention.window_left = *window - 1;
-  return layout;
+  if (window) format.config.block.attention.window_left = *window - 1;
+  return format;
 }
 
 }  // namespace headlight

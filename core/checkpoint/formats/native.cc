@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Our own layout: names as in ModelWeights, matrices [in, out].
+// Our own format: names as in ModelParameters, matrices [in, out].
 #include "core/checkpoint/formats/native.h"
 
 #include "absl/strings/str_cat.h"
@@ -70,7 +70,7 @@ void VisitTensors(const ModelConfig& config, Weights& weights, const Visit& visi
   if (config.final_norm) visit_norm("final_norm", weights.final_norm);
 }
 
-TensorPlan NativePlan(const ModelConfig& config, ModelWeights& weights) {
+TensorPlan NativePlan(const ModelConfig& config, ModelParameters& weights) {
   TensorPlan plan;
   VisitTensors(
       config, weights,
@@ -85,16 +85,16 @@ TensorPlan NativePlan(const ModelConfig& config, ModelWeights& weights) {
 
 }  // namespace
 
-Layout ReadNative(ConfigFields& fields, const Checkpoint& /*checkpoint*/) {
-  Layout layout;
-  layout.config = ReadNativeConfig(fields);
-  layout.precision = ReadPrecision(fields);
-  layout.plan = NativePlan;
+Format ReadNative(ConfigFields& fields, const Shards& /*checkpoint*/) {
+  Format format;
+  format.config = ReadNativeConfig(fields);
+  format.precision = ReadPrecision(fields);
+  format.plan = NativePlan;
   fields.FailUnknownKeys();
-  return layout;
+  return format;
 }
 
-std::map<std::string, TensorToWrite> NativeTensors(const ModelConfig& config, const ModelWeights& weights) {
+std::map<std::string, TensorToWrite> NativeTensors(const ModelConfig& config, const ModelParameters& weights) {
   std::map<std::string, TensorToWrite> tensors;
   VisitTensors(config, weights,
                [&](const std::string& name, const Shape& shape, Presence, const std::vector<float>& tensor) {

@@ -10,9 +10,9 @@
 
 namespace headlight {
 
-// The tensors of a model under the names of the native layout, pointing into `weights`. `config` is resolved
+// The tensors of a model under the names of the native format, pointing into `weights`. `config` is resolved
 // and `weights` fit it.
-std::map<std::string, TensorToWrite> NativeTensors(const ModelConfig& config, const ModelWeights& weights);
+std::map<std::string, TensorToWrite> NativeTensors(const ModelConfig& config, const ModelParameters& weights);
 
 }  // namespace headlight
 

@@ -12,7 +12,7 @@
 
 namespace headlight {
 
-// Keys of a layer that tensors do not tell, for every layout: num_heads, scale, rope, windows and so on.
+// Keys of a layer that tensors do not tell, for every format: num_heads, scale, rope, windows and so on.
 void ReadAttentionOptions(ConfigFields& fields, AttentionConfig& attention);
 
 // Keys of a whole model that tensors do not tell: causal, pooling, normalize_pooled.
@@ -24,7 +24,7 @@ std::optional<Precision> ReadPrecision(ConfigFields& fields);
 // "activation": relu, gelu (erf), gelu_tanh or silu.
 Activation ReadActivation(ConfigFields& fields, Activation fallback);
 
-// All keys of the native layout.
+// All keys of the native format.
 ModelConfig ReadNativeConfig(ConfigFields& fields);
 // The text of config.json that ReadNativeConfig reads back as `config` (resolved); without its precision
 // where that is left to whoever serves it.

@@ -34,13 +34,13 @@ struct EncoderShape {
 };
 
 // One dimension of a matrix, if there is a matrix of that name.
-std::optional<int64_t> Dimension(const Checkpoint& checkpoint, const std::string& name, size_t dimension) {
+std::optional<int64_t> Dimension(const Shards& checkpoint, const std::string& name, size_t dimension) {
   const SafetensorsEntry* entry = checkpoint.Find(name);
   if (entry == nullptr || entry->shape.size() != 2) return std::nullopt;
   return entry->shape[dimension];
 }
 
-bool Has(const Checkpoint& checkpoint, const std::string& name) { return checkpoint.Find(name) != nullptr; }
+bool Has(const Shards& checkpoint, const std::string& name) { return checkpoint.Find(name) != nullptr; }
 
 // "prefix" of config.json, which may leave out the final dot.
 std::string ReadPrefix(ConfigFields& fields) {
@@ -49,7 +49,7 @@ std::string ReadPrefix(ConfigFields& fields) {
   return prefix;
 }
 
-std::optional<AttentionShape> InspectAttention(const Checkpoint& checkpoint, const std::string& prefix,
+std::optional<AttentionShape> InspectAttention(const Shards& checkpoint, const std::string& prefix,
                                                ConfigFields& fields) {
   AttentionShape shape;
   shape.packed = !Has(checkpoint, prefix + "q_proj_weight");
@@ -72,7 +72,7 @@ std::optional<AttentionShape> InspectAttention(const Checkpoint& checkpoint, con
   return shape;
 }
 
-void WantAttention(const std::string& prefix, const AttentionShape& shape, AttentionWeights& weights,
+void WantAttention(const std::string& prefix, const AttentionShape& shape, AttentionParameters& weights,
                    TensorPlan& plan) {
   const int64_t width = shape.embed_dim;
   if (shape.packed) {
@@ -106,7 +106,7 @@ void WantAttention(const std::string& prefix, const AttentionShape& shape, Atten
 }
 
 // The number of layers that the names "<prefix>layers.N." speak of; 0 without such names.
-int64_t CountLayers(const Checkpoint& checkpoint, const std::string& prefix) {
+int64_t CountLayers(const Shards& checkpoint, const std::string& prefix) {
   const std::string layers = prefix + "layers.";
   int64_t count = 0;
   for (const auto& [name, entry] : checkpoint.entries()) {
@@ -120,15 +120,15 @@ int64_t CountLayers(const Checkpoint& checkpoint, const std::string& prefix) {
   return count;
 }
 
-TensorPlan EncoderPlan(const std::string& prefix, const EncoderShape& shape, ModelWeights& weights) {
+TensorPlan EncoderPlan(const std::string& prefix, const EncoderShape& shape, ModelParameters& weights) {
   TensorPlan plan;
   plan.prefix = prefix;
   const int64_t width = shape.attention.embed_dim;
   const bool bias = shape.attention.bias;
   for (int64_t i = 0; i < shape.num_layers; ++i) {
     const std::string layer = shape.stack ? absl::StrCat(prefix, "layers.", i, ".") : prefix;
-    BlockWeights& block = weights.layers[i];
-    FeedForwardWeights& feed_forward = block.feed_forward;
+    BlockParameters& block = weights.layers[i];
+    FeedForwardParameters& feed_forward = block.feed_forward;
     WantAttention(layer + "self_attn.", shape.attention, block.attention, plan);
     WantNorm(layer + "norm1", width, bias, block.attention_norm, plan);
     WantLinear(layer + "linear1", width, shape.hidden_dim, bias, feed_forward.up, feed_forward.up_bias, plan);
@@ -148,35 +148,35 @@ void ApplyShape(const AttentionShape& shape, AttentionConfig& attention) {
 
 }  // namespace
 
-Layout ReadTorchAttention(ConfigFields& fields, const Checkpoint& checkpoint) {
-  Layout layout;
-  AttentionConfig& attention = layout.config.block.attention;
+Format ReadTorchAttention(ConfigFields& fields, const Shards& checkpoint) {
+  Format format;
+  AttentionConfig& attention = format.config.block.attention;
   const std::string prefix = ReadPrefix(fields);
   ReadAttentionOptions(fields, attention);
   attention.add_zero_attn = fields.Bool("add_zero_attn", false);
-  ReadModelOptions(fields, layout.config);
-  layout.precision = ReadPrecision(fields);
+  ReadModelOptions(fields, format.config);
+  format.precision = ReadPrecision(fields);
   fields.FailUnknownKeys();
   const std::optional<AttentionShape> shape = InspectAttention(checkpoint, prefix, fields);
-  if (!shape) return layout;
+  if (!shape) return format;
   ApplyShape(*shape, attention);
-  layout.plan = [prefix, shape = *shape](const ModelConfig&, ModelWeights& weights) {
+  format.plan = [prefix, shape = *shape](const ModelConfig&, ModelParameters& weights) {
     TensorPlan plan;
     plan.prefix = prefix;
     WantAttention(prefix, shape, weights.layers[0].attention, plan);
     return plan;
   };
-  return layout;
+  return format;
 }
 
-Layout ReadTorchEncoder(ConfigFields& fields, const Checkpoint& checkpoint) {
-  Layout layout;
-  ModelConfig& config = layout.config;
+Format ReadTorchEncoder(ConfigFields& fields, const Shards& checkpoint) {
+  Format format;
+  ModelConfig& config = format.config;
   BlockConfig& block = config.block;
   const std::string prefix = ReadPrefix(fields);
   ReadAttentionOptions(fields, block.attention);
   ReadModelOptions(fields, config);
-  layout.precision = ReadPrecision(fields);
+  format.precision = ReadPrecision(fields);
   block.norm_placement = fields.Bool("norm_first", false) ? NormPlacement::kPre : NormPlacement::kPost;
   block.norm_eps = fields.Number("layer_norm_eps", 1e-5);
   block.feed_forward.activation = ReadActivation(fields, Activation::kRelu);
@@ -188,13 +188,13 @@ Layout ReadTorchEncoder(ConfigFields& fields, const Checkpoint& checkpoint) {
     fields.Fail(ConfigFields::Problem::kInvalid, "layout",
                 absl::StrCat("the checkpoint has names of layer ", layers - 1, ", served are ", kMaxLayers,
                              " layers"));
-    return layout;
+    return format;
   }
   shape.stack = layers > 0;
   shape.num_layers = std::max<int64_t>(layers, 1);
   const std::string first = shape.stack ? prefix + "layers.0." : prefix;
   const auto attention = InspectAttention(checkpoint, first + "self_attn.", fields);
-  if (!attention) return layout;
+  if (!attention) return format;
   shape.attention = *attention;
   shape.hidden_dim = Dimension(checkpoint, first + "linear1.weight", 0).value_or(0);
   if (shape.hidden_dim == 0) {
@@ -207,14 +207,14 @@ Layout ReadTorchEncoder(ConfigFields& fields, const Checkpoint& checkpoint) {
   block.feed_forward.hidden_dim = shape.hidden_dim;
   config.num_layers = shape.num_layers;
   config.final_norm = shape.final_norm;
-  layout.plan = [prefix, shape](const ModelConfig& resolved, ModelWeights& weights) {
+  format.plan = [prefix, shape](const ModelConfig& resolved, ModelParameters& weights) {
     TensorPlan plan = EncoderPlan(prefix, shape, weights);
     if (resolved.final_norm) {
       WantNorm(prefix + "norm", shape.attention.embed_dim, shape.final_norm_bias, weights.final_norm, plan);
     }
     return plan;
   };
-  return layout;
+  return format;
 }
 
 }  // namespace headlight

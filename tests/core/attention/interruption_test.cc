@@ -51,7 +51,7 @@ TEST(SequencesOfTest, AreThoseWhoseRowsAreTouched) {
 class InterruptionTest : public testing::KernelTest {
  protected:
   static TestLayer Layer(const AttentionConfig& config) {
-    return {config.Resolved(), RandomWeights(config.Resolved(), 1)};
+    return {config.Resolved(), RandomParameters(config.Resolved(), 1)};
   }
 
   // A long sequence and a short one for each kind of sink.
@@ -87,7 +87,7 @@ TEST_P(InterruptionTest, PausingChangesNoBit) {
        }) {
     const TestLayer layer = Layer(config);
     SCOPED_TRACE(testing::Describe(layer.config));
-    const absl::StatusOr<MultiHeadAttention> attention = Create(layer);
+    const absl::StatusOr<AttentionLayer> attention = Create(layer);
     ASSERT_THAT(attention, IsOk());
     const Problem problem(rng, layer.config);
     for (const int threads : {1, 2}) {
@@ -113,7 +113,7 @@ TEST_P(InterruptionTest, PausingChangesNoBit) {
 TEST_P(InterruptionTest, ACancelledRunEndsAtTheNextCheckpoint) {
   Rng rng = MakeRng(1);
   const TestLayer layer = Layer({.embed_dim = 64, .num_heads = 4});
-  const absl::StatusOr<MultiHeadAttention> attention = Create(layer);
+  const absl::StatusOr<AttentionLayer> attention = Create(layer);
   ASSERT_THAT(attention, IsOk());
   const Problem problem(rng, layer.config);
   for (const int threads : {1, 2}) {
@@ -142,7 +142,7 @@ TEST_P(InterruptionTest, ACancelledRunEndsAtTheNextCheckpoint) {
 TEST_P(InterruptionTest, NeighboursOfACancelledSequenceKeepTheirBits) {
   Rng rng = MakeRng(2);
   const TestLayer layer = Layer({.embed_dim = 64, .num_heads = 4, .num_kv_heads = 2});
-  const absl::StatusOr<MultiHeadAttention> attention = Create(layer);
+  const absl::StatusOr<AttentionLayer> attention = Create(layer);
   ASSERT_THAT(attention, IsOk());
   const Problem problem(rng, layer.config);
   const std::unique_ptr<Workspace> workspace = attention->NewWorkspace(arena_);
@@ -180,7 +180,7 @@ TEST_P(InterruptionTest, ThereIsACheckpointEveryFewMillionMultiplications) {
        {Shape{2048, 8, 256, 256}, Shape{64, 1, 2048, 4096}, Shape{256, 1, 130, 5000},
         Shape{768, 12, 300, 300}}) {
     const TestLayer layer = Layer({.embed_dim = embed_dim, .num_heads = num_heads});
-    const absl::StatusOr<MultiHeadAttention> attention = Create(layer);
+    const absl::StatusOr<AttentionLayer> attention = Create(layer);
     ASSERT_THAT(attention, IsOk());
     const TestSequence sequence = RandomInputs(rng, layer.config, q_len, kv_len);
     TestBatch batch(layer.config, {&sequence}, WeightsSink::Mode::kNone);

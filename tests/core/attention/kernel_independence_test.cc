@@ -64,7 +64,7 @@ class KernelIndependenceTest : public testing::KernelTest {
              AttentionConfig{.embed_dim = 4096, .num_heads = 1, .head_dim = 8},
              AttentionConfig{.embed_dim = 24, .num_heads = 16, .num_kv_heads = 1, .head_dim = 256},
          }) {
-      layers.push_back({config.Resolved(), RandomWeights(config.Resolved(), 7)});
+      layers.push_back({config.Resolved(), RandomParameters(config.Resolved(), 7)});
     }
     return layers;
   }
@@ -89,21 +89,21 @@ class KernelIndependenceTest : public testing::KernelTest {
     return sequences;
   }
 
-  MultiHeadAttention MustCreate(const TestLayer& layer) const {
-    absl::StatusOr<MultiHeadAttention> attention = Create(layer);
+  AttentionLayer MustCreate(const TestLayer& layer) const {
+    absl::StatusOr<AttentionLayer> attention = Create(layer);
     EXPECT_THAT(attention, IsOk());
     return *std::move(attention);
   }
 
   // Results of one sequence computed alone on one thread: the bits that everything else must reproduce.
-  static TestResults Alone(const MultiHeadAttention& attention, const TestSequence& sequence,
+  static TestResults Alone(const AttentionLayer& attention, const TestSequence& sequence,
                            const SinkRequest& request) {
     ComputeArena arena(1);
     TestBatch batch(attention.config(), {&sequence}, std::vector{request});
     EXPECT_THAT(attention.Forward(batch.batch(), arena, *attention.NewWorkspace(arena)), IsOk());
     return batch.Results(0);
   }
-  static TestResults Alone(const MultiHeadAttention& attention, const TestSequence& sequence,
+  static TestResults Alone(const AttentionLayer& attention, const TestSequence& sequence,
                            WeightsSink::Mode mode) {
     return Alone(attention, sequence, SinkRequest{mode});
   }
@@ -130,7 +130,7 @@ class KernelIndependenceTest : public testing::KernelTest {
     return picked;
   }
 
-  std::unique_ptr<TestBatch> MustRun(const MultiHeadAttention& attention,
+  std::unique_ptr<TestBatch> MustRun(const AttentionLayer& attention,
                                      const std::vector<const TestSequence*>& sequences,
                                      const std::vector<SinkRequest>& requests) {
     auto batch = std::make_unique<TestBatch>(attention.config(), sequences, requests);
@@ -153,7 +153,7 @@ TEST_P(KernelIndependenceTest, ASequenceHasTheSameBitsInAnyBatchOnAnyThreads) {
   int repetition = 0;
   for (const TestLayer& layer : Layers()) {
     SCOPED_TRACE(Describe(layer.config));
-    const MultiHeadAttention attention = MustCreate(layer);
+    const AttentionLayer attention = MustCreate(layer);
     HEADLIGHT_TRACE_REPETITION(repetition);
     Rng rng = MakeRng(repetition++);
     const std::vector<TestSequence> sequences = Sequences(rng, layer.config);
@@ -181,7 +181,7 @@ TEST_P(KernelIndependenceTest, ASequenceHasTheSameBitsInAnyBatchOnAnyThreads) {
 TEST_P(KernelIndependenceTest, TheOutputHasTheSameBitsWhateverIsAsked) {
   for (const TestLayer& layer : SmallLayers()) {
     SCOPED_TRACE(Describe(layer.config));
-    const MultiHeadAttention attention = MustCreate(layer);
+    const AttentionLayer attention = MustCreate(layer);
     Rng rng = MakeRng(0);
     const std::vector<TestSequence> sequences = Sequences(rng, layer.config);
     std::vector<size_t> order(sequences.size());
@@ -208,7 +208,7 @@ TEST_P(KernelIndependenceTest, TheOutputHasTheSameBitsWhateverIsAsked) {
 // What a sink reports of some heads and queries is what one of all reports of them.
 TEST_P(KernelIndependenceTest, SomeHeadsAndQueriesGetTheBitsTheyHaveAmongAll) {
   const TestLayer layer = Layers()[1];  // six heads
-  const MultiHeadAttention attention = MustCreate(layer);
+  const AttentionLayer attention = MustCreate(layer);
   Rng rng = MakeRng(0);
   constexpr int64_t kQueries = 150, kKeys = 90;
   const TestSequence sequence = RandomInputs(rng, layer.config, kQueries, kKeys);
@@ -232,7 +232,7 @@ TEST_P(KernelIndependenceTest, NonFiniteNumbersStayInTheirOwnSequence) {
   Rng rng = MakeRng(0);
   for (const TestLayer& layer : SmallLayers()) {
     SCOPED_TRACE(Describe(layer.config));
-    const MultiHeadAttention attention = MustCreate(layer);
+    const AttentionLayer attention = MustCreate(layer);
     std::vector<TestSequence> sequences = Sequences(rng, layer.config);
     std::vector<TestResults> alone;
     for (const TestSequence& sequence : sequences) {
@@ -262,7 +262,7 @@ TEST_P(KernelIndependenceTest, CancelledNeighboursChangeNoBits) {
   Rng rng = MakeRng(0);
   for (const TestLayer& layer : SmallLayers()) {
     SCOPED_TRACE(Describe(layer.config));
-    const MultiHeadAttention attention = MustCreate(layer);
+    const AttentionLayer attention = MustCreate(layer);
     const std::vector<TestSequence> sequences = Sequences(rng, layer.config);
     std::vector<TestResults> alone;
     for (const TestSequence& sequence : sequences) {
@@ -287,7 +287,7 @@ TEST_P(KernelIndependenceTest, CancelledNeighboursChangeNoBits) {
 TEST_P(KernelIndependenceTest, CancellingWhileItComputesChangesNoNeighbour) {
   Rng rng = MakeRng(0);
   const TestLayer layer = Layers()[0];
-  const MultiHeadAttention attention = MustCreate(layer);
+  const AttentionLayer attention = MustCreate(layer);
   const std::vector<TestSequence> sequences = Sequences(rng, layer.config);
   for (int i = 0; i < Repetitions(8); ++i) {
     CancellationToken token;
@@ -305,7 +305,7 @@ TEST_P(KernelIndependenceTest, CancellingWhileItComputesChangesNoNeighbour) {
 
 TEST_P(KernelIndependenceTest, SelfAttentionEqualsCrossAttentionToACopy) {
   const TestLayer layer = Layers()[0];
-  const MultiHeadAttention attention = MustCreate(layer);
+  const AttentionLayer attention = MustCreate(layer);
   Rng rng = MakeRng(0);
   for (const int64_t length : {1, 63, 300}) {
     TestSequence sequence = RandomInputs(rng, layer.config, length, length);
@@ -320,7 +320,7 @@ TEST_P(KernelIndependenceTest, SelfAttentionEqualsCrossAttentionToACopy) {
 
 TEST_P(KernelIndependenceTest, CallsAtTheSameTimeDoNotDisturbEachOther) {
   const TestLayer layer = Layers()[1];
-  const MultiHeadAttention attention = MustCreate(layer);
+  const AttentionLayer attention = MustCreate(layer);
   Rng rng = MakeRng(0);
   const std::vector<TestSequence> sequences = Sequences(rng, layer.config);
   std::vector<TestResults> alone;

@@ -67,7 +67,7 @@ std::vector<const TestSequence*> PointersTo(const std::vector<TestSequence>& seq
 
 // Small, and whatever a layer may ask for beside.
 TestLayer LayerOf(const AttentionConfig& config, uint64_t seed = 1) {
-  return {config.Resolved(), RandomWeights(config.Resolved(), seed)};
+  return {config.Resolved(), RandomParameters(config.Resolved(), seed)};
 }
 
 // 1 / n, from n equal exponentials: their relative error, and that of a quotient of sums.
@@ -338,7 +338,7 @@ TEST_P(KernelTest, AttendsToAppendedKeysWhereAllOthersAreForbidden) {
 TEST_P(KernelTest, GivesZeroWeightsAndTheBiasToQueriesWithoutKeys) {
   Rng rng = MakeRng(0);
   TestLayer layer = RandomLayer(rng, 16);
-  layer.weights = RandomWeights(layer.config, 1);
+  layer.weights = RandomParameters(layer.config, 1);
   TestSequence masked = RandomInputs(rng, layer.config, 3, 70);
   masked.mask = TestMask(DType::kBool, 1, 3, 70);
   for (int64_t key = 0; key < 70; ++key) masked.mask.SetAllowed(0, 1, key, false);

@@ -30,20 +30,20 @@ using testing::TestSequence;
 
 TestLayer SmallLayer() {
   const AttentionConfig config = AttentionConfig{.embed_dim = 32, .num_heads = 2}.Resolved();
-  return {config, RandomWeights(config, 1)};
+  return {config, RandomParameters(config, 1)};
 }
 
-TEST(MultiHeadAttentionTest, ResolvesTheConfigAndCountsParameters) {
+TEST(AttentionLayerTest, ResolvesTheConfigAndCountsParameters) {
   const AttentionConfig config = {.embed_dim = 32, .num_heads = 2};
-  const auto attention = MultiHeadAttention::Create(config, RandomWeights(config.Resolved(), 1));
+  const auto attention = AttentionLayer::Create(config, RandomParameters(config.Resolved(), 1));
   ASSERT_THAT(attention, IsOk());
   EXPECT_EQ(attention->config().head_dim, 16);
   EXPECT_EQ(attention->num_parameters(), 4 * (32 * 32 + 32));
 }
 
-TEST(MultiHeadAttentionTest, TakesTheFirstKernelThatAccepts) {
+TEST(AttentionLayerTest, TakesTheFirstKernelThatAccepts) {
   const TestLayer layer = SmallLayer();
-  const auto attention = MultiHeadAttention::Create(layer.config, layer.weights);
+  const auto attention = AttentionLayer::Create(layer.config, layer.weights);
   ASSERT_THAT(attention, IsOk());
   for (const KernelEntry& entry : KernelTable()) {
     if (!entry.Accepts(layer.config).ok() || !entry.Pays(layer.config).ok()) continue;
@@ -52,16 +52,16 @@ TEST(MultiHeadAttentionTest, TakesTheFirstKernelThatAccepts) {
   }
 }
 
-TEST(MultiHeadAttentionTest, TakesTheKernelAskedFor) {
+TEST(AttentionLayerTest, TakesTheKernelAskedFor) {
   const TestLayer layer = SmallLayer();
-  const auto attention = MultiHeadAttention::Create(layer.config, layer.weights, "matmul");
+  const auto attention = AttentionLayer::Create(layer.config, layer.weights, "matmul");
   ASSERT_THAT(attention, IsOk());
   EXPECT_EQ(attention->kernel_name(), "matmul");
 }
 
-TEST(MultiHeadAttentionTest, ListsTheKernelsForAnUnknownName) {
+TEST(AttentionLayerTest, ListsTheKernelsForAnUnknownName) {
   const TestLayer layer = SmallLayer();
-  const absl::Status status = MultiHeadAttention::Create(layer.config, layer.weights, "fastest").status();
+  const absl::Status status = AttentionLayer::Create(layer.config, layer.weights, "fastest").status();
   EXPECT_THAT(status, StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("'fastest'")));
   for (const KernelEntry& entry : KernelTable()) {
     EXPECT_THAT(status, StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr(entry.name)));
@@ -69,11 +69,11 @@ TEST(MultiHeadAttentionTest, ListsTheKernelsForAnUnknownName) {
 }
 
 // What no kernel refuses here some kernel may refuse elsewhere: each entry is taken at its word.
-TEST(MultiHeadAttentionTest, PassesOnTheRefusalOfTheKernelAskedFor) {
+TEST(AttentionLayerTest, PassesOnTheRefusalOfTheKernelAskedFor) {
   const TestLayer layer = SmallLayer();
   for (const KernelEntry& entry : KernelTable()) {
     const absl::Status accepted = entry.Accepts(layer.config);
-    const auto attention = MultiHeadAttention::Create(layer.config, layer.weights, entry.name);
+    const auto attention = AttentionLayer::Create(layer.config, layer.weights, entry.name);
     if (accepted.ok()) {
       ASSERT_THAT(attention, IsOk());
       EXPECT_EQ(attention->kernel_name(), entry.name);
@@ -85,9 +85,9 @@ TEST(MultiHeadAttentionTest, PassesOnTheRefusalOfTheKernelAskedFor) {
   }
 }
 
-TEST(MultiHeadAttentionTest, ComputesInF32WithoutANote) {
+TEST(AttentionLayerTest, ComputesInF32WithoutANote) {
   const TestLayer layer = SmallLayer();
-  const auto attention = MultiHeadAttention::Create(layer.config, layer.weights);
+  const auto attention = AttentionLayer::Create(layer.config, layer.weights);
   ASSERT_THAT(attention, IsOk());
   EXPECT_EQ(attention->precision(), Precision::kF32);
   EXPECT_EQ(attention->precision_note(), "");
@@ -95,12 +95,12 @@ TEST(MultiHeadAttentionTest, ComputesInF32WithoutANote) {
 
 // Where the CPU has no fast way to the precision asked for, f32 stands in and says so. With
 // ONEDNN_MAX_CPU_ISA=AVX2, as this test runs too, no CPU has.
-TEST(MultiHeadAttentionTest, ComputesInThePrecisionAskedForOrSaysWhyNot) {
+TEST(AttentionLayerTest, ComputesInThePrecisionAskedForOrSaysWhyNot) {
   for (const Precision precision : {Precision::kBf16, Precision::kInt8}) {
     SCOPED_TRACE(Name(precision));
     TestLayer layer = SmallLayer();
     layer.config.precision = precision;
-    const auto attention = MultiHeadAttention::Create(layer.config, layer.weights);
+    const auto attention = AttentionLayer::Create(layer.config, layer.weights);
     ASSERT_THAT(attention, IsOk());
     EXPECT_EQ(attention->config().precision, precision) << "what was asked for";
     if (attention->precision() == precision) {
@@ -128,34 +128,34 @@ TEST(MultiHeadAttentionTest, ComputesInThePrecisionAskedForOrSaysWhyNot) {
 }
 
 // Naming a kernel overrules what pays, not what is possible.
-TEST(MultiHeadAttentionTest, AKernelAskedForComputesInAPrecisionThatDoesNotPay) {
+TEST(AttentionLayerTest, AKernelAskedForComputesInAPrecisionThatDoesNotPay) {
   TestLayer layer = SmallLayer();
   layer.config.precision = Precision::kBf16;
   for (const KernelEntry& entry : KernelTable()) {
     if (!entry.Accepts(layer.config).ok()) continue;
-    const auto attention = MultiHeadAttention::Create(layer.config, layer.weights, entry.name);
+    const auto attention = AttentionLayer::Create(layer.config, layer.weights, entry.name);
     ASSERT_THAT(attention, IsOk());
     EXPECT_EQ(attention->precision(), Precision::kBf16) << entry.name;
     EXPECT_EQ(attention->precision_note(), "") << entry.name;
   }
 }
 
-TEST(MultiHeadAttentionTest, RefusesAWrongConfig) {
+TEST(AttentionLayerTest, RefusesAWrongConfig) {
   const TestLayer layer = SmallLayer();
-  EXPECT_THAT(MultiHeadAttention::Create({.embed_dim = 32, .num_heads = 0}, layer.weights),
+  EXPECT_THAT(AttentionLayer::Create({.embed_dim = 32, .num_heads = 0}, layer.weights),
               StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("num_heads")));
 }
 
-TEST(MultiHeadAttentionTest, RefusesWeightsOfAnotherLayer) {
+TEST(AttentionLayerTest, RefusesWeightsOfAnotherLayer) {
   TestLayer layer = SmallLayer();
   layer.weights.wo.pop_back();
-  EXPECT_THAT(MultiHeadAttention::Create(layer.config, layer.weights),
+  EXPECT_THAT(AttentionLayer::Create(layer.config, layer.weights),
               StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("wo: got 1023 elements")));
 }
 
-TEST(MultiHeadAttentionTest, AttendsWithAnOrdinaryLayer) {
+TEST(AttentionLayerTest, AttendsWithAnOrdinaryLayer) {
   const TestLayer layer = SmallLayer();
-  const auto attention = MultiHeadAttention::Create(layer.config, layer.weights);
+  const auto attention = AttentionLayer::Create(layer.config, layer.weights);
   ASSERT_THAT(attention, IsOk());
   Rng rng = MakeRng(0);
   const TestSequence sequence = RandomInputs(rng, layer.config, 10, 20);

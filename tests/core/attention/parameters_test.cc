@@ -34,9 +34,9 @@ uint64_t Checksum(const std::vector<float>& values) {
   return hash;
 }
 
-TEST(RandomWeightsTest, HasTheShapesOfTheConfig) {
+TEST(RandomParametersTest, HasTheShapesOfTheConfig) {
   const AttentionConfig config = OddConfig();
-  const AttentionWeights weights = RandomWeights(config, 1);
+  const AttentionParameters weights = RandomParameters(config, 1);
   EXPECT_THAT(weights.Validate(config), IsOk());
   EXPECT_EQ(weights.wq.size(), 10u * 12);
   EXPECT_EQ(weights.wk.size(), 5u * 6);
@@ -51,10 +51,10 @@ TEST(RandomWeightsTest, HasTheShapesOfTheConfig) {
   EXPECT_EQ(weights.NumParameters(), 120 + 30 + 42 + 120 + 12 + 6 + 6 + 10);
 }
 
-TEST(RandomWeightsTest, StaysInTheXavierBoundsOfEachMatrix) {
+TEST(RandomParametersTest, StaysInTheXavierBoundsOfEachMatrix) {
   const AttentionConfig config =
       AttentionConfig{.embed_dim = 96, .num_heads = 4, .head_dim = 8, .kdim = 20}.Resolved();
-  const AttentionWeights weights = RandomWeights(config, 3);
+  const AttentionParameters weights = RandomParameters(config, 3);
   const auto expect_bound = [](const std::vector<float>& values, double bound) {
     float max = 0.0f;
     for (float value : values) max = std::max(max, std::abs(value));
@@ -72,8 +72,8 @@ TEST(RandomWeightsTest, StaysInTheXavierBoundsOfEachMatrix) {
 
 // The same on every machine and in every release, so that saved outputs of the demo model stay comparable.
 // The numbers come from an implementation of the generator in another language.
-TEST(RandomWeightsTest, GivesTheSameBitsForever) {
-  const AttentionWeights weights = RandomWeights(OddConfig(), 42);
+TEST(RandomParametersTest, GivesTheSameBitsForever) {
+  const AttentionParameters weights = RandomParameters(OddConfig(), 42);
   EXPECT_EQ(weights.wq[0], 0x1.10e5b2p-2f);
   EXPECT_EQ(weights.wq[1], 0x1.2965b2p-3f);
   EXPECT_EQ(weights.wo[119], -0x1.92c12cp-3f);
@@ -86,12 +86,12 @@ TEST(RandomWeightsTest, GivesTheSameBitsForever) {
   EXPECT_EQ(Checksum(weights.bo), 0x8845514744ecdab9);
 }
 
-TEST(RandomWeightsTest, DependsOnTheSeed) {
-  EXPECT_NE(RandomWeights(OddConfig(), 1).wq, RandomWeights(OddConfig(), 2).wq);
+TEST(RandomParametersTest, DependsOnTheSeed) {
+  EXPECT_NE(RandomParameters(OddConfig(), 1).wq, RandomParameters(OddConfig(), 2).wq);
 }
 
-TEST(AttentionWeightsTest, BiasesAreOptional) {
-  AttentionWeights weights = RandomWeights(OddConfig(), 1);
+TEST(AttentionParametersTest, BiasesAreOptional) {
+  AttentionParameters weights = RandomParameters(OddConfig(), 1);
   weights.bq.clear();
   weights.bk.clear();
   weights.bv.clear();
@@ -99,54 +99,54 @@ TEST(AttentionWeightsTest, BiasesAreOptional) {
   EXPECT_THAT(weights.Validate(OddConfig()), IsOk());
 }
 
-TEST(AttentionWeightsTest, NamesTheTensorOfTheWrongSize) {
-  const auto expect_refusal = [](std::vector<float> AttentionWeights::*tensor, size_t size,
+TEST(AttentionParametersTest, NamesTheTensorOfTheWrongSize) {
+  const auto expect_refusal = [](std::vector<float> AttentionParameters::*tensor, size_t size,
                                  const std::string& message) {
-    AttentionWeights weights = RandomWeights(OddConfig(), 1);
+    AttentionParameters weights = RandomParameters(OddConfig(), 1);
     (weights.*tensor).resize(size);
     EXPECT_THAT(weights.Validate(OddConfig()),
                 StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr(message)));
   };
-  expect_refusal(&AttentionWeights::wq, 119, "wq: got 119 elements, wanted 120 of shape [10, 12]");
-  expect_refusal(&AttentionWeights::wk, 0, "wk: got 0 elements, wanted 30 of shape [5, 6]");
-  expect_refusal(&AttentionWeights::wv, 30, "wv: got 30 elements, wanted 42 of shape [7, 6]");
-  expect_refusal(&AttentionWeights::wo, 121, "wo: got 121 elements, wanted 120 of shape [12, 10]");
-  expect_refusal(&AttentionWeights::bq, 6, "bq: got 6 elements, wanted 12 of shape [12]");
-  expect_refusal(&AttentionWeights::bk, 12, "bk: got 12 elements, wanted 6 of shape [6]");
-  expect_refusal(&AttentionWeights::bv, 1, "bv: got 1 elements, wanted 6 of shape [6]");
-  expect_refusal(&AttentionWeights::bo, 12, "bo: got 12 elements, wanted 10 of shape [10]");
+  expect_refusal(&AttentionParameters::wq, 119, "wq: got 119 elements, wanted 120 of shape [10, 12]");
+  expect_refusal(&AttentionParameters::wk, 0, "wk: got 0 elements, wanted 30 of shape [5, 6]");
+  expect_refusal(&AttentionParameters::wv, 30, "wv: got 30 elements, wanted 42 of shape [7, 6]");
+  expect_refusal(&AttentionParameters::wo, 121, "wo: got 121 elements, wanted 120 of shape [12, 10]");
+  expect_refusal(&AttentionParameters::bq, 6, "bq: got 6 elements, wanted 12 of shape [12]");
+  expect_refusal(&AttentionParameters::bk, 12, "bk: got 12 elements, wanted 6 of shape [6]");
+  expect_refusal(&AttentionParameters::bv, 1, "bv: got 1 elements, wanted 6 of shape [6]");
+  expect_refusal(&AttentionParameters::bo, 12, "bo: got 12 elements, wanted 10 of shape [10]");
 }
 
-TEST(AttentionWeightsTest, WantsTheAppendedKeyAndValueOfTheConfig) {
+TEST(AttentionParametersTest, WantsTheAppendedKeyAndValueOfTheConfig) {
   AttentionConfig config = OddConfig();
   config.add_bias_kv = true;
-  const AttentionWeights both = RandomWeights(config, 1);
+  const AttentionParameters both = RandomParameters(config, 1);
   EXPECT_THAT(both.Validate(config), IsOk());
-  EXPECT_EQ(both.NumParameters(), RandomWeights(OddConfig(), 1).NumParameters() + 6 + 6);
-  const auto expect_refusal = [&](std::vector<float> AttentionWeights::*tensor, size_t size,
+  EXPECT_EQ(both.NumParameters(), RandomParameters(OddConfig(), 1).NumParameters() + 6 + 6);
+  const auto expect_refusal = [&](std::vector<float> AttentionParameters::*tensor, size_t size,
                                   const std::string& message) {
-    AttentionWeights weights = both;
+    AttentionParameters weights = both;
     (weights.*tensor).resize(size);
     EXPECT_THAT(weights.Validate(config), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr(message)));
   };
-  expect_refusal(&AttentionWeights::bias_k, 0, "bias_k: got 0 elements, wanted 6 of shape [6]");
-  expect_refusal(&AttentionWeights::bias_v, 0, "bias_v: got 0 elements, wanted 6 of shape [6]");
-  expect_refusal(&AttentionWeights::bias_k, 5, "bias_k: got 5 elements, wanted 6 of shape [6]");
-  expect_refusal(&AttentionWeights::bias_v, 7, "bias_v: got 7 elements, wanted 6 of shape [6]");
+  expect_refusal(&AttentionParameters::bias_k, 0, "bias_k: got 0 elements, wanted 6 of shape [6]");
+  expect_refusal(&AttentionParameters::bias_v, 0, "bias_v: got 0 elements, wanted 6 of shape [6]");
+  expect_refusal(&AttentionParameters::bias_k, 5, "bias_k: got 5 elements, wanted 6 of shape [6]");
+  expect_refusal(&AttentionParameters::bias_v, 7, "bias_v: got 7 elements, wanted 6 of shape [6]");
 }
 
-TEST(AttentionWeightsTest, RefusesAnAppendedKeyThatTheConfigDoesNotAskFor) {
-  AttentionWeights weights = RandomWeights(OddConfig(), 1);
+TEST(AttentionParametersTest, RefusesAnAppendedKeyThatTheConfigDoesNotAskFor) {
+  AttentionParameters weights = RandomParameters(OddConfig(), 1);
   weights.bias_k.resize(6);
   EXPECT_THAT(weights.Validate(OddConfig()),
               StatusIs(absl::StatusCode::kInvalidArgument,
                        HasSubstr("bias_k: got 6 elements, wanted 0 of shape [0]")));
 }
 
-TEST(RandomWeightsTest, DrawsTheAppendedKeyAndValueLast) {
+TEST(RandomParametersTest, DrawsTheAppendedKeyAndValueLast) {
   AttentionConfig config = OddConfig();
   config.add_bias_kv = true;
-  AttentionWeights weights = RandomWeights(config, 42);
+  AttentionParameters weights = RandomParameters(config, 42);
   EXPECT_THAT(weights.bias_k, ::testing::SizeIs(6));
   EXPECT_THAT(weights.bias_v, ::testing::SizeIs(6));
   EXPECT_NE(weights.bias_k, weights.bias_v);

@@ -161,8 +161,8 @@ TEST_P(SteadyStateTest, AWarmLayerDoesNotAllocate) {
            .logit_softcap = 8.0,
            .window_left = 100},
        }) {
-    const TestLayer layer = {plain.Resolved(), RandomWeights(plain.Resolved(), 1)};
-    const absl::StatusOr<MultiHeadAttention> attention = Create(layer);
+    const TestLayer layer = {plain.Resolved(), RandomParameters(plain.Resolved(), 1)};
+    const absl::StatusOr<AttentionLayer> attention = Create(layer);
     ASSERT_THAT(attention, IsOk());
     const TestSequence long_sequence = RandomInputs(rng, layer.config, 300, 600);
     const TestSequence short_sequence = RandomInputs(rng, layer.config, 5, 7);
@@ -198,7 +198,7 @@ TEST_P(SteadyStateTest, AWarmModelDoesNotAllocate) {
     ModelConfig config = plain.Resolved();
     config.block.attention.precision = GetParam().precision;
     const absl::StatusOr<Model> model =
-        Model::Create(config, RandomModelWeights(config, 1), GetParam().kernel);
+        Model::Create(config, RandomModelParameters(config, 1), GetParam().kernel);
     ASSERT_THAT(model, IsOk());
     testing::ModelInputs inputs(config, {1, 300, 20}, {1, 2, 3});
     const ModelBatch batch = inputs.Batch();
@@ -227,8 +227,8 @@ class CancellationTest : public testing::KernelTest {
   // Forward over one long sequence whose token is cancelled after `delay`; how long it went on from there.
   std::chrono::nanoseconds TimeToStop(std::chrono::milliseconds delay, WeightsSink::Mode mode) {
     const AttentionConfig config = AttentionConfig{.embed_dim = 256, .num_heads = 32}.Resolved();
-    const TestLayer layer = {config, RandomWeights(config, 1)};
-    const absl::StatusOr<MultiHeadAttention> attention = Create(layer);
+    const TestLayer layer = {config, RandomParameters(config, 1)};
+    const absl::StatusOr<AttentionLayer> attention = Create(layer);
     Rng rng = MakeRng(0);
     TestSequence sequence = RandomInputs(rng, config, kLongLength, kLongLength);
     TestBatch batch(config, {&sequence}, mode);

@@ -110,7 +110,7 @@ TEST(ModelFilesMemory, ACorruptFolderTakesNoMoreThanItsSize) {
       size += std::ssize(bytes);
     }
     Heap::Begin();
-    EXPECT_FALSE(Checkpoint::Open(folder.path()).ok());
+    EXPECT_FALSE(Shards::Open(folder.path()).ok());
     const int64_t peak = Heap::PeakBytes();
     // A folder that is listed has a buffer for its names in the C library, which is not counted here.
     EXPECT_LE(peak, size + kSlackBytes) << corrupt.name;
@@ -146,7 +146,7 @@ TEST(ModelFilesMemory, AnIndexThatIsTooLargeIsNotRead) {
   const std::string index = folder.Write("model.safetensors.index.json", "{}");
   std::filesystem::resize_file(index, uint64_t{1} << 40);
   Heap::Begin();
-  EXPECT_THAT(Checkpoint::Open(folder.path()),
+  EXPECT_THAT(Shards::Open(folder.path()),
               StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("wanted at most")));
   EXPECT_LE(Heap::PeakBytes(), kSlackBytes);
 }

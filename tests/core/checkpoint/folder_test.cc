@@ -345,19 +345,19 @@ ModelConfig RichConfig() {
 
 TEST_F(ModelFolderTest, SavedModelsComeBackBitForBit) {
   const ModelConfig config = RichConfig();
-  ModelWeights weights = RandomModelWeights(config, 7);
+  ModelParameters weights = RandomModelParameters(config, 7);
   weights.layers[1].attention.bq.clear();  // no bias is another model than one of zeros
   ASSERT_THAT(SaveModelFolder(folder_ + "/saved", config, weights), IsOk());
   const auto loaded = LoadModelFolder(folder_ + "/saved");
   ASSERT_THAT(loaded, IsOk());
-  EXPECT_EQ(loaded->summary.layout, "native");
+  EXPECT_EQ(loaded->summary.format, "native");
   EXPECT_EQ(loaded->summary.num_parameters, weights.NumParameters());
   EXPECT_EQ(loaded->weights.embedding.positions, weights.embedding.positions);
   EXPECT_EQ(loaded->weights.embedding.norm.gain, weights.embedding.norm.gain);
   EXPECT_EQ(loaded->weights.final_norm.bias, weights.final_norm.bias);
   for (int layer = 0; layer < 2; ++layer) {
-    const BlockWeights& got = loaded->weights.layers[layer];
-    const BlockWeights& wanted = weights.layers[layer];
+    const BlockParameters& got = loaded->weights.layers[layer];
+    const BlockParameters& wanted = weights.layers[layer];
     EXPECT_EQ(got.attention.wq, wanted.attention.wq);
     EXPECT_EQ(got.attention.wo, wanted.attention.wo);
     EXPECT_EQ(got.attention.bq, wanted.attention.bq);
@@ -388,7 +388,7 @@ TEST_F(ModelFolderTest, ParametersThatAreNotFiniteAreRefusedWithTheirPlace) {
   const std::string place = absl::StrCat("[", config.block.feed_forward.hidden_dim - 1, ", ",
                                          config.block.attention.embed_dim - 1, "]: got ");
   const auto expect_refused = [&](float bad, const std::string& name) {
-    ModelWeights weights = RandomModelWeights(config, 7);
+    ModelParameters weights = RandomModelParameters(config, 7);
     weights.layers[1].feed_forward.down.back() = bad;
     const std::string folder = absl::StrCat(folder_, "/", name);
     ASSERT_THAT(SaveModelFolder(folder, config, weights), IsOk());
@@ -407,7 +407,7 @@ TEST(EstimateMemoryTest, IsWhatAModelTakesOrALittleMore) {
   config.block.feed_forward.hidden_dim = 1536;
   config.num_layers = 2;
   config.embedding = {.vocab_size = 500, .num_positions = 128, .norm = true};
-  const ModelWeights weights = RandomModelWeights(config.Resolved(), 1);
+  const ModelParameters weights = RandomModelParameters(config.Resolved(), 1);
   for (const Precision precision : {Precision::kF32, Precision::kBf16, Precision::kInt8}) {
     config.block.attention.precision = precision;
     const auto model = Model::Create(config, weights);
@@ -422,7 +422,7 @@ TEST(EstimateMemoryTest, IsWhatAModelTakesOrALittleMore) {
 TEST_F(ModelFolderTest, AModelIsNotOverwritten) {
   ModelConfig config;
   config.block.attention = {.embed_dim = 8, .num_heads = 2};
-  const ModelWeights weights = RandomModelWeights(config.Resolved(), 1);
+  const ModelParameters weights = RandomModelParameters(config.Resolved(), 1);
   ASSERT_THAT(SaveModelFolder(folder_, config, weights), IsOk());
   EXPECT_THAT(SaveModelFolder(folder_, config, weights),
               StatusIs(absl::StatusCode::kAlreadyExists, HasSubstr("config.json")));

@@ -135,7 +135,7 @@ TEST(LoadMemoryTest, TakesAtMostWhatIsEstimated) {
     TempFolder folder;
     {
       const ModelConfig resolved = config.Resolved();
-      ASSERT_THAT(SaveModelFolder(folder.path(), resolved, RandomModelWeights(resolved, 1)), IsOk());
+      ASSERT_THAT(SaveModelFolder(folder.path(), resolved, RandomModelParameters(resolved, 1)), IsOk());
     }
     for (const Precision precision : {Precision::kF32, Precision::kBf16, Precision::kInt8}) {
       ModelConfig in_precision = config;

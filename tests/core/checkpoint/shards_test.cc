@@ -39,12 +39,12 @@ std::string FileOf(const std::string& tensor, float value) {
   return SafetensorsBytes("{\"" + tensor + R"(":{"dtype":"BF16","shape":[1],"data_offsets":[0,2]}})", bytes);
 }
 
-TEST(Checkpoint, ReadsASingleFileOfAnyName) {
+TEST(Shards, ReadsASingleFileOfAnyName) {
   for (const char* name : {"model.safetensors", "encoder.safetensors"}) {
     TempFolder folder;
     folder.Write(name, FileOf("w", 2));
     folder.Write("config.json", "{}");
-    const auto checkpoint = Checkpoint::Open(folder.path());
+    const auto checkpoint = Shards::Open(folder.path());
     ASSERT_THAT(checkpoint, IsOk());
     EXPECT_THAT(checkpoint->entries(), ElementsAre(Key("w")));
     EXPECT_THAT(*checkpoint->ReadF32("w"), ElementsAre(2.0f));
@@ -52,58 +52,58 @@ TEST(Checkpoint, ReadsASingleFileOfAnyName) {
   }
 }
 
-TEST(Checkpoint, ReadsTheShardsOfAnIndexAndNoOtherFile) {
+TEST(Shards, ReadsTheShardsOfAnIndexAndNoOtherFile) {
   TempFolder folder;
   folder.Write("m-1.safetensors", FileOf("a", 1));
   folder.Write("m-2.safetensors", FileOf("b", 2));
   folder.Write("stray.safetensors", "not read");
   folder.Write(kIndex,
                R"({"metadata":{"total_size":4},"weight_map":{"a":"m-1.safetensors","b":"m-2.safetensors"}})");
-  auto opened = Checkpoint::Open(folder.path());
+  auto opened = Shards::Open(folder.path());
   ASSERT_THAT(opened, IsOk());
-  const Checkpoint moved = *std::move(opened);  // the files stay mapped where they are
+  const Shards moved = *std::move(opened);  // the files stay mapped where they are
   EXPECT_THAT(moved.entries(), ElementsAre(Key("a"), Key("b")));
   EXPECT_THAT(*moved.ReadF32("a"), ElementsAre(1.0f));
   EXPECT_THAT(*moved.ReadF32("b"), ElementsAre(2.0f));
   EXPECT_EQ(moved.size_bytes(), 4);
 }
 
-TEST(Checkpoint, HasTheTensorsOfAShardThatTheIndexForgets) {
+TEST(Shards, HasTheTensorsOfAShardThatTheIndexForgets) {
   TempFolder folder;
   folder.Write("m-1.safetensors",
                SafetensorsBytes(R"({"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},)"
                                 R"("inv_freq":{"dtype":"U8","shape":[1],"data_offsets":[1,2]}})",
                                 "xy"));
   folder.Write(kIndex, R"({"weight_map":{"a":"m-1.safetensors"}})");
-  const auto checkpoint = Checkpoint::Open(folder.path());
+  const auto checkpoint = Shards::Open(folder.path());
   ASSERT_THAT(checkpoint, IsOk());
   EXPECT_THAT(checkpoint->entries(), ElementsAre(Key("a"), Key("inv_freq")));
 }
 
-TEST(Checkpoint, ASingleFileComesBeforeAnIndexAsInTransformers) {
+TEST(Shards, ASingleFileComesBeforeAnIndexAsInTransformers) {
   TempFolder folder;
   folder.Write("model.safetensors", FileOf("new", 1));
   folder.Write(kIndex, R"({"weight_map":{"old":"model-00001-of-00002.safetensors"}})");
-  const auto checkpoint = Checkpoint::Open(folder.path());
+  const auto checkpoint = Shards::Open(folder.path());
   ASSERT_THAT(checkpoint, IsOk());
   EXPECT_THAT(checkpoint->entries(), ElementsAre(Key("new")));
 }
 
-TEST(Checkpoint, FollowsSymbolicLinksAsHuggingFaceCachesHaveThem) {
+TEST(Shards, FollowsSymbolicLinksAsHuggingFaceCachesHaveThem) {
   TempFolder cache;
   cache.Write("blob", FileOf("w", 2));
   std::filesystem::create_directories(cache.File("snapshot"));
   std::filesystem::create_symlink("../blob", cache.File("snapshot/model.safetensors"));
-  const auto checkpoint = Checkpoint::Open(cache.File("snapshot"));
+  const auto checkpoint = Shards::Open(cache.File("snapshot"));
   ASSERT_THAT(checkpoint, IsOk());
   EXPECT_THAT(*checkpoint->ReadF32("w"), ElementsAre(2.0f));
 }
 
-TEST(Checkpoint, TellsWhichTensorCannotBeRead) {
+TEST(Shards, TellsWhichTensorCannotBeRead) {
   TempFolder folder;
   folder.Write("model.safetensors",
                SafetensorsBytes(R"({"ids":{"dtype":"I64","shape":[0],"data_offsets":[0,0]}})", ""));
-  const auto checkpoint = Checkpoint::Open(folder.path());
+  const auto checkpoint = Shards::Open(folder.path());
   ASSERT_THAT(checkpoint, IsOk());
   EXPECT_NE(checkpoint->Find("ids"), nullptr);
   EXPECT_EQ(checkpoint->Find("w"), nullptr);
@@ -112,17 +112,17 @@ TEST(Checkpoint, TellsWhichTensorCannotBeRead) {
                        AllOf(StartsWith(folder.path()), HasSubstr("tensor \"w\""))));
 }
 
-TEST(Checkpoint, OtherDtypesAreNotReadAsF32EvenIfEmpty) {
+TEST(Shards, OtherDtypesAreNotReadAsF32EvenIfEmpty) {
   TempFolder folder;
   folder.Write("model.safetensors",
                SafetensorsBytes(R"({"ids":{"dtype":"I64","shape":[0],"data_offsets":[0,0]}})", ""));
-  const auto checkpoint = Checkpoint::Open(folder.path());
+  const auto checkpoint = Shards::Open(folder.path());
   ASSERT_THAT(checkpoint, IsOk());
   EXPECT_THAT(checkpoint->ReadF32("ids"),
               StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("tensor \"ids\": dtype: got \"I64\"")));
 }
 
-TEST(Checkpoint, CorruptFoldersAreRefusedByNameAndReason) {
+TEST(Shards, CorruptFoldersAreRefusedByNameAndReason) {
   double slowest_ms = 0;
   std::string slowest;
   for (const CorruptFolder& corrupt : CorruptFolders()) {
@@ -130,7 +130,7 @@ TEST(Checkpoint, CorruptFoldersAreRefusedByNameAndReason) {
     TempFolder folder;
     for (const auto& [name, bytes] : corrupt.files) folder.Write(name, bytes);
     const auto start = std::chrono::steady_clock::now();
-    const auto opened = Checkpoint::Open(folder.path());
+    const auto opened = Shards::Open(folder.path());
     const double ms =
         std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
     if (ms > slowest_ms) slowest_ms = ms, slowest = corrupt.name;
@@ -142,25 +142,25 @@ TEST(Checkpoint, CorruptFoldersAreRefusedByNameAndReason) {
             << slowest << ")\n";
 }
 
-TEST(Checkpoint, AnEndlessIndexIsNotRead) {
+TEST(Shards, AnEndlessIndexIsNotRead) {
   TempFolder folder;
   folder.Write(kIndex, "{}");
   std::filesystem::resize_file(folder.File(kIndex), uint64_t{1} << 40);  // takes no space: it is a hole
   EXPECT_THAT(
-      Checkpoint::Open(folder.path()),
+      Shards::Open(folder.path()),
       StatusIs(absl::StatusCode::kInvalidArgument,
                AllOf(HasSubstr(kIndex), HasSubstr("got 1099511627776 bytes, wanted at most 33554432"))));
 }
 
-TEST(Checkpoint, WhatIsNoFolderOrNoFileIsNamed) {
+TEST(Shards, WhatIsNoFolderOrNoFileIsNamed) {
   TempFolder folder;
-  EXPECT_THAT(Checkpoint::Open(folder.File("none")),
+  EXPECT_THAT(Shards::Open(folder.File("none")),
               StatusIs(absl::StatusCode::kNotFound, StartsWith(folder.File("none"))));
   folder.Write("file", "");
-  EXPECT_THAT(std::string(Checkpoint::Open(folder.File("file")).status().message()),
+  EXPECT_THAT(std::string(Shards::Open(folder.File("file")).status().message()),
               StartsWith(folder.File("file")));
   std::filesystem::create_directories(folder.File("model.safetensors"));
-  EXPECT_THAT(Checkpoint::Open(folder.path()),
+  EXPECT_THAT(Shards::Open(folder.path()),
               StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("got a folder")));
 }
 

@@ -63,31 +63,31 @@ TEST(ModelConfigTest, CountsTheProductsOfAToken) {
   EXPECT_EQ(ProjectionFlopsPerToken(gated), 2 * 2 * (4 * 96 * 96 + 3 * 96 * 200));
 }
 
-TEST(ModelWeightsTest, RandomOnesFitAndRepeat) {
+TEST(ModelParametersTest, RandomOnesFitAndRepeat) {
   for (const auto& [name, plain] : testing::ModelConfigs()) {
     const ModelConfig config = plain.Resolved();
-    const ModelWeights weights = RandomModelWeights(config, 3);
+    const ModelParameters weights = RandomModelParameters(config, 3);
     EXPECT_THAT(weights.Validate(config), IsOk()) << name;
-    EXPECT_EQ(RandomModelWeights(config, 3).layers[0].attention.wq, weights.layers[0].attention.wq);
-    EXPECT_NE(RandomModelWeights(config, 4).layers[0].attention.wq, weights.layers[0].attention.wq);
+    EXPECT_EQ(RandomModelParameters(config, 3).layers[0].attention.wq, weights.layers[0].attention.wq);
+    EXPECT_NE(RandomModelParameters(config, 4).layers[0].attention.wq, weights.layers[0].attention.wq);
   }
 }
 
-TEST(ModelWeightsTest, NamesTheTensorThatDoesNotFit) {
+TEST(ModelParametersTest, NamesTheTensorThatDoesNotFit) {
   const ModelConfig config = SmallEncoder().Resolved();
   const auto refused = [&](const char* message, const auto& change) {
-    ModelWeights weights = RandomModelWeights(config, 1);
+    ModelParameters weights = RandomModelParameters(config, 1);
     change(weights);
     EXPECT_THAT(weights.Validate(config), StatusIs(kInvalid, HasSubstr(message)));
   };
-  refused("layers: got 1, wanted num_layers 2", [](ModelWeights& w) { w.layers.pop_back(); });
+  refused("layers: got 1, wanted num_layers 2", [](ModelParameters& w) { w.layers.pop_back(); });
   refused("layers.1.feed_forward.up: got 5 elements, wanted 19200 of shape [96, 200]",
-          [](ModelWeights& w) { w.layers[1].feed_forward.up.resize(5); });
-  refused("layers.0.feed_forward.gate: got 1", [](ModelWeights& w) { w.layers[0].feed_forward.gate = {1}; });
-  refused("layers.0.attention.wq", [](ModelWeights& w) { w.layers[0].attention.wq.pop_back(); });
-  refused("layers.0.attention_norm.gain", [](ModelWeights& w) { w.layers[0].attention_norm.gain.clear(); });
-  refused("embedding.tokens", [](ModelWeights& w) { w.embedding.tokens.pop_back(); });
-  refused("embedding.norm.gain", [](ModelWeights& w) { w.embedding.norm.gain.clear(); });
+          [](ModelParameters& w) { w.layers[1].feed_forward.up.resize(5); });
+  refused("layers.0.feed_forward.gate: got 1", [](ModelParameters& w) { w.layers[0].feed_forward.gate = {1}; });
+  refused("layers.0.attention.wq", [](ModelParameters& w) { w.layers[0].attention.wq.pop_back(); });
+  refused("layers.0.attention_norm.gain", [](ModelParameters& w) { w.layers[0].attention_norm.gain.clear(); });
+  refused("embedding.tokens", [](ModelParameters& w) { w.embedding.tokens.pop_back(); });
+  refused("embedding.norm.gain", [](ModelParameters& w) { w.embedding.norm.gain.clear(); });
 }
 
 }  // namespace

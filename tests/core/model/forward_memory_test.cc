@@ -50,7 +50,7 @@ TEST_P(ForwardMemoryTest, IsBoundedFromAboveAndBelow) {
   for (const Precision precision : {Precision::kF32, Precision::kBf16, Precision::kInt8}) {
     ModelConfig config = GetParam().config.Resolved();
     config.block.attention.precision = precision;
-    const absl::StatusOr<Model> model = Model::Create(config, RandomModelWeights(config, 1));
+    const absl::StatusOr<Model> model = Model::Create(config, RandomModelParameters(config, 1));
     ASSERT_THAT(model, IsOk());
     for (const std::vector<int64_t>& lengths : Lengths()) {
       for (const int threads : {1, 2, 7}) {
@@ -88,7 +88,7 @@ TEST_P(ForwardMemoryTest, IsBoundedFromAboveAndBelow) {
 
 TEST_P(ForwardMemoryTest, AWorkspaceHoldsNoMoreThanTheLargestOfAllItsBatches) {
   const ModelConfig config = GetParam().config.Resolved();
-  const absl::StatusOr<Model> model = Model::Create(config, RandomModelWeights(config, 1));
+  const absl::StatusOr<Model> model = Model::Create(config, RandomModelParameters(config, 1));
   ASSERT_THAT(model, IsOk());
   ComputeArena arena(2);
   const std::unique_ptr<ModelWorkspace> workspace = model->NewWorkspace(arena);
@@ -106,7 +106,7 @@ TEST_P(ForwardMemoryTest, AWorkspaceHoldsNoMoreThanTheLargestOfAllItsBatches) {
 
 TEST_P(ForwardMemoryTest, ATrimmedWorkspaceHoldsAsMuchAsItMayAndComputesTheSame) {
   const ModelConfig config = GetParam().config.Resolved();
-  const absl::StatusOr<Model> model = Model::Create(config, RandomModelWeights(config, 1));
+  const absl::StatusOr<Model> model = Model::Create(config, RandomModelParameters(config, 1));
   ASSERT_THAT(model, IsOk());
   ComputeArena arena(2);
   const std::unique_ptr<ModelWorkspace> workspace = model->NewWorkspace(arena);
@@ -131,7 +131,7 @@ TEST(ForwardMemoryOfOneLayerTest, CrossAttentionIsBoundedToo) {
   ModelConfig config;
   config.block.attention = {.embed_dim = 48, .num_heads = 4, .kdim = 40, .vdim = 56, .rope = RopeConfig{}};
   config = config.Resolved();
-  const absl::StatusOr<Model> model = Model::Create(config, RandomModelWeights(config, 1));
+  const absl::StatusOr<Model> model = Model::Create(config, RandomModelParameters(config, 1));
   ASSERT_THAT(model, IsOk());
   testing::Rng rng = testing::MakeRng(0);
   for (const auto& [q_len, kv_len] : {std::pair(1L, 900L), std::pair(900L, 1L), std::pair(300L, 500L)}) {

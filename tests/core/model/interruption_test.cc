@@ -28,7 +28,7 @@ class ModelInterruptionTest : public ::testing::TestWithParam<testing::NamedConf
 
   absl::StatusOr<Model> Create(Precision precision) {
     config_.block.attention.precision = precision;
-    return Model::Create(config_, RandomModelWeights(config_, 1));
+    return Model::Create(config_, RandomModelParameters(config_, 1));
   }
 
   ModelConfig config_;

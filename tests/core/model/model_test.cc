@@ -78,7 +78,7 @@ void ExpectNear(const std::vector<float>& got, const std::vector<double>& wanted
 
 TEST_P(ModelTest, F32IsTheReference) {
   const ModelConfig config = Config();
-  const ModelWeights weights = RandomModelWeights(config, 5);
+  const ModelParameters weights = RandomModelParameters(config, 5);
   ModelInputs inputs(config, {1, 33, 7, 300}, {1, 2, 3, 4});
   const ModelReferenceResult wanted = ReferenceModel(config, weights, inputs.Batch());
   for (const char* kernel : {"", "matmul"}) {
@@ -94,11 +94,11 @@ TEST_P(ModelTest, F32IsTheReference) {
 
 TEST_P(ModelTest, WeightsWithoutBiasesAreTheReference) {
   const ModelConfig config = Config();
-  ModelWeights weights = RandomModelWeights(config, 6);
+  ModelParameters weights = RandomModelParameters(config, 6);
   weights.final_norm.bias.clear();
-  for (BlockWeights& layer : weights.layers) {
-    AttentionWeights& attention = layer.attention;
-    FeedForwardWeights& network = layer.feed_forward;
+  for (BlockParameters& layer : weights.layers) {
+    AttentionParameters& attention = layer.attention;
+    FeedForwardParameters& network = layer.feed_forward;
     for (auto* bias :
          {&attention.bq, &attention.bk, &attention.bv, &attention.bo, &network.up_bias, &network.gate_bias,
           &network.down_bias, &layer.attention_norm.bias, &layer.feed_forward_norm.bias}) {
@@ -115,7 +115,7 @@ TEST_P(ModelTest, WeightsWithoutBiasesAreTheReference) {
 // What the precision of a model is compared with, without a second model beside it.
 TEST_P(ModelTest, ItsLayersOneAfterTheOtherComputeTheSameBits) {
   const ModelConfig config = Config();
-  const ModelWeights weights = RandomModelWeights(config, 8);
+  const ModelParameters weights = RandomModelParameters(config, 8);
   const absl::StatusOr<Model> model = Model::Create(config, weights);
   ASSERT_THAT(model, IsOk());
   ModelInputs whole(config, {19, 1, 40}, {1, 2, 3});
@@ -144,7 +144,7 @@ TEST_P(ModelTest, NarrowerPrecisionsKeepTheDirection) {
        {std::pair(Precision::kBf16, kBf16Cosine), std::pair(Precision::kInt8, kInt8Cosine)}) {
     SCOPED_TRACE(Name(precision));
     const ModelConfig config = Config(precision);
-    const ModelWeights weights = RandomModelWeights(config, 7);
+    const ModelParameters weights = RandomModelParameters(config, 7);
     const absl::StatusOr<Model> model = Model::Create(config, weights, "brgemm");
     if (model.status().code() == absl::StatusCode::kUnimplemented) continue;  // this CPU lacks it
     ASSERT_THAT(model, IsOk());
@@ -164,7 +164,7 @@ TEST_P(ModelTest, BitsDoNotDependOnCompanyOrThreads) {
         Case{"brgemm", Precision::kBf16}, Case{"brgemm", Precision::kInt8}}) {
     SCOPED_TRACE(::testing::Message() << test.kernel << " " << Name(test.precision));
     const ModelConfig config = Config(test.precision);
-    const absl::StatusOr<Model> model = Model::Create(config, RandomModelWeights(config, 8), test.kernel);
+    const absl::StatusOr<Model> model = Model::Create(config, RandomModelParameters(config, 8), test.kernel);
     if (model.status().code() == absl::StatusCode::kUnimplemented) continue;
     ASSERT_THAT(model, IsOk());
     const std::vector<int64_t> lengths = {1, 70, 5, 299, 20};
@@ -186,7 +186,7 @@ TEST_P(ModelTest, BitsDoNotDependOnCompanyOrThreads) {
 
 TEST_P(ModelTest, CancelledAndPoisonedNeighboursChangeNothing) {
   const ModelConfig config = Config();
-  const absl::StatusOr<Model> model = Model::Create(config, RandomModelWeights(config, 9));
+  const absl::StatusOr<Model> model = Model::Create(config, RandomModelParameters(config, 9));
   ASSERT_THAT(model, IsOk());
   const std::vector<int64_t> lengths = {40, 300, 3, 10};
   ModelInputs clean(config, lengths, {1, 2, 3, 4});
@@ -209,7 +209,7 @@ TEST_P(ModelTest, CancelledAndPoisonedNeighboursChangeNothing) {
 
 TEST_P(ModelTest, GivesTheWeightsOfTheLayerThatIsAsked) {
   const ModelConfig config = Config();
-  const ModelWeights weights = RandomModelWeights(config, 10);
+  const ModelParameters weights = RandomModelParameters(config, 10);
   const absl::StatusOr<Model> model = Model::Create(config, weights);
   ASSERT_THAT(model, IsOk());
   const std::vector<int64_t> lengths = {6, 9};
@@ -232,7 +232,7 @@ TEST_P(ModelTest, GivesTheWeightsOfTheLayerThatIsAsked) {
 
 TEST_P(ModelTest, PoolsAsTheReference) {
   ModelConfig config = Config();
-  const absl::StatusOr<Model> model = Model::Create(config, RandomModelWeights(config, 11));
+  const absl::StatusOr<Model> model = Model::Create(config, RandomModelParameters(config, 11));
   ASSERT_THAT(model, IsOk());
   ModelInputs inputs(config, {1, 30, 5}, {1, 2, 3});
   ASSERT_THAT(Compute(*model, inputs, 1), IsOk());
@@ -264,7 +264,7 @@ TEST(PoolingTest, LeavesARowOfZerosAlone) {
 class ModelChecksTest : public ::testing::Test {
  protected:
   absl::Status RunEncoder(ModelInputs& inputs) {
-    const absl::StatusOr<Model> model = Model::Create(config_, RandomModelWeights(config_, 1));
+    const absl::StatusOr<Model> model = Model::Create(config_, RandomModelParameters(config_, 1));
     return model.ok() ? Compute(*model, inputs, 1) : model.status();
   }
   const ModelConfig config_ = testing::SmallEncoder().Resolved();
@@ -319,7 +319,7 @@ TEST_F(ModelChecksTest, RefusesLayersThatThereAreNot) {
 TEST_F(ModelChecksTest, RefusesKeysOfTheirOwnInAStack) {
   ModelConfig config = config_;
   config.embedding.reset();
-  const absl::StatusOr<Model> model = Model::Create(config, RandomModelWeights(config, 1));
+  const absl::StatusOr<Model> model = Model::Create(config, RandomModelParameters(config, 1));
   ASSERT_THAT(model, IsOk());
   ModelInputs inputs(config, {4}, {1});
   const std::vector<float> other = inputs.query;
@@ -334,10 +334,10 @@ TEST(BareModelTest, IsTheAttentionLayerBitForBit) {
   ModelConfig config;
   config.block.attention = {.embed_dim = 48, .num_heads = 4};
   config = config.Resolved();
-  const ModelWeights weights = RandomModelWeights(config, 42);
+  const ModelParameters weights = RandomModelParameters(config, 42);
   const absl::StatusOr<Model> model = Model::Create(config, weights);
-  const absl::StatusOr<MultiHeadAttention> attention =
-      MultiHeadAttention::Create(config.block.attention, RandomWeights(config.block.attention, 42));
+  const absl::StatusOr<AttentionLayer> attention =
+      AttentionLayer::Create(config.block.attention, RandomParameters(config.block.attention, 42));
   ASSERT_THAT(model, IsOk());
   ASSERT_THAT(attention, IsOk());
   ModelInputs through_model(config, {17, 3}, {1, 2}), direct(config, {17, 3}, {1, 2});

@@ -20,7 +20,7 @@ ModelConfig ConfigOf(Precision precision) {
 }
 
 PrecisionError ErrorOf(const ModelConfig& config) {
-  const ModelWeights weights = RandomModelWeights(config, /*seed=*/3);
+  const ModelParameters weights = RandomModelParameters(config, /*seed=*/3);
   const absl::StatusOr<Model> model = Model::Create(config, weights);
   EXPECT_THAT(model, IsOk());
   const auto error = MeasurePrecisionError(*model, weights);
@@ -41,7 +41,7 @@ TEST(PrecisionErrorTest, NarrowerPrecisionsHaveASmallOne) {
     ModelConfig config = ConfigOf(precision);
     config.block.attention.kdim = 32;
     config.block.attention.vdim = 48;
-    const ModelWeights weights = RandomModelWeights(config, /*seed=*/3);
+    const ModelParameters weights = RandomModelParameters(config, /*seed=*/3);
     const absl::StatusOr<Model> model = Model::Create(config, weights);
     ASSERT_THAT(model, IsOk());
     const auto error = MeasurePrecisionError(*model, weights);

@@ -38,7 +38,7 @@ TEST(RowNormTest, IsTheFormulaAtEveryWidth) {
         SCOPED_TRACE(::testing::Message() << cols << " columns, kind " << int(kind) << ", around " << offset);
         const std::vector<float> x = Random(rng, cols, offset, 1), f = Random(rng, cols, 0, 1);
         const std::vector<float> f_bias = Random(rng, cols, 0, 1);
-        NormWeights weights{Random(rng, cols, 1, 0.5f), {}};
+        NormParameters weights{Random(rng, cols, 1, 0.5f), {}};
         if (kind == NormKind::kLayerNorm) weights.bias = Random(rng, cols, 0, 1);
         std::vector<float> sum(cols), out(cols);
         AddAndNorm(RowNorm(kind, 1e-5, weights),
@@ -72,7 +72,7 @@ TEST(RowNormTest, MayWriteOverWhatItReads) {
   std::mt19937_64 rng(2);
   const int64_t rows = 3, cols = 21;
   const std::vector<float> x = Random(rng, rows * cols, 0, 1), f = Random(rng, rows * cols, 0, 1);
-  const NormWeights weights{Random(rng, cols, 1, 0.5f), Random(rng, cols, 0, 1)};
+  const NormParameters weights{Random(rng, cols, 1, 0.5f), Random(rng, cols, 0, 1)};
   const RowNorm norm(NormKind::kLayerNorm, 1e-5, weights);
   const Residual residual{{x.data(), rows, cols, cols}, {f.data(), rows, cols, cols}};
   std::vector<float> sum(rows * cols), out(rows * cols);

@@ -508,7 +508,7 @@ class SequenceBound {
   }
 
   const AttentionConfig& config_;
-  const AttentionWeights& weights_;
+  const AttentionParameters& weights_;
   const SequenceOptions& options_;
   const Visibility visibility_;
   const ReferenceResult& reference_;

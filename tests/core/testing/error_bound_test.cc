@@ -90,7 +90,7 @@ TEST_P(ErrorBoundTest, CatchesSwappedHeads) {
     HEADLIGHT_TRACE_REPETITION(i);
     Rng rng = MakeRng(i);
     const AttentionConfig config = AttentionConfig{.embed_dim = 64, .num_heads = 4}.Resolved();
-    const TestLayer layer = {config, RandomWeights(config, i)};
+    const TestLayer layer = {config, RandomParameters(config, i)};
     const TestSequence sequence = RandomInputs(rng, config, 5, 10);
     TestLayer swapped = layer;  // the first two heads read each other's queries, and write for each other
     for (int64_t row = 0; row < 64; ++row) {

@@ -25,12 +25,12 @@ class ExpectNearTest : public ::testing::Test {
   // queries and 20 keys in 2 heads, and attends causally.
   int Failures(WeightsSink::Mode mode, const std::function<void(SequenceOptions&, TestBatch&)>& spoil) {
     const AttentionConfig config = AttentionConfig{.embed_dim = 32, .num_heads = 2}.Resolved();
-    const TestLayer layer = {config, RandomWeights(config, 1)};
+    const TestLayer layer = {config, RandomParameters(config, 1)};
     Rng rng = MakeRng(0);
     TestSequence sequence = RandomInputs(rng, config, 6, 20, 3.0f);
     sequence.visibility.causal = true;
     TestBatch batch(config, {&sequence}, mode);
-    const auto attention = MultiHeadAttention::Create(config, layer.weights);
+    const auto attention = AttentionLayer::Create(config, layer.weights);
     EXPECT_THAT(attention, IsOk());
     ComputeArena arena(1);
     EXPECT_THAT(attention->Forward(batch.batch(), arena, *attention->NewWorkspace(arena)), IsOk());

@@ -65,14 +65,14 @@ class KernelTest : public ::testing::TestWithParam<KernelParam> {
   bool is_f32() const { return precision() == Precision::kF32; }
 
   // In the precision of the parameter.
-  absl::StatusOr<MultiHeadAttention> Create(const TestLayer& layer) const {
+  absl::StatusOr<AttentionLayer> Create(const TestLayer& layer) const {
     AttentionConfig config = layer.config;
     config.precision = precision();
-    return MultiHeadAttention::Create(config, layer.weights, GetParam().kernel);
+    return AttentionLayer::Create(config, layer.weights, GetParam().kernel);
   }
 
   absl::Status TryRun(const TestLayer& layer, TestBatch& batch) {
-    const absl::StatusOr<MultiHeadAttention> attention = Create(layer);
+    const absl::StatusOr<AttentionLayer> attention = Create(layer);
     if (!attention.ok()) return attention.status();
     EXPECT_EQ(attention->precision(), precision()) << attention->precision_note();
     const std::unique_ptr<Workspace> workspace = attention->NewWorkspace(arena_);
@@ -100,7 +100,7 @@ class KernelTest : public ::testing::TestWithParam<KernelParam> {
     const auto [entry, is_new] = refusals.try_emplace(KernelName(GetParam()));
     if (!is_new) return entry->second;
     const AttentionConfig config = AttentionConfig{.embed_dim = 32, .num_heads = 2}.Resolved();
-    const absl::StatusOr<MultiHeadAttention> plain = Create({config, RandomWeights(config, 1)});
+    const absl::StatusOr<AttentionLayer> plain = Create({config, RandomParameters(config, 1)});
     if (absl::IsUnimplemented(plain.status())) {
       entry->second = std::string(plain.status().message());
     } else if (!plain.ok()) {

@@ -149,7 +149,7 @@ class PlainAttention {
   }
 
   const AttentionConfig& c_;
-  const AttentionWeights& weights_;
+  const AttentionParameters& weights_;
   const TestSequence& s_;
   const Precision precision_;
   int64_t kv_len_ = 0;

@@ -87,8 +87,8 @@ TestLayer RandomLayer(Rng& rng, int64_t head_dim) {
   if (OneIn(rng, 4)) config.scale = std::uniform_real_distribution<double>(-0.5, 0.5)(rng);
 
   TestLayer layer{config.Resolved(), {}};
-  layer.weights = RandomWeights(layer.config, rng());
-  AttentionWeights& weights = layer.weights;
+  layer.weights = RandomParameters(layer.config, rng());
+  AttentionParameters& weights = layer.weights;
   for (std::vector<float>* bias : {&weights.bq, &weights.bk, &weights.bv, &weights.bo}) {
     if (OneIn(rng, 4)) bias->clear();
   }

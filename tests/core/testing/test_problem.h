@@ -20,7 +20,7 @@ namespace headlight::testing {
 // A resolved config and weights that fit it.
 struct TestLayer {
   AttentionConfig config;
-  AttentionWeights weights;
+  AttentionParameters weights;
 };
 
 std::string Describe(const AttentionConfig& config);

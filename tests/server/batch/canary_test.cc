@@ -41,7 +41,7 @@ TEST_F(CanaryTest, OutputsThatAreNotFiniteAreInternal) {
   ModelConfig config;
   config.block.attention = testing::SmallConfig();
   config = config.Resolved();
-  ModelWeights weights = RandomModelWeights(config, 1);
+  ModelParameters weights = RandomModelParameters(config, 1);
   weights.layers[0].attention.bo.assign(static_cast<size_t>(config.block.attention.embed_dim),
                                         std::numeric_limits<float>::infinity());
   const auto model = PackModel("broken", "1", "native", config, weights, /*kernel_name=*/"");

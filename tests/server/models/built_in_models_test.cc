@@ -58,7 +58,7 @@ TEST(BuiltInModelsTest, APrecisionIsServedOrItsAbsenceExplained) {
   for (const Precision precision : {Precision::kBf16, Precision::kInt8}) {
     const auto demo = MakeBuiltInModel("demo", "", precision);
     ASSERT_THAT(demo, IsOk());
-    const MultiHeadAttention& attention = (*demo)->model.attention();
+    const AttentionLayer& attention = (*demo)->model.attention();
     EXPECT_EQ(attention.config().precision, precision);
     EXPECT_EQ(attention.precision() == precision, attention.precision_note().empty());
     EXPECT_EQ(attention.precision() == Precision::kF32, (*demo)->precision_error.rms == 0.0);

@@ -23,7 +23,7 @@ ModelConfig SmallModel(Precision precision) {
 
 TEST(LoadedModelTest, PackingMeasuresThePrecisionThatIsServed) {
   const ModelConfig config = SmallModel(Precision::kBf16);
-  const auto model = PackModel("a", "3", "native", config, RandomModelWeights(config, 1), "");
+  const auto model = PackModel("a", "3", "native", config, RandomModelParameters(config, 1), "");
   ASSERT_THAT(model, IsOk());
   EXPECT_EQ((*model)->name, "a");
   EXPECT_EQ((*model)->version, "3");
@@ -34,7 +34,7 @@ TEST(LoadedModelTest, PackingMeasuresThePrecisionThatIsServed) {
 
 TEST(LoadedModelTest, AnErrorNamesTheModel) {
   const ModelConfig config = SmallModel(Precision::kF32);
-  EXPECT_THAT(PackModel("a", "1", "native", config, RandomModelWeights(config, 1), "abacus"),
+  EXPECT_THAT(PackModel("a", "1", "native", config, RandomModelParameters(config, 1), "abacus"),
               StatusIs(absl::StatusCode::kInvalidArgument,
                        ::testing::StartsWith("model a: kernel: got 'abacus', wanted one of: ")));
 }

@@ -37,7 +37,7 @@ class KernelWeightsTest : public testing::KernelTest {
   // One head whose queries and keys are the first element of the input, the others zero.
   static TestLayer LayerOfProducts() {
     const AttentionConfig config = AttentionConfig{.embed_dim = 16, .num_heads = 1, .scale = 1.0}.Resolved();
-    TestLayer layer{config, RandomWeights(config, 1)};
+    TestLayer layer{config, RandomParameters(config, 1)};
     for (std::vector<float>* w : {&layer.weights.wq, &layer.weights.wk}) {
       std::fill(w->begin(), w->end(), 0.0f);
       w->front() = 1.0f;
@@ -100,7 +100,7 @@ TEST_P(KernelWeightsTest, ReportsWhereLaterProductsOutscoreTheFirst) {
 TEST_P(KernelWeightsTest, ReportsWhereScoresGrowAlongTheKeys) {
   Rng rng = MakeRng(0);
   const AttentionConfig config = AttentionConfig{.embed_dim = 32, .num_heads = 2}.Resolved();
-  const TestLayer layer{config, RandomWeights(config, 1)};
+  const TestLayer layer{config, RandomParameters(config, 1)};
   for (const float slope : {0.02f, 0.1f, 2.0f}) {
     SCOPED_TRACE(slope);
     TestSequence sequence = RandomInputs(rng, layer.config, 5, 1100);
@@ -120,7 +120,7 @@ TEST_P(KernelWeightsTest, ReportsWhereScoresGrowAlongTheKeys) {
 TEST_P(KernelWeightsTest, ReportsNothingOfForbiddenKeys) {
   Rng rng = MakeRng(0);
   const AttentionConfig config = AttentionConfig{.embed_dim = 32, .num_heads = 2, .head_dim = 24}.Resolved();
-  const TestLayer layer{config, RandomWeights(config, 1)};
+  const TestLayer layer{config, RandomParameters(config, 1)};
   for (const int64_t forbidden : {1, 64, 100, 520, 640}) {
     SCOPED_TRACE(::testing::Message() << "the first " << forbidden << " keys");
     TestSequence sequence = RandomInputs(rng, layer.config, 70, 640, 3.0f);
