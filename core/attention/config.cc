@@ -2,9 +2,7 @@
 #include "core/attention/config.h"
 
 #include <algorithm>
-#include <bit>
 #include <cmath>
-#include <numbers>
 #include <string>
 
 #include "absl/strings/str_cat.h"
@@ -75,35 +73,6 @@ absl::Status CheckRope(const RopeConfig& rope, int64_t head_dim) {
 
 }  // namespace
 
-absl::Status CheckWindow(absl::string_view field, std::optional<int64_t> window) {
-  if (!window || *window >= 0) return absl::OkStatus();
-  return absl::InvalidArgumentError(absl::StrCat(field, ": got ", *window, ", wanted at least 0"));
-}
-
-const char* Name(Precision precision) {
-  switch (precision) {
-    case Precision::kF32:
-      return "f32";
-    case Precision::kBf16:
-      return "bf16";
-    case Precision::kInt8:
-      return "int8";
-  }
-  return "unknown";
-}
-
-int64_t BytesPerWeight(Precision precision) {
-  switch (precision) {
-    case Precision::kF32:
-      return 4;
-    case Precision::kBf16:
-      return 2;
-    case Precision::kInt8:
-      return 1;
-  }
-  return 4;
-}
-
 absl::Status AttentionConfig::Validate() const {
   HEADLIGHT_RETURN_IF_ERROR(CheckRange("embed_dim", embed_dim, 1, kMaxWidth));
   HEADLIGHT_RETURN_IF_ERROR(CheckRange("num_heads", num_heads, 1, kMaxHeads));
@@ -142,24 +111,6 @@ AttentionConfig AttentionConfig::Resolved() const {
   return resolved;
 }
 
-double AlibiSlope(int64_t head, int64_t num_heads) {
-  const auto below = static_cast<int64_t>(std::bit_floor(static_cast<uint64_t>(num_heads)));
-  if (head < below) return std::exp2(-8.0 * static_cast<double>(head + 1) / static_cast<double>(below));
-  const int64_t odd = 2 * (head - below) + 1;  // first, third, ... slope of twice as many heads
-  return std::exp2(-8.0 * static_cast<double>(odd) / static_cast<double>(2 * below));
-}
-
-double RopeFrequency(const RopeConfig& rope, int64_t pair) {
-  const auto dim = static_cast<double>(rope.rotary_dim);
-  double theta = rope.theta;
-  if (rope.scaling == RopeConfig::Scaling::kNtk) theta *= std::pow(rope.factor, dim / (dim - 2.0));
-  const double frequency = std::pow(theta, -2.0 * static_cast<double>(pair) / dim);
-  if (rope.scaling == RopeConfig::Scaling::kLinear) return frequency / rope.factor;
-  if (rope.scaling != RopeConfig::Scaling::kLlama3) return frequency;
-  const double waves = static_cast<double>(rope.original_max_len) * frequency / (2.0 * std::numbers::pi);
-  const double share = (waves - rope.low_freq_factor) / (rope.high_freq_factor - rope.low_freq_factor);
-  const double kept = std::clamp(share, 0.0, 1.0);  // of the unscaled frequency
-  return kept * frequency + (1.0 - kept) * frequency / rope.factor;
-}
+int64_t AttentionConfig::LargestDepth() const { return std::max({embed_dim, kdim, vdim, q_width()}); }
 
 }  // namespace headlight

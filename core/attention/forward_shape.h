@@ -30,7 +30,7 @@ inline ForwardShape ShapeOf(const AttentionBatch& batch) {
   ForwardShape shape{.tokens = batch.cu_q_lens.back(),
                      .num_sequences = batch.num_sequences(),
                      .kv_tokens = batch.cu_kv_lens.back(),
-                     .self_attention = batch.key.data == batch.query.data};
+                     .self_attention = batch.key == batch.query && batch.value == batch.query};
   for (int64_t i = 0; i < batch.num_sequences(); ++i) {
     shape.longest = std::max(shape.longest, batch.q_len(i));
     shape.longest_kv = std::max(shape.longest_kv, batch.kv_len(i));

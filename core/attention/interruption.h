@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What long work asks between two tiles.
+// What long work asks between two tiles, where it is about sequences of a batch.
 #ifndef HEADLIGHT_CORE_ATTENTION_INTERRUPTION_H_
 #define HEADLIGHT_CORE_ATTENTION_INTERRUPTION_H_
 
@@ -9,23 +9,22 @@
 
 #include "core/attention/batch.h"
 #include "core/runtime/compute_arena.h"
+#include "core/runtime/interruption.h"
 
 namespace headlight {
 
-// Of one body of an arena and the sequences whose rows it works on. To be asked about every 100 us.
-class Interruption {
+// Of the sequences whose rows a body of the arena works on.
+class BatchInterruption final : public Interruption {
  public:
-  Interruption(ComputeArena& arena, std::span<const SequenceOptions> sequences)
+  BatchInterruption(ComputeArena& arena, std::span<const SequenceOptions> sequences)
       : arena_(arena), sequences_(sequences) {}
 
   // The sequences of the rows [first_row, first_row + rows) of a batch; cu_lens is one of its lists.
-  Interruption(ComputeArena& arena, std::span<const SequenceOptions> sequences,
-               std::span<const int64_t> cu_lens, int64_t first_row, int64_t rows)
-      : Interruption(arena, SequencesOf(sequences, cu_lens, first_row, rows)) {}
+  BatchInterruption(ComputeArena& arena, std::span<const SequenceOptions> sequences,
+                    std::span<const int64_t> cu_lens, int64_t first_row, int64_t rows)
+      : BatchInterruption(arena, SequencesOf(sequences, cu_lens, first_row, rows)) {}
 
-  // False once nobody waits for any of the sequences: the body then ends as it is, since what it leaves is
-  // unspecified. Else waits while the arena is paused. A few loads.
-  bool MayGoOn() const {
+  bool MayGoOn() const override {
     if (!AnyoneWaits(sequences_)) return false;
     arena_.Checkpoint();
     return true;

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The public face of the core: a multi-head attention layer with its weights packed for one kernel.
+// The public face of the core: a multi-head attention layer with its parameters packed for one kernel.
 //
-//   y = concat over heads(softmax(scale * q k^T + mask) v) Wo + bo,   q = Xq Wq + bq,  k = Xk Wk + bk,  v =
-//   Xv Wv + bv (Vaswani et al. 2017, "Attention Is All You Need", section 3.2.2; reference.h states every
-//   detail)
+//   y = concat over heads(softmax(scale * q k^T + mask) v) Wo + bo
+//   q = Xq Wq + bq,  k = Xk Wk + bk,  v = Xv Wv + bv
+//
+// (Vaswani et al. 2017, "Attention Is All You Need", section 3.2.2; reference.h states every detail)
 #ifndef HEADLIGHT_CORE_ATTENTION_LAYER_H_
 #define HEADLIGHT_CORE_ATTENTION_LAYER_H_
 
@@ -17,6 +18,8 @@
 #include "core/attention/config.h"
 #include "core/attention/kernel.h"
 #include "core/attention/parameters.h"
+#include "core/attention/rope_table.h"
+#include "core/product/arithmetic.h"
 #include "core/runtime/compute_arena.h"
 
 namespace headlight {
@@ -25,32 +28,33 @@ namespace headlight {
 // own.
 class AttentionLayer {
  public:
-  // Packs `weights` for the fastest kernel that accepts the layer on this CPU, or for the kernel named
-  // `kernel_name`. Where none does in the precision that config asks for, in f32. INVALID_ARGUMENT: config or
-  // weights are wrong, or there is no kernel of that name (the message lists them). UNIMPLEMENTED: no kernel,
-  // or not the named one, accepts the layer; the message holds each refusal.
+  // Packs `parameters` for the fastest arithmetic that this CPU has in the precision that config asks for, or
+  // for the kernel named `kernel_name`; in f32 where there is none. INVALID_ARGUMENT: config or parameters are
+  // wrong. Else errors as ChooseArithmetic.
   static absl::StatusOr<AttentionLayer> Create(const AttentionConfig& config,
-                                                   const AttentionParameters& weights,
-                                                   const std::string& kernel_name = "");
+                                               const AttentionParameters& parameters,
+                                               const std::string& kernel_name = "");
+  // The same in an arithmetic that was chosen before, with a table of rotary angles that layers share: null
+  // makes one, where the config turns anything.
+  static absl::StatusOr<AttentionLayer> Create(const AttentionConfig& config,
+                                               const AttentionParameters& parameters,
+                                               const Arithmetic& arithmetic,
+                                               std::shared_ptr<const RopeTable> rope = nullptr);
 
   const AttentionConfig& config() const { return config_; }  // resolved
-  std::string kernel_name() const { return kernel_->name(); }
+  std::string kernel_name() const { return arithmetic_.kind->name; }
   // The arithmetic that the layer runs in: config().precision, or f32 where this CPU would be slower or
   // unable to do so; then precision_note() says why in a sentence, else it is empty.
-  Precision precision() const { return kernel_->precision(); }
-  const std::string& precision_note() const { return precision_note_; }
-  // What makes the layer's matrix products, for layers around it that should compute as it does.
-  const GemmProvider& gemm_provider() const { return kernel_->gemm_provider(); }
+  Precision precision() const { return arithmetic_.precision; }
+  const std::string& precision_note() const { return arithmetic_.note; }
   // The instruction set that layers run on in this process, such as "AVX3_SPR" (AVX-512) or "AVX2".
   static std::string IsaName();
   int64_t num_parameters() const { return num_parameters_; }
   int64_t packed_bytes() const { return kernel_->packed_bytes(); }  // memory of its packed matrices
 
-  // Memory that Forward needs beside its inputs and outputs; keep it between calls: it grows to the largest
-  // batch.
-  std::unique_ptr<Workspace> NewWorkspace(const ComputeArena& arena) const {
-    return kernel_->NewWorkspace(arena);
-  }
+  // Memory that Forward needs beside its inputs and outputs, of any layer; keep it between calls: it grows to
+  // the largest batch.
+  static std::unique_ptr<Workspace> NewWorkspace(const ComputeArena& arena);
 
   // An upper bound of what a new workspace holds after a batch of this shape on so many threads.
   int64_t WorkspaceBytes(const ForwardShape& shape, int num_threads) const {
@@ -59,19 +63,19 @@ class AttentionLayer {
 
   // Computes batch.output, and the weights that its sequences ask for, on the threads of `arena`. Blocks
   // until done. The bits of a sequence's results depend on that sequence alone: not on its neighbours, their
-  // number, order or cancellation, nor on the number of threads. `workspace` must come from this layer and
-  // this arena's NewWorkspace. INVALID_ARGUMENT: the batch contradicts itself or the config. UNIMPLEMENTED: a
+  // number, order or cancellation, nor on the number of threads. `workspace` must come from NewWorkspace of
+  // this arena. INVALID_ARGUMENT: the batch contradicts itself or the config. UNIMPLEMENTED: a
   // semantic this kernel lacks. RESOURCE_EXHAUSTED: no memory for the workspace. INTERNAL: oneDNN failed.
   absl::Status Forward(const AttentionBatch& batch, ComputeArena& arena, Workspace& workspace) const;
 
  private:
-  AttentionLayer(AttentionConfig config, int64_t num_parameters,
-                     std::unique_ptr<const AttentionKernel> kernel, std::string precision_note);
+  AttentionLayer(AttentionConfig config, int64_t num_parameters, Arithmetic arithmetic,
+                 std::unique_ptr<const AttentionKernel> kernel);
 
   AttentionConfig config_;
   int64_t num_parameters_;
+  Arithmetic arithmetic_;
   std::unique_ptr<const AttentionKernel> kernel_;
-  std::string precision_note_;
 };
 
 }  // namespace headlight

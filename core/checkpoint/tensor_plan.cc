@@ -51,7 +51,7 @@ std::set<std::string> TakenNames(const TensorPlan& plan, const Shards& checkpoin
 }
 
 // What is wrong with one wanted tensor; empty if nothing is.
-std::string Problem(const Shards& checkpoint, const WantedTensor& wanted) {
+std::string ProblemOf(const Shards& checkpoint, const WantedTensor& wanted) {
   const std::string* name = NameIn(checkpoint, wanted);
   if (name == nullptr) {
     if (wanted.optional) return "";
@@ -136,7 +136,7 @@ absl::Status LoadTensor(const Shards& checkpoint, const WantedTensor& wanted) {
 absl::Status CheckPlan(const TensorPlan& plan, const Shards& checkpoint) {
   std::vector<std::string> problems;
   for (const WantedTensor& wanted : plan.wanted) {
-    std::string problem = Problem(checkpoint, wanted);
+    std::string problem = ProblemOf(checkpoint, wanted);
     if (!problem.empty()) problems.push_back(std::move(problem));
   }
   const std::set<std::string> taken = TakenNames(plan, checkpoint);

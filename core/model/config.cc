@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "core/model/config.h"
 
+#include <algorithm>
 #include <string>
 #include <utility>
 
@@ -72,6 +73,11 @@ ModelConfig ModelConfig::Resolved() const {
   ModelConfig resolved = *this;
   resolved.block.attention = block.attention.Resolved();
   return resolved;
+}
+
+int64_t ModelConfig::LargestDepth() const {
+  const int64_t hidden_dim = block.norm_placement == NormPlacement::kNone ? 0 : block.feed_forward.hidden_dim;
+  return std::max(block.attention.LargestDepth(), hidden_dim);
 }
 
 AttentionConfig ModelConfig::LayerAttention(int64_t layer) const {

@@ -89,6 +89,9 @@ struct ModelConfig {
   // A copy with every default filled in (block.attention resolved). Requires Validate().ok().
   ModelConfig Resolved() const;
 
+  // Of the products of all layers.
+  int64_t LargestDepth() const;
+
   // The attention of one layer: block.attention with what depends on the layer. Requires a resolved config.
   AttentionConfig LayerAttention(int64_t layer) const;
 };

@@ -30,15 +30,14 @@ std::vector<float> Padded(const std::vector<float>& bias, int64_t size, int64_t 
 
 }  // namespace
 
-FeedForward::FeedForward(const GemmProvider& provider, Precision precision, const FeedForwardConfig& config,
-                         int64_t embed_dim)
-    : provider_(provider),
-      precision_(precision),
+FeedForward::FeedForward(const Arithmetic& arithmetic, const FeedForwardConfig& config, int64_t embed_dim)
+    : provider_(arithmetic.provider()),
+      precision_(arithmetic.precision),
       config_(config),
       embed_dim_(embed_dim),
       rows_at_once_(RowsAtOnce(config.hidden_dim)),
-      up_gemm_(provider, precision, embed_dim, config.hidden_dim, /*ldc=*/kPanelCols),
-      down_gemm_(provider, precision, config.hidden_dim, embed_dim, /*ldc=*/embed_dim) {}
+      up_gemm_(provider_, precision_, embed_dim, config.hidden_dim, /*ldc=*/kPanelCols),
+      down_gemm_(provider_, precision_, config.hidden_dim, embed_dim, /*ldc=*/embed_dim) {}
 
 int64_t FeedForward::StorageBytes() const {
   return (config_.gated ? 2 : 1) * PanelMatrix::StorageBytes(precision_, embed_dim_, config_.hidden_dim) +

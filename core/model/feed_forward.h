@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The feed-forward network of a block on packed panels: y = activation(x Wup + bup) Wdown, gated or not. The
-// products are those of attention (same provider, same precision). Its steps are split by columns as well as
+// products are those of attention (the same arithmetic). Its steps are split by columns as well as
 // by rows, so that a few rows can keep many threads busy; how they are split changes no bit.
 #ifndef HEADLIGHT_CORE_MODEL_FEED_FORWARD_H_
 #define HEADLIGHT_CORE_MODEL_FEED_FORWARD_H_
@@ -11,12 +11,12 @@
 #include <vector>
 
 #include "absl/functional/function_ref.h"
-#include "core/attention/interruption.h"
 #include "core/model/config.h"
 #include "core/model/parameters.h"
-#include "core/product/gemm.h"
+#include "core/product/arithmetic.h"
 #include "core/product/operands.h"
 #include "core/product/parameter_panels.h"
+#include "core/runtime/interruption.h"
 #include "core/tensor/buffer.h"
 #include "core/tensor/matrix_view.h"
 
@@ -57,8 +57,7 @@ struct FeedForwardScratch {
 // which may throw dnnl::error and std::bad_alloc, as the steps may.
 class FeedForward {
  public:
-  FeedForward(const GemmProvider& provider, Precision precision, const FeedForwardConfig& config,
-              int64_t embed_dim);
+  FeedForward(const Arithmetic& arithmetic, const FeedForwardConfig& config, int64_t embed_dim);
 
   // What Pack takes of a PanelStorage.
   int64_t StorageBytes() const;

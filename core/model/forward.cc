@@ -43,7 +43,7 @@ absl::Status Model::Impl::Validate(const ModelBatch& batch, const AttentionBatch
   }
   HEADLIGHT_RETURN_IF_ERROR(step.Validate(config_.block.attention));
   const bool stacked = embedding_ || !IsBare() || config_.num_layers > 1;
-  if (stacked && (step.key.data != step.query.data || step.value.data != step.query.data ||
+  if (stacked && (step.key != step.query || step.value != step.query ||
                   !std::equal(step.cu_q_lens.begin(), step.cu_q_lens.end(), step.cu_kv_lens.begin()))) {
     return absl::InvalidArgumentError(
         "key: got other rows than those of query, wanted the same: the model attends to its own tokens");
@@ -172,7 +172,7 @@ void Model::Impl::FinishChunk(const Pass& pass, int64_t layer, int64_t first_row
   const PackedFeedForward& network = *layers_[layer].feed_forward;
   FeedForwardRows& memory = pass.ws.rows[worker];
   FeedForwardScratch& scratch = pass.ws.scratch[worker];
-  const Interruption interruption = pass.InterruptionOf(first_row, rows);
+  const BatchInterruption interruption = pass.InterruptionOf(first_row, rows);
   feed_forward_->BeginWork();
   if (!InSteps(rows, interruption, [&](int64_t row, int64_t step_rows) {
         BeforeFeedForward(pass, layer, first_row + row, step_rows, RowsOf(memory.input, row, step_rows));
@@ -194,7 +194,7 @@ void Model::Impl::FinishChunkByColumns(const Pass& pass, int64_t layer, int64_t 
                                        int64_t rows) const {
   const PackedFeedForward& network = *layers_[layer].feed_forward;
   FeedForwardRows& memory = pass.ws.rows[0];
-  const Interruption interruption = pass.InterruptionOf(first_row, rows);
+  const BatchInterruption interruption = pass.InterruptionOf(first_row, rows);
   const auto for_panels = [&](int64_t panels, const auto& step) {
     const int64_t splits = std::min<int64_t>(panels, kItemsPerThread * pass.arena.num_threads());
     pass.arena.ForEach(splits, [&](int64_t split, int worker) {

@@ -37,16 +37,21 @@ absl::StatusOr<Model> Model::CreateLayer(const ModelConfig& config, const ModelP
 absl::StatusOr<Model> Model::Pack(const ModelConfig& config, const ModelParameters& weights, int64_t first_layer,
                                   const std::string& kernel_name) {
   std::unique_ptr<const Impl> impl;
+  HEADLIGHT_ASSIGN_OR_RETURN(
+      const Arithmetic arithmetic,
+      ChooseArithmetic(config.block.attention.precision, config.LargestDepth(), kernel_name));
   HEADLIGHT_RETURN_IF_ERROR(CatchExceptions("packing the model", [&]() -> absl::Status {
+    std::shared_ptr<const RopeTable> rope;
+    if (config.block.attention.rope) rope = std::make_shared<const RopeTable>(*config.block.attention.rope);
     std::vector<AttentionLayer> attention;
     for (int64_t layer = 0; layer < config.num_layers; ++layer) {
       HEADLIGHT_ASSIGN_OR_RETURN(
           AttentionLayer packed,
           AttentionLayer::Create(config.LayerAttention(layer),
-                                     weights.layers[first_layer + layer].attention, kernel_name));
+                                     weights.layers[first_layer + layer].attention, arithmetic, rope));
       attention.push_back(std::move(packed));
     }
-    impl = std::make_unique<const Impl>(config, weights, first_layer, std::move(attention));
+    impl = std::make_unique<const Impl>(config, arithmetic, weights, first_layer, std::move(attention), rope);
     return absl::OkStatus();
   }));
   return Model(std::move(impl));
@@ -76,16 +81,18 @@ absl::Status Model::Forward(const ModelBatch& batch, ComputeArena& arena, ModelW
   });
 }
 
-Model::Impl::Impl(const ModelConfig& config, const ModelParameters& weights, int64_t first_layer,
-                  std::vector<AttentionLayer> attention)
-    : config_(config), num_parameters_(weights.NumParameters()), final_norm_(weights.final_norm) {
+Model::Impl::Impl(const ModelConfig& config, const Arithmetic& arithmetic, const ModelParameters& weights,
+                  int64_t first_layer, std::vector<AttentionLayer> attention,
+                  std::shared_ptr<const RopeTable> rope)
+    : config_(config),
+      num_parameters_(weights.NumParameters()),
+      rope_(std::move(rope)),
+      final_norm_(weights.final_norm) {
   if (config_.embedding) {
     embedding_.emplace(*config_.embedding, width(), config_.block.norm_eps, weights.embedding);
   }
   if (!IsBare()) {
-    // As attention computes: where it fell back to f32, so does the network.
-    feed_forward_.emplace(attention[0].gemm_provider(), attention[0].precision(), config_.block.feed_forward,
-                          width());
+    feed_forward_.emplace(arithmetic, config_.block.feed_forward, width());
     storage_.emplace(feed_forward_->StorageBytes() * config_.num_layers);
   }
   for (int64_t i = 0; i < config_.num_layers; ++i) {
@@ -103,13 +110,14 @@ Model::Impl::Impl(const ModelConfig& config, const ModelParameters& weights, int
 int64_t Model::Impl::packed_bytes() const {
   int64_t bytes = storage_ ? storage_->size_bytes() : 0;
   if (embedding_) bytes += embedding_->size_bytes();
+  if (rope_ != nullptr) bytes += rope_->size_bytes();
   for (const ModelLayer& layer : layers_) bytes += layer.attention.packed_bytes();
   return bytes;
 }
 
 std::unique_ptr<ModelWorkspace> Model::Impl::NewWorkspace(const ComputeArena& arena) const {
   auto workspace = std::make_unique<ForwardWorkspace>();
-  workspace->attention = layers_[0].attention.NewWorkspace(arena);
+  workspace->attention = AttentionLayer::NewWorkspace(arena);
   workspace->rows.resize(arena.num_threads());
   workspace->scratch.resize(arena.num_threads());
   return workspace;

@@ -54,10 +54,10 @@ struct RowPlan {
 
 class Model::Impl {
  public:
-  // `config` resolved, `attention` of all its layers, which are those of `weights` from first_layer on. May
-  // throw as FeedForward does.
-  Impl(const ModelConfig& config, const ModelParameters& weights, int64_t first_layer,
-       std::vector<AttentionLayer> attention);
+  // `config` resolved, `attention` of all its layers, which are those of `weights` from first_layer on, and
+  // the angles that they share, if they turn anything. May throw as FeedForward does.
+  Impl(const ModelConfig& config, const Arithmetic& arithmetic, const ModelParameters& weights,
+       int64_t first_layer, std::vector<AttentionLayer> attention, std::shared_ptr<const RopeTable> rope);
 
   const ModelConfig& config() const { return config_; }
   const AttentionLayer& attention(int64_t layer) const { return layers_[layer].attention; }
@@ -79,7 +79,7 @@ class Model::Impl {
     AttentionBatch step;  // the attention of the layer at work
     MatrixView x;         // what it is added to
 
-    Interruption InterruptionOf(int64_t first_row, int64_t rows) const {
+    BatchInterruption InterruptionOf(int64_t first_row, int64_t rows) const {
       return {arena, batch.attention.sequences, batch.attention.cu_q_lens, first_row, rows};
     }
   };
@@ -116,6 +116,7 @@ class Model::Impl {
   const int64_t num_parameters_;
   std::optional<Embedding> embedding_;
   std::optional<FeedForward> feed_forward_;  // of all layers
+  std::shared_ptr<const RopeTable> rope_;
   std::optional<PanelStorage> storage_;      // of the feed-forward networks' panels
   std::vector<ModelLayer> layers_;
   const NormParameters final_norm_;

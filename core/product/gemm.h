@@ -1,16 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The one matrix product that the tiled kernel is built from, and what provides it: two interfaces of oneDNN
-// and a loop of our own.
+// The one matrix product that layers are built from, and what provides it: two interfaces of oneDNN and a loop
+// of our own.
 #ifndef HEADLIGHT_CORE_PRODUCT_GEMM_H_
 #define HEADLIGHT_CORE_PRODUCT_GEMM_H_
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
 
 #include "absl/status/status.h"
-#include "core/attention/config.h"
+#include "core/product/precision.h"
+#include "core/tensor/matrix_view.h"
 
 namespace headlight {
 
@@ -30,14 +32,6 @@ struct GemmShape {
   bool accumulate = false;
   bool bias = false;  // C = bias + A B, with a row of n added to each row; not with accumulate nor kInt8
 };
-
-// Bytes of an element of A and of B.
-constexpr int64_t OperandBytes(Precision operands) {
-  return operands == Precision::kF32 ? 4 : operands == Precision::kBf16 ? 2 : 1;
-}
-
-// Rows of B that are interleaved.
-constexpr int64_t InterleavedRows(Precision operands) { return 4 / OperandBytes(operands); }
 
 // Memory that will be read next. A product may ask for it while it computes, or leave it.
 struct Ahead {
@@ -59,6 +53,11 @@ class Gemm {
   virtual int64_t scratch_bytes() const = 0;
 };
 
+// Each row becomes `row` [rows.cols]: how a product that can only add to C begins at a bias.
+inline void FillRows(const float* row, MutableMatrixView rows) {
+  for (int64_t r = 0; r < rows.rows; ++r) std::copy_n(row, rows.cols, rows.Row(r));
+}
+
 // One way to make them.
 struct GemmProvider {
   const char* name;
@@ -70,9 +69,9 @@ struct GemmProvider {
   void (*BeginWork)();
 };
 
-extern const GemmProvider kVectorProvider;  // vector_gemm.cc: AVX-512 vectors
-extern const GemmProvider kBrgemmProvider;  // ukernel.cc: oneDNN's BRGeMM ukernels
-extern const GemmProvider kMatmulProvider;  // matmul.cc: oneDNN's matmul primitive; kF32 only
+extern const GemmProvider kVectorProvider;  // gemm_vector.cc: AVX-512 vectors
+extern const GemmProvider kBrgemmProvider;  // gemm_brgemm.cc: oneDNN's BRGeMM ukernels
+extern const GemmProvider kMatmulProvider;  // gemm_matmul.cc: oneDNN's matmul primitive; kF32 only
 
 }  // namespace headlight
 

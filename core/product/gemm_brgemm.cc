@@ -10,8 +10,8 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "core/attention/tiled/packing.h"
 #include "core/product/gemm.h"
+#include "core/simd/cpu_features.h"
 #include "oneapi/dnnl/dnnl.hpp"
 #include "oneapi/dnnl/dnnl_config.h"
 #ifdef DNNL_EXPERIMENTAL_UKERNEL
@@ -111,15 +111,6 @@ class BrgemmGemm final : public Gemm {
   std::vector<brgemm> kernels_;  // one for each entry of kRows
   int64_t scratch_bytes_ = 0;
 };
-
-// Without VNNI the products of bytes are summed in 16 bits, which saturate.
-bool HasVnni() {
-  const auto has = static_cast<unsigned>(dnnl::get_effective_cpu_isa());
-  const auto covers = [&](dnnl::cpu_isa isa) {
-    return (has & static_cast<unsigned>(isa)) == static_cast<unsigned>(isa);
-  };
-  return covers(dnnl::cpu_isa::avx512_core_vnni) || covers(dnnl::cpu_isa::avx2_vnni);
-}
 
 absl::Status BrgemmAvailable(Precision operands) {
   if (operands == Precision::kInt8 && !HasVnni()) {

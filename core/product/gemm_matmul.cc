@@ -7,7 +7,6 @@
 #include <algorithm>
 #include <unordered_map>
 
-#include "core/attention/tiled/packing.h"
 #include "core/product/gemm.h"
 #include "core/simd/targets.h"
 #include "core/tensor/buffer.h"

@@ -5,6 +5,7 @@
 // depth. What is gained over the ukernel is what happens beside the products: the panel that comes next is
 // asked for line by line, so that weights which do not fit L2 together are there when their turn comes.
 #include <algorithm>
+#include <cstring>
 
 #include "absl/strings/str_cat.h"
 #include "core/base/status_macros.h"
@@ -19,8 +20,8 @@
 #include "core/simd/targets.h"
 #include "hwy/highway.h"
 
-#ifndef HEADLIGHT_CORE_ATTENTION_VECTOR_GEMM_CC_ONCE_
-#define HEADLIGHT_CORE_ATTENTION_VECTOR_GEMM_CC_ONCE_
+#ifndef HEADLIGHT_CORE_PRODUCT_GEMM_VECTOR_CC_ONCE_
+#define HEADLIGHT_CORE_PRODUCT_GEMM_VECTOR_CC_ONCE_
 namespace headlight {
 
 // A call, in words: an f32, a pair of bf16 or four bytes, which is what one lane multiplies with at once.
@@ -40,7 +41,7 @@ struct WordProduct {
 using WordProductFunction = void (*)(const WordProduct& product);
 
 }  // namespace headlight
-#endif  // HEADLIGHT_CORE_ATTENTION_VECTOR_GEMM_CC_ONCE_
+#endif  // HEADLIGHT_CORE_PRODUCT_GEMM_VECTOR_CC_ONCE_
 
 HWY_BEFORE_NAMESPACE();
 namespace headlight::HWY_NAMESPACE {
@@ -105,7 +106,9 @@ HWY_INLINE void MultiplyWord(const RowPointers<kRows>& a, int64_t word, const fl
   }
 #pragma GCC unroll 12
   for (int r = 0; r < kRows; ++r) {
-    const __m512 of_a = _mm512_set1_ps(*a.At(r, word));
+    float of_row;  // which need not be a float
+    std::memcpy(&of_row, a.At(r, word), sizeof(of_row));
+    const __m512 of_a = _mm512_set1_ps(of_row);
 #pragma GCC unroll 4
     for (int v = 0; v < kVectors; ++v) acc[r][v] = MultiplyAdd<kOperands>(acc[r][v], of_a, of_b[v]);
   }

@@ -1,10 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "core/product/operands.h"
 
-#include "core/attention/tiled/packing.h"
+#include <algorithm>
+
+#include "core/product/quantize.h"
 #include "core/tensor/bf16.h"
+#include "core/tensor/convert.h"
 
 namespace headlight {
+namespace {
+
+// out[r] = in[r] rounded, zeros from in.cols up to out_stride.
+void ConvertRowsToBf16(MatrixView in, Bf16* out, int64_t out_stride) {
+  for (int64_t r = 0; r < in.rows; ++r, out += out_stride) {
+    ConvertFromF32(in.Row(r), in.cols, DType::kBf16, out);
+    std::fill(out + in.cols, out + out_stride, Bf16{});
+  }
+}
+
+}  // namespace
 
 bool OperandBuffer::Reserve(Precision precision, MatrixView matrix) {
   precision_ = precision;

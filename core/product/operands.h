@@ -9,8 +9,7 @@
 #include <cstdint>
 
 #include "absl/functional/function_ref.h"
-#include "core/attention/config.h"
-#include "core/product/gemm.h"
+#include "core/product/precision.h"
 #include "core/simd/targets.h"
 #include "core/tensor/buffer.h"
 #include "core/tensor/matrix_view.h"

@@ -4,7 +4,8 @@
 #include <cmath>
 #include <new>
 
-#include "core/attention/tiled/packing.h"
+#include "core/product/gemm_cache.h"
+#include "core/product/quantize.h"
 #include "core/tensor/bf16.h"
 
 namespace headlight {
@@ -102,7 +103,8 @@ PanelGemm::PanelGemm(const GemmProvider& provider, Precision precision, int64_t 
   const int64_t depth = OperandCols(precision, k);
   const bool is_int8 = precision == Precision::kInt8;  // whose bias is added with the scales
   const auto make = [&](int64_t width) {
-    return provider.Make({.operands = precision,
+    return SharedGemm(provider,
+                      {.operands = precision,
                           .n = width,
                           .k = depth,
                           .lda = depth,

@@ -9,10 +9,9 @@
 #include <cstdint>
 #include <memory>
 
-#include "core/attention/config.h"
-#include "core/attention/interruption.h"
 #include "core/product/gemm.h"
 #include "core/product/operands.h"
+#include "core/runtime/interruption.h"
 #include "core/tensor/buffer.h"
 #include "core/tensor/matrix_view.h"
 
@@ -114,8 +113,8 @@ class PanelGemm {
   Precision precision_;
   int64_t tile_rows_;
   int64_t ldc_;
-  std::unique_ptr<const Gemm> full_;  // panels of kPanelCols columns; null if there are none
-  std::unique_ptr<const Gemm> last_;  // a narrower last one; null if there is none
+  std::shared_ptr<const Gemm> full_;  // panels of kPanelCols columns; null if there are none
+  std::shared_ptr<const Gemm> last_;  // a narrower last one; null if there is none
 };
 
 }  // namespace headlight

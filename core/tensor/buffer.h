@@ -32,7 +32,11 @@ class Buffer {
   bool ok() const { return data_ != nullptr; }
   int64_t size_bytes() const { return size_bytes_; }
   std::byte* bytes() const { return data_.get(); }
-  float* floats() const { return static_cast<float*>(static_cast<void*>(data_.get())); }
+  template <typename T>
+  T* As() const {
+    return static_cast<T*>(static_cast<void*>(data_.get()));
+  }
+  float* floats() const { return As<float>(); }
 
  private:
   struct Free {

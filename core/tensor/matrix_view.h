@@ -18,6 +18,8 @@ struct BasicMatrixView {
 
   T* Row(int64_t r) const { return data + r * stride; }
   bool empty() const { return data == nullptr; }
+  // Whether both are the same rows of the same memory.
+  bool operator==(const BasicMatrixView&) const = default;
 };
 
 using MatrixView = BasicMatrixView<const float>;

@@ -8,10 +8,10 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "core/attention/kernel.h"
 #include "core/base/status_macros.h"
 #include "core/checkpoint/safetensors.h"
 #include "core/model/model.h"
+#include "core/product/arithmetic.h"
 #include "core/runtime/compute_arena.h"
 
 namespace headlight {
@@ -110,8 +110,8 @@ absl::Status Compute(const Model& model, const Inputs& inputs, GoldenRun& run) {
 absl::StatusOr<Model> CreateInItsPrecision(const ModelConfig& config, const ModelParameters& weights) {
   absl::StatusOr<Model> model = Model::Create(config, weights);
   if (!model.ok() || model->attention().precision() == config.block.attention.precision) return model;
-  for (const KernelEntry& entry : KernelTable()) {
-    absl::StatusOr<Model> named = Model::Create(config, weights, entry.name);
+  for (const ProductKind& kind : ProductKinds()) {
+    absl::StatusOr<Model> named = Model::Create(config, weights, kind.name);
     if (named.ok()) return named;
   }
   return model;

@@ -200,7 +200,7 @@ HWY_INLINE void AddBlock(const WeightTiles<T>& tiles, const SummaryRows& rows, S
     AddRows(tiles, rows, row, received_mass, block);
   }
   const auto weight = [&](int64_t row, int64_t key) {
-    const int64_t tile = (key - tiles.first_key) / kKeyTile;
+    const int64_t tile = tiles.TileOf(key);
     return AsFloat(tiles.Row(tile, row)[key - tiles.FirstKey(tile)]) * tiles.Factor(tile, row);
   };
   const auto is_computed = [&](int64_t key) { return key >= tiles.first_key && key < tiles.end_key; };

@@ -123,7 +123,6 @@ struct Candidates {
 template <typename T>
 HWY_INLINE void Collect(const WeightTiles<T>& tiles, int64_t row, V below, const float* group_maxima,
                         Candidates& candidates) {
-  constexpr int64_t kTileGroups = kKeyTile / kGroup;
   const int64_t num_groups = NumGroups(tiles);
   int64_t count = 0;
   for (int64_t first = 0; first < num_groups && count <= kGroup; first += 64) {
@@ -136,8 +135,8 @@ HWY_INLINE void Collect(const WeightTiles<T>& tiles, int64_t row, V below, const
     }
     for (; groups != 0 && count <= kGroup; groups &= groups - 1) {
       const int64_t group = first + std::countr_zero(groups);
-      const int64_t tile = group / kTileGroups;
-      const int64_t begin = group % kTileGroups * kGroup;
+      const int64_t tile = tiles.TileOf(tiles.first_key + group * kGroup);
+      const int64_t begin = tiles.first_key + group * kGroup - tiles.FirstKey(tile);
       const int64_t end = std::min(begin + kGroup, PaddedKeys(tiles, tile));
       const T* e = tiles.Row(tile, row);
       const V factor = hn::Set(kFloats, tiles.Factor(tile, row));

@@ -38,10 +38,10 @@ void MapWriter<T>::Begin(int64_t first_key) {
 
 // Notes the references that the tile's exponentials are relative to; MakeFactors takes it from there.
 template <typename T>
-void MapWriter<T>::AddTile(int64_t keys, const SoftmaxState& state) {
+void MapWriter<T>::AddTile(int64_t end_key, const SoftmaxState& state) {
   std::copy_n(state.reference, block_.rows, tile_factors_ + num_tiles_ * kQueryBlockRows);
   ++num_tiles_;
-  end_key_ += keys;
+  end_key_ = end_key;
 }
 
 // Turns the tiles' references into factors.

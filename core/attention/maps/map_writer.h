@@ -41,11 +41,16 @@ class MapWriter {
   // Whether the softmax is to sum up exponents too; see SoftmaxState::exponent_sum.
   bool wants_exponents() const { return wanted() && sink_.mode == WeightsSink::Mode::kSummary; }
 
-  // Begins anew, with the tile of keys that begins at first_key.
+  // Begins, with the tile of keys that begins at first_key.
   void Begin(int64_t first_key);
 
-  // A tile of `keys` keys was added to the state; its exponentials stay where they are until Finish.
-  void AddTile(int64_t keys, const SoftmaxState& state);
+  // The tile up to end_key was added to the state; its exponentials stay where they are until Finish.
+  void AddTile(int64_t end_key, const SoftmaxState& state);
+
+  // One row of a tile was made anew, relative to another reference.
+  void SetReference(int64_t tile, int64_t row, float reference) {
+    tile_factors_[tile * kQueryBlockRows + row] = reference;
+  }
 
   // Writes the block's rows of the sink; other threads see them after FinishStreams on this one. Tile t's
   // exponentials of row r are at exponentials + t * tile_stride + r * row_stride; sums as FinishSums makes

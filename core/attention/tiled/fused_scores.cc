@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "core/attention/tiled/fused_scores.h"
 
-#include <cmath>
+#include <cstring>
 #include <limits>
 
-#include "absl/strings/str_cat.h"
 #include "core/simd/targets.h"
 
 // Highway compiles this file once for each instruction set by including it again and again.
@@ -103,6 +102,13 @@ HWY_INLINE void FinishRow(const Pending<T>& tile, int64_t row, const V* e, V exp
   StoreRow(e, tile.out + row * tile.out_stride);
 }
 
+// A word of operands, which need not be a float.
+HWY_INLINE float WordAt(const float* address) {
+  float word;
+  std::memcpy(&word, address, sizeof(word));
+  return word;
+}
+
 // One word of the heads into the products of all rows and keys of a tile.
 template <typename T>
 HWY_INLINE void Multiply(const float* queries, int64_t words, const float* keys, int64_t word,
@@ -115,7 +121,7 @@ HWY_INLINE void Multiply(const float* queries, int64_t words, const float* keys,
   }
 #pragma GCC unroll 4
   for (int64_t r = 0; r < kFusedRows; ++r) {
-    const __m512 a = _mm512_set1_ps(queries[r * words + word]);
+    const __m512 a = _mm512_set1_ps(WordAt(queries + r * words + word));
 #pragma GCC unroll 4
     for (int64_t v = 0; v < kVectors; ++v) acc[r][v] = MultiplyAdd<T>(acc[r][v], a, b[v]);
   }
@@ -167,7 +173,7 @@ HWY_INLINE void ScoreAndExpTiles(const FusedScores<T>& block, int64_t steps) {
   Pending<T> before;
   int turn = 0;
   for (int64_t panel = 0; panel < block.num_panels; ++panel) {
-    const auto* keys = reinterpret_cast<const float*>(block.keys + panel * kTileKeys * block.head_dim);
+    const auto* keys = reinterpret_cast<const float*>(block.keys[panel]);
     for (int64_t row = 0; row < block.rows; row += kFusedRows, turn ^= 1) {
       const auto* queries = reinterpret_cast<const float*>(block.queries + row * block.head_dim);
       if (before.scores == nullptr) {
@@ -232,7 +238,6 @@ void ScoreAndExpF32(const FusedScores<float>& block) { ScoreAndExpEither(block);
 #else
 void ScoreAndExpF32(const FusedScores<float>& block) { N_AVX3::ScoreAndExpF32(block); }
 #endif
-constexpr bool kHasF32 = true;
 
 #if HWY_TARGET <= HWY_AVX3_ZEN4
 #if HWY_TARGET == HWY_AVX3_ZEN4 || (HWY_TARGETS & HWY_AVX3_ZEN4) == 0
@@ -240,22 +245,16 @@ void ScoreAndExpBf16(const FusedScores<Bf16>& block) { ScoreAndExpEither(block);
 #else
 void ScoreAndExpBf16(const FusedScores<Bf16>& block) { N_AVX3_ZEN4::ScoreAndExpBf16(block); }
 #endif
-constexpr bool kHasBf16 = true;
 #else
 void ScoreAndExpBf16(const FusedScores<Bf16>&) {}
-constexpr bool kHasBf16 = false;
 #endif
 
-#else  // no AVX-512: never called, since FusedScoresAvailable says so
+#else  // no AVX-512: never called, since there are no such products either
 
 void ScoreAndExpF32(const FusedScores<float>&) {}
 void ScoreAndExpBf16(const FusedScores<Bf16>&) {}
-constexpr bool kHasF32 = false;
-constexpr bool kHasBf16 = false;
 
 #endif
-
-bool Has(Precision operands) { return operands == Precision::kF32 ? kHasF32 : kHasBf16; }
 
 }  // namespace headlight::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
@@ -265,13 +264,6 @@ namespace headlight {
 
 HWY_EXPORT(ScoreAndExpF32);
 HWY_EXPORT(ScoreAndExpBf16);
-HWY_EXPORT(Has);
-
-absl::Status FusedScoresAvailable(Precision operands) {
-  if (HWY_DYNAMIC_DISPATCH(Has)(operands)) return absl::OkStatus();
-  return absl::UnimplementedError(absl::StrCat(
-      "this CPU has no ", operands == Precision::kF32 ? "AVX-512" : "AVX-512 BF16", " instructions"));
-}
 
 void ScoreAndExp(const FusedScores<float>& block) { HWY_DYNAMIC_DISPATCH(ScoreAndExpF32)(block); }
 void ScoreAndExp(const FusedScores<Bf16>& block) { HWY_DYNAMIC_DISPATCH(ScoreAndExpBf16)(block); }

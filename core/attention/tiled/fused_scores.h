@@ -8,8 +8,6 @@
 
 #include <cstdint>
 
-#include "absl/status/status.h"
-#include "core/attention/config.h"
 #include "core/tensor/bf16.h"
 
 namespace headlight {
@@ -21,23 +19,19 @@ constexpr int64_t kFusedRows = 4;
 template <typename T>
 struct FusedScores {
   const T* queries = nullptr;  // [rows rounded up to kFusedRows, head_dim]
-  const T* keys = nullptr;     // panels of 64 keys one after the other, each [head_dim, 64]; for Bf16 with
-                               // pairs of rows interleaved
+  // [num_panels] panels of 64 keys, each [head_dim, 64]; for Bf16 with pairs of rows interleaved.
+  T* const* keys = nullptr;
   int64_t rows = 0;
   int64_t head_dim = 0;  // a multiple of kGranule<T>
   int64_t num_panels = 0;
   T* probabilities = nullptr;  // [rows rounded up, 64 * num_panels]: 2^(score - reference)
   int64_t probability_stride = 0;
-  float* reference =
-      nullptr;           // [rows rounded up]; where it is -inf, it becomes the maximum of the first panel
-  float* sum = nullptr;  // [rows rounded up, kLanes], added to
+  float* reference = nullptr;  // [rows rounded up]; where it is -inf, it becomes the maximum of the first panel
+  float* sum = nullptr;           // [rows rounded up, kLanes], added to
   float* exponent_sum = nullptr;  // likewise, or null if it is not wanted; as in SoftmaxState
 };
 
-// OK, or UNIMPLEMENTED with the sentence why this CPU has no such loop for the operands.
-absl::Status FusedScoresAvailable(Precision operands);
-
-// Requires FusedScoresAvailable for T.
+// For CPUs that have kVectorProvider's products of T.
 void ScoreAndExp(const FusedScores<float>& block);
 void ScoreAndExp(const FusedScores<Bf16>& block);
 

@@ -3,8 +3,8 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <limits>
+#include <numbers>
 
 // Highway compiles this file once for each instruction set by including it again and again.
 #undef HWY_TARGET_INCLUDE
@@ -29,52 +29,84 @@ HWY_INLINE void SoftcapRow(float* scores, int64_t keys, float softcap) {
   }
 }
 
-// Adds -slope * |key - position| to `keys` scores whose first key is `first_key`.
-HWY_INLINE void AlibiRow(float* scores, int64_t keys, float slope, int64_t first_key, int64_t position) {
-  for (int64_t key = 0; key < keys; ++key) {
-    scores[key] -= slope * static_cast<float>(std::abs(first_key + key - position));
-  }
-}
+// The keys of a tile that a row sees by position, counted from the tile's first one, and the sequence's own
+// keys among the tile's.
+struct RowKeys {
+  int64_t begin;
+  int64_t end;
+  int64_t own;
+};
 
-// Adds an explicit mask to the scores of one row, or forbids what it forbids.
-void MaskRow(float* scores, int64_t begin, int64_t end, const MaskView& mask, int64_t mask_offset) {
-  if (mask.dtype == DType::kBool) {
-    const auto* allowed = static_cast<const uint8_t*>(mask.data) + mask_offset;
-    for (int64_t key = begin; key < end; ++key) {
-      if (allowed[key] == 0) scores[key] = kMinusInfinity;
-    }
-    return;
-  }
-  constexpr float kLog2E = 1.44269504f;
-  const auto* bytes = static_cast<const char*>(mask.data) + mask_offset * int64_t{sizeof(float)};
-  for (int64_t key = begin; key < end; ++key) {
-    float bias;
-    std::memcpy(&bias, bytes + key * sizeof(float), sizeof(bias));  // wire memory need not be aligned
-    // A finite bias must stay finite: masks of -FLT_MAX in all keys of a row mean equal weights, not none.
-    const float scaled = std::max(bias * kLog2E, std::numeric_limits<float>::lowest());
-    scores[key] = bias == kMinusInfinity ? kMinusInfinity : scores[key] + scaled;
-  }
-}
-
-// Applies all rules to one row of a tile of `keys` keys; the padding up to padded_keys is forbidden.
-HWY_INLINE void ApplyRules(const ScoreRules& rules, int64_t query, int64_t first_key, int64_t keys,
-                           int64_t padded_keys, float* scores) {
-  if (rules.softcap != 0.0f) SoftcapRow(scores, keys, rules.softcap);
+HWY_INLINE RowKeys KeysOf(const ScoreRules& rules, int64_t query, int64_t first_key, int64_t keys) {
   const KeyRange visible = VisibleKeys(rules.visibility, query, rules.q_len, rules.kv_len);
-  const int64_t own_keys = std::clamp<int64_t>(rules.kv_len - first_key, 0, keys);
-  const int64_t begin = std::clamp<int64_t>(visible.begin - first_key, 0, own_keys);
-  const int64_t end = std::clamp<int64_t>(visible.end - first_key, begin, own_keys);
-  if (rules.alibi_slope != 0.0f) {
-    const int64_t position = query + rules.kv_len - rules.q_len;
-    AlibiRow(scores + begin, end - begin, rules.alibi_slope, first_key + begin, position);
+  const int64_t own = std::clamp<int64_t>(rules.kv_len - first_key, 0, keys);
+  const int64_t begin = std::clamp<int64_t>(visible.begin - first_key, 0, own);
+  return {begin, std::clamp<int64_t>(visible.end - first_key, begin, own), own};
+}
+
+// scores[key] = change(scores[key], key) for the keys [begin, end), a register at a time: lane i is that of
+// key + i. Where fewer are left, `change` is asked for `count` of them.
+template <typename Change>
+HWY_INLINE void ForEachScore(float* scores, int64_t begin, int64_t end, const Change& change) {
+  int64_t key = begin;
+  for (; key + kStep <= end; key += kStep) {
+    hn::StoreU(change(hn::LoadU(kFloats, scores + key), key, kStep), kFloats, scores + key);
   }
-  if (!rules.mask.empty()) {
-    MaskRow(scores, begin, end, rules.mask,
-            rules.head * rules.mask.head_stride + query * rules.mask.query_stride + first_key);
-  }
-  std::fill(scores, scores + begin, kMinusInfinity);
-  std::fill(scores + end, scores + own_keys, kMinusInfinity);
-  std::fill(scores + keys, scores + padded_keys, kMinusInfinity);
+  if (key == end) return;
+  const auto count = static_cast<size_t>(end - key);
+  hn::StoreN(change(hn::LoadN(kFloats, scores + key, count), key, end - key), kFloats, scores + key, count);
+}
+
+// Numbers of a mask from `first` on, zeros beyond count. Wire memory need not be aligned.
+HWY_INLINE V MaskTerms(const uint8_t* bytes, int64_t first, int64_t count) {
+  const hn::Repartition<uint8_t, Floats> octets;
+  const uint8_t* const from = bytes + first * int64_t{sizeof(float)};
+  if (count == kStep) return hn::BitCast(kFloats, hn::LoadU(octets, from));
+  return hn::BitCast(kFloats, hn::LoadN(octets, from, static_cast<size_t>(count) * sizeof(float)));
+}
+
+// -inf where a mask of booleans forbids.
+HWY_INLINE void ForbidByBooleans(float* scores, const RowKeys& row, const uint8_t* allowed) {
+  const hn::Rebind<uint8_t, Floats> bytes;
+  const hn::RebindToSigned<Floats> integers;
+  ForEachScore(scores, row.begin, row.end, [&](V score, int64_t key, int64_t count) HWY_ATTR {
+    const auto flags = count == kStep ? hn::LoadU(bytes, allowed + key)
+                                      : hn::LoadN(bytes, allowed + key, static_cast<size_t>(count));
+    const auto forbidden = hn::Eq(hn::PromoteTo(integers, flags), hn::Zero(integers));
+    return hn::IfThenElse(hn::RebindMask(kFloats, forbidden), hn::Set(kFloats, kMinusInfinity), score);
+  });
+}
+
+// The same for a mask of numbers.
+HWY_INLINE void ForbidByNumbers(float* scores, const RowKeys& row, const uint8_t* terms) {
+  ForEachScore(scores, row.begin, row.end, [&](V score, int64_t key, int64_t count) HWY_ATTR {
+    const V minus_infinity = hn::Set(kFloats, kMinusInfinity);
+    return hn::IfThenElse(hn::Eq(MaskTerms(terms, key, count), minus_infinity), minus_infinity, score);
+  });
+}
+
+// Adds a mask of numbers, of which those that are finite stay so: masks of -FLT_MAX in all keys of a row mean
+// equal weights, not none.
+HWY_INLINE void AddNumbers(float* scores, const RowKeys& row, const uint8_t* terms) {
+  ForEachScore(scores, row.begin, row.end, [&](V score, int64_t key, int64_t count) HWY_ATTR {
+    const V minus_infinity = hn::Set(kFloats, kMinusInfinity);
+    const V term = MaskTerms(terms, key, count);
+    const V scaled = hn::Mul(term, hn::Set(kFloats, std::numbers::log2e_v<float>));
+    // NaN, as the second one, is what Max gives.
+    const V bounded = hn::Max(hn::Set(kFloats, std::numeric_limits<float>::lowest()), scaled);
+    return hn::IfThenElse(hn::Eq(term, minus_infinity), minus_infinity, hn::Add(score, bounded));
+  });
+}
+
+// Adds -slope * |key - position|; the tile's first key is `offset` after the position. Exact up to 2^24
+// tokens.
+HWY_INLINE void AddAlibi(float* scores, const RowKeys& row, float slope, int64_t offset) {
+  const V lanes = hn::Iota(kFloats, 0);
+  const V factor = hn::Set(kFloats, slope);
+  ForEachScore(scores, row.begin, row.end, [&](V score, int64_t key, int64_t) HWY_ATTR {
+    const V distance = hn::Abs(hn::Add(hn::Set(kFloats, static_cast<float>(offset + key)), lanes));
+    return hn::NegMulAdd(factor, distance, score);
+  });
 }
 
 HWY_INLINE float RowMax(const float* scores, int64_t keys) {
@@ -120,33 +152,64 @@ HWY_INLINE void RaiseReference(const SoftmaxState& state, int64_t row, float max
   ScaleInPlace(state.acc.Row(row), state.acc.cols, factor);
 }
 
-// out = 2^(scores - reference); adds element i to sum[i % kLanes], and, if it is wanted, the element times
-// its exponent to exponent_sum[i % kLanes].
+// out = 2^(scores - reference), and their sum by lanes: of each panel by itself, added to what was there; and,
+// if it is wanted, the same of the elements times their exponents.
 template <bool kWithExponents, typename T>
 HWY_INLINE void ExpRow(const float* scores, int64_t keys, float reference, T* out, float* sum,
                        float* exponent_sum) {
   const V r = hn::Set(kFloats, reference);
-  constexpr int64_t kParts = kLanes / kStep;
-  V sums[kParts];
-  V exponents[kParts];
-  for (int64_t part = 0; part < kParts; ++part) {
-    sums[part] = hn::LoadU(kFloats, sum + part * kStep);
-    if constexpr (kWithExponents) exponents[part] = hn::LoadU(kFloats, exponent_sum + part * kStep);
-  }
-  for (int64_t key = 0; key < keys; key += kLanes) {
-    for (int64_t part = 0; part < kParts; ++part) {
-      const int64_t i = key + part * kStep;
-      const V x = hn::Sub(hn::LoadU(kFloats, scores + i), r);
-      const V e = Exp2<T>(x);
-      StoreAs(e, out + i);
-      sums[part] = hn::Add(sums[part], e);
-      if constexpr (kWithExponents) exponents[part] = AddExponent(e, x, exponents[part]);
+  for (int64_t lane = 0; lane < kLanes; lane += kStep) {
+    V total = hn::LoadU(kFloats, sum + lane);
+    V total_exponents = hn::Zero(kFloats);
+    if constexpr (kWithExponents) total_exponents = hn::LoadU(kFloats, exponent_sum + lane);
+    for (int64_t panel = 0; panel < keys; panel += kReferenceKeys) {
+      V e[kReferenceKeys / kLanes];
+      V exponents = hn::Zero(kFloats);
+      for (int64_t v = 0; v < kReferenceKeys / kLanes; ++v) {
+        const int64_t key = panel + v * kLanes + lane;
+        e[v] = hn::Zero(kFloats);
+        if (key >= keys) continue;
+        const V x = hn::Sub(hn::LoadU(kFloats, scores + key), r);
+        e[v] = Exp2<T>(x);
+        StoreAs(e[v], out + key);
+        if constexpr (kWithExponents) exponents = AddExponent(e[v], x, exponents);
+      }
+      total = hn::Add(total, hn::Add(hn::Add(e[0], e[1]), hn::Add(e[2], e[3])));
+      if constexpr (kWithExponents) total_exponents = hn::Add(total_exponents, exponents);
     }
+    hn::StoreU(total, kFloats, sum + lane);
+    if constexpr (kWithExponents) hn::StoreU(total_exponents, kFloats, exponent_sum + lane);
   }
-  for (int64_t part = 0; part < kParts; ++part) {
-    hn::StoreU(sums[part], kFloats, sum + part * kStep);
-    if constexpr (kWithExponents) hn::StoreU(exponents[part], kFloats, exponent_sum + part * kStep);
+}
+
+// Scores of one row of a tile with all rules applied; the padding up to padded_keys is forbidden. Settles the
+// row's reference.
+HWY_INLINE void ApplyRules(const ScoreRules& rules, int64_t query, int64_t first_key, int64_t keys,
+                           int64_t padded_keys, const SoftmaxState& state, int64_t row, float* scores) {
+  if (rules.softcap != 0.0f) SoftcapRow(scores, keys, rules.softcap);
+  const RowKeys seen = KeysOf(rules, query, first_key, keys);
+  std::fill(scores, scores + seen.begin, kMinusInfinity);
+  std::fill(scores + seen.end, scores + seen.own, kMinusInfinity);
+  std::fill(scores + keys, scores + padded_keys, kMinusInfinity);
+  const bool by_numbers = rules.mask.dtype == DType::kF32 && !rules.mask.empty();
+  const uint8_t* mask = nullptr;
+  if (!rules.mask.empty()) {
+    mask = static_cast<const uint8_t*>(rules.mask.data) +
+           (rules.head * rules.mask.head_stride + query * rules.mask.query_stride + first_key) *
+               SizeOf(rules.mask.dtype);
+    if (!by_numbers) ForbidByBooleans(scores, seen, mask);
   }
+  if (!state.exact && state.reference[row] == kMinusInfinity) {
+    if (by_numbers) ForbidByNumbers(scores, seen, mask);
+    state.reference[row] = FirstMax(scores, padded_keys);
+  }
+  if (rules.alibi_slope != 0.0f) {
+    AddAlibi(scores, seen, rules.alibi_slope, first_key - (query + rules.kv_len - rules.q_len));
+  }
+  if (by_numbers) AddNumbers(scores, seen, mask);
+  if (!state.exact) return;
+  const float max = RowMax(scores, padded_keys);
+  if (max > state.reference[row]) RaiseReference(state, row, max);
 }
 
 template <typename T>
@@ -155,13 +218,7 @@ HWY_INLINE void SoftmaxTileAs(const ScoreTile<T>& tile, const ScoreRules& rules,
   const int64_t padded_keys = RoundUp(keys, kGranule<T>);  // what the product with the values reads
   for (int64_t row = 0; row < tile.scores.rows; ++row) {
     float* scores = tile.scores.Row(row);
-    ApplyRules(rules, tile.first_query + row, tile.first_key, keys, padded_keys, scores);
-    if (state.exact) {
-      const float max = RowMax(scores, padded_keys);
-      if (max > state.reference[row]) RaiseReference(state, row, max);
-    } else if (state.reference[row] == kMinusInfinity) {
-      state.reference[row] = FirstMax(scores, padded_keys);
-    }
+    ApplyRules(rules, tile.query[row], tile.first_key, keys, padded_keys, state, row, scores);
     // With every key forbidden so far any finite reference does: 2^-inf is 0.
     const float reference = state.reference[row] == kMinusInfinity ? 0.0f : state.reference[row];
     T* const out = tile.probabilities + row * tile.probability_stride;
@@ -206,16 +263,41 @@ void SumOfRows(const float* partial_sums, int64_t rows, float* out) {
     StoreRows(SumOfFourRows(partial_sums, row, rows), row, rows, out);
 }
 
-bool FinishTheSums(const SoftmaxState& state, int64_t rows, float* sums, float* inverses) {
-  bool safe = true;
+// Lane i is NaN where row `row + i` of acc, or the last row beyond it, has a number that is not finite.
+HWY_INLINE V4 PoisonOfFourRows(const MutableMatrixView& acc, int64_t row, int64_t rows) {
+  V poison[4];
+  for (int64_t r = 0; r < 4; ++r) {
+    const float* const from = acc.Row(std::min(row + r, rows - 1));
+    poison[r] = hn::Zero(kFloats);
+    for (int64_t col = 0; col < acc.cols; col += kStep) {
+      poison[r] = hn::MulAdd(hn::LoadU(kFloats, from + col), hn::Zero(kFloats), poison[r]);
+    }
+  }
+  return SumFour(poison);
+}
+
+int64_t FinishTheSums(const SoftmaxState& state, int64_t rows, float* sums, float* inverses,
+                      int64_t* unsafe) {
+  int64_t num_unsafe = 0;
   for (int64_t row = 0; row < rows; row += 4) {
     const V4 sum = SumOfFourRows(state.sum, row, rows);
-    safe &= hn::AllTrue(kFourFloats, hn::Lt(sum, hn::Set(kFourFloats, 0x1p60f)));  // NaN is not safe either
     const V4 inverse = hn::Div(hn::Set(kFourFloats, 1.0f), sum);
     StoreRows(sum, row, rows, sums);
     StoreRows(hn::IfThenZeroElse(hn::Eq(sum, hn::Zero(kFourFloats)), inverse), row, rows, inverses);
+    if (state.exact) continue;
+    // Sums of NaN are not safe either.
+    const auto safe = hn::And(hn::And(hn::Lt(sum, hn::Set(kFourFloats, 0x1p60f)),
+                                      hn::Gt(sum, hn::Set(kFourFloats, 0x1p-60f))),
+                              hn::Eq(PoisonOfFourRows(state.acc, row, rows), hn::Zero(kFourFloats)));
+    if (hn::AllTrue(kFourFloats, safe)) continue;
+    uint8_t bits[8] = {};
+    hn::StoreMaskBits(kFourFloats, safe, bits);
+    for (int64_t r = row; r < std::min(row + 4, rows); ++r) {
+      const bool saw_nothing = state.reference[r] == kMinusInfinity;
+      if ((bits[0] >> (r - row) & 1) == 0 && !saw_nothing) unsafe[num_unsafe++] = r;
+    }
   }
-  return safe || state.exact;
+  return num_unsafe;
 }
 
 template <typename T>
@@ -272,12 +354,20 @@ void SoftmaxTile(const ScoreTile<Bf16>& tile, const ScoreRules& rules, const Sof
   HWY_DYNAMIC_DISPATCH(SoftmaxTileBf16)(tile, rules, state);
 }
 
+void BeginSoftmax(const SoftmaxState& state, int64_t rows) {
+  std::fill_n(state.reference, rows, -std::numeric_limits<float>::infinity());
+  for (float* sum : {state.sum, state.exponent_sum}) {
+    if (sum != nullptr) std::fill_n(sum, rows * kLanes, 0.0f);
+  }
+  std::fill_n(state.acc.data, state.acc.rows * state.acc.stride, 0.0f);
+}
+
 void SumRows(const float* partial_sums, int64_t rows, float* out) {
   HWY_DYNAMIC_DISPATCH(SumOfRows)(partial_sums, rows, out);
 }
 
-bool FinishSums(const SoftmaxState& state, int64_t rows, float* sums, float* inverses) {
-  return HWY_DYNAMIC_DISPATCH(FinishTheSums)(state, rows, sums, inverses);
+int64_t FinishSums(const SoftmaxState& state, int64_t rows, float* sums, float* inverses, int64_t* unsafe) {
+  return HWY_DYNAMIC_DISPATCH(FinishTheSums)(state, rows, sums, inverses, unsafe);
 }
 
 void Normalise(const SoftmaxState& state, const float* inverses, BasicMatrixView<float> out) {

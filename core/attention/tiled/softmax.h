@@ -3,23 +3,27 @@
 // The softmax of a block of queries, tile of keys by tile of keys, in powers of two: e^s = 2^(s log2 e), the
 // factor being folded into the queries.
 //
-// A row's exponentials are taken relative to a reference. On the fast path that is the row's maximum over its
-// first kReferenceKeys visible keys and never changes: no pass for the maximum, no rescaling, and the sums
-// tell when it was too low (SumsAreSafe). On the exact path it is the running maximum, and what was summed
-// before is rescaled when it rises (online softmax: Milakov and Gimelshein 2018, arXiv:1805.02867). Each row
-// is worked on by itself, in an order that depends on that row alone. T is float or Bf16.
+// A row's exponentials are taken relative to a reference. On the fast path that is the largest score, before
+// any bias by position or mask, of its first panel of keys that has an allowed one, and never changes: no pass
+// for the maximum, no rescaling, and the sums tell when it was too far from the largest term (FinishSums). On
+// the exact path it is the running maximum, and what was summed before is rescaled when it rises (online
+// softmax: Milakov and Gimelshein 2018, arXiv:1805.02867). Each row is worked on by itself, in an order that
+// depends on that row alone: panels of kReferenceKeys keys are summed apart, and the sums added up in the
+// order of the keys. T is float or Bf16.
 #ifndef HEADLIGHT_CORE_ATTENTION_TILED_SOFTMAX_H_
 #define HEADLIGHT_CORE_ATTENTION_TILED_SOFTMAX_H_
 
 #include <cstdint>
 
-#include "core/attention/batch.h"
+#include "core/attention/mask.h"
+#include "core/attention/visibility.h"
 #include "core/simd/targets.h"
 #include "core/tensor/bf16.h"
 #include "core/tensor/matrix_view.h"
 
 namespace headlight {
 
+// Keys of a panel. Panels are counted from the first key of a sequence.
 constexpr int64_t kReferenceKeys = 64;
 
 // The softmax of a block of queries in progress, over the tiles of keys seen so far.
@@ -51,19 +55,23 @@ struct ScoreTile {
   MutableMatrixView scores;    // [rows, keys]; room for keys rounded up to kGranule<T>
   T* probabilities = nullptr;  // [rows, keys rounded up], where the exponentials go; may be scores.data
   int64_t probability_stride = 0;
-  int64_t first_query = 0;  // of the sequence
-  int64_t first_key = 0;    // of the sequence; a multiple of kReferenceKeys
+  const int64_t* query = nullptr;  // of the sequence, one for each row
+  int64_t first_key = 0;           // of the sequence; a multiple of kReferenceKeys
 };
+
+// Nothing seen yet. state.reference and its sums have room for `rows`, which may be more than state.acc has.
+void BeginSoftmax(const SoftmaxState& state, int64_t rows);
 
 // Applies the rules to the tile, fixes or raises the rows' references, and turns each score into 2^(score -
 // reference), zero where forbidden and in the padding up to kGranule<T>. Adds the rows' sums to the state.
 void SoftmaxTile(const ScoreTile<float>& tile, const ScoreRules& rules, const SoftmaxState& state);
 void SoftmaxTile(const ScoreTile<Bf16>& tile, const ScoreRules& rules, const SoftmaxState& state);
 
-// sums[r] = the sum of row r and inverses[r] = 1 / sums[r], but 0 where the sum is 0. False if a sum of the
-// fast path came so close to f32's end, or is NaN, that something may have overflowed: the block needs the
-// exact path.
-bool FinishSums(const SoftmaxState& state, int64_t rows, float* sums, float* inverses);
+// sums[r] = the sum of row r and inverses[r] = 1 / sums[r], but 0 where the sum is 0. Returns how many rows of
+// the fast path need the exact one, and lists them in `unsafe`: their sum or something in acc came so close to
+// f32's end that it may have overflowed, or is NaN, or the sum is so small that terms may have been lost. None
+// on the exact path.
+int64_t FinishSums(const SoftmaxState& state, int64_t rows, float* sums, float* inverses, int64_t* unsafe);
 
 // out[r] = acc[r] * inverses[r] for the first out.cols columns. Rows of `out` may be adjacent columns of
 // other writers: nothing beyond out.cols is touched.

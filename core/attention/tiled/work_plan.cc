@@ -29,7 +29,9 @@ void WorkPlan::Build(const AttentionBatch& batch, const AttentionConfig& config,
   query_blocks.clear();
   key_chunks.clear();
   packed_key_row.clear();
+  first_panel.clear();
   max_packed_keys = 0;
+  max_panels = 0;
   max_num_keys = 0;
   max_group_sequences = 0;
   max_group_queries = 0;
@@ -70,14 +72,17 @@ void WorkPlan::AddItems(const AttentionBatch& batch, const AttentionConfig& conf
 void WorkPlan::AddGroup(const AttentionBatch& batch, const AttentionConfig& config, int64_t key_granule,
                         int64_t first_sequence, int64_t end_sequence) {
   SequenceGroup group{.first_sequence = first_sequence, .end_sequence = end_sequence};
-  int64_t packed_keys = 0;
+  int64_t packed_keys = 0, panels = 0;
   for (int64_t s = first_sequence; s < end_sequence; ++s) {
     packed_key_row.push_back(packed_keys);
     const int64_t num_keys = batch.kv_len(s) + config.num_appended_keys();
     packed_keys += RoundUp(num_keys, key_granule);
+    first_panel.push_back(panels);
+    panels += (num_keys + kPanelCols - 1) / kPanelCols;
     max_num_keys = std::max(max_num_keys, num_keys);
   }
   max_packed_keys = std::max(max_packed_keys, packed_keys);
+  max_panels = std::max(max_panels, panels);
   max_group_queries =
       std::max(max_group_queries, batch.cu_q_lens[end_sequence] - batch.cu_q_lens[first_sequence]);
   max_group_sequences = std::max(max_group_sequences, end_sequence - first_sequence);
@@ -132,18 +137,21 @@ void WorkPlan::AddKeyChunks(const AttentionBatch& batch, SequenceGroup& group) {
   group.end_key_chunk = static_cast<int64_t>(key_chunks.size());
 }
 
-int64_t WorkPlan::ListBytes(const ForwardShape& shape, const AttentionConfig& config) {
+int64_t WorkPlan::MaxGroups(const ForwardShape& shape) {
   // Of two groups in a row, the first with the next one's first sequence has more than kGroupRows queries or
   // keys.
-  const int64_t groups =
-      std::min(shape.num_sequences, 2 * ((shape.tokens + shape.kv_tokens) / kGroupRows + 1));
+  return std::min(shape.num_sequences, 2 * ((shape.tokens + shape.kv_tokens) / kGroupRows + 1));
+}
+
+int64_t WorkPlan::ListBytes(const ForwardShape& shape, const AttentionConfig& config) {
+  const int64_t groups = MaxGroups(shape);
   // Chunks but a group's last have more than half of kProjectionRows.
   const auto chunks = [&](int64_t rows) { return groups + 2 * rows / kProjectionRows; };
   const int64_t bytes =
       groups * int64_t{sizeof(SequenceGroup)} + groups * config.num_kv_heads * int64_t{sizeof(WorkItem)} +
       chunks(shape.tokens) * int64_t{sizeof(QueryChunk)} +
       (shape.num_sequences + shape.tokens / kSmallQueryBlockRows) * int64_t{sizeof(QueryBlock)} +
-      chunks(shape.kv_tokens) * int64_t{sizeof(KeyChunk)} + shape.num_sequences * int64_t{sizeof(int64_t)};
+      chunks(shape.kv_tokens) * int64_t{sizeof(KeyChunk)} + 2 * shape.num_sequences * int64_t{sizeof(int64_t)};
   return 2 * bytes;  // lists double when they grow
 }
 
@@ -152,7 +160,7 @@ int64_t WorkPlan::list_bytes() const {
     return static_cast<int64_t>(list.capacity() * sizeof(list.front()));
   };
   return bytes(groups) + bytes(items) + bytes(query_chunks) + bytes(query_blocks) + bytes(key_chunks) +
-         bytes(packed_key_row);
+         bytes(packed_key_row) + bytes(first_panel);
 }
 
 }  // namespace headlight

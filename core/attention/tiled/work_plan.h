@@ -15,15 +15,18 @@
 
 namespace headlight {
 
-// Rows of one projection call: large enough to read a weight panel from L2 once for many rows.
+// The numbers below are for cores with an L2 of 1 to 2 MiB and layers about 768 wide.
+// Rows of one projection call: large enough to read a panel of parameters from L2 once for many rows.
 constexpr int64_t kProjectionRows = 256;
-// Rows that one (group, head) brings along: its inputs then stay in L2 for the q, k and v projections.
+// Rows that one (group, head) brings along: its inputs (1.5 MiB of f32, read three times) then stay in L2 for
+// the q, k and v projections.
 constexpr int64_t kGroupRows = 512;
 // Queries of one block of attention: usually, and where there is a causal or window bound (smaller blocks
-// waste less) or weights are asked for (all tiles of a block are kept until its end, and should stay in L2).
+// waste less) or weights are asked for (all tiles of a block, 140 KiB each, are kept until its end).
 constexpr int64_t kQueryBlockRows = 128;
 constexpr int64_t kSmallQueryBlockRows = 64;
-// Keys whose scores are in work at once: kQueryBlockRows x kKeyTile scores stay in L2.
+// Keys whose scores are in work at once: kQueryBlockRows x kKeyTile scores, 280 KiB, stay in L2 beside the keys
+// and values. Tiles begin at multiples of it, counted from the sequence's first key.
 constexpr int64_t kKeyTile = 512;
 
 // Consecutive queries of one sequence that attend together.
@@ -74,6 +77,8 @@ class WorkPlan {
   void Build(const AttentionBatch& batch, const AttentionConfig& config, int64_t key_granule,
              int num_threads);
 
+  // An upper bound of the groups of a batch of this shape.
+  static int64_t MaxGroups(const ForwardShape& shape);
   // An upper bound of list_bytes() after a batch of this shape.
   static int64_t ListBytes(const ForwardShape& shape, const AttentionConfig& config);
   int64_t list_bytes() const;
@@ -85,7 +90,10 @@ class WorkPlan {
   std::vector<KeyChunk> key_chunks;
   // First row of each sequence among the packed keys of its group; appended keys and padding included.
   std::vector<int64_t> packed_key_row;
+  // First panel of each sequence among those of its group; a sequence begins a panel of its own.
+  std::vector<int64_t> first_panel;
   int64_t max_packed_keys = 0;      // rows of the largest group
+  int64_t max_panels = 0;           // of a group
   int64_t max_num_keys = 0;         // of a sequence, appended ones included
   int64_t max_group_sequences = 0;  // of a group
   int64_t max_group_queries = 0;    // of a group

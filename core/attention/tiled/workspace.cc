@@ -2,6 +2,7 @@
 #include "core/attention/tiled/workspace.h"
 
 #include <algorithm>
+#include <iterator>
 
 #include "core/attention/maps/map_summary.h"
 #include "core/attention/tiled/fused_scores.h"
@@ -17,9 +18,11 @@ constexpr int64_t kMaxQueryBytes = int64_t{8} << 20;
 constexpr int64_t kFloatBytes = sizeof(float);
 
 bool IsSelfAttention(const AttentionBatch& batch) {
-  return batch.query.data == batch.key.data &&
+  return batch.query == batch.key &&
          std::equal(batch.cu_q_lens.begin(), batch.cu_q_lens.end(), batch.cu_kv_lens.begin());
 }
+
+int64_t Panels(int64_t keys) { return (keys + kPanelCols - 1) / kPanelCols; }
 
 // All queries of a group, for the heads of one kv head.
 int64_t AllQueryBytes(const TiledLayer& layer, int64_t group_queries) {
@@ -39,17 +42,30 @@ void ForEachScratchSize(const TiledLayer& layer, const TiledBatch& batch, const 
   if (narrow) visit(&W::finished, (kProjectionRows + kPanelCols) * head_dim * element);
   visit(&W::queries, (kProjectionRows + kFusedRows) * head_dim * element);
   if (narrow) visit(&W::scores, kTileElements * kFloatBytes);
-  visit(&W::probabilities, tiles * kTileElements * element);
+  visit(&W::probabilities, std::max(kTileElements, tiles * kKeptTileElements) * element);
   visit(&W::acc, kQueryBlockRows * head_dim * kFloatBytes);
   visit(&W::reference, kQueryBlockRows * kFloatBytes);
   visit(&W::sum, kQueryBlockRows * kLanes * kFloatBytes);
   visit(&W::exponent_sum, kQueryBlockRows * kLanes * kFloatBytes);
   visit(&W::tile_factors, tiles * kQueryBlockRows * kFloatBytes);
   visit(&W::gemm, layer.gemm_scratch_bytes);
-  visit(&W::all_queries, batch.queries_with_keys ? AllQueryBytes(layer, batch.max_group_queries) : 1);
-  visit(&W::packed_keys, batch.max_packed_keys * head_dim * element);
-  visit(&W::packed_values, batch.max_packed_keys * head_dim * element);
-  visit(&W::summaries,
+  visit(&W::exact_queries, kExactRows * head_dim * element);
+  visit(&W::exact_acc, kExactRows * head_dim * kFloatBytes);
+  visit(&W::exact_tile, kExactRows * kScoreStride * element);
+}
+
+// The same for a group in work.
+template <typename Visit>
+void ForEachGroupSize(const TiledLayer& layer, const TiledBatch& batch, const Visit& visit) {
+  using G = GroupMemory;
+  const int64_t packed_bytes = batch.max_packed_keys * layer.padded_head_dim * layer.element_bytes;
+  visit(&G::all_queries, batch.queries_with_keys ? AllQueryBytes(layer, batch.max_group_queries) : 1);
+  visit(&G::keys, packed_bytes);
+  visit(&G::values, packed_bytes);
+  visit(&G::key_panels, batch.max_panels * int64_t{sizeof(void*)});
+  visit(&G::value_panels, batch.max_panels * int64_t{sizeof(void*)});
+  visit(&G::not_finite, batch.max_panels * int64_t{sizeof(uint64_t)});
+  visit(&G::summaries,
         layer.config.heads_per_kv_head() * batch.max_group_sequences * int64_t{sizeof(SummarySums)});
 }
 
@@ -58,9 +74,11 @@ void ForEachScratchSize(const TiledLayer& layer, const TiledBatch& batch, const 
 TiledBatch BoundOf(const TiledLayer& layer, const ForwardShape& shape) {
   const int64_t appended = layer.config.num_appended_keys();
   TiledBatch batch{.max_packed_keys = RoundUp(shape.longest_kv + appended, layer.key_granule),
+                   .max_panels = Panels(shape.longest_kv + appended),
                    .max_num_keys = shape.longest_kv + appended,
                    .max_group_sequences = 1,
                    .max_group_queries = shape.longest,
+                   .num_items = WorkPlan::MaxGroups(shape) * layer.config.num_kv_heads,
                    .wants_weights = shape.wants_weights,
                    .queries_with_keys = false};
   if (shape.num_sequences > 1) {
@@ -69,6 +87,8 @@ TiledBatch BoundOf(const TiledLayer& layer, const ForwardShape& shape) {
     batch.max_group_sequences = std::min({shape.num_sequences, shape.tokens, keys});
     batch.max_packed_keys = std::max(batch.max_packed_keys,
                                      keys + batch.max_group_sequences * (appended + layer.key_granule - 1));
+    batch.max_panels = std::max(
+        batch.max_panels, Panels(keys + batch.max_group_sequences * (appended + kPanelCols - 1)));
   }
   batch.queries_with_keys = shape.self_attention;
   if (AllQueryBytes(layer, batch.max_group_queries) <= kMaxQueryBytes) return batch;
@@ -96,20 +116,16 @@ bool TiledWorkspace::Reserve(const TiledLayer& layer, const AttentionBatch& batc
                                        {concat.floats(), q_tokens, config.q_width(), config.q_width()});
   }
   ok = ok && query_operands.Reserve(config.precision, batch.query) &&
-       (batch.key.data == batch.query.data || key_operands.Reserve(config.precision, batch.key)) &&
-       (batch.value.data == batch.key.data || value_operands.Reserve(config.precision, batch.value));
+       (batch.key == batch.query || key_operands.Reserve(config.precision, batch.key)) &&
+       (batch.value == batch.key || value_operands.Reserve(config.precision, batch.value));
   queries_with_keys =
       IsSelfAttention(batch) && AllQueryBytes(layer, plan.max_group_queries) <= kMaxQueryBytes;
-  if (config.rope) {
-    for (int64_t s = 0; s < batch.num_sequences() && ok; ++s) {
-      const int64_t first = std::min<int64_t>(0, batch.kv_len(s) - batch.q_len(s));
-      ok = rope.Reserve(*config.rope, first, batch.kv_len(s));
-    }
-  }
   const TiledBatch sizes{.max_packed_keys = plan.max_packed_keys,
+                         .max_panels = plan.max_panels,
                          .max_num_keys = plan.max_num_keys,
                          .max_group_sequences = plan.max_group_sequences,
                          .max_group_queries = plan.max_group_queries,
+                         .num_items = std::ssize(plan.items),
                          .wants_weights = plan.wants_weights,
                          .queries_with_keys = queries_with_keys};
   for (WorkerScratch& worker : workers) {
@@ -117,7 +133,49 @@ bool TiledWorkspace::Reserve(const TiledLayer& layer, const AttentionBatch& batc
       ok = ok && (worker.*buffer).Reserve(bytes);
     });
   }
+  free_groups_.clear();
+  for (int64_t i = 0; i < std::min(std::ssize(groups), sizes.num_items); ++i) {
+    ForEachGroupSize(layer, sizes, [&](Buffer GroupMemory::*buffer, int64_t bytes) {
+      ok = ok && (groups[i].*buffer).Reserve(bytes);
+    });
+    free_groups_.push_back(&groups[i]);
+  }
   return ok;
+}
+
+bool TiledWorkspace::ReserveAngles(const RopeConfig& config, const RopeTable& of_layer,
+                                   const AttentionBatch& batch) {
+  bool ok = true;
+  for (int64_t s = 0; s < batch.num_sequences() && ok; ++s) {
+    const int64_t first = std::min<int64_t>(0, batch.kv_len(s) - batch.q_len(s));
+    if (!of_layer.Holds(first, batch.kv_len(s))) ok = rope.Reserve(config, first, batch.kv_len(s), *arena);
+  }
+  return ok;
+}
+
+GroupInUse::GroupInUse(TiledWorkspace& workspace) : workspace_(workspace) {
+  const std::lock_guard lock(workspace_.mutex_);
+  group_ = workspace_.free_groups_.back();
+  workspace_.free_groups_.pop_back();
+}
+
+GroupInUse::~GroupInUse() {
+  const std::lock_guard lock(workspace_.mutex_);
+  workspace_.free_groups_.push_back(group_);
+}
+
+void WorkerScratch::ForEachBuffer(absl::FunctionRef<void(Buffer&)> visit) {
+  for (Buffer* buffer : {&projected, &finished, &queries, &scores, &probabilities, &acc, &reference, &sum,
+                         &exponent_sum, &tile_factors, &gemm, &exact_queries, &exact_acc, &exact_tile}) {
+    visit(*buffer);
+  }
+}
+
+void GroupMemory::ForEachBuffer(absl::FunctionRef<void(Buffer&)> visit) {
+  for (Buffer* buffer :
+       {&all_queries, &keys, &values, &key_panels, &value_panels, &not_finite, &summaries}) {
+    visit(*buffer);
+  }
 }
 
 void TiledWorkspace::ForEachBuffer(absl::FunctionRef<void(Buffer&)> visit) {
@@ -126,22 +184,22 @@ void TiledWorkspace::ForEachBuffer(absl::FunctionRef<void(Buffer&)> visit) {
     operands->ForEachBuffer(visit);
   }
   visit(concat);
-  for (WorkerScratch& w : workers) {
-    for (Buffer* buffer : {&w.projected, &w.finished, &w.queries, &w.scores, &w.probabilities, &w.acc,
-                           &w.reference, &w.sum, &w.exponent_sum, &w.tile_factors, &w.gemm, &w.all_queries,
-                           &w.packed_keys, &w.packed_values, &w.summaries}) {
-      visit(*buffer);
-    }
-  }
+  for (WorkerScratch& worker : workers) worker.ForEachBuffer(visit);
+  for (GroupMemory& group : groups) group.ForEachBuffer(visit);
 }
 
 int64_t TiledWorkspaceBytes(const TiledLayer& layer, const ForwardShape& shape, int num_threads) {
   const AttentionConfig& config = layer.config;
-  int64_t worker_bytes = 0;
-  ForEachScratchSize(layer, BoundOf(layer, shape), [&](Buffer WorkerScratch::*, int64_t bytes) {
+  const TiledBatch batch = BoundOf(layer, shape);
+  int64_t worker_bytes = 0, group_bytes = 0;
+  ForEachScratchSize(layer, batch, [&](Buffer WorkerScratch::*, int64_t bytes) {
     worker_bytes += Buffer::RoundedBytes(bytes);
   });
-  int64_t bytes = num_threads * worker_bytes + WorkPlan::ListBytes(shape, config) +
+  ForEachGroupSize(layer, batch, [&](Buffer GroupMemory::*, int64_t bytes) {
+    group_bytes += Buffer::RoundedBytes(bytes);
+  });
+  int64_t bytes = num_threads * worker_bytes + std::min<int64_t>(num_threads, batch.num_items) * group_bytes +
+                  WorkPlan::ListBytes(shape, config) +
                   Buffer::RoundedBytes(shape.tokens * layer.ConcatRowBytes()) +
                   OperandBuffer::Bytes(config.precision, shape.tokens, config.embed_dim);
   if (config.precision == Precision::kInt8) {
@@ -151,8 +209,8 @@ int64_t TiledWorkspaceBytes(const TiledLayer& layer, const ForwardShape& shape, 
     bytes += OperandBuffer::Bytes(config.precision, shape.kv_tokens, config.kdim) +
              OperandBuffer::Bytes(config.precision, shape.kv_tokens, config.vdim);
   }
-  if (config.rope) {
-    const int64_t positions = shape.longest_kv + (shape.self_attention ? 0 : shape.longest);
+  const int64_t positions = shape.longest_kv + (shape.self_attention ? 0 : shape.longest);
+  if (config.rope && (positions > RopeTable::kPositions || !shape.self_attention)) {
     bytes += RopeTable::Bytes(*config.rope, positions);
   }
   return bytes;

@@ -5,13 +5,14 @@
 #define HEADLIGHT_CORE_ATTENTION_TILED_WORKSPACE_H_
 
 #include <cstdint>
+#include <mutex>
 #include <vector>
 
 #include "absl/functional/function_ref.h"
 #include "core/attention/config.h"
 #include "core/attention/forward_shape.h"
 #include "core/attention/kernel.h"
-#include "core/attention/tiled/rope_table.h"
+#include "core/attention/rope_table.h"
 #include "core/attention/tiled/work_plan.h"
 #include "core/product/operands.h"
 #include "core/runtime/compute_arena.h"
@@ -21,7 +22,11 @@ namespace headlight {
 
 // A panel more than a tile: rows a power of two apart would share cache sets.
 constexpr int64_t kScoreStride = kKeyTile + 32;
+// Of one tile of scores; where weights are asked for, blocks are small and all tiles of one are kept.
 constexpr int64_t kTileElements = kQueryBlockRows * kScoreStride;
+constexpr int64_t kKeptTileElements = kSmallQueryBlockRows * kScoreStride;
+// Rows that are attended to once more together, when the fast softmax has not been good enough for them.
+constexpr int64_t kExactRows = 16;
 
 // What of a layer decides the sizes.
 struct TiledLayer {
@@ -38,9 +43,11 @@ struct TiledLayer {
 // What of a batch does: the numbers that its WorkPlan finds, or bounds of them.
 struct TiledBatch {
   int64_t max_packed_keys = 0;
+  int64_t max_panels = 0;
   int64_t max_num_keys = 0;
   int64_t max_group_sequences = 0;
   int64_t max_group_queries = 0;
+  int64_t num_items = 0;
   bool wants_weights = false;
   // Self attention projects queries together with keys and values, while their common input is in cache.
   bool queries_with_keys = false;
@@ -52,24 +59,43 @@ struct WorkerScratch {
   Buffer finished;   // T [kProjectionRows + kPanelCols, padded head_dim], the same rotated; not for T = float
   Buffer queries;    // T [kProjectionRows + kFusedRows, padded head_dim], scaled
   Buffer scores;     // f32 [kQueryBlockRows, kScoreStride]; for T = float the probabilities take its place
-  Buffer probabilities;  // T [tiles, kQueryBlockRows, kScoreStride]; one tile unless weights are asked for
-  Buffer acc;            // f32 [kQueryBlockRows, padded head_dim]
-  Buffer reference;      // f32 [kQueryBlockRows]
-  Buffer sum;            // f32 [kQueryBlockRows, kLanes]
-  Buffer exponent_sum;   // likewise, for summaries
-  Buffer tile_factors;   // f32 [tiles, kQueryBlockRows]
+  // T, one tile [kQueryBlockRows, kScoreStride], or where weights are asked for all tiles of a row, each
+  // [kSmallQueryBlockRows, kScoreStride].
+  Buffer probabilities;
+  Buffer acc;           // f32 [kQueryBlockRows, padded head_dim]
+  Buffer reference;     // f32 [kQueryBlockRows]
+  Buffer sum;           // f32 [kQueryBlockRows, kLanes]
+  Buffer exponent_sum;  // likewise, for summaries
+  Buffer tile_factors;  // f32 [tiles, kQueryBlockRows]
   Buffer gemm;
-  Buffer all_queries;  // T [heads of a kv head, queries of the group, padded head_dim]; see queries_with_keys
-  Buffer packed_keys;  // T [keys of the group, padded head_dim]; belongs to the item the thread has begun
-  Buffer packed_values;
-  Buffer summaries;  // SummarySums [heads of a kv head, sequences of the group]; likewise
+  // Of kExactRows rows: T [padded head_dim] of queries, f32 [padded head_dim] of acc, and a tile of T.
+  Buffer exact_queries;
+  Buffer exact_acc;
+  Buffer exact_tile;
+
+  void ForEachBuffer(absl::FunctionRef<void(Buffer&)> visit);
+};
+
+// What belongs to the group and head that a thread has begun, for as long as it takes.
+struct GroupMemory {
+  Buffer all_queries;   // T [heads of a kv head, queries of the group, padded head_dim]; see queries_with_keys
+  Buffer keys;          // T [keys of the group, padded head_dim], in panels
+  Buffer values;        // likewise
+  Buffer key_panels;    // T* [panels of the group]
+  Buffer value_panels;  // likewise
+  Buffer not_finite;    // uint64_t [panels of the group]; as in KeyPanels
+  Buffer summaries;     // SummarySums [heads of a kv head, sequences of the group]
+
+  void ForEachBuffer(absl::FunctionRef<void(Buffer&)> visit);
 };
 
 struct TiledWorkspace final : Workspace {
-  explicit TiledWorkspace(int num_threads) : workers(num_threads) {}
+  explicit TiledWorkspace(int num_threads) : workers(num_threads), groups(num_threads) {}
 
   // Room for `batch`, of which ws.plan has been made. False when memory is short.
   bool Reserve(const TiledLayer& layer, const AttentionBatch& batch);
+  // The angles of positions that the layer's own table does not hold. False when memory is short.
+  bool ReserveAngles(const RopeConfig& config, const RopeTable& of_layer, const AttentionBatch& batch);
 
   void ForEachBuffer(absl::FunctionRef<void(Buffer&)> visit) override;
   int64_t list_bytes() const override { return plan.list_bytes(); }
@@ -77,12 +103,34 @@ struct TiledWorkspace final : Workspace {
   ComputeArena* arena = nullptr;  // of the call at work
   WorkPlan plan;
   bool queries_with_keys = false;  // as TiledBatch has it
-  RopeTable rope;
+  RopeTable rope;                  // what the layer's table does not hold
   OperandBuffer query_operands, key_operands, value_operands;
   Operands query, key, value;     // the inputs as operands; the same where they are the same
-  Buffer concat;                     // [q_tokens, q_width], the heads' outputs side by side; f32 or bf16
+  Buffer concat;                  // [q_tokens, q_width], the heads' outputs side by side; f32 or bf16
   OperandBuffer concat_operands;  // kInt8 only
   std::vector<WorkerScratch> workers;
+  std::vector<GroupMemory> groups;
+
+ private:
+  friend class GroupInUse;
+  std::mutex mutex_;
+  std::vector<GroupMemory*> free_groups_;
+};
+
+// The memory of a group for as long as a thread works on one: as many threads at most as there are items, so
+// that few items take little.
+class GroupInUse {
+ public:
+  explicit GroupInUse(TiledWorkspace& workspace);
+  ~GroupInUse();
+  GroupInUse(const GroupInUse&) = delete;
+  GroupInUse& operator=(const GroupInUse&) = delete;
+
+  GroupMemory& memory() const { return *group_; }
+
+ private:
+  TiledWorkspace& workspace_;
+  GroupMemory* group_;
 };
 
 // An upper bound of what a new workspace of `num_threads` holds after a batch of this shape.

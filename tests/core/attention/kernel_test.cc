@@ -76,11 +76,11 @@ TestLayer LayerOf(const AttentionConfig& config, uint64_t seed = 1) {
   return ::testing::FloatNear(weight, weight * (precision == Precision::kF32 ? 0x1p-20f : 0x1p-13f));
 }
 
-TEST(KernelTableTest, NamesAreUniqueAndDescribed) {
+TEST(ProductKindsTest, NamesAreUniqueAndDescribed) {
   std::set<std::string> names;
-  for (const KernelEntry& entry : KernelTable()) {
-    EXPECT_TRUE(names.insert(entry.name).second) << entry.name;
-    EXPECT_STRNE(entry.description, "") << entry.name;
+  for (const ProductKind& kind : ProductKinds()) {
+    EXPECT_TRUE(names.insert(kind.name).second) << kind.name;
+    EXPECT_STRNE(kind.description, "") << kind.name;
   }
   EXPECT_TRUE(names.contains("matmul")) << "the kernel that needs nothing special";
 }

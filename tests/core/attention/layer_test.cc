@@ -45,9 +45,9 @@ TEST(AttentionLayerTest, TakesTheFirstKernelThatAccepts) {
   const TestLayer layer = SmallLayer();
   const auto attention = AttentionLayer::Create(layer.config, layer.weights);
   ASSERT_THAT(attention, IsOk());
-  for (const KernelEntry& entry : KernelTable()) {
-    if (!entry.Accepts(layer.config).ok() || !entry.Pays(layer.config).ok()) continue;
-    EXPECT_EQ(attention->kernel_name(), entry.name);
+  for (const ProductKind& kind : ProductKinds()) {
+    if (!kind.Accepts(layer.config.precision).ok() || !kind.Pays(layer.config.precision).ok()) continue;
+    EXPECT_EQ(attention->kernel_name(), kind.name);
     break;
   }
 }
@@ -63,24 +63,24 @@ TEST(AttentionLayerTest, ListsTheKernelsForAnUnknownName) {
   const TestLayer layer = SmallLayer();
   const absl::Status status = AttentionLayer::Create(layer.config, layer.weights, "fastest").status();
   EXPECT_THAT(status, StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("'fastest'")));
-  for (const KernelEntry& entry : KernelTable()) {
-    EXPECT_THAT(status, StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr(entry.name)));
+  for (const ProductKind& kind : ProductKinds()) {
+    EXPECT_THAT(status, StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr(kind.name)));
   }
 }
 
 // What no kernel refuses here some kernel may refuse elsewhere: each entry is taken at its word.
 TEST(AttentionLayerTest, PassesOnTheRefusalOfTheKernelAskedFor) {
   const TestLayer layer = SmallLayer();
-  for (const KernelEntry& entry : KernelTable()) {
-    const absl::Status accepted = entry.Accepts(layer.config);
-    const auto attention = AttentionLayer::Create(layer.config, layer.weights, entry.name);
+  for (const ProductKind& kind : ProductKinds()) {
+    const absl::Status accepted = kind.Accepts(layer.config.precision);
+    const auto attention = AttentionLayer::Create(layer.config, layer.weights, kind.name);
     if (accepted.ok()) {
       ASSERT_THAT(attention, IsOk());
-      EXPECT_EQ(attention->kernel_name(), entry.name);
+      EXPECT_EQ(attention->kernel_name(), kind.name);
     } else {
       EXPECT_THAT(attention.status(),
                   StatusIs(absl::StatusCode::kUnimplemented,
-                           AllOf(HasSubstr(entry.name), HasSubstr(std::string(accepted.message())))));
+                           AllOf(HasSubstr(kind.name), HasSubstr(std::string(accepted.message())))));
     }
   }
 }
@@ -108,10 +108,10 @@ TEST(AttentionLayerTest, ComputesInThePrecisionAskedForOrSaysWhyNot) {
     } else {
       EXPECT_EQ(attention->precision(), Precision::kF32);
       EXPECT_THAT(attention->precision_note(), StartsWith("computed in f32: "));
-      for (const KernelEntry& entry : KernelTable()) {
-        absl::Status refusal = entry.Accepts(layer.config);
-        if (refusal.ok()) refusal = entry.Pays(layer.config);
-        EXPECT_THAT(attention->precision_note(), HasSubstr(std::string(refusal.message()))) << entry.name;
+      for (const ProductKind& kind : ProductKinds()) {
+        absl::Status refusal = kind.Accepts(layer.config.precision);
+        if (refusal.ok()) refusal = kind.Pays(layer.config.precision);
+        EXPECT_THAT(attention->precision_note(), HasSubstr(std::string(refusal.message()))) << kind.name;
       }
     }
     const char* max_isa = std::getenv("ONEDNN_MAX_CPU_ISA");
@@ -131,12 +131,12 @@ TEST(AttentionLayerTest, ComputesInThePrecisionAskedForOrSaysWhyNot) {
 TEST(AttentionLayerTest, AKernelAskedForComputesInAPrecisionThatDoesNotPay) {
   TestLayer layer = SmallLayer();
   layer.config.precision = Precision::kBf16;
-  for (const KernelEntry& entry : KernelTable()) {
-    if (!entry.Accepts(layer.config).ok()) continue;
-    const auto attention = AttentionLayer::Create(layer.config, layer.weights, entry.name);
+  for (const ProductKind& kind : ProductKinds()) {
+    if (!kind.Accepts(layer.config.precision).ok()) continue;
+    const auto attention = AttentionLayer::Create(layer.config, layer.weights, kind.name);
     ASSERT_THAT(attention, IsOk());
-    EXPECT_EQ(attention->precision(), Precision::kBf16) << entry.name;
-    EXPECT_EQ(attention->precision_note(), "") << entry.name;
+    EXPECT_EQ(attention->precision(), Precision::kBf16) << kind.name;
+    EXPECT_EQ(attention->precision_note(), "") << kind.name;
   }
 }
 

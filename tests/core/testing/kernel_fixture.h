@@ -13,8 +13,8 @@
 #include <string>
 #include <vector>
 
-#include "core/attention/kernel.h"
 #include "core/attention/layer.h"
+#include "core/product/arithmetic.h"
 #include "core/runtime/compute_arena.h"
 #include "tests/core/testing/test_problem.h"
 #include "tests/testing/status_matchers.h"
@@ -28,9 +28,9 @@ struct KernelParam {
 
 inline std::vector<KernelParam> KernelParams() {
   std::vector<KernelParam> params;
-  for (const KernelEntry& entry : KernelTable()) {
+  for (const ProductKind& kind : ProductKinds()) {
     for (const Precision precision : {Precision::kF32, Precision::kBf16, Precision::kInt8}) {
-      params.push_back({entry.name, precision});
+      params.push_back({kind.name, precision});
     }
   }
   return params;

@@ -42,13 +42,13 @@ class TestTiles {
   const WeightTiles<float>& get() const { return tiles_; }
 
   void Set(int64_t row, int64_t key, float exponential) {
-    const int64_t tile = (key - tiles_.first_key) / kKeyTile;
+    const int64_t tile = tiles_.TileOf(key);
     exponentials_[tile * tiles_.tile_stride + row * kRowStride + key - tiles_.FirstKey(tile)] = exponential;
   }
 
   float Weight(int64_t row, int64_t key) const {
     if (key < tiles_.first_key || key >= tiles_.end_key) return 0.0f;
-    const int64_t tile = (key - tiles_.first_key) / kKeyTile;
+    const int64_t tile = tiles_.TileOf(key);
     return tiles_.Row(tile, row)[key - tiles_.FirstKey(tile)] * tiles_.Factor(tile, row);
   }
 

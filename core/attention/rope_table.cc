@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "core/attention/rope_table.h"
+
+#include <algorithm>
+#include <cmath>
+#include <new>
+#include <vector>
+
+#include "core/runtime/cpu_topology.h"
+
+namespace headlight {
+namespace {
+
+// Positions of one piece of work: some 100 us with 64 pairs.
+constexpr int64_t kPositionsAtOnce = 32;
+
+int64_t NumPairs(const RopeConfig& rope) { return rope.rotary_dim / 2; }
+
+}  // namespace
+
+RopeTable::RopeTable(const RopeConfig& rope) {
+  ComputeArena arena(DetectCpuTopology().ComputeThreads());
+  if (!Reserve(rope, 0, kPositions, arena)) throw std::bad_alloc();
+}
+
+bool RopeTable::Reserve(const RopeConfig& rope, int64_t begin, int64_t end, ComputeArena& arena) {
+  if (rope_ != rope || !cos_.ok() || !sin_.ok()) begin_ = end_ = 0;
+  rope_ = rope;
+  if (Holds(begin, end)) return true;
+  begin_ = std::min(begin, begin_);
+  end_ = std::max(end, end_);
+  const int64_t bytes = (end_ - begin_) * NumPairs(rope) * int64_t{sizeof(float)};
+  if (!cos_.Reserve(bytes) || !sin_.Reserve(bytes)) {
+    begin_ = end_ = 0;
+    return false;
+  }
+  Fill(arena);
+  return true;
+}
+
+void RopeTable::Fill(ComputeArena& arena) const {
+  const int64_t pairs = NumPairs(*rope_);
+  std::vector<double> frequencies(pairs);  // radians per position
+  for (int64_t pair = 0; pair < pairs; ++pair) frequencies[pair] = RopeFrequency(*rope_, pair);
+  const int64_t pieces = (end_ - begin_ + kPositionsAtOnce - 1) / kPositionsAtOnce;
+  arena.ForEach(pieces, [&](int64_t piece, int) {
+    const int64_t first = begin_ + piece * kPositionsAtOnce;
+    int64_t place = (first - begin_) * pairs;
+    for (int64_t position = first; position < std::min(first + kPositionsAtOnce, end_); ++position) {
+      for (int64_t pair = 0; pair < pairs; ++pair, ++place) {
+        const double angle = static_cast<double>(position) * frequencies[pair];
+        cos_.floats()[place] = static_cast<float>(std::cos(angle));
+        sin_.floats()[place] = static_cast<float>(std::sin(angle));
+      }
+    }
+  });
+}
+
+int64_t RopeTable::Bytes(const RopeConfig& rope, int64_t positions) {
+  return 2 * Buffer::RoundedBytes(positions * NumPairs(rope) * int64_t{sizeof(float)});
+}
+
+void RopeTable::ForEachBuffer(absl::FunctionRef<void(Buffer&)> visit) {
+  visit(cos_);
+  visit(sin_);
+}
+
+Rotation RopeTable::From(int64_t first_position) const {
+  const int64_t offset = (first_position - begin_) * NumPairs(*rope_);
+  return {cos_.floats() + offset, sin_.floats() + offset, NumPairs(*rope_), rope_->interleaved};
+}
+
+}  // namespace headlight

@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A layer as the tiled kernel reads it: parameters in panels, each head by itself, and the products that are
+// made with them.
+#ifndef HEADLIGHT_CORE_ATTENTION_TILED_PACKED_LAYER_H_
+#define HEADLIGHT_CORE_ATTENTION_TILED_PACKED_LAYER_H_
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "core/attention/config.h"
+#include "core/attention/parameters.h"
+#include "core/attention/rope_table.h"
+#include "core/attention/tiled/workspace.h"
+#include "core/product/arithmetic.h"
+#include "core/product/gemm.h"
+#include "core/product/parameter_panels.h"
+#include "core/simd/targets.h"
+#include "core/tensor/bf16.h"
+#include "core/tensor/matrix_view.h"
+
+namespace headlight {
+
+// Immutable. T, the operands of attention itself: float or Bf16.
+template <typename T>
+struct PackedLayer {
+  // `config` is resolved and its precision that of `arithmetic`. `rope` is null unless the config turns
+  // anything. May throw dnnl::error and std::bad_alloc.
+  PackedLayer(const Arithmetic& arithmetic, const AttentionConfig& config,
+              const AttentionParameters& parameters, std::shared_ptr<const RopeTable> rope);
+
+  // Rows of a head's padded width, one after the other.
+  template <typename Element>
+  BasicMatrixView<Element> Padded(Element* data, int64_t rows) const {
+    return {data, rows, padded_head_dim, padded_head_dim};
+  }
+  // A head's row of bq, bk or bv; null where the layer has none.
+  const float* OfHead(const std::vector<float>& biases, int64_t head) const {
+    return biases.empty() ? nullptr : biases.data() + head * padded_head_dim;
+  }
+  // [padded head_dim], of appended_k or appended_v.
+  const float* Appended(const std::vector<float>& rows, int64_t index, int64_t kv_head) const {
+    return rows.data() + (index * config.num_kv_heads + kv_head) * padded_head_dim;
+  }
+  // The panel that follows once a head's queries are projected.
+  Ahead AfterQueries(int64_t head) const;
+  TiledLayer Sizes() const;
+
+  const GemmProvider& provider;
+  const bool fused_scores;  // whole visible panels of keys go through ScoreAndExp
+  const AttentionConfig config;
+  const int64_t padded_head_dim;
+  const std::shared_ptr<const RopeTable> rope;
+
+  PanelStorage storage;         // of the panels
+  std::vector<PanelMatrix> wq;  // one for each head, [embed_dim, padded head_dim], scaled as bq for scores
+  std::vector<PanelMatrix> wk;  // one for each kv head
+  std::vector<PanelMatrix> wv;
+  PanelMatrix wo;         // [num_heads * head_dim, embed_dim]
+  std::vector<float> bq;  // [num_heads, padded head_dim], or empty
+  std::vector<float> bk;  // [num_kv_heads, padded head_dim]
+  std::vector<float> bv;
+  std::vector<float> bo;          // [embed_dim], or empty
+  std::vector<float> appended_k;  // [appended keys, num_kv_heads, padded head_dim]
+  std::vector<float> appended_v;
+
+  PanelGemm project_q;
+  PanelGemm project_k;
+  PanelGemm project_v;
+  PanelGemm project_out;
+  // Entry i is for panels of (i + 1) * kGranule<T> keys: q k^T, and acc += p v.
+  static constexpr int64_t kWidths = kPanelCols / kGranule<T>;
+  std::array<std::shared_ptr<const Gemm>, kWidths> score_keys;
+  std::array<std::shared_ptr<const Gemm>, kWidths> add_values;
+  int64_t gemm_scratch_bytes = 0;
+};
+
+extern template struct PackedLayer<float>;
+extern template struct PackedLayer<Bf16>;
+
+}  // namespace headlight
+
+#endif  // HEADLIGHT_CORE_ATTENTION_TILED_PACKED_LAYER_H_

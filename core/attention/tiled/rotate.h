@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Projected rows become what attention computes on: turned to their positions (RoPE) and rounded. Each row is
+// worked on by itself, so its bits do not depend on what else is in a batch.
+#ifndef HEADLIGHT_CORE_ATTENTION_TILED_ROTATE_H_
+#define HEADLIGHT_CORE_ATTENTION_TILED_ROTATE_H_
+
+#include <cstdint>
+
+#include "core/attention/rope_table.h"
+#include "core/tensor/bf16.h"
+#include "core/tensor/matrix_view.h"
+
+namespace headlight {
+
+// out = rotated(in), row by row. `in` itself is rotated; out may be `in` where both are f32 and shares no
+// memory with it otherwise. Without a rotation it converts or copies. in.cols is a multiple of kLanes.
+void FinishRows(MutableMatrixView in, const Rotation& rotation, BasicMatrixView<float> out);
+void FinishRows(MutableMatrixView in, const Rotation& rotation, BasicMatrixView<Bf16> out);
+
+// Rows of which a number is NaN or infinite become zeros; bit r of what is returned says so of row r. At most
+// 64 rows; cols is a multiple of kLanes.
+uint64_t ClearRowsNotFinite(MutableMatrixView rows);
+
+}  // namespace headlight
+
+#endif  // HEADLIGHT_CORE_ATTENTION_TILED_ROTATE_H_
