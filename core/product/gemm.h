@@ -50,7 +50,20 @@ class Gemm {
   // where the shape says so.
   virtual void Run(int64_t rows, const void* a, const void* b, void* c, std::byte* scratch, const float* bias,
                    Ahead ahead) const = 0;
+  // The same with a B of which each k rows lie in a panel of their own, and with as many columns of A: what
+  // many calls of Run would make, one panel after the other. Only where the shape says accumulate.
+  virtual void RunPanels(int64_t rows, const void* a, const void* const* b, int64_t num_panels, void* c,
+                         std::byte* scratch) const {
+    const auto* columns = static_cast<const std::byte*>(a);
+    for (int64_t panel = 0; panel < num_panels; ++panel, columns += shape_.k * OperandBytes(shape_.operands)) {
+      Run(rows, columns, b[panel], c, scratch, nullptr, {});
+    }
+  }
   virtual int64_t scratch_bytes() const = 0;
+
+ protected:
+  explicit Gemm(const GemmShape& shape) : shape_(shape) {}
+  const GemmShape shape_;
 };
 
 // Each row becomes `row` [rows.cols]: how a product that can only add to C begins at a bias.

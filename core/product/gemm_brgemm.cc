@@ -76,7 +76,7 @@ void BeginWork() { configured_id = 0; }
 // 1 nearly fourfold.
 class BrgemmGemm final : public Gemm {
  public:
-  explicit BrgemmGemm(const GemmShape& shape) : shape_(shape) {
+  explicit BrgemmGemm(const GemmShape& shape) : Gemm(shape) {
     kernels_.reserve(kRows.size());
     for (int64_t rows : kRows) {
       kernels_.push_back(Compile(rows, shape));
@@ -106,7 +106,6 @@ class BrgemmGemm final : public Gemm {
  private:
   static constexpr std::array<int64_t, 20> kRows = {256, 128, 64, 32, 16, 15, 14, 13, 12, 11,
                                                     10,  9,   8,  7,  6,  5,  4,  3,  2,  1};
-  GemmShape shape_;
   const uint64_t first_id_ = TakeIds(kRows.size());
   std::vector<brgemm> kernels_;  // one for each entry of kRows
   int64_t scratch_bytes_ = 0;

@@ -38,7 +38,7 @@ class OneThreadScope {
 class MatmulGemm final : public Gemm {
  public:
   explicit MatmulGemm(const GemmShape& shape)
-      : shape_(shape),
+      : Gemm(shape),
         // oneDNN 3.7 takes the rows of a C of one column for contiguous, whatever its stride says.
         always_padded_(shape.n == 1 && shape.ldc != 1),
         c_stride_(always_padded_ ? 1 : shape.ldc),
@@ -116,7 +116,6 @@ class MatmulGemm final : public Gemm {
                                 {DNNL_ARG_SCRATCHPAD, wrap(scratchpad_desc_, scratch)}});
   }
 
-  const GemmShape shape_;
   const bool always_padded_;
   const int64_t c_stride_;  // of the primitive
   memory::desc a_desc_;

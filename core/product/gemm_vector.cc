@@ -26,9 +26,10 @@ namespace headlight {
 
 // A call, in words: an f32, a pair of bf16 or four bytes, which is what one lane multiplies with at once.
 struct WordProduct {
-  const float* a = nullptr;  // [rows, words], rows lda apart
-  const float* b = nullptr;  // [words, columns], rows ldb apart
-  float* c = nullptr;        // [rows, columns], rows ldc apart; of int32 for kInt8
+  const float* a = nullptr;         // [rows, words of all panels], rows lda apart
+  const float* const* b = nullptr;  // [panels], each [words, columns], rows ldb apart
+  float* c = nullptr;               // [rows, columns], rows ldc apart; of int32 for kInt8
+  int64_t panels = 1;
   int64_t rows = 0;
   int64_t words = 0;
   int64_t lda = 0;
@@ -65,14 +66,6 @@ HWY_INLINE __m512 MultiplyAdd(__m512 acc, __m512 a, __m512 b) {
     asm("vpdpbusd %2, %1, %0" : "+v"(acc) : "v"(a), "v"(b));
   }
   return acc;
-}
-
-template <Precision kOperands>
-HWY_INLINE __m512 AddSums(__m512 a, __m512 b) {
-  if constexpr (kOperands == Precision::kInt8) {
-    return _mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(a), _mm512_castps_si512(b)));
-  }
-  return _mm512_add_ps(a, b);
 }
 
 // Rows of A by one pointer for every three of them: one for each would not leave enough registers.
@@ -114,46 +107,40 @@ HWY_INLINE void MultiplyWord(const RowPointers<kRows>& a, int64_t word, const fl
   }
 }
 
-// Rows [row, row + kRows) of C. With kAhead, asks for a line of product.ahead from `line` on every two words.
+// What the sums of a row begin with: a row of C, the bias or zeros.
+template <int kVectors>
+HWY_INLINE void BeginRow(const WordProduct& product, const float* c, __m512 (&acc)[kVectors]) {
+  const float* const from = product.accumulate ? c : product.bias;
+#pragma GCC unroll 4
+  for (int64_t v = 0; v < kVectors; ++v) {
+    acc[v] = from == nullptr ? _mm512_setzero_ps() : _mm512_loadu_ps(from + v * kLanes);
+  }
+}
+
+// Rows [row, row + kRows) of C. Each of their elements is one chain of multiply-adds, whatever panels it goes
+// through. With kAhead, asks for a line of product.ahead from `line` on every two words.
 template <Precision kOperands, int kRows, int kVectors, bool kAhead>
 HWY_NOINLINE void MultiplyTile(const WordProduct& product, int64_t row, const std::byte* line) {
   const int64_t words = product.words, ldb = product.ldb, ldc = product.ldc;
-  const RowPointers<kRows> a(product.a + row * product.lda, product.lda);
-  const float* const b = product.b;
   float* const c = product.c + row * ldc;
-  __m512 first[kVectors];
-#pragma GCC unroll 4
-  for (__m512& sum : first) sum = _mm512_setzero_ps();
-  if (product.bias != nullptr) {
-#pragma GCC unroll 4
-    for (int64_t v = 0; v < kVectors; ++v) first[v] = _mm512_loadu_ps(product.bias + v * kLanes);
-  }
   __m512 acc[kRows][kVectors];
 #pragma GCC unroll 12
-  for (int64_t r = 0; r < kRows; ++r) {
+  for (int64_t r = 0; r < kRows; ++r) BeginRow<kVectors>(product, c + r * ldc, acc[r]);
+  for (int64_t panel = 0; panel < product.panels; ++panel) {
+    const RowPointers<kRows> a(product.a + row * product.lda + panel * words, product.lda);
+    const float* const b = product.b[panel];
+    int64_t word = 0;
+    for (; word + kUnrolledWords <= words; word += kUnrolledWords) {
 #pragma GCC unroll 4
-    for (int64_t v = 0; v < kVectors; ++v) acc[r][v] = first[v];
-  }
-  int64_t word = 0;
-  for (; word + kUnrolledWords <= words; word += kUnrolledWords) {
-#pragma GCC unroll 4
-    for (int64_t w = word; w < word + kUnrolledWords; ++w) {
-      if (kAhead && (w - word) % 2 == 0) {
-        __builtin_prefetch(line, 0, 2);
-        line += kCacheLineBytes;
-      }
-      MultiplyWord<kOperands, kRows, kVectors>(a, w, b + w * ldb, acc);
-    }
-  }
-  for (; word < words; ++word) MultiplyWord<kOperands, kRows, kVectors>(a, word, b + word * ldb, acc);
-  if (product.accumulate) {
-#pragma GCC unroll 12
-    for (int64_t r = 0; r < kRows; ++r) {
-#pragma GCC unroll 4
-      for (int64_t v = 0; v < kVectors; ++v) {
-        acc[r][v] = AddSums<kOperands>(_mm512_loadu_ps(c + r * ldc + v * kLanes), acc[r][v]);
+      for (int64_t w = word; w < word + kUnrolledWords; ++w) {
+        if (kAhead && (w - word) % 2 == 0) {
+          __builtin_prefetch(line, 0, 2);
+          line += kCacheLineBytes;
+        }
+        MultiplyWord<kOperands, kRows, kVectors>(a, w, b + w * ldb, acc);
       }
     }
+    for (; word < words; ++word) MultiplyWord<kOperands, kRows, kVectors>(a, word, b + word * ldb, acc);
   }
 #pragma GCC unroll 12
   for (int64_t r = 0; r < kRows; ++r) {
@@ -234,14 +221,28 @@ namespace {
 
 class VectorGemm final : public Gemm {
  public:
-  VectorGemm(const GemmShape& shape, WordProductFunction multiply) : shape_(shape), multiply_(multiply) {}
+  VectorGemm(const GemmShape& shape, WordProductFunction multiply) : Gemm(shape), multiply_(multiply) {}
 
   void Run(int64_t rows, const void* a, const void* b, void* c, std::byte*, const float* bias,
            Ahead ahead) const override {
+    Multiply(rows, a, &b, 1, c, bias, ahead);
+  }
+
+  void RunPanels(int64_t rows, const void* a, const void* const* b, int64_t num_panels, void* c,
+                 std::byte*) const override {
+    Multiply(rows, a, b, num_panels, c, nullptr, {});
+  }
+
+  int64_t scratch_bytes() const override { return 0; }
+
+ private:
+  void Multiply(int64_t rows, const void* a, const void* const* b, int64_t num_panels, void* c,
+                const float* bias, Ahead ahead) const {
     const int64_t operands_per_word = InterleavedRows(shape_.operands);
     multiply_({.a = static_cast<const float*>(a),
-               .b = static_cast<const float*>(b),
+               .b = reinterpret_cast<const float* const*>(b),
                .c = static_cast<float*>(c),
+               .panels = num_panels,
                .rows = rows,
                .words = shape_.k / operands_per_word,
                .lda = shape_.lda / operands_per_word,
@@ -252,10 +253,6 @@ class VectorGemm final : public Gemm {
                .ahead = ahead});
   }
 
-  int64_t scratch_bytes() const override { return 0; }
-
- private:
-  const GemmShape shape_;
   const WordProductFunction multiply_;
 };
 

@@ -44,6 +44,12 @@ void MapWriter<T>::AddTile(int64_t end_key, const SoftmaxState& state) {
   end_key_ = end_key;
 }
 
+template <typename T>
+void MapWriter<T>::ExtendTo(int64_t end_key) {
+  end_key_ = end_key;
+  num_tiles_ = (end_key - 1) / kKeyTile - first_key_ / kKeyTile + 1;
+}
+
 // Turns the tiles' references into factors.
 template <typename T>
 void MapWriter<T>::MakeFactors(const float* last_references, const float* inverse_sums) const {

@@ -47,10 +47,11 @@ class MapWriter {
   // The tile up to end_key was added to the state; its exponentials stay where they are until Finish.
   void AddTile(int64_t end_key, const SoftmaxState& state);
 
-  // One row of a tile was made anew, relative to another reference.
-  void SetReference(int64_t tile, int64_t row, float reference) {
-    tile_factors_[tile * kQueryBlockRows + row] = reference;
-  }
+  // What a row of a tile is relative to, until Finish.
+  float& Reference(int64_t tile, int64_t row) { return tile_factors_[tile * kQueryBlockRows + row]; }
+
+  // All keys up to end_key are there, in tiles as they would have been added.
+  void ExtendTo(int64_t end_key);
 
   // Writes the block's rows of the sink; other threads see them after FinishStreams on this one. Tile t's
   // exponentials of row r are at exponentials + t * tile_stride + r * row_stride; sums as FinishSums makes

@@ -2,6 +2,7 @@
 #include "core/attention/tiled/block_attention.h"
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
 #include <numeric>
 #include <type_traits>
@@ -15,6 +16,8 @@ constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
 
 bool IsZero(float weight) { return weight == 0.0f; }
 bool IsZero(Bf16 weight) { return weight.bits == 0; }
+void Scale(float factor, float& weight) { weight *= factor; }
+void Scale(float factor, Bf16& weight) { weight = ToBf16(ToFloat(weight) * factor); }
 
 }  // namespace
 
@@ -34,7 +37,7 @@ BlockAttention<T>::BlockAttention(const PackedLayer<T>& layer, const KeyPanels<T
   const KeyRange last =
       VisibleKeys(rules.visibility, block.first_query + block.rows - 1, rules.q_len, rules.kv_len);
   first_key_ = first.begin / kPanelCols * kPanelCols;
-  end_key_ = rules.num_keys > rules.kv_len ? rules.num_keys : last.end;
+  end_key_ = std::max(first_key_, last.end);
   whole_begin_ = whole_end_ = end_key_;
   if (layer.fused_scores && rules.mask.empty() && rules.softcap == 0.0f && rules.alibi_slope == 0.0f) {
     whole_begin_ = RoundUp(last.begin, kPanelCols);
@@ -47,7 +50,6 @@ void BlockAttention<T>::Run(const T* queries, MapWriter<T>& writer, std::byte* o
   Rows rows{.count = block_.rows,
             .queries = queries,
             .query = queries_,
-            .probabilities = scratch_.probabilities.As<T>(),
             .state = {.reference = scratch_.reference.floats(),
                       .sum = scratch_.sum.floats(),
                       .acc = layer_.Padded(scratch_.acc.floats(), block_.rows)}};
@@ -84,18 +86,25 @@ template <typename T>
 bool BlockAttention<T>::AttendFast(Rows& rows, MapWriter<T>& writer) {
   BeginSoftmax(rows.state, RoundUp(rows.count, kFusedRows));
   if (writer.wanted()) writer.Begin(first_key_);
+  UseTile(scratch_.probabilities.As<T>(), rows);
   for (int64_t key = first_key_; key < end_key_; key = TileEnd(key)) {
-    if constexpr (std::is_same_v<T, float>) {
-      rows.scores = rows.probabilities;
-    } else {
-      rows.scores = scratch_.scores.floats();
-    }
     if (!AttendTile(rows, key, TileEnd(key))) return false;
     if (!writer.wanted()) continue;
     writer.AddTile(TileEnd(key), rows.state);
-    rows.probabilities += kKeptTileElements;
+    UseTile(rows.probabilities + kKeptTileElements, rows);
   }
+  if (keys_.appended_keys != nullptr) AttendAppended(rows, nullptr, writer);
   return true;
+}
+
+template <typename T>
+void BlockAttention<T>::UseTile(T* probabilities, Rows& rows) const {
+  rows.probabilities = probabilities;
+  if constexpr (std::is_same_v<T, float>) {
+    rows.scores = probabilities;
+  } else {
+    rows.scores = scratch_.scores.floats();
+  }
 }
 
 // Does rows of the block once more, with the running maximum as their reference, and puts them back.
@@ -113,29 +122,24 @@ bool BlockAttention<T>::AttendExactly(const T* queries, const int64_t* block_row
   Rows rows{.count = count,
             .queries = gathered,
             .query = query,
-            .probabilities = scratch_.exact_tile.As<T>(),
             .state = {.reference = reference,
                       .sum = sum,
                       .acc = layer_.Padded(scratch_.exact_acc.floats(), count),
                       .exponent_sum = of_block.exponent_sum == nullptr ? nullptr : exponent_sum,
                       .exact = true}};
-  if constexpr (std::is_same_v<T, float>) {
-    rows.scores = rows.probabilities;
-  } else {
-    rows.scores = scratch_.scores.floats();
-  }
+  UseTile(scratch_.exact_tile.As<T>(), rows);
   BeginSoftmax(rows.state, count);
   int64_t tile = 0;
   for (int64_t key = first_key_; key < end_key_; key = TileEnd(key), ++tile) {
     if (!AttendTile(rows, key, TileEnd(key))) return false;
     if (!writer.wanted()) continue;
-    T* const kept = scratch_.probabilities.As<T>() + tile * kKeptTileElements;
     for (int64_t i = 0; i < count; ++i) {
-      writer.SetReference(tile, block_rows[i], reference[i]);
+      writer.Reference(tile, block_rows[i]) = reference[i];
       std::copy_n(rows.probabilities + i * kScoreStride, RoundUp(TileEnd(key) - key, kGranule<T>),
-                  kept + block_rows[i] * kScoreStride);
+                  Kept(block_rows[i], key));
     }
   }
+  if (keys_.appended_keys != nullptr) AttendAppended(rows, block_rows, writer);
   for (int64_t i = 0; i < count; ++i) {
     const int64_t row = block_rows[i];
     of_block.reference[row] = reference[i];
@@ -158,6 +162,56 @@ bool BlockAttention<T>::AttendTile(const Rows& rows, int64_t first_key, int64_t 
   return true;
 }
 
+// The keys that follow those of every sequence, seen by all rows: a tile of their own, since where they would
+// stand among the others depends on how many there are. Row i is row block_rows[i] of the block, i itself if
+// that is null.
+template <typename T>
+void BlockAttention<T>::AttendAppended(const Rows& rows, const int64_t* block_rows, MapWriter<T>& writer) {
+  const int64_t num_keys = rules_.num_keys - rules_.kv_len;
+  layer_.score_keys[0]->Run(rows.count, rows.queries, keys_.appended_keys, rows.scores,
+                            scratch_.gemm.bytes(), nullptr, {});
+  SoftmaxTile(ScoreTile<T>{.scores = {rows.scores, rows.count, num_keys, kScoreStride},
+                           .probabilities = rows.probabilities,
+                           .probability_stride = kScoreStride,
+                           .query = rows.query,
+                           .first_key = rules_.kv_len},
+              rules_, rows.state);
+  layer_.add_values[0]->Run(rows.count, rows.probabilities, keys_.appended_values, rows.state.acc.data,
+                            scratch_.gemm.bytes(), nullptr, {});
+  if (!writer.wanted()) return;
+  writer.ExtendTo(rules_.num_keys);
+  for (int64_t i = 0; i < rows.count; ++i) {
+    KeepAppended(rows.probabilities + i * kScoreStride, rows.state.reference[i],
+                 block_rows == nullptr ? i : block_rows[i], writer);
+  }
+}
+
+// Puts a row's weights of the appended keys behind those of the others, with zeros for the keys in between.
+template <typename T>
+void BlockAttention<T>::KeepAppended(const T* weights, float reference, int64_t block_row,
+                                     MapWriter<T>& writer) {
+  T appended[kGranule<T>];
+  std::copy_n(weights, kGranule<T>, appended);  // which may lie where they go
+  for (int64_t key = end_key_; key < rules_.kv_len; ++key) {
+    *Kept(block_row, key) = T{};
+    if (key % kKeyTile == 0 || key == first_key_) writer.Reference(TileOf(key), block_row) = reference;
+  }
+  for (int64_t key = rules_.kv_len; key < rules_.num_keys; ++key) {
+    float& of_tile = writer.Reference(TileOf(key), block_row);
+    const int64_t tile_key = std::max(key / kKeyTile * kKeyTile, first_key_);
+    if (key == tile_key) of_tile = reference;
+    if (of_tile != reference) {
+      const float factor = std::exp2(of_tile - reference);
+      for (int64_t k = tile_key; k < key; ++k) Scale(factor, *Kept(block_row, k));
+      of_tile = reference;
+    }
+    *Kept(block_row, key) = appended[key - rules_.kv_len];
+  }
+  const int64_t last = rules_.num_keys - 1;
+  const int64_t in_tile = last - std::max(last / kKeyTile * kKeyTile, first_key_);
+  std::fill_n(Kept(block_row, last) + 1, RoundUp(in_tile + 1, kLanes) - (in_tile + 1), T{});
+}
+
 // Scores and exponentials of the keys [first_key, end_key), at most a tile of them.
 template <typename T>
 void BlockAttention<T>::Score(const Rows& rows, int64_t first_key, int64_t end_key) {
@@ -174,7 +228,7 @@ template <typename T>
 void BlockAttention<T>::ScoreByRules(const Rows& rows, int64_t tile_key, int64_t first_key, int64_t end_key) {
   if (first_key >= end_key) return;
   const int64_t offset = first_key - tile_key;
-  const int64_t padded_keys = RoundUp(rules_.num_keys, kGranule<T>);
+  const int64_t padded_keys = RoundUp(rules_.kv_len, kGranule<T>);
   for (int64_t key = first_key; key < end_key; key += kPanelCols) {
     const int64_t width = std::min(kPanelCols, padded_keys - key);
     layer_.score_keys[width / kGranule<T> - 1]->Run(rows.count, rows.queries, keys_.keys[key / kPanelCols],
@@ -206,12 +260,22 @@ void BlockAttention<T>::ScoreFused(const Rows& rows, int64_t tile_key, int64_t f
 
 template <typename T>
 void BlockAttention<T>::AddValues(const Rows& rows, int64_t first_key, int64_t end_key) {
-  for (int64_t key = first_key; key < end_key; key += kPanelCols) {
-    const int64_t panel = key / kPanelCols;
-    const int64_t depth = std::min(kPanelCols, RoundUp(end_key - key, kGranule<T>));
-    layer_.add_values[depth / kGranule<T> - 1]->Run(rows.count, rows.probabilities + (key - first_key),
-                                                    keys_.values[panel], rows.state.acc.data,
-                                                    scratch_.gemm.bytes(), nullptr, {});
+  const int64_t first_panel = first_key / kPanelCols;
+  const int64_t whole_end = end_key / kPanelCols * kPanelCols;
+  const T* probabilities = rows.probabilities;
+  if (whole_end > first_key) {
+    layer_.add_values.back()->RunPanels(
+        rows.count, probabilities, reinterpret_cast<const void* const*>(keys_.values.data() + first_panel),
+        (whole_end - first_key) / kPanelCols, rows.state.acc.data, scratch_.gemm.bytes());
+    probabilities += whole_end - first_key;
+  }
+  if (whole_end < end_key) {
+    const int64_t depth = RoundUp(end_key - whole_end, kGranule<T>);
+    layer_.add_values[depth / kGranule<T> - 1]->Run(rows.count, probabilities,
+                                                    keys_.values[whole_end / kPanelCols],
+                                                    rows.state.acc.data, scratch_.gemm.bytes(), nullptr, {});
+  }
+  for (int64_t panel = first_panel; panel * kPanelCols < end_key; ++panel) {
     if (keys_.not_finite[panel] != 0) [[unlikely]] SpoilRows(rows, first_key, end_key, panel);
   }
 }

@@ -48,10 +48,13 @@ class BlockAttention {
     SoftmaxState state;
   };
 
+  void UseTile(T* probabilities, Rows& rows) const;
   bool AttendFast(Rows& rows, MapWriter<T>& writer);
   bool AttendExactly(const T* queries, const int64_t* block_rows, int64_t count, MapWriter<T>& writer,
                      const SoftmaxState& of_block);
   bool AttendTile(const Rows& rows, int64_t first_key, int64_t end_key);
+  void AttendAppended(const Rows& rows, const int64_t* block_rows, MapWriter<T>& writer);
+  void KeepAppended(const T* weights, float reference, int64_t block_row, MapWriter<T>& writer);
   void Score(const Rows& rows, int64_t first_key, int64_t end_key);
   void ScoreByRules(const Rows& rows, int64_t tile_key, int64_t first_key, int64_t end_key);
   void ScoreFused(const Rows& rows, int64_t tile_key, int64_t first_key, int64_t end_key);
@@ -59,6 +62,13 @@ class BlockAttention {
   void SpoilRows(const Rows& rows, int64_t first_key, int64_t end_key, int64_t panel);
   // The first key of the tile after the one that holds `key`.
   int64_t TileEnd(int64_t key) const { return std::min((key / kKeyTile + 1) * kKeyTile, end_key_); }
+  // Where the exponential of a row and key is kept for the writer.
+  T* Kept(int64_t block_row, int64_t key) const {
+    const int64_t tile = TileOf(key);
+    const int64_t first = tile == 0 ? first_key_ : (first_key_ / kKeyTile + tile) * kKeyTile;
+    return scratch_.probabilities.As<T>() + tile * kKeptTileElements + block_row * kScoreStride + key - first;
+  }
+  int64_t TileOf(int64_t key) const { return key / kKeyTile - first_key_ / kKeyTile; }
 
   const PackedLayer<T>& layer_;
   const KeyPanels<T>& keys_;
@@ -67,7 +77,7 @@ class BlockAttention {
   WorkerScratch& scratch_;
   const Interruption& interruption_;
   int64_t first_key_;    // of the panels that some query sees
-  int64_t end_key_;      // of the keys
+  int64_t end_key_;      // of the sequence's own keys that some query sees
   int64_t whole_begin_;  // panels [whole_begin_, whole_end_) go through the fused loop, in keys
   int64_t whole_end_;
   int64_t queries_[kQueryBlockRows];  // of the sequence, one for each row of the block

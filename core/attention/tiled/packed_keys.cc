@@ -15,20 +15,6 @@ void Prefetch(const std::byte* begin, int64_t size_bytes) {
   for (int64_t at = 0; at < size_bytes; at += kCacheLineBytes) __builtin_prefetch(begin + at, 0, 2);
 }
 
-// Element `row` of column `key` of a panel of keys `width` wide, and of a row of values, as the products read
-// them.
-int64_t KeyPlace(float, int64_t row, int64_t key, int64_t width) { return row * width + key; }
-int64_t KeyPlace(Bf16, int64_t row, int64_t key, int64_t width) {
-  return (row / 2 * width + key) * 2 + row % 2;
-}
-int64_t ValuePlace(float, int64_t key, int64_t col, int64_t width) { return key * width + col; }
-int64_t ValuePlace(Bf16, int64_t key, int64_t col, int64_t width) {
-  return KeyPlace(Bf16{}, key, col, width);
-}
-
-void Set(float value, float& out) { out = value; }
-void Set(float value, Bf16& out) { out = ToBf16(value); }
-
 // A projection's f32 rows are what attention computes on.
 template <typename T>
 constexpr bool kIsFloat = std::is_same_v<T, float>;
@@ -44,22 +30,24 @@ KeyPacker<T>::KeyPacker(const PackedLayer<T>& layer, const AttentionBatch& batch
   T** const value_panels = memory.value_panels.As<T*>();
   for (int64_t s = group.first_sequence; s < group.end_sequence; ++s) {
     const int64_t first_panel = workspace.plan.first_panel[s];
-    for (int64_t panel = 0; panel * kPanelCols < NumKeys(s); ++panel) {
+    for (int64_t panel = 0; panel * kPanelCols < batch.kv_len(s); ++panel) {
       const int64_t row = workspace.plan.packed_key_row[s] + panel * kPanelCols;
       key_panels[first_panel + panel] = memory.keys.As<T>() + row * layer.padded_head_dim;
       value_panels[first_panel + panel] = memory.values.As<T>() + row * layer.padded_head_dim;
-      memory.not_finite.As<uint64_t>()[first_panel + panel] = 0;
     }
   }
 }
 
 template <typename T>
-KeyPanels<T> KeyPacker<T>::PanelsOf(int64_t sequence) const {
+KeyPanels<T> KeyPacker<T>::PanelsOf(int64_t sequence, int64_t kv_head) const {
   const int64_t first = workspace_.plan.first_panel[sequence];
-  const auto count = static_cast<size_t>((NumKeys(sequence) + kPanelCols - 1) / kPanelCols);
+  const auto count = static_cast<size_t>((batch_.kv_len(sequence) + kPanelCols - 1) / kPanelCols);
+  const bool appends = layer_.config.num_appended_keys() > 0;
   return {.keys = {memory_.key_panels.As<T*>() + first, count},
           .values = {memory_.value_panels.As<T*>() + first, count},
-          .not_finite = {memory_.not_finite.As<uint64_t>() + first, count}};
+          .not_finite = {memory_.not_finite.As<uint64_t>() + first, count},
+          .appended_keys = appends ? layer_.Appended(layer_.appended_k, kv_head) : nullptr,
+          .appended_values = appends ? layer_.Appended(layer_.appended_v, kv_head) : nullptr};
 }
 
 template <typename T>
@@ -92,39 +80,19 @@ bool KeyPacker<T>::PackKeys(const KeyChunk& chunk, int64_t kv_head, WorkerScratc
                   FinishRows(layer_.Padded(part, rows), RotationFrom(layer_, workspace_, first_key, rows),
                              layer_.Padded(finished, rows));
                 }
-                TransposeKeys(sequence, kv_head, first_key, rows, finished);
+                TransposeKeys(sequence, first_key, rows, finished);
               });
   return true;
 }
 
-// Keys [first_key, first_key + num_keys) of a sequence into its panels, and behind the last one the appended
-// keys. first_key is a multiple of kPanelCols.
+// Keys [first_key, first_key + num_keys) of a sequence into its panels. first_key is a multiple of kPanelCols.
 template <typename T>
-void KeyPacker<T>::TransposeKeys(int64_t sequence, int64_t kv_head, int64_t first_key, int64_t num_keys,
-                                 const T* rows) const {
-  const KeyPanels<T> panels = PanelsOf(sequence);
+void KeyPacker<T>::TransposeKeys(int64_t sequence, int64_t first_key, int64_t num_keys, const T* rows) const {
   const int64_t words = layer_.padded_head_dim * int64_t{sizeof(T)} / int64_t{sizeof(float)};
   for (int64_t done = 0; done < num_keys; done += kPanelCols) {
     const int64_t panel = (first_key + done) / kPanelCols;
     TransposeWords(rows + done * layer_.padded_head_dim, std::min(kPanelCols, num_keys - done), words, words,
-                   panels.keys[panel], PanelWidth(sequence, panel));
-  }
-  if (first_key + num_keys == batch_.kv_len(sequence)) AppendKeys(sequence, kv_head);
-}
-
-template <typename T>
-void KeyPacker<T>::AppendKeys(int64_t sequence, int64_t kv_head) const {
-  const KeyPanels<T> panels = PanelsOf(sequence);
-  const int64_t kv_len = batch_.kv_len(sequence);
-  for (int64_t key = kv_len; key < NumKeys(sequence); ++key) {
-    const int64_t panel = key / kPanelCols;
-    const int64_t width = PanelWidth(sequence, panel);
-    T* const out = panels.keys[panel];
-    if (key % kPanelCols == 0) std::fill_n(out, width * layer_.padded_head_dim, T{});
-    const float* const from = layer_.Appended(layer_.appended_k, key - kv_len, kv_head);
-    for (int64_t d = 0; d < layer_.padded_head_dim; ++d) {
-      Set(from[d], out[KeyPlace(T{}, d, key % kPanelCols, width)]);
-    }
+                   Keys(sequence, panel), PanelWidth(sequence, panel));
   }
 }
 
@@ -137,7 +105,7 @@ bool KeyPacker<T>::PackValues(const KeyChunk& chunk, int64_t kv_head, WorkerScra
     float* first = nullptr;
     ForEachPart(batch_.cu_kv_lens, chunk.first_row, chunk.rows,
                 [&](int64_t row, int64_t, int64_t sequence, int64_t first_key) {
-                  float* const place = PanelsOf(sequence).values[first_key / kPanelCols];
+                  float* const place = Values(sequence, first_key / kPanelCols);
                   if (row == 0) first = place;
                   in_place = in_place && place == first + row * layer_.padded_head_dim;
                 });
@@ -152,26 +120,24 @@ bool KeyPacker<T>::PackValues(const KeyChunk& chunk, int64_t kv_head, WorkerScra
   }
   ForEachPart(batch_.cu_kv_lens, chunk.first_row, chunk.rows,
               [&](int64_t row, int64_t rows, int64_t sequence, int64_t first_key) {
-                FinishValues(sequence, kv_head, first_key,
-                             layer_.Padded(values + row * layer_.padded_head_dim, rows), scratch);
+                FinishValues(sequence, first_key, layer_.Padded(values + row * layer_.padded_head_dim, rows), scratch);
               });
   return true;
 }
 
-// Rows of values, which may be in place already, into the panels from first_key on, and behind the last one
-// the appended ones. Padding meets weights of zero, and 0 * garbage could be NaN, so it is zero too.
+// Rows of values, which may be in place already, into the panels from first_key on. Padding meets weights of
+// zero, and 0 * garbage could be NaN, so it is zero too.
 template <typename T>
-void KeyPacker<T>::FinishValues(int64_t sequence, int64_t kv_head, int64_t first_key, MutableMatrixView rows,
+void KeyPacker<T>::FinishValues(int64_t sequence, int64_t first_key, MutableMatrixView rows,
                                 WorkerScratch& scratch) const {
-  const KeyPanels<T> panels = PanelsOf(sequence);
-  const int64_t kv_len = batch_.kv_len(sequence);
   const int64_t width = layer_.padded_head_dim;
   for (int64_t done = 0; done < rows.rows; done += kPanelCols) {
     const int64_t panel = (first_key + done) / kPanelCols;
     const MutableMatrixView part =
         layer_.Padded(rows.Row(done), std::min<int64_t>(kPanelCols, rows.rows - done));
-    panels.not_finite[panel] = ClearRowsNotFinite(part);
-    T* const out = panels.values[panel];
+    memory_.not_finite.As<uint64_t>()[workspace_.plan.first_panel[sequence] + panel] =
+        ClearRowsNotFinite(part);
+    T* const out = Values(sequence, panel);
     const int64_t room = PanelWidth(sequence, panel);
     if constexpr (kIsFloat<T>) {
       if (part.data != out) std::copy_n(part.data, part.rows * width, out);
@@ -182,14 +148,6 @@ void KeyPacker<T>::FinishValues(int64_t sequence, int64_t kv_head, int64_t first
       std::fill(finished + part.rows * width, finished + room * width, T{});
       InterleavePairs(finished, room, width, out);
     }
-  }
-  if (first_key + rows.rows < kv_len) return;
-  for (int64_t key = kv_len; key < NumKeys(sequence); ++key) {
-    const int64_t panel = key / kPanelCols;
-    T* const out = panels.values[panel];
-    if (key % kPanelCols == 0) std::fill_n(out, PanelWidth(sequence, panel) * width, T{});
-    const float* const from = layer_.Appended(layer_.appended_v, key - kv_len, kv_head);
-    for (int64_t d = 0; d < width; ++d) Set(from[d], out[ValuePlace(T{}, key % kPanelCols, d, width)]);
   }
 }
 

@@ -25,6 +25,9 @@ struct KeyPanels {
   // Bit k of entry p: a value of key p * kPanelCols + k is NaN or infinite. The panel has zeros in its place,
   // so that it harms nobody who does not see the key.
   std::span<uint64_t> not_finite;
+  // The keys that the layer appends to those of every sequence, a panel of kGranule<T> keys; null if none are.
+  const T* appended_keys = nullptr;
+  const T* appended_values = nullptr;
 };
 
 // Calls body(first of the rows, rows, sequence, first row inside the sequence) for each sequence's part of
@@ -61,22 +64,22 @@ class KeyPacker {
   bool Pack(const KeyChunk& chunk, int64_t kv_head, WorkerScratch& scratch) const;
 
   // Of a sequence of the batch.
-  KeyPanels<T> PanelsOf(int64_t sequence) const;
+  KeyPanels<T> PanelsOf(int64_t sequence, int64_t kv_head) const;
 
  private:
   bool PackKeys(const KeyChunk& chunk, int64_t kv_head, WorkerScratch& scratch) const;
   bool PackValues(const KeyChunk& chunk, int64_t kv_head, WorkerScratch& scratch) const;
-  void TransposeKeys(int64_t sequence, int64_t kv_head, int64_t first_key, int64_t num_keys,
-                     const T* rows) const;
-  void AppendKeys(int64_t sequence, int64_t kv_head) const;
-  void FinishValues(int64_t sequence, int64_t kv_head, int64_t first_key, MutableMatrixView rows,
-                    WorkerScratch& scratch) const;
-  int64_t NumKeys(int64_t sequence) const {
-    return batch_.kv_len(sequence) + layer_.config.num_appended_keys();
+  void TransposeKeys(int64_t sequence, int64_t first_key, int64_t num_keys, const T* rows) const;
+  void FinishValues(int64_t sequence, int64_t first_key, MutableMatrixView rows, WorkerScratch& scratch) const;
+  T* Keys(int64_t sequence, int64_t panel) const {
+    return memory_.key_panels.As<T*>()[workspace_.plan.first_panel[sequence] + panel];
+  }
+  T* Values(int64_t sequence, int64_t panel) const {
+    return memory_.value_panels.As<T*>()[workspace_.plan.first_panel[sequence] + panel];
   }
   // Keys that a panel of the sequence has room for.
   int64_t PanelWidth(int64_t sequence, int64_t panel) const {
-    return std::min(kPanelCols, RoundUp(NumKeys(sequence), kGranule<T>) - panel * kPanelCols);
+    return std::min(kPanelCols, RoundUp(batch_.kv_len(sequence), kGranule<T>) - panel * kPanelCols);
   }
 
   const PackedLayer<T>& layer_;

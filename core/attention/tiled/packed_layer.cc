@@ -14,6 +14,9 @@ namespace {
 template <typename T>
 constexpr Precision kOperands = std::is_same_v<T, float> ? Precision::kF32 : Precision::kBf16;
 
+void Set(float value, float& out) { out = value; }
+void Set(float value, Bf16& out) { out = ToBf16(value); }
+
 std::vector<PanelMatrix> PackHeads(Precision precision, const std::vector<float>& matrix, int64_t rows,
                                    int64_t num_heads, int64_t head_dim, int64_t padded_head_dim,
                                    PanelStorage& storage) {
@@ -85,13 +88,16 @@ PackedLayer<T>::PackedLayer(const Arithmetic& arithmetic, const AttentionConfig&
       project_v(provider, config.precision, config.vdim, padded_head_dim, padded_head_dim, !bv.empty()),
       project_out(provider, config.precision, config.q_width(), config.embed_dim, config.embed_dim,
                   !bo.empty()) {
-  if (config.add_bias_kv) {
-    appended_k = PadHeads(parameters.bias_k, config.num_kv_heads, config.head_dim, padded_head_dim);
-    appended_v = PadHeads(parameters.bias_v, config.num_kv_heads, config.head_dim, padded_head_dim);
-  }
-  if (config.add_zero_attn) {
-    appended_k.resize(appended_k.size() + config.num_kv_heads * padded_head_dim, 0.0f);
-    appended_v.resize(appended_k.size(), 0.0f);
+  if (config.num_appended_keys() > 0) {
+    // The learned key comes first, and the one of zeros is there when the panels are.
+    appended_k.resize(config.num_kv_heads * kGranule<T> * padded_head_dim, T{});
+    appended_v = appended_k;
+    for (int64_t i = 0; config.add_bias_kv && i < config.kv_width(); ++i) {
+      const int64_t first = i / config.head_dim * kGranule<T> * padded_head_dim;
+      const int64_t d = i % config.head_dim;
+      Set(parameters.bias_k[i], appended_k[first + OperandPlace(T{}, d, 0, kGranule<T>)]);
+      Set(parameters.bias_v[i], appended_v[first + OperandPlace(T{}, 0, d, padded_head_dim)]);
+    }
   }
   for (const PanelGemm* gemm : {&project_q, &project_k, &project_v, &project_out}) {
     gemm_scratch_bytes = std::max(gemm_scratch_bytes, gemm->scratch_bytes());

@@ -40,9 +40,9 @@ struct PackedLayer {
   const float* OfHead(const std::vector<float>& biases, int64_t head) const {
     return biases.empty() ? nullptr : biases.data() + head * padded_head_dim;
   }
-  // [padded head_dim], of appended_k or appended_v.
-  const float* Appended(const std::vector<float>& rows, int64_t index, int64_t kv_head) const {
-    return rows.data() + (index * config.num_kv_heads + kv_head) * padded_head_dim;
+  // A kv head's panel of appended_k or appended_v.
+  const T* Appended(const std::vector<T>& panels, int64_t kv_head) const {
+    return panels.data() + kv_head * kGranule<T> * padded_head_dim;
   }
   // The panel that follows once a head's queries are projected.
   Ahead AfterQueries(int64_t head) const;
@@ -62,9 +62,10 @@ struct PackedLayer {
   std::vector<float> bq;  // [num_heads, padded head_dim], or empty
   std::vector<float> bk;  // [num_kv_heads, padded head_dim]
   std::vector<float> bv;
-  std::vector<float> bo;          // [embed_dim], or empty
-  std::vector<float> appended_k;  // [appended keys, num_kv_heads, padded head_dim]
-  std::vector<float> appended_v;
+  std::vector<float> bo;  // [embed_dim], or empty
+  // The appended keys of each kv head, a panel of kGranule<T> keys as KeyPanels has them; empty if none are.
+  std::vector<T> appended_k;
+  std::vector<T> appended_v;
 
   PanelGemm project_q;
   PanelGemm project_k;
@@ -76,6 +77,13 @@ struct PackedLayer {
   std::array<std::shared_ptr<const Gemm>, kWidths> add_values;
   int64_t gemm_scratch_bytes = 0;
 };
+
+// Where products find element (`row`, `col`) of a matrix of operands `width` wide: keys as [head_dim, keys],
+// values as [keys, head_dim].
+inline int64_t OperandPlace(float, int64_t row, int64_t col, int64_t width) { return row * width + col; }
+inline int64_t OperandPlace(Bf16, int64_t row, int64_t col, int64_t width) {
+  return (row / 2 * width + col) * 2 + row % 2;
+}
 
 extern template struct PackedLayer<float>;
 extern template struct PackedLayer<Bf16>;

@@ -213,7 +213,7 @@ void TiledKernel<T>::Item::AttendBlocks(const QueryChunk& chunk, int64_t head_of
     const SequenceOptions& sequence = batch_.sequences[block.sequence];
     if (!IsCancelled(sequence)) {
       const ScoreRules rules = RulesOf(config, batch_, block.sequence, head);
-      const KeyPanels<T> keys = packer_.PanelsOf(block.sequence);
+      const KeyPanels<T> keys = packer_.PanelsOf(block.sequence, head / group_heads_);
       const BatchInterruption interruption(*ws_.arena, batch_.sequences.subspan(block.sequence, 1));
       MapWriter<T> writer(sequence.weights,
                           {head, config.num_heads, rules.q_len, rules.kv_len, rules.num_keys}, block,

@@ -75,11 +75,10 @@ void WorkPlan::AddGroup(const AttentionBatch& batch, const AttentionConfig& conf
   int64_t packed_keys = 0, panels = 0;
   for (int64_t s = first_sequence; s < end_sequence; ++s) {
     packed_key_row.push_back(packed_keys);
-    const int64_t num_keys = batch.kv_len(s) + config.num_appended_keys();
-    packed_keys += RoundUp(num_keys, key_granule);
+    packed_keys += RoundUp(batch.kv_len(s), key_granule);
     first_panel.push_back(panels);
-    panels += (num_keys + kPanelCols - 1) / kPanelCols;
-    max_num_keys = std::max(max_num_keys, num_keys);
+    panels += (batch.kv_len(s) + kPanelCols - 1) / kPanelCols;
+    max_num_keys = std::max(max_num_keys, batch.kv_len(s) + config.num_appended_keys());
   }
   max_packed_keys = std::max(max_packed_keys, packed_keys);
   max_panels = std::max(max_panels, panels);

@@ -88,7 +88,7 @@ class WorkPlan {
   std::vector<QueryChunk> query_chunks;
   std::vector<QueryBlock> query_blocks;
   std::vector<KeyChunk> key_chunks;
-  // First row of each sequence among the packed keys of its group; appended keys and padding included.
+  // First row of each sequence among the packed keys of its group, padding included.
   std::vector<int64_t> packed_key_row;
   // First panel of each sequence among those of its group; a sequence begins a panel of its own.
   std::vector<int64_t> first_panel;

@@ -37,7 +37,7 @@ void ForEachScratchSize(const TiledLayer& layer, const TiledBatch& batch, const 
   const int64_t head_dim = layer.padded_head_dim;
   const int64_t element = layer.element_bytes;
   const bool narrow = element < kFloatBytes;
-  const int64_t tiles = batch.wants_weights ? batch.max_num_keys / kKeyTile + 2 : 1;
+  const int64_t tiles = batch.wants_weights ? batch.max_num_keys / kKeyTile + 3 : 1;
   visit(&W::projected, kProjectionRows * head_dim * kFloatBytes);
   if (narrow) visit(&W::finished, (kProjectionRows + kPanelCols) * head_dim * element);
   visit(&W::queries, (kProjectionRows + kFusedRows) * head_dim * element);
@@ -72,10 +72,9 @@ void ForEachGroupSize(const TiledLayer& layer, const TiledBatch& batch, const Vi
 // What the plan of a batch of this shape finds at most: a group is one sequence or has at most kGroupRows
 // rows.
 TiledBatch BoundOf(const TiledLayer& layer, const ForwardShape& shape) {
-  const int64_t appended = layer.config.num_appended_keys();
-  TiledBatch batch{.max_packed_keys = RoundUp(shape.longest_kv + appended, layer.key_granule),
-                   .max_panels = Panels(shape.longest_kv + appended),
-                   .max_num_keys = shape.longest_kv + appended,
+  TiledBatch batch{.max_packed_keys = RoundUp(shape.longest_kv, layer.key_granule),
+                   .max_panels = Panels(shape.longest_kv),
+                   .max_num_keys = shape.longest_kv + layer.config.num_appended_keys(),
                    .max_group_sequences = 1,
                    .max_group_queries = shape.longest,
                    .num_items = WorkPlan::MaxGroups(shape) * layer.config.num_kv_heads,
@@ -86,9 +85,9 @@ TiledBatch BoundOf(const TiledLayer& layer, const ForwardShape& shape) {
     batch.max_group_queries = std::max(shape.longest, std::min(shape.tokens, kGroupRows));
     batch.max_group_sequences = std::min({shape.num_sequences, shape.tokens, keys});
     batch.max_packed_keys = std::max(batch.max_packed_keys,
-                                     keys + batch.max_group_sequences * (appended + layer.key_granule - 1));
-    batch.max_panels = std::max(
-        batch.max_panels, Panels(keys + batch.max_group_sequences * (appended + kPanelCols - 1)));
+                                     keys + batch.max_group_sequences * (layer.key_granule - 1));
+    batch.max_panels =
+        std::max(batch.max_panels, Panels(keys + batch.max_group_sequences * (kPanelCols - 1)));
   }
   batch.queries_with_keys = shape.self_attention;
   if (AllQueryBytes(layer, batch.max_group_queries) <= kMaxQueryBytes) return batch;
