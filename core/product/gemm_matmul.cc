@@ -2,12 +2,11 @@
 //
 // Matrix products through oneDNN's matmul primitive, for builds and CPUs without the ukernels. Plain rather
 // than fast.
-#include <omp.h>
-
 #include <algorithm>
 #include <unordered_map>
 
 #include "core/product/gemm.h"
+#include "core/runtime/openmp.h"
 #include "core/simd/targets.h"
 #include "core/tensor/buffer.h"
 #include "oneapi/dnnl/dnnl.hpp"
@@ -22,16 +21,6 @@ const dnnl::engine& Engine() {
   return engine;
 }
 
-// oneDNN bakes the number of OpenMP threads into a primitive when it is made; ours run on one.
-class OneThreadScope {
- public:
-  OneThreadScope() : before_(omp_get_max_threads()) { omp_set_num_threads(1); }
-  ~OneThreadScope() { omp_set_num_threads(before_); }
-
- private:
-  const int before_;
-};
-
 // One primitive of a fixed number of rows; a shorter rest goes through padded copies. A fixed shape also
 // makes the bits of a row independent of how many rows there are: oneDNN may pick another implementation for
 // another shape.
@@ -45,7 +34,7 @@ class MatmulGemm final : public Gemm {
         a_desc_({kRows, shape.k}, memory::data_type::f32, memory::dims{shape.lda, 1}),
         b_desc_({shape.k, shape.n}, memory::data_type::f32, memory::dims{shape.ldb, 1}),
         c_desc_({kRows, shape.n}, memory::data_type::f32, memory::dims{c_stride_, 1}) {
-    const OneThreadScope one_thread;
+    const OneOpenMpThread one_thread;
     dnnl::primitive_attr attributes;
     attributes.set_scratchpad_mode(
         dnnl::scratchpad_mode::user);  // the default one is tied to the creating thread

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "core/runtime/compute_arena.h"
 
-#include <omp.h>
 #include <tbb/blocked_range.h>
 #include <tbb/global_control.h>
 #include <tbb/parallel_for.h>
@@ -27,6 +26,7 @@
 #include <vector>
 
 #include "core/runtime/cpu_placement.h"
+#include "core/runtime/openmp.h"
 
 namespace headlight {
 namespace {
@@ -50,20 +50,6 @@ class FlushDenormals {
   FlushDenormals() {}
   ~FlushDenormals() {}
 #endif
-};
-
-// Makes OpenMP regions entered by this thread run on it alone, until the end of the scope.
-class OneOpenMpThread {
- public:
-  OneOpenMpThread() {
-    if (saved_ != 1) omp_set_num_threads(1);
-  }
-  ~OneOpenMpThread() {
-    if (saved_ != 1) omp_set_num_threads(saved_);
-  }
-
- private:
-  const int saved_ = omp_get_max_threads();
 };
 
 // What holds while a body runs. Set around each body, which costs some ten nanoseconds, rather than when a

@@ -12,6 +12,7 @@
 #include <fstream>
 #include <functional>
 #include <iostream>
+#include <list>
 #include <map>
 #include <memory>
 #include <optional>
@@ -81,12 +82,20 @@ struct BenchBatch {
       cu_lens.push_back(cu_lens.back() + length);
       SequenceOptions options;
       options.visibility.causal = shape.causal;
+      if (shape.left_mask) options.mask = LeftMask(length);
       options.weights = MakeSink(mode, shape.config.num_heads, length);
       sequences.push_back(options);
     }
     const MatrixView view{input.floats(), shape.tokens(), shape.config.embed_dim, shape.config.embed_dim};
     batch = {
         view, view, view, cu_lens, cu_lens, sequences, {output.floats(), view.rows, view.cols, view.stride}};
+  }
+
+  // -10000 on the first 64 keys, for all heads and queries.
+  MaskView LeftMask(int64_t length) {
+    std::vector<float>& terms = masks.emplace_back(length, 0.0f);
+    std::fill_n(terms.begin(), std::min<int64_t>(length, 64), -10000.0f);
+    return {.data = terms.data(), .dtype = DType::kF32};
   }
 
   WeightsSink MakeSink(WeightsSink::Mode mode, int64_t num_heads, int64_t length) {
@@ -120,6 +129,7 @@ struct BenchBatch {
   std::vector<int64_t> cu_lens;
   Buffer sinks;
   int64_t sinks_used = 0;
+  std::list<std::vector<float>> masks;
   std::vector<SequenceOptions> sequences;
   AttentionBatch batch;
 };
@@ -339,7 +349,7 @@ class Bench {
     const double gflops = (shape.ProjectionFlops() + shape.AttentionFlops()) / seconds / 1e9;
     const double fraction = ideal_s / seconds;
     std::printf("%-5s %-6s %-10s %5ld %5ld %5ld %5ld %-7s %-12s %9.3f %8.1f %8.1f %8.3f", precision.c_str(),
-                shape.causal ? "causal" : "none", shape.lengths_text.c_str(), config.embed_dim,
+                shape.mask.c_str(), shape.lengths_text.c_str(), config.embed_dim,
                 config.num_heads, config.num_kv_heads, config.head_dim, options_.weights.c_str(),
                 layer.kernel_name().c_str(), seconds * 1e3, gflops, peak_flops.at(precision) / 1e9, fraction);
     if (measured.ratio > 0) {
@@ -357,6 +367,7 @@ class Bench {
                      {"num_kv_heads", config.num_kv_heads},
                      {"head_dim", config.head_dim},
                      {"causal", shape.causal},
+                     {"mask", shape.mask},
                      {"weights", options_.weights},
                      {"kernel", layer.kernel_name()},
                      {"ms", seconds * 1e3},

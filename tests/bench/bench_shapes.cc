@@ -31,17 +31,18 @@ absl::StatusOr<std::vector<int64_t>> ParseLengths(const std::string& text) {
 absl::StatusOr<BenchShape> ParseLine(const std::string& line) {
   BenchShape shape;
   AttentionConfig& config = shape.config;
-  std::string mask;
   std::istringstream in(line);
-  in >> config.embed_dim >> config.num_heads >> config.num_kv_heads >> config.head_dim >> mask >>
+  in >> config.embed_dim >> config.num_heads >> config.num_kv_heads >> config.head_dim >> shape.mask >>
       shape.lengths_text;
-  if (!in || (mask != "none" && mask != "causal")) {
+  shape.causal = shape.mask == "causal";
+  shape.left_mask = shape.mask == "left";
+  config.alibi = shape.mask == "alibi";
+  if (!in || !(shape.mask == "none" || shape.causal || shape.left_mask || config.alibi)) {
     return absl::InvalidArgumentError(absl::StrCat(
-        "got '", line, "', wanted embed_dim num_heads num_kv_heads head_dim none|causal lengths"));
+        "got '", line, "', wanted embed_dim num_heads num_kv_heads head_dim none|causal|alibi|left lengths"));
   }
   HEADLIGHT_RETURN_IF_ERROR(config.Validate());
   config = config.Resolved();
-  shape.causal = mask == "causal";
   HEADLIGHT_ASSIGN_OR_RETURN(shape.lengths, ParseLengths(shape.lengths_text));
   return shape;
 }

@@ -56,31 +56,41 @@ forbid "what callers include of the client is installed, so it includes nothing 
 forbid "oneDNN's experimental ukernel API stays in core/product/gemm_brgemm.cc" \
   'dnnl::ukernel|dnnl_ukernel\.hp?p?' "${beside_ukernel[@]}"
 
-# room NAME ALLOWED: server/NAME includes of this project and of the libraries below only what begins with one of the
+# room FOLDER ALLOWED: FOLDER includes of this project and of the libraries below only what begins with one of the
 # alternatives, itself always. Headers of the standard library, of the system and of abseil are anybody's.
 room() {
   local files
-  mapfile -t files < <(sources "server/$1")
-  forbid_perl "server/$1/ includes only itself and $2" \
-    "^\s*#\s*include\s*[<\"](?!server/$1/|$2)(server|core|client|tests|proto|headlight|inference|grpc\w*|google|prometheus|spdlog|CLI|nlohmann)/" \
+  mapfile -t files < <(sources "$1")
+  forbid_perl "$1/ includes only itself and $2" \
+    "^\s*#\s*include\s*[<\"](?!$1/|$2)(server|core|client|tests|proto|headlight|inference|grpc\w*|google|prometheus|spdlog|CLI|nlohmann|hwy|oneapi|tbb|omp)(/|\.h)" \
     "${files[@]}"
 }
+
+# The rooms of the core, lowest first: each includes what is above it here, and no room sees one below.
+room core/base 'core/base/'
+room core/tensor 'core/base/|hwy/'
+room core/simd 'core/(base|tensor)/|hwy/|oneapi/dnnl/'
+room core/runtime 'core/base/|tbb/|omp\.h'
+room core/product 'core/(base|tensor|simd|runtime)/|hwy/|oneapi/dnnl/'
+room core/attention 'core/(base|tensor|simd|runtime|product)/|hwy/'
+room core/model 'core/(base|tensor|simd|runtime|product|attention)/|hwy/'
+room core/checkpoint 'core/|nlohmann/'
 
 # Rooms that the server builds on, lowest first: each includes what is above it here, and no room sees one below.
 models_and_up='server/(memory|schedule|models|wire)/|core/'
 request_and_up="server/(batch|request)/|$models_and_up"
-room memory 'core/'
-room schedule 'server/memory/|core/runtime/cancellation\.h'
-room models 'server/memory/|core/|spdlog/'
-room wire 'server/(memory|schedule)/|core/|grpcpp/support/|google/protobuf/io/'
-room batch "$models_and_up"
-room request "server/batch/|$models_and_up|grpcpp/support/byte_buffer\.h"
-room security 'grpcpp/'
-room observe "server/security/|$request_and_up|prometheus/|spdlog/|nlohmann/"
-room attend "$request_and_up|grpcpp/|headlight/v1/"
-room oip "$request_and_up|grpcpp/|inference/"
-room session 'server/(memory|models)/|core/'
-room rpc "server/(security|observe|attend|oip|session)/|$request_and_up|grpc\w*/|headlight/v1/|google/|spdlog/"
-room program 'server/|core/|spdlog/|CLI/|nlohmann/|grpc/support/log\.h|google/protobuf/stubs/logging\.h'
+room server/memory 'core/'
+room server/schedule 'server/memory/|core/runtime/cancellation\.h'
+room server/models 'server/memory/|core/|spdlog/'
+room server/wire 'server/(memory|schedule)/|core/|grpcpp/support/|google/protobuf/io/'
+room server/batch "$models_and_up"
+room server/request "server/batch/|$models_and_up|grpcpp/support/byte_buffer\.h"
+room server/security 'grpcpp/'
+room server/observe "server/security/|$request_and_up|prometheus/|spdlog/|nlohmann/"
+room server/attend "$request_and_up|grpcpp/|headlight/v1/"
+room server/oip "$request_and_up|grpcpp/|inference/"
+room server/session 'server/(memory|models)/|core/'
+room server/rpc "server/(security|observe|attend|oip|session)/|$request_and_up|grpc\w*/|headlight/v1/|google/|spdlog/"
+room server/program 'server/|core/|spdlog/|CLI/|nlohmann/|grpc/support/log\.h|google/protobuf/stubs/logging\.h'
 
 exit "$violations"
