@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what is needed, builds everything of a preset and runs its tests; fails if one of them does.
-#   scripts/test.sh [PRESET...]     presets: release (the default), dev, asan, tsan
+#   scripts/test.sh [PRESET...]     presets: release (the default), dev, asan, tsan, lto
 # The tests of a preset run one at a time: many of them measure, or use every core themselves.
 set -euo pipefail
 cd "$(dirname "$0")/.."
