@@ -18,7 +18,6 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
-#include <iterator>
 #include <memory>
 #include <new>
 #include <thread>
@@ -27,6 +26,7 @@
 
 #include "core/runtime/cpu_placement.h"
 #include "core/runtime/openmp.h"
+#include "core/runtime/physical_cores.h"
 
 namespace headlight {
 namespace {
@@ -206,14 +206,13 @@ class NightWatch {
   std::atomic<int64_t> end_ns_{0};
 };
 
-// Gives each slot of an arena a CPU, where there are as many, and its threads their niceness. Observers are
+// Gives each slot of an arena a CPU, where there are as many CPUs or cores, and its threads their niceness. Observers are
 // told by each thread that enters or leaves the arena.
 class Placement final : public tbb::task_scheduler_observer {
  public:
   Placement(tbb::task_arena& arena, int num_threads, int nice)
       : tbb::task_scheduler_observer(arena),
-        cpus_(AllowedCpus()),
-        pins_(std::ssize(cpus_) == num_threads),
+        places_(PlacesFor(num_threads, PhysicalCores())),
         nice_(nice) {
     observe(true);
   }
@@ -222,8 +221,8 @@ class Placement final : public tbb::task_scheduler_observer {
   void on_scheduler_entry(bool) override {
     StepBack(nice_);
     const int slot = tbb::this_task_arena::current_thread_index();
-    if (pins_ && slot >= 0 && slot < static_cast<int>(cpus_.size())) {
-      PinThisThread(cpus_[slot]);
+    if (slot >= 0 && slot < static_cast<int>(places_.size())) {
+      PinThisThread(places_[slot]);
     } else {
       ReleaseThisThread();  // a worker may come from an arena that went before the worker had left it
     }
@@ -231,8 +230,7 @@ class Placement final : public tbb::task_scheduler_observer {
   void on_scheduler_exit(bool) override { ReleaseThisThread(); }
 
  private:
-  const std::vector<int> cpus_;
-  const bool pins_;
+  const std::vector<int> places_;  // by slot; empty: the kernel places them
   const int nice_;
 };
 

@@ -9,7 +9,7 @@
 
 #include "absl/strings/numbers.h"
 #include "core/runtime/cgroup.h"
-#include "core/runtime/cpu_placement.h"
+#include "core/runtime/physical_cores.h"
 
 namespace headlight {
 namespace {
@@ -62,12 +62,14 @@ Quota DetectQuota(const std::string& root) {
 }  // namespace
 
 int CpuTopology::ComputeThreads() const {
-  const double limit = std::min(static_cast<double>(affinity_cpus), quota_cpus.value_or(affinity_cpus));
+  const double limit = std::min(static_cast<double>(physical_cores), quota_cpus.value_or(physical_cores));
   return std::max(static_cast<int>(limit), 1);
 }
 
-CpuTopology DetectCpuTopology(const std::string& root) {
-  return {.affinity_cpus = static_cast<int>(AllowedCpus().size()), .quota_cpus = DetectQuota(root)};
+CpuTopology DetectCpuTopology(const std::string& root, const std::vector<int>& cpus) {
+  return {.affinity_cpus = static_cast<int>(cpus.size()),
+          .physical_cores = static_cast<int>(PhysicalCores(cpus, root).size()),
+          .quota_cpus = DetectQuota(root)};
 }
 
 }  // namespace headlight

@@ -29,8 +29,11 @@ const std::vector<Option>& Options() {
   constexpr int64_t kMaxMessageBytes = std::numeric_limits<int32_t>::max();  // what gRPC can express
   static const auto& options = *new std::vector<Option>{
       Text("listen", "HOST:PORT", "Address to serve gRPC on; port 0 picks a free one", &O::listen),
-      Number("threads", "THREADS", "Compute threads; 0: as many as CPU affinity and cgroup quota allow",
-             {0, 4096}, &O::threads),
+      Number(
+          "threads", "THREADS",
+          "Compute threads; 0: as many as there are physical cores among the CPUs that affinity allows, or "
+          "fewer where the cgroup quota is below",
+          {0, 4096}, &O::threads),
       Names("models", "Built-in models to serve; demo alone, unless other models are named",
             BuiltInModelNames(), &O::models),
       Text("model-repository", "DIR",

@@ -22,7 +22,7 @@ enum class LogFormat : uint8_t { kText, kJson };
 
 struct ServerOptions {
   std::string listen = "127.0.0.1:8001";
-  int64_t threads = 0;                               // 0: what CpuTopology finds
+  int64_t threads = 0;                               // 0: one for each physical core, see CpuTopology
   std::vector<std::string> models;                   // built-in ones; see BuiltInModelsToServe
   std::string model_repository;                      // folder; empty: none
   std::map<std::string, std::string> model_folders;  // one model each, by name

@@ -6,7 +6,9 @@
 #include <sched.h>
 
 #include <string>
+#include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "tests/testing/temp_folder.h"
 
 namespace headlight {
@@ -127,20 +129,41 @@ TEST_F(CpuTopologyTest, CountsTheCpusOfTheAffinityMask) {
   ASSERT_EQ(sched_setaffinity(0, sizeof(saved), &saved), 0);
 }
 
-TEST(ComputeThreadsTest, IsTheAffinityWithoutAQuota) {
-  EXPECT_EQ((CpuTopology{.affinity_cpus = 8, .quota_cpus = std::nullopt}).ComputeThreads(), 8);
+// Two cores of two CPUs each, and one more that is allowed half.
+TEST_F(CpuTopologyTest, CountsThePhysicalCoresOfTheAllowedCpus) {
+  for (const auto& [cpu, siblings] : {std::pair(0, "0,4"), std::pair(1, "1,5"), std::pair(2, "2,6"),
+                                      std::pair(4, "0,4"), std::pair(5, "1,5"), std::pair(6, "2,6")}) {
+    root_.Write(absl::StrCat("sys/devices/system/cpu/cpu", cpu, "/topology/thread_siblings_list"), siblings);
+  }
+  const CpuTopology topology = DetectCpuTopology(root_.path(), {0, 1, 4, 5, 6});
+  EXPECT_EQ(topology.affinity_cpus, 5);
+  EXPECT_EQ(topology.physical_cores, 3);
+  EXPECT_EQ(topology.ComputeThreads(), 3);
+  root_.Write("proc/self/cgroup", "0::/group\n");
+  root_.Write("sys/fs/cgroup/group/cpu.max", "250000 100000\n");
+  EXPECT_EQ(DetectCpuTopology(root_.path(), {0, 1, 4, 5, 6}).ComputeThreads(), 2) << "the quota is below";
+}
+
+TEST_F(CpuTopologyTest, WithoutATopologyEachCpuIsACore) {
+  EXPECT_EQ(DetectCpuTopology(root_.path(), {0, 1, 2, 3}).ComputeThreads(), 4);
+}
+
+TEST(ComputeThreadsTest, IsOneForEachCoreWithoutAQuota) {
+  EXPECT_EQ((CpuTopology{.affinity_cpus = 8, .physical_cores = 8}).ComputeThreads(), 8);
+  EXPECT_EQ((CpuTopology{.affinity_cpus = 8, .physical_cores = 4}).ComputeThreads(), 4);
 }
 
 TEST(ComputeThreadsTest, RoundsTheQuotaDown) {
-  EXPECT_EQ((CpuTopology{.affinity_cpus = 8, .quota_cpus = 2.9}).ComputeThreads(), 2);
+  EXPECT_EQ((CpuTopology{.affinity_cpus = 8, .physical_cores = 8, .quota_cpus = 2.9}).ComputeThreads(), 2);
 }
 
-TEST(ComputeThreadsTest, IsBoundedByTheAffinity) {
-  EXPECT_EQ((CpuTopology{.affinity_cpus = 4, .quota_cpus = 1e12}).ComputeThreads(), 4);
+TEST(ComputeThreadsTest, IsBoundedByTheCores) {
+  EXPECT_EQ((CpuTopology{.affinity_cpus = 4, .physical_cores = 4, .quota_cpus = 1e12}).ComputeThreads(), 4);
+  EXPECT_EQ((CpuTopology{.affinity_cpus = 8, .physical_cores = 4, .quota_cpus = 6.0}).ComputeThreads(), 4);
 }
 
 TEST(ComputeThreadsTest, IsAtLeastOne) {
-  EXPECT_EQ((CpuTopology{.affinity_cpus = 4, .quota_cpus = 0.25}).ComputeThreads(), 1);
+  EXPECT_EQ((CpuTopology{.affinity_cpus = 4, .physical_cores = 4, .quota_cpus = 0.25}).ComputeThreads(), 1);
 }
 
 }  // namespace
