@@ -31,8 +31,10 @@ int8_t Quantize(float value, float scale) {
 
 }  // namespace
 
-PanelStorage::PanelStorage(int64_t size_bytes) : block_(Buffer::Allocate(size_bytes)) {
+PanelStorage::PanelStorage(int64_t size_bytes, const std::vector<int>& nodes)
+    : block_(Buffer::Allocate(size_bytes)) {
   if (!block_.ok()) throw std::bad_alloc();
+  InterleaveMemory(block_.bytes(), block_.size_bytes(), nodes);
 }
 
 std::byte* PanelStorage::Take(int64_t size_bytes) {

@@ -8,10 +8,12 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <vector>
 
 #include "core/product/gemm.h"
 #include "core/product/operands.h"
 #include "core/runtime/interruption.h"
+#include "core/runtime/numa.h"
 #include "core/tensor/buffer.h"
 #include "core/tensor/matrix_view.h"
 
@@ -20,11 +22,12 @@ namespace headlight {
 // Columns of a panel: four AVX-512 registers of f32, the widest tile whose products stay in registers.
 constexpr int64_t kPanelCols = 64;
 
-// One block of memory for all panels of a layer: large blocks get huge pages.
+// One block of memory for all panels of a layer: large blocks get huge pages. Threads on every node read it, so
+// its pages lie on all of them in turn.
 class PanelStorage {
  public:
-  // Throws std::bad_alloc.
-  explicit PanelStorage(int64_t size_bytes);
+  // `nodes` of the machine that are to share it. Throws std::bad_alloc.
+  explicit PanelStorage(int64_t size_bytes, const std::vector<int>& nodes = NumaNodes());
 
   // The next `size_bytes` of the block, rounded up to cache lines.
   std::byte* Take(int64_t size_bytes);
