@@ -11,6 +11,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "core/product/gemm.h"
+#include "core/runtime/idle_calls.h"
 #include "core/simd/cpu_features.h"
 #include "oneapi/dnnl/dnnl.hpp"
 #include "oneapi/dnnl/dnnl_config.h"
@@ -56,11 +57,23 @@ brgemm Compile(int64_t rows, const GemmShape& shape) {
 // The ukernel that this thread's AMX tiles are configured for, 0 if that is not known. Configuring them anew
 // costs as much as a small product.
 thread_local uint64_t configured_id = 0;
+// Whether this thread has configured tiles and not released them since.
+thread_local bool holds_tiles = false;
 
 void Configure(const brgemm& kernel, uint64_t id) {
   if (configured_id == id) return;
   kernel.set_hw_context();  // where there are no tiles this does nothing
   configured_id = id;
+  holds_tiles = true;
+}
+
+// Tiles are 8 KiB that the kernel saves whenever it takes the CPU from this thread, and keep a CPU that
+// sleeps from sleeping deeply: threads that go idle let go of them.
+void ReleaseTiles() {
+  if (!holds_tiles) return;
+  holds_tiles = false;
+  configured_id = 0;
+  dnnl_brgemm_release_hw_context();  // must not throw; if it fails the tiles stay, which costs only speed
 }
 
 // Ids of ukernels, never used twice.
@@ -77,6 +90,7 @@ void BeginWork() { configured_id = 0; }
 class BrgemmGemm final : public Gemm {
  public:
   explicit BrgemmGemm(const GemmShape& shape) : Gemm(shape) {
+    if (HasTiles()) CallWhenIdle(&ReleaseTiles);
     kernels_.reserve(kRows.size());
     for (int64_t rows : kRows) {
       kernels_.push_back(Compile(rows, shape));

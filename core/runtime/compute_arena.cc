@@ -25,6 +25,7 @@
 #include <vector>
 
 #include "core/runtime/cpu_placement.h"
+#include "core/runtime/idle_calls.h"
 #include "core/runtime/openmp.h"
 #include "core/runtime/physical_cores.h"
 
@@ -144,6 +145,23 @@ struct Order {
   };
 };
 
+// Inside of an arena of one thread, which nobody enters or leaves but by calling it. The outermost end is
+// where the thread goes idle.
+class OnOneThread {
+ public:
+  OnOneThread() { ++depth_; }
+  ~OnOneThread() {
+    if (--depth_ == 0) GoIdle();
+  }
+  OnOneThread(const OnOneThread&) = delete;
+  OnOneThread& operator=(const OnOneThread&) = delete;
+
+ private:
+  static thread_local int depth_;
+};
+
+thread_local int OnOneThread::depth_ = 0;
+
 // Keeps workers awake, without work, for a moment.
 class NightWatch {
  public:
@@ -206,14 +224,12 @@ class NightWatch {
   std::atomic<int64_t> end_ns_{0};
 };
 
-// Gives each slot of an arena a CPU, where there are as many CPUs or cores, and its threads their niceness. Observers are
-// told by each thread that enters or leaves the arena.
+// Gives each slot of an arena a CPU, where there are as many CPUs or cores, and its threads their niceness.
+// Observers are told by each thread that enters or leaves the arena.
 class Placement final : public tbb::task_scheduler_observer {
  public:
   Placement(tbb::task_arena& arena, int num_threads, int nice)
-      : tbb::task_scheduler_observer(arena),
-        places_(PlacesFor(num_threads, PhysicalCores())),
-        nice_(nice) {
+      : tbb::task_scheduler_observer(arena), places_(PlacesFor(num_threads, PhysicalCores())), nice_(nice) {
     observe(true);
   }
   ~Placement() override { observe(false); }
@@ -227,7 +243,10 @@ class Placement final : public tbb::task_scheduler_observer {
       ReleaseThisThread();  // a worker may come from an arena that went before the worker had left it
     }
   }
-  void on_scheduler_exit(bool) override { ReleaseThisThread(); }
+  void on_scheduler_exit(bool) override {
+    GoIdle();
+    ReleaseThisThread();
+  }
 
  private:
   const std::vector<int> places_;  // by slot; empty: the kernel places them
@@ -314,11 +333,13 @@ void ComputeArena::ForEach(int64_t num_items, absl::FunctionRef<void(int64_t, in
   const Body::Waits outer_body_waits;
   if (impl_ != nullptr) return impl_->ForEach(num_items, body);
   // oneTBB gives even an arena of one thread two slots, so that it would number a second caller 1.
+  const OnOneThread on_one_thread;
   for (int64_t item = 0; item < num_items; ++item) RunBody(gate_, body, item, 0);
 }
 
 void ComputeArena::Within(absl::FunctionRef<void()> work) {
   if (impl_ != nullptr) return impl_->Within(work);
+  const OnOneThread on_one_thread;
   StepBack(nice_);
   work();
 }

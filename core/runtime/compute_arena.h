@@ -20,11 +20,11 @@ namespace headlight {
 // one thread keeps none: each caller computes on itself. Bodies use no arena but their own. May be destroyed
 // while it is paused, if no ForEach is in progress.
 //
-// Where it has as many threads as the process has physical cores, each thread has a core of its own for as long
-// as it is in the arena, the caller included; so it is with CPUs, where SMT makes them more than cores. The
-// kernel would now and then put two of them on one and leave another idle. With other numbers of threads the
-// kernel places them, since it alone knows which CPUs are free: containers with a quota share theirs. Arenas of
-// one size place alike; of those that do, one should compute at a time.
+// Where it has as many threads as the process has physical cores, each thread has a core of its own for as
+// long as it is in the arena, the caller included; so it is with CPUs, where SMT makes them more than cores.
+// The kernel would now and then put two of them on one and leave another idle. With other numbers of threads
+// the kernel places them, since it alone knows which CPUs are free: containers with a quota share theirs.
+// Arenas of one size place alike; of those that do, one should compute at a time.
 class ComputeArena {
  public:
   // num_threads >= 1; the caller of ForEach counts as one of them. With `nice` each worker and each caller of

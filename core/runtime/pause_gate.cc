@@ -3,6 +3,8 @@
 
 #include <algorithm>
 
+#include "core/runtime/idle_calls.h"
+
 namespace headlight {
 
 void PauseGate::Close() {
@@ -48,6 +50,7 @@ void PauseGate::Leave(int slot) {
 }
 
 void PauseGate::WaitUntilOpen() {
+  GoIdle();
   std::unique_lock lock(mutex_);
   opened_.wait(lock, [&] { return !IsPaused(); });
 }
