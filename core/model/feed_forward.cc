@@ -91,12 +91,12 @@ bool FeedForward::Reserve(int64_t rows, FeedForwardScratch& scratch) const {
 }
 
 int64_t FeedForward::WorkBytes(int64_t rows) const {
-  const auto matrix = [&](int64_t row_bytes) { return Buffer::RoundedBytes(rows * row_bytes); };
+  const auto matrix = [&](int64_t row_bytes) { return Buffer::ReservedBytes(rows * row_bytes); };
   constexpr int64_t kFloatBytes = sizeof(float);
   int64_t bytes = 2 * matrix(embed_dim_ * kFloatBytes) + matrix(HiddenRowBytes()) +
                   OperandBuffer::Bytes(precision_, rows, embed_dim_) +
                   (config_.gated ? 2 : 1) * matrix(kPanelCols * kFloatBytes) +
-                  Buffer::RoundedBytes(std::max(up_gemm_.scratch_bytes(), down_gemm_.scratch_bytes()));
+                  Buffer::ReservedBytes(std::max(up_gemm_.scratch_bytes(), down_gemm_.scratch_bytes()));
   if (precision_ == Precision::kInt8) bytes += OperandBuffer::Bytes(precision_, rows, config_.hidden_dim);
   return bytes;
 }

@@ -40,7 +40,7 @@ void ForwardWorkspace::ForEachBuffer(absl::FunctionRef<void(Buffer&)> visit) {
 
 int64_t Model::Impl::ForwardBytes(const ForwardShape& shape, int num_threads) const {
   const bool stacked = !IsBare() || config_.num_layers > 1;
-  const int64_t rows_bytes = Buffer::RoundedBytes(shape.tokens * width() * int64_t{sizeof(float)});
+  const int64_t rows_bytes = Buffer::ReservedBytes(shape.tokens * width() * int64_t{sizeof(float)});
   const int64_t matrices = (embedding_ || stacked ? 1 : 0) + (stacked ? 1 : 0) + (IsPre() ? 1 : 0);
   int64_t bytes = matrices * rows_bytes + layers_[0].attention.WorkspaceBytes(shape, num_threads) +
                   shape.num_sequences * int64_t{sizeof(SequenceOptions)};

@@ -60,9 +60,9 @@ Operands OperandBuffer::view() const {
 
 int64_t OperandBuffer::Bytes(Precision precision, int64_t rows, int64_t cols) {
   if (precision == Precision::kF32) return 0;
-  const int64_t bytes = Buffer::RoundedBytes(rows * OperandCols(precision, cols) * OperandBytes(precision));
+  const int64_t bytes = Buffer::ReservedBytes(rows * OperandCols(precision, cols) * OperandBytes(precision));
   if (precision == Precision::kBf16) return bytes;
-  return bytes + 2 * Buffer::RoundedBytes(rows * int64_t{sizeof(float)});
+  return bytes + 2 * Buffer::ReservedBytes(rows * int64_t{sizeof(float)});
 }
 
 void OperandBuffer::ForEachBuffer(absl::FunctionRef<void(Buffer&)> visit) {

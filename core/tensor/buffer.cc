@@ -4,6 +4,7 @@
 #include <sys/mman.h>
 
 #include <algorithm>
+#include <bit>
 #include <cstdlib>
 #include <limits>
 
@@ -11,6 +12,8 @@ namespace headlight {
 namespace {
 
 constexpr int64_t kHugePageBytes = int64_t{2} << 20;
+constexpr int64_t kLeastStepped = int64_t{64} << 10;
+constexpr int64_t kStepsPerDoubling = 4;
 
 int64_t AlignmentOf(int64_t size_bytes) {
   return size_bytes >= kHugePageBytes ? kHugePageBytes : kCacheLineBytes;
@@ -41,8 +44,17 @@ int64_t Buffer::RoundedBytes(int64_t size_bytes) {
 bool Buffer::Reserve(int64_t size_bytes) {
   if (ok() && size_bytes_ >= size_bytes) return true;
   *this = Buffer();  // first give back, then ask: the peak stays at the larger of the two
-  *this = Allocate(size_bytes);
+  *this = Allocate(ReservedBytes(size_bytes));
   return ok();
+}
+
+int64_t Buffer::ReservedBytes(int64_t size_bytes) {
+  // What is too large to be allocated stays so.
+  if (size_bytes < kLeastStepped || size_bytes > std::numeric_limits<int64_t>::max() / 2)
+    return RoundedBytes(size_bytes);
+  const auto below = static_cast<int64_t>(std::bit_floor(static_cast<uint64_t>(size_bytes - 1)));
+  const int64_t step = below / kStepsPerDoubling;
+  return RoundedBytes((size_bytes + step - 1) / step * step);
 }
 
 }  // namespace headlight

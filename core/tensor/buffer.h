@@ -22,12 +22,19 @@ class Buffer {
   // At least size_bytes bytes. A null buffer (ok() false) when memory is short: nothing throws.
   static Buffer Allocate(int64_t size_bytes);
 
-  // What a block of at least size_bytes takes.
+  // What Allocate takes.
   static int64_t RoundedBytes(int64_t size_bytes);
 
-  // Makes room for size_bytes, keeping the block if it is large enough, else replacing it; contents are lost.
-  // False when memory is short; the buffer is then empty.
+  // Makes room for size_bytes, keeping the block if it is large enough, else replacing it by one of
+  // ReservedBytes; contents are lost. False when memory is short; the buffer is then empty.
   bool Reserve(int64_t size_bytes);
+
+  // What Reserve takes where it takes anything: up to a quarter more from 64 KiB on, in four steps for each
+  // doubling, so that sizes that grow slowly replace the block, whose pages must then all be mapped again, a
+  // few times and no more. It depends on the size alone, not on what was held before: what buffers hold that
+  // have seen several sizes is that of the largest, in closed form. The surplus takes no memory until
+  // something is written there.
+  static int64_t ReservedBytes(int64_t size_bytes);
 
   bool ok() const { return data_ != nullptr; }
   int64_t size_bytes() const { return size_bytes_; }

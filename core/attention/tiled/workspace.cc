@@ -192,14 +192,14 @@ int64_t TiledWorkspaceBytes(const TiledLayer& layer, const ForwardShape& shape, 
   const TiledBatch batch = BoundOf(layer, shape);
   int64_t worker_bytes = 0, group_bytes = 0;
   ForEachScratchSize(layer, batch, [&](Buffer WorkerScratch::*, int64_t bytes) {
-    worker_bytes += Buffer::RoundedBytes(bytes);
+    worker_bytes += Buffer::ReservedBytes(bytes);
   });
   ForEachGroupSize(layer, batch, [&](Buffer GroupMemory::*, int64_t bytes) {
-    group_bytes += Buffer::RoundedBytes(bytes);
+    group_bytes += Buffer::ReservedBytes(bytes);
   });
   int64_t bytes = num_threads * worker_bytes + std::min<int64_t>(num_threads, batch.num_items) * group_bytes +
                   WorkPlan::ListBytes(shape, config) +
-                  Buffer::RoundedBytes(shape.tokens * layer.ConcatRowBytes()) +
+                  Buffer::ReservedBytes(shape.tokens * layer.ConcatRowBytes()) +
                   OperandBuffer::Bytes(config.precision, shape.tokens, config.embed_dim);
   if (config.precision == Precision::kInt8) {
     bytes += OperandBuffer::Bytes(config.precision, shape.tokens, config.q_width());

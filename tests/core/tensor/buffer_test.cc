@@ -56,6 +56,44 @@ TEST(BufferTest, ReserveReplacesABlockThatIsTooSmall) {
   EXPECT_GE(buffer.size_bytes(), 100000);
 }
 
+// As batches do that are each a little longer than all before.
+TEST(BufferTest, SlowlyGrowingSizesReplaceTheBlockAFewTimes) {
+  Buffer buffer;
+  int replaced = 0;
+  const std::byte* block = nullptr;
+  int64_t held_bytes = 0;
+  for (int64_t size_bytes = int64_t{1} << 20; size_bytes <= int64_t{64} << 20; size_bytes += 300'000) {
+    ASSERT_TRUE(buffer.Reserve(size_bytes));
+    replaced += buffer.size_bytes() != held_bytes || buffer.bytes() != block;
+    block = buffer.bytes();
+    held_bytes = buffer.size_bytes();
+  }
+  EXPECT_LE(replaced, 4 * 6 + 1) << "four for each doubling";
+}
+
+TEST(BufferTest, ReserveTakesWhatTheLargestSizeTakesWhateverCameBefore) {
+  for (const int64_t largest : {100'000, 3'000'000, 50'000'000}) {
+    Buffer grown;
+    for (const int64_t size_bytes : {largest / 2, largest * 3 / 4, largest, largest / 3}) {
+      ASSERT_TRUE(grown.Reserve(size_bytes));
+    }
+    EXPECT_EQ(grown.size_bytes(), Buffer::ReservedBytes(largest));
+  }
+}
+
+TEST(BufferTest, ReservedBytesAreAtMostAQuarterMoreAndNeverFewerForMore) {
+  int64_t before = 0;
+  for (int64_t size_bytes = 1; size_bytes < int64_t{1} << 34; size_bytes += size_bytes / 50 + 1) {
+    const int64_t reserved = Buffer::ReservedBytes(size_bytes);
+    EXPECT_GE(reserved, size_bytes);
+    EXPECT_LE(reserved, Buffer::RoundedBytes(size_bytes + size_bytes / 4)) << size_bytes;
+    EXPECT_GE(reserved, before);
+    EXPECT_EQ(Buffer::ReservedBytes(reserved), reserved);
+    before = reserved;
+  }
+  EXPECT_EQ(Buffer::ReservedBytes(1000), Buffer::RoundedBytes(1000)) << "small ones as they are";
+}
+
 TEST(BufferTest, ReserveWithoutMemoryLeavesItEmpty) {
   Buffer buffer = Buffer::Allocate(10);
   EXPECT_FALSE(buffer.Reserve(std::numeric_limits<int64_t>::max()));
