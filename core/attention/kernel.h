@@ -32,8 +32,8 @@ class AttentionKernel {
  public:
   virtual ~AttentionKernel() = default;
   virtual int64_t packed_bytes() const = 0;  // memory of its packed matrices
-  // An upper bound of what a new workspace for so many threads holds after a batch of this shape.
-  virtual int64_t WorkspaceBytes(const ForwardShape& shape, int num_threads) const = 0;
+  // As AttentionLayer has it.
+  virtual int64_t WorkspaceBytes(const ForwardShape& shape, int num_threads, const Workspace* kept) const = 0;
   // `batch` is valid. Errors as AttentionLayer::Forward. May throw dnnl::error and std::bad_alloc.
   virtual absl::Status Run(const AttentionBatch& batch, ComputeArena& arena, Workspace& workspace) const = 0;
 };

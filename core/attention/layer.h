@@ -56,9 +56,10 @@ class AttentionLayer {
   // the largest batch.
   static std::unique_ptr<Workspace> NewWorkspace(const ComputeArena& arena);
 
-  // An upper bound of what a new workspace holds after a batch of this shape on so many threads.
-  int64_t WorkspaceBytes(const ForwardShape& shape, int num_threads) const {
-    return kernel_->WorkspaceBytes(shape, num_threads);
+  // An upper bound of what a workspace takes for a batch of this shape on so many threads: more than `kept`
+  // holds, or if that is null all that a new one holds then.
+  int64_t WorkspaceBytes(const ForwardShape& shape, int num_threads, const Workspace* kept = nullptr) const {
+    return kernel_->WorkspaceBytes(shape, num_threads, kept);
   }
 
   // Computes batch.output, and the weights that its sequences ask for, on the threads of `arena`. Blocks

@@ -16,6 +16,10 @@ constexpr int64_t kPositionsAtOnce = 32;
 
 int64_t NumPairs(const RopeConfig& rope) { return rope.rotary_dim / 2; }
 
+int64_t PositionBytes(const RopeConfig& rope, int64_t positions) {
+  return positions * NumPairs(rope) * int64_t{sizeof(float)};
+}
+
 }  // namespace
 
 RopeTable::RopeTable(const RopeConfig& rope) {
@@ -26,10 +30,12 @@ RopeTable::RopeTable(const RopeConfig& rope) {
 bool RopeTable::Reserve(const RopeConfig& rope, int64_t begin, int64_t end, ComputeArena& arena) {
   if (rope_ != rope || !cos_.ok() || !sin_.ok()) begin_ = end_ = 0;
   rope_ = rope;
-  if (Holds(begin, end)) return true;
+  const int64_t asked = PositionBytes(rope, end - begin);
+  if (Holds(begin, end))
+    return cos_.Reserve(asked) && sin_.Reserve(asked);  // which says that they are in use
   begin_ = std::min(begin, begin_);
   end_ = std::max(end, end_);
-  const int64_t bytes = (end_ - begin_) * NumPairs(rope) * int64_t{sizeof(float)};
+  const int64_t bytes = PositionBytes(rope, end_ - begin_);
   if (!cos_.Reserve(bytes) || !sin_.Reserve(bytes)) {
     begin_ = end_ = 0;
     return false;
@@ -56,8 +62,13 @@ void RopeTable::Fill(ComputeArena& arena) const {
   });
 }
 
-int64_t RopeTable::Bytes(const RopeConfig& rope, int64_t positions) {
-  return 2 * Buffer::RoundedBytes(positions * NumPairs(rope) * int64_t{sizeof(float)});
+int64_t RopeTable::GrowthFor(const RopeConfig& rope, int64_t begin, int64_t end) const {
+  if (rope_ == rope && cos_.ok() && sin_.ok()) {
+    begin = std::min(begin, begin_);
+    end = std::max(end, end_);
+  }
+  const int64_t bytes = PositionBytes(rope, end - begin);
+  return cos_.GrowthFor(bytes) + sin_.GrowthFor(bytes);
 }
 
 void RopeTable::ForEachBuffer(absl::FunctionRef<void(Buffer&)> visit) {

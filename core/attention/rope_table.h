@@ -46,8 +46,8 @@ class RopeTable {
   Rotation From(int64_t first_position) const;
 
   int64_t size_bytes() const { return cos_.size_bytes() + sin_.size_bytes(); }
-  // What a table holds at most that has been asked for so many positions.
-  static int64_t Bytes(const RopeConfig& rope, int64_t positions);
+  // What Reserve takes more than is held.
+  int64_t GrowthFor(const RopeConfig& rope, int64_t begin, int64_t end) const;
   // A buffer that is given back is filled again by the next Reserve.
   void ForEachBuffer(absl::FunctionRef<void(Buffer&)> visit);
 

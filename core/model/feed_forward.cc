@@ -90,14 +90,19 @@ bool FeedForward::Reserve(int64_t rows, FeedForwardScratch& scratch) const {
          scratch.gemm.Reserve(std::max(up_gemm_.scratch_bytes(), down_gemm_.scratch_bytes()));
 }
 
-int64_t FeedForward::WorkBytes(int64_t rows) const {
-  const auto matrix = [&](int64_t row_bytes) { return Buffer::ReservedBytes(rows * row_bytes); };
-  constexpr int64_t kFloatBytes = sizeof(float);
-  int64_t bytes = 2 * matrix(embed_dim_ * kFloatBytes) + matrix(HiddenRowBytes()) +
-                  OperandBuffer::Bytes(precision_, rows, embed_dim_) +
-                  (config_.gated ? 2 : 1) * matrix(kPanelCols * kFloatBytes) +
-                  Buffer::ReservedBytes(std::max(up_gemm_.scratch_bytes(), down_gemm_.scratch_bytes()));
-  if (precision_ == Precision::kInt8) bytes += OperandBuffer::Bytes(precision_, rows, config_.hidden_dim);
+int64_t FeedForward::GrowthFor(int64_t rows, const FeedForwardRows& memory,
+                               const FeedForwardScratch& scratch) const {
+  const int64_t embed_bytes = rows * embed_dim_ * int64_t{sizeof(float)};
+  const int64_t tile_bytes = rows * kPanelCols * int64_t{sizeof(float)};
+  int64_t bytes = memory.input.GrowthFor(embed_bytes) + memory.output.GrowthFor(embed_bytes) +
+                  memory.hidden.GrowthFor(rows * HiddenRowBytes()) +
+                  memory.input_operands.GrowthFor(precision_, rows, embed_dim_) +
+                  scratch.up_tile.GrowthFor(tile_bytes) +
+                  scratch.gemm.GrowthFor(std::max(up_gemm_.scratch_bytes(), down_gemm_.scratch_bytes()));
+  if (config_.gated) bytes += scratch.gate_tile.GrowthFor(tile_bytes);
+  if (precision_ == Precision::kInt8) {
+    bytes += memory.hidden_operands.GrowthFor(precision_, rows, config_.hidden_dim);
+  }
   return bytes;
 }
 

@@ -35,11 +35,11 @@ struct PackedFeedForward {
 
 // The rows in work, from input to output.
 struct FeedForwardRows {
-  Buffer input;                      // f32 [rows, embed_dim], to be filled before Prepare
+  Buffer input;                   // f32 [rows, embed_dim], to be filled before Prepare
   OperandBuffer input_operands;   // of `input`
-  Buffer hidden;                     // [rows, OperandCols(hidden_dim)], f32 or bf16
+  Buffer hidden;                  // [rows, OperandCols(hidden_dim)], f32 or bf16
   OperandBuffer hidden_operands;  // of `hidden`; kInt8 only
-  Buffer output;                     // f32 [rows, embed_dim], without the bias
+  Buffer output;                  // f32 [rows, embed_dim], without the bias
 
   void ForEachBuffer(absl::FunctionRef<void(Buffer&)> visit);
 };
@@ -70,8 +70,8 @@ class FeedForward {
   bool Reserve(int64_t rows, FeedForwardRows& memory) const;
   bool Reserve(int64_t rows, FeedForwardScratch& scratch) const;
 
-  // What both of them take for one thread.
-  int64_t WorkBytes(int64_t rows) const;
+  // What both of them take for one thread, more than these hold.
+  int64_t GrowthFor(int64_t rows, const FeedForwardRows& memory, const FeedForwardScratch& scratch) const;
 
   // The steps, each to be finished for all its rows and panels before the next begins. False where the
   // interruption, which is asked between panels, said no: the step is then unfinished.

@@ -8,6 +8,16 @@
 #include "core/model/model_impl.h"
 
 namespace headlight {
+namespace {
+
+// What a list that is replaced when it is too small takes more for `count` elements.
+template <typename T>
+int64_t ListGrowth(const std::vector<T>& held, int64_t count) {
+  const auto capacity = static_cast<int64_t>(held.capacity());
+  return std::max(count - capacity, int64_t{0}) * int64_t{sizeof(T)};
+}
+
+}  // namespace
 
 int64_t ForwardWorkspace::held_bytes() const {
   int64_t bytes = attention->list_bytes() + static_cast<int64_t>(positions.capacity() * sizeof(int32_t)) +
@@ -31,6 +41,10 @@ void ForwardWorkspace::Trim(int64_t max_bytes) {
   }
 }
 
+void ForwardWorkspace::TrimUnused() {
+  ForEachBuffer([](Buffer& buffer) { buffer.GiveBackUnused(); });
+}
+
 void ForwardWorkspace::ForEachBuffer(absl::FunctionRef<void(Buffer&)> visit) {
   attention->ForEachBuffer(visit);
   for (Buffer* buffer : {&hidden, &normed, &attended}) visit(*buffer);
@@ -38,21 +52,34 @@ void ForwardWorkspace::ForEachBuffer(absl::FunctionRef<void(Buffer&)> visit) {
   for (FeedForwardScratch& memory : scratch) memory.ForEachBuffer(visit);
 }
 
-int64_t Model::Impl::ForwardBytes(const ForwardShape& shape, int num_threads) const {
+int64_t Model::Impl::ForwardBytes(const ForwardShape& shape, int num_threads,
+                                  const ForwardWorkspace* kept) const {
+  static const ForwardWorkspace& nothing = *new ForwardWorkspace;
+  const ForwardWorkspace& held = kept == nullptr ? nothing : *kept;
   const bool stacked = !IsBare() || config_.num_layers > 1;
-  const int64_t rows_bytes = Buffer::ReservedBytes(shape.tokens * width() * int64_t{sizeof(float)});
-  const int64_t matrices = (embedding_ || stacked ? 1 : 0) + (stacked ? 1 : 0) + (IsPre() ? 1 : 0);
-  int64_t bytes = matrices * rows_bytes + layers_[0].attention.WorkspaceBytes(shape, num_threads) +
-                  shape.num_sequences * int64_t{sizeof(SequenceOptions)};
-  if (embedding_) bytes += shape.tokens * int64_t{sizeof(int32_t)};
-  if (feed_forward_) {
-    bytes += num_threads * feed_forward_->WorkBytes(PlanRows(shape.tokens, num_threads).chunk_rows);
+  const int64_t rows_bytes = shape.tokens * width() * int64_t{sizeof(float)};
+  int64_t bytes = layers_[0].attention.WorkspaceBytes(shape, num_threads, held.attention.get());
+  if (embedding_ || stacked) bytes += held.hidden.GrowthFor(rows_bytes);
+  if (stacked) bytes += held.attended.GrowthFor(rows_bytes);
+  if (IsPre()) bytes += held.normed.GrowthFor(rows_bytes);
+  bytes += ListGrowth(held.sequences, shape.num_sequences);
+  if (embedding_) bytes += ListGrowth(held.positions, shape.tokens);
+  if (!feed_forward_) return bytes;
+  const int64_t rows = PlanRows(shape.tokens, num_threads).chunk_rows;
+  if (kept == nullptr) return bytes + num_threads * feed_forward_->GrowthFor(rows, {}, {});
+  for (size_t i = 0; i < kept->rows.size(); ++i) {
+    bytes += feed_forward_->GrowthFor(rows, kept->rows[i], kept->scratch[i]);
   }
   return bytes;
 }
 
 int64_t Model::ForwardBytes(const ForwardShape& shape, int num_threads) const {
-  return impl_->ForwardBytes(shape, num_threads);
+  return impl_->ForwardBytes(shape, num_threads, nullptr);
+}
+
+int64_t Model::ForwardGrowth(const ForwardShape& shape, const ModelWorkspace& kept) const {
+  const auto& held = static_cast<const ForwardWorkspace&>(kept);
+  return impl_->ForwardBytes(shape, static_cast<int>(held.rows.size()), &held);
 }
 
 }  // namespace headlight

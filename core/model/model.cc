@@ -69,8 +69,12 @@ const AttentionLayer& Model::attention(int64_t layer) const { return impl_->atte
 int64_t Model::num_parameters() const { return impl_->num_parameters(); }
 int64_t Model::packed_bytes() const { return impl_->packed_bytes(); }
 
-std::unique_ptr<ModelWorkspace> Model::NewWorkspace(const ComputeArena& arena) const {
-  return impl_->NewWorkspace(arena);
+std::unique_ptr<ModelWorkspace> Model::NewWorkspace(const ComputeArena& arena) {
+  auto workspace = std::make_unique<ForwardWorkspace>();
+  workspace->attention = AttentionLayer::NewWorkspace(arena);
+  workspace->rows.resize(arena.num_threads());
+  workspace->scratch.resize(arena.num_threads());
+  return workspace;
 }
 
 absl::Status Model::Forward(const ModelBatch& batch, ComputeArena& arena, ModelWorkspace& workspace) const {
@@ -113,14 +117,6 @@ int64_t Model::Impl::packed_bytes() const {
   if (rope_ != nullptr) bytes += rope_->size_bytes();
   for (const ModelLayer& layer : layers_) bytes += layer.attention.packed_bytes();
   return bytes;
-}
-
-std::unique_ptr<ModelWorkspace> Model::Impl::NewWorkspace(const ComputeArena& arena) const {
-  auto workspace = std::make_unique<ForwardWorkspace>();
-  workspace->attention = AttentionLayer::NewWorkspace(arena);
-  workspace->rows.resize(arena.num_threads());
-  workspace->scratch.resize(arena.num_threads());
-  return workspace;
 }
 
 }  // namespace headlight

@@ -34,8 +34,8 @@ struct ModelBatch {
   std::span<const int64_t> weights_layer;
 };
 
-// Memory of Forward beside its inputs and outputs; keep it between calls: it grows to the largest batch. Not
-// thread-safe.
+// Memory of Forward beside its inputs and outputs, of any model: what it holds between calls is room and no
+// more. Keep it between calls: it grows to the largest batch. Not thread-safe.
 class ModelWorkspace {
  public:
   virtual ~ModelWorkspace() = default;
@@ -43,6 +43,8 @@ class ModelWorkspace {
   // Gives the largest blocks back until it holds at most max_bytes; at 0 some bytes for each sequence of the
   // largest batch stay. What the next Forward needs it takes again.
   virtual void Trim(int64_t max_bytes) = 0;
+  // Gives back the blocks of which calls since the last TrimUnused have used less than half.
+  virtual void TrimUnused() = 0;
 };
 
 // Immutable after Create. Forward may be called from many threads at once if each call has a workspace of its
@@ -72,12 +74,17 @@ class Model {
   void Embed(std::span<const int32_t> token_ids, std::span<const int64_t> cu_lens,
              MutableMatrixView out) const;
 
-  std::unique_ptr<ModelWorkspace> NewWorkspace(const ComputeArena& arena) const;
+  // Serves every model on this arena, one call at a time.
+  static std::unique_ptr<ModelWorkspace> NewWorkspace(const ComputeArena& arena);
 
   // An upper bound of what a new workspace holds after a batch of this shape on so many threads, in closed
   // form; one that has seen several holds at most the bound of their largest tokens, lengths and so on.
   // Usually less than half above what is held.
   int64_t ForwardBytes(const ForwardShape& shape, int num_threads) const;
+
+  // An upper bound of what a batch of this shape makes `kept` hold more than it does, whatever models it has
+  // served.
+  int64_t ForwardGrowth(const ForwardShape& shape, const ModelWorkspace& kept) const;
 
   // Computes batch.attention.output and the weights that sequences ask for. Blocks until done. The bits of a
   // sequence's results depend on that sequence alone, as in AttentionLayer::Forward, and so are the

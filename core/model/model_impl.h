@@ -28,6 +28,7 @@ struct ModelLayer {
 struct ForwardWorkspace final : ModelWorkspace {
   int64_t held_bytes() const override;
   void Trim(int64_t max_bytes) override;
+  void TrimUnused() override;
   void ForEachBuffer(absl::FunctionRef<void(Buffer&)> visit);
 
   std::unique_ptr<Workspace> attention;  // of any layer: they are alike
@@ -65,8 +66,8 @@ class Model::Impl {
   int64_t packed_bytes() const;
   const std::optional<Embedding>& embedding() const { return embedding_; }
 
-  std::unique_ptr<ModelWorkspace> NewWorkspace(const ComputeArena& arena) const;
-  int64_t ForwardBytes(const ForwardShape& shape, int num_threads) const;
+  // Beside what `kept` holds, unless that is null.
+  int64_t ForwardBytes(const ForwardShape& shape, int num_threads, const ForwardWorkspace* kept) const;
   absl::Status Forward(const ModelBatch& batch, ComputeArena& arena, ForwardWorkspace& ws) const;
 
  private:

@@ -58,11 +58,12 @@ Operands OperandBuffer::view() const {
   return {};
 }
 
-int64_t OperandBuffer::Bytes(Precision precision, int64_t rows, int64_t cols) {
+int64_t OperandBuffer::GrowthFor(Precision precision, int64_t rows, int64_t cols) const {
   if (precision == Precision::kF32) return 0;
-  const int64_t bytes = Buffer::ReservedBytes(rows * OperandCols(precision, cols) * OperandBytes(precision));
+  const int64_t bytes = operands_.GrowthFor(rows * OperandCols(precision, cols) * OperandBytes(precision));
   if (precision == Precision::kBf16) return bytes;
-  return bytes + 2 * Buffer::ReservedBytes(rows * int64_t{sizeof(float)});
+  const int64_t scale_bytes = rows * int64_t{sizeof(float)};
+  return bytes + scale_.GrowthFor(scale_bytes) + zero_.GrowthFor(scale_bytes);
 }
 
 void OperandBuffer::ForEachBuffer(absl::FunctionRef<void(Buffer&)> visit) {

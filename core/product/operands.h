@@ -47,8 +47,8 @@ class OperandBuffer {
 
   Operands view() const;
 
-  // What Reserve takes for a matrix [rows, cols].
-  static int64_t Bytes(Precision precision, int64_t rows, int64_t cols);
+  // What Reserve takes for a matrix [rows, cols] more than is held.
+  int64_t GrowthFor(Precision precision, int64_t rows, int64_t cols) const;
   void ForEachBuffer(absl::FunctionRef<void(Buffer&)> visit);
 
  private:

@@ -12,7 +12,7 @@ namespace headlight {
 namespace {
 
 constexpr int64_t kHugePageBytes = int64_t{2} << 20;
-constexpr int64_t kLeastStepped = int64_t{64} << 10;
+constexpr int64_t kLeastStepped = int64_t{256} << 10;
 constexpr int64_t kStepsPerDoubling = 4;
 
 int64_t AlignmentOf(int64_t size_bytes) {
@@ -42,10 +42,23 @@ int64_t Buffer::RoundedBytes(int64_t size_bytes) {
 }
 
 bool Buffer::Reserve(int64_t size_bytes) {
-  if (ok() && size_bytes_ >= size_bytes) return true;
-  *this = Buffer();  // first give back, then ask: the peak stays at the larger of the two
-  *this = Allocate(ReservedBytes(size_bytes));
+  const int64_t asked_bytes = std::max(asked_bytes_, size_bytes);
+  if (!ok() || size_bytes_ < size_bytes) {
+    *this = Buffer();  // first give back, then ask: the peak stays at the larger of the two
+    *this = Allocate(ReservedBytes(size_bytes));
+  }
+  asked_bytes_ = asked_bytes;
   return ok();
+}
+
+int64_t Buffer::GrowthFor(int64_t size_bytes) const {
+  if (ok() && size_bytes_ >= size_bytes) return 0;
+  return ReservedBytes(size_bytes) - (ok() ? size_bytes_ : 0);
+}
+
+void Buffer::GiveBackUnused() {
+  if (RoundedBytes(asked_bytes_) < size_bytes_ / 2) *this = Buffer();
+  asked_bytes_ = 0;
 }
 
 int64_t Buffer::ReservedBytes(int64_t size_bytes) {

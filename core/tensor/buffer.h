@@ -29,12 +29,19 @@ class Buffer {
   // ReservedBytes; contents are lost. False when memory is short; the buffer is then empty.
   bool Reserve(int64_t size_bytes);
 
-  // What Reserve takes where it takes anything: up to a quarter more from 64 KiB on, in four steps for each
+  // What Reserve takes where it takes anything: up to a quarter more from 256 KiB on, in four steps for each
   // doubling, so that sizes that grow slowly replace the block, whose pages must then all be mapped again, a
   // few times and no more. It depends on the size alone, not on what was held before: what buffers hold that
   // have seen several sizes is that of the largest, in closed form. The surplus takes no memory until
   // something is written there.
   static int64_t ReservedBytes(int64_t size_bytes);
+
+  // What Reserve would take more than is held.
+  int64_t GrowthFor(int64_t size_bytes) const;
+
+  // Gives the block back if all that Reserve was asked for since the last time has filled less than half of
+  // it.
+  void GiveBackUnused();
 
   bool ok() const { return data_ != nullptr; }
   int64_t size_bytes() const { return size_bytes_; }
@@ -51,6 +58,7 @@ class Buffer {
   };
   std::unique_ptr<std::byte, Free> data_;
   int64_t size_bytes_ = 0;
+  int64_t asked_bytes_ = 0;  // of Reserve at most, since GiveBackUnused
 };
 
 }  // namespace headlight

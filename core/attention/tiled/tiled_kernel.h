@@ -30,8 +30,8 @@ class TiledKernel final : public AttentionKernel {
         concat_row_bytes_(layer_.Sizes().ConcatRowBytes()) {}
 
   int64_t packed_bytes() const override { return layer_.storage.size_bytes(); }
-  int64_t WorkspaceBytes(const ForwardShape& shape, int num_threads) const override {
-    return TiledWorkspaceBytes(layer_.Sizes(), shape, num_threads);
+  int64_t WorkspaceBytes(const ForwardShape& shape, int num_threads, const Workspace* kept) const override {
+    return TiledWorkspaceBytes(layer_.Sizes(), shape, num_threads, static_cast<const TiledWorkspace*>(kept));
   }
   absl::Status Run(const AttentionBatch& batch, ComputeArena& arena, Workspace& workspace) const override;
 

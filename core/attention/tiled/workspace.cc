@@ -69,6 +69,21 @@ void ForEachGroupSize(const TiledLayer& layer, const TiledBatch& batch, const Vi
         layer.config.heads_per_kv_head() * batch.max_group_sequences * int64_t{sizeof(SummarySums)});
 }
 
+// What the first `count` of `held` take more for the sizes that for_each_size visits; those that are not
+// there hold nothing.
+template <typename Memory, typename ForEachSize>
+int64_t GrowthOf(const std::vector<Memory>& held, int64_t count, const ForEachSize& for_each_size) {
+  const auto growth = [&](const Memory& memory) {
+    int64_t bytes = 0;
+    for_each_size([&](Buffer Memory::*buffer, int64_t size) { bytes += (memory.*buffer).GrowthFor(size); });
+    return bytes;
+  };
+  const int64_t there = std::min<int64_t>(count, std::ssize(held));
+  int64_t bytes = there < count ? (count - there) * growth(Memory()) : 0;
+  for (int64_t i = 0; i < there; ++i) bytes += growth(held[i]);
+  return bytes;
+}
+
 // What the plan of a batch of this shape finds at most: a group is one sequence or has at most kGroupRows
 // rows.
 TiledBatch BoundOf(const TiledLayer& layer, const ForwardShape& shape) {
@@ -171,8 +186,7 @@ void WorkerScratch::ForEachBuffer(absl::FunctionRef<void(Buffer&)> visit) {
 }
 
 void GroupMemory::ForEachBuffer(absl::FunctionRef<void(Buffer&)> visit) {
-  for (Buffer* buffer :
-       {&all_queries, &keys, &values, &key_panels, &value_panels, &not_finite, &summaries}) {
+  for (Buffer* buffer : {&all_queries, &keys, &values, &key_panels, &value_panels, &not_finite, &summaries}) {
     visit(*buffer);
   }
 }
@@ -187,30 +201,29 @@ void TiledWorkspace::ForEachBuffer(absl::FunctionRef<void(Buffer&)> visit) {
   for (GroupMemory& group : groups) group.ForEachBuffer(visit);
 }
 
-int64_t TiledWorkspaceBytes(const TiledLayer& layer, const ForwardShape& shape, int num_threads) {
+int64_t TiledWorkspaceBytes(const TiledLayer& layer, const ForwardShape& shape, int num_threads,
+                            const TiledWorkspace* kept) {
   const AttentionConfig& config = layer.config;
   const TiledBatch batch = BoundOf(layer, shape);
-  int64_t worker_bytes = 0, group_bytes = 0;
-  ForEachScratchSize(layer, batch, [&](Buffer WorkerScratch::*, int64_t bytes) {
-    worker_bytes += Buffer::ReservedBytes(bytes);
-  });
-  ForEachGroupSize(layer, batch, [&](Buffer GroupMemory::*, int64_t bytes) {
-    group_bytes += Buffer::ReservedBytes(bytes);
-  });
-  int64_t bytes = num_threads * worker_bytes + std::min<int64_t>(num_threads, batch.num_items) * group_bytes +
-                  WorkPlan::ListBytes(shape, config) +
-                  Buffer::ReservedBytes(shape.tokens * layer.ConcatRowBytes()) +
-                  OperandBuffer::Bytes(config.precision, shape.tokens, config.embed_dim);
+  const TiledWorkspace nothing(0);
+  const TiledWorkspace& held = kept == nullptr ? nothing : *kept;
+  int64_t bytes = GrowthOf(held.workers, num_threads,
+                           [&](const auto& visit) { ForEachScratchSize(layer, batch, visit); }) +
+                  GrowthOf(held.groups, std::min<int64_t>(num_threads, batch.num_items),
+                           [&](const auto& visit) { ForEachGroupSize(layer, batch, visit); }) +
+                  WorkPlan::ListBytes(shape, config) +  // anew: which of the lists grow is not known
+                  held.concat.GrowthFor(shape.tokens * layer.ConcatRowBytes()) +
+                  held.query_operands.GrowthFor(config.precision, shape.tokens, config.embed_dim);
   if (config.precision == Precision::kInt8) {
-    bytes += OperandBuffer::Bytes(config.precision, shape.tokens, config.q_width());
+    bytes += held.concat_operands.GrowthFor(config.precision, shape.tokens, config.q_width());
   }
   if (!shape.self_attention) {
-    bytes += OperandBuffer::Bytes(config.precision, shape.kv_tokens, config.kdim) +
-             OperandBuffer::Bytes(config.precision, shape.kv_tokens, config.vdim);
+    bytes += held.key_operands.GrowthFor(config.precision, shape.kv_tokens, config.kdim) +
+             held.value_operands.GrowthFor(config.precision, shape.kv_tokens, config.vdim);
   }
-  const int64_t positions = shape.longest_kv + (shape.self_attention ? 0 : shape.longest);
-  if (config.rope && (positions > RopeTable::kPositions || !shape.self_attention)) {
-    bytes += RopeTable::Bytes(*config.rope, positions);
+  const int64_t before = shape.self_attention ? 0 : shape.longest;
+  if (config.rope && (before + shape.longest_kv > RopeTable::kPositions || !shape.self_attention)) {
+    bytes += held.rope.GrowthFor(*config.rope, -before, shape.longest_kv);
   }
   return bytes;
 }

@@ -78,10 +78,10 @@ struct WorkerScratch {
 
 // What belongs to the group and head that a thread has begun, for as long as it takes.
 struct GroupMemory {
-  Buffer all_queries;   // T [heads of a kv head, queries of the group, padded head_dim]; see queries_with_keys
-  Buffer keys;          // T [keys of the group, padded head_dim], in panels
-  Buffer values;        // likewise
-  Buffer key_panels;    // T* [panels of the group]
+  Buffer all_queries;  // T [heads of a kv head, queries of the group, padded head_dim]; see queries_with_keys
+  Buffer keys;         // T [keys of the group, padded head_dim], in panels
+  Buffer values;       // likewise
+  Buffer key_panels;   // T* [panels of the group]
   Buffer value_panels;  // likewise
   Buffer not_finite;    // uint64_t [panels of the group]; as in KeyPanels
   Buffer summaries;     // SummarySums [heads of a kv head, sequences of the group]
@@ -133,8 +133,10 @@ class GroupInUse {
   GroupMemory* group_;
 };
 
-// An upper bound of what a new workspace of `num_threads` holds after a batch of this shape.
-int64_t TiledWorkspaceBytes(const TiledLayer& layer, const ForwardShape& shape, int num_threads);
+// An upper bound of what a workspace of `num_threads` takes for a batch of this shape, more than `kept` holds
+// unless that is null.
+int64_t TiledWorkspaceBytes(const TiledLayer& layer, const ForwardShape& shape, int num_threads,
+                            const TiledWorkspace* kept);
 
 }  // namespace headlight
 

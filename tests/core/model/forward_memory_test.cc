@@ -72,7 +72,7 @@ TEST_P(ForwardMemoryTest, IsBoundedFromAboveAndBelow) {
                                                .query_end = 1};
           }
           ComputeArena arena(threads);
-          const std::unique_ptr<ModelWorkspace> workspace = model->NewWorkspace(arena);
+          const std::unique_ptr<ModelWorkspace> workspace = Model::NewWorkspace(arena);
           ASSERT_THAT(model->Forward(inputs.Batch(), arena, *workspace), IsOk());
           const int64_t bound = model->ForwardBytes(ShapeOf(lengths, wants_weights), threads);
           EXPECT_LE(workspace->held_bytes(), bound);
@@ -91,7 +91,7 @@ TEST_P(ForwardMemoryTest, AWorkspaceHoldsNoMoreThanTheLargestOfAllItsBatches) {
   const absl::StatusOr<Model> model = Model::Create(config, RandomModelParameters(config, 1));
   ASSERT_THAT(model, IsOk());
   ComputeArena arena(2);
-  const std::unique_ptr<ModelWorkspace> workspace = model->NewWorkspace(arena);
+  const std::unique_ptr<ModelWorkspace> workspace = Model::NewWorkspace(arena);
   ForwardShape largest;
   for (const std::vector<int64_t>& lengths : Lengths()) {
     ModelInputs inputs(config, lengths, std::vector<uint64_t>(lengths.size(), 1));
@@ -109,7 +109,7 @@ TEST_P(ForwardMemoryTest, ATrimmedWorkspaceHoldsAsMuchAsItMayAndComputesTheSame)
   const absl::StatusOr<Model> model = Model::Create(config, RandomModelParameters(config, 1));
   ASSERT_THAT(model, IsOk());
   ComputeArena arena(2);
-  const std::unique_ptr<ModelWorkspace> workspace = model->NewWorkspace(arena);
+  const std::unique_ptr<ModelWorkspace> workspace = Model::NewWorkspace(arena);
   ModelInputs inputs(config, {5, 300, 20}, {1, 2, 3});
   ASSERT_THAT(model->Forward(inputs.Batch(), arena, *workspace), IsOk());
   const std::vector<float> before = inputs.output;
@@ -126,6 +126,62 @@ TEST_P(ForwardMemoryTest, ATrimmedWorkspaceHoldsAsMuchAsItMayAndComputesTheSame)
   }
 }
 
+// What models of all kinds leave behind in a workspace, one after the other.
+TEST(ForwardMemoryOfManyModelsTest, AWorkspaceGrowsByNoMoreThanWasSaid) {
+  ComputeArena arena(2);
+  const std::unique_ptr<ModelWorkspace> workspace = Model::NewWorkspace(arena);
+  EXPECT_EQ(workspace->held_bytes(), 0);
+  int64_t needed_apart = 0;
+  for (const Precision precision : {Precision::kF32, Precision::kBf16, Precision::kInt8}) {
+    for (const testing::NamedConfig& named : testing::ModelConfigs()) {
+      ModelConfig config = named.config.Resolved();
+      config.block.attention.precision = precision;
+      const absl::StatusOr<Model> model = Model::Create(config, RandomModelParameters(config, 1));
+      ASSERT_THAT(model, IsOk());
+      int64_t needed = 0;
+      for (const std::vector<int64_t>& lengths : Lengths()) {
+        SCOPED_TRACE(::testing::Message() << named.name << ", " << Name(precision) << ", " << lengths.size()
+                                          << " sequences, the first of " << lengths[0]);
+        ModelInputs inputs(config, lengths, std::vector<uint64_t>(lengths.size(), 1));
+        const ForwardShape shape = ShapeOf(lengths, false);
+        const int64_t before = workspace->held_bytes();
+        const int64_t growth = model->ForwardGrowth(shape, *workspace);
+        EXPECT_LE(growth, model->ForwardBytes(shape, 2));
+        ASSERT_THAT(model->Forward(inputs.Batch(), arena, *workspace), IsOk());
+        EXPECT_LE(workspace->held_bytes(), before + growth);
+        EXPECT_LE(model->ForwardGrowth(shape, *workspace), model->ForwardBytes(shape, 2) / 3)
+            << "a second batch like it takes little or nothing";
+        needed = std::max(needed, model->ForwardBytes(shape, 2));
+      }
+      needed_apart += needed;
+    }
+  }
+  EXPECT_LT(workspace->held_bytes(), needed_apart / 10);
+}
+
+TEST_P(ForwardMemoryTest, WhatOnlyABurstNeededGoesBack) {
+  const ModelConfig config = GetParam().config.Resolved();
+  const absl::StatusOr<Model> model = Model::Create(config, RandomModelParameters(config, 1));
+  ASSERT_THAT(model, IsOk());
+  ComputeArena arena(2);
+  const auto run = [&](ModelWorkspace& workspace, const std::vector<int64_t>& lengths) {
+    ModelInputs inputs(config, lengths, std::vector<uint64_t>(lengths.size(), 1));
+    EXPECT_THAT(model->Forward(inputs.Batch(), arena, workspace), IsOk());
+    return inputs.output;
+  };
+  const std::unique_ptr<ModelWorkspace> alone = Model::NewWorkspace(arena);
+  const std::vector<float> expected = run(*alone, {17, 5});
+  const std::unique_ptr<ModelWorkspace> workspace = Model::NewWorkspace(arena);
+  run(*workspace, {300, 300, 300});
+  const int64_t burst = workspace->held_bytes();
+  workspace->TrimUnused();
+  EXPECT_EQ(workspace->held_bytes(), burst) << "all of it was used";
+  EXPECT_TRUE(testing::SameBits(run(*workspace, {17, 5}), expected));
+  workspace->TrimUnused();
+  EXPECT_LT(workspace->held_bytes(), 2 * alone->held_bytes() + 20000) << "lists may stay";
+  EXPECT_TRUE(testing::SameBits(run(*workspace, {17, 5}), expected));
+}
+
 // A bare layer may attend from few rows to many, or the reverse.
 TEST(ForwardMemoryOfOneLayerTest, CrossAttentionIsBoundedToo) {
   ModelConfig config;
@@ -134,17 +190,22 @@ TEST(ForwardMemoryOfOneLayerTest, CrossAttentionIsBoundedToo) {
   const absl::StatusOr<Model> model = Model::Create(config, RandomModelParameters(config, 1));
   ASSERT_THAT(model, IsOk());
   testing::Rng rng = testing::MakeRng(0);
+  ComputeArena arena(2);
+  const std::unique_ptr<ModelWorkspace> kept = Model::NewWorkspace(arena);
   for (const auto& [q_len, kv_len] : {std::pair(1L, 900L), std::pair(900L, 1L), std::pair(300L, 500L)}) {
     const testing::TestSequence sequence = testing::RandomInputs(rng, config.block.attention, q_len, kv_len);
     testing::TestBatch batch(config.block.attention, {&sequence, &sequence}, WeightsSink::Mode::kNone);
-    ComputeArena arena(2);
-    const std::unique_ptr<ModelWorkspace> workspace = model->NewWorkspace(arena);
+    const std::unique_ptr<ModelWorkspace> workspace = Model::NewWorkspace(arena);
     ModelBatch model_batch;
     model_batch.attention = batch.batch();
     ASSERT_THAT(model->Forward(model_batch, arena, *workspace), IsOk());
     const int64_t bound = model->ForwardBytes(headlight::ShapeOf(batch.batch()), 2);
     EXPECT_LE(workspace->held_bytes(), bound);
     EXPECT_LE(bound, workspace->held_bytes() * 3 / 2);
+    const int64_t before = kept->held_bytes();
+    const int64_t growth = model->ForwardGrowth(headlight::ShapeOf(batch.batch()), *kept);
+    ASSERT_THAT(model->Forward(model_batch, arena, *kept), IsOk());
+    EXPECT_LE(kept->held_bytes(), before + growth);
   }
 }
 

@@ -94,6 +94,35 @@ TEST(BufferTest, ReservedBytesAreAtMostAQuarterMoreAndNeverFewerForMore) {
   EXPECT_EQ(Buffer::ReservedBytes(1000), Buffer::RoundedBytes(1000)) << "small ones as they are";
 }
 
+TEST(BufferTest, GrowthIsWhatReserveTakesBesideWhatIsHeld) {
+  Buffer buffer;
+  EXPECT_EQ(buffer.GrowthFor(100'000), Buffer::ReservedBytes(100'000));
+  for (const int64_t size_bytes : {1000, 100'000, 500, 3'000'000, 2'000'000}) {
+    const int64_t before = buffer.size_bytes();
+    const int64_t growth = buffer.GrowthFor(size_bytes);
+    ASSERT_TRUE(buffer.Reserve(size_bytes));
+    EXPECT_EQ(buffer.size_bytes(), before + growth);
+  }
+}
+
+TEST(BufferTest, GivesBackABlockOfWhichLessThanHalfWasUsedSinceTheLastTime) {
+  Buffer buffer;
+  ASSERT_TRUE(buffer.Reserve(1'000'000));
+  buffer.GiveBackUnused();
+  EXPECT_TRUE(buffer.ok()) << "used since the beginning";
+  ASSERT_TRUE(buffer.Reserve(700'000));
+  ASSERT_TRUE(buffer.Reserve(1));
+  buffer.GiveBackUnused();
+  EXPECT_TRUE(buffer.ok()) << "used for the most part";
+  ASSERT_TRUE(buffer.Reserve(100'000));
+  buffer.GiveBackUnused();
+  EXPECT_FALSE(buffer.ok());
+  ASSERT_TRUE(buffer.Reserve(100'000));
+  buffer.GiveBackUnused();
+  buffer.GiveBackUnused();
+  EXPECT_FALSE(buffer.ok()) << "not used at all";
+}
+
 TEST(BufferTest, ReserveWithoutMemoryLeavesItEmpty) {
   Buffer buffer = Buffer::Allocate(10);
   EXPECT_FALSE(buffer.Reserve(std::numeric_limits<int64_t>::max()));
