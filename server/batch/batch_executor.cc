@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "server/batch/batch_executor.h"
 
-#include <algorithm>
 #include <exception>
 #include <new>
+#include <optional>
 #include <string>
 
 #include "absl/status/status.h"
@@ -29,11 +29,12 @@ class Taken {
 }  // namespace
 
 AttentionExecutor::AttentionExecutor(ComputeArena& arena, BufferPool& pool, MemoryBudget* budget)
-    : arena_(arena), pool_(pool), budget_(budget) {
+    : arena_(arena), pool_(pool), budget_(budget), workspace_(Model::NewWorkspace(arena)) {
   if (budget_ == nullptr) return;
   reclaimer_ = std::make_shared<const MemoryBudget::Reclaimer>([this](int64_t) {
     if (!free_.try_acquire()) return;
-    TrimTo(/*all=*/true);
+    workspace_->Trim(0);
+    lease_.Resize(workspace_->held_bytes());
     free_.release();
   });
   budget_->AddReclaimer(reclaimer_);
@@ -56,16 +57,16 @@ absl::StatusOr<std::vector<BatchResult>> AttentionExecutor::Execute(std::span<co
 
 absl::StatusOr<std::vector<BatchResult>> AttentionExecutor::Compute(std::span<const BatchInput* const> inputs,
                                                                     Lease& memory) {
-  const std::shared_ptr<const LoadedModel>& model = inputs.front()->model;
+  const Model& model = inputs.front()->model->model;
   const SteadyClock clock;
   const TimePoint begin = clock.Now();
   PackedBatch batch(inputs, pool_, memory);
   HEADLIGHT_RETURN_IF_ERROR(batch.Pack(arena_));
   const ModelBatch view = batch.View();
-  HEADLIGHT_ASSIGN_OR_RETURN(Space* const space, SpaceFor(model, ShapeOf(view.attention)));
+  HEADLIGHT_RETURN_IF_ERROR(MakeRoom(model, ShapeOf(view.attention)));
   const TimePoint packed = clock.Now();
-  const absl::Status computed = model->model.Forward(view, arena_, *space->workspace);
-  space->lease.Resize(space->workspace->held_bytes());
+  const absl::Status computed = model.Forward(view, arena_, *workspace_);
+  lease_.Resize(workspace_->held_bytes());
   if (absl::IsInvalidArgument(computed)) {  // inputs are valid by construction: this is no caller's fault
     return absl::InternalError(absl::StrCat("the batch is malformed: ", std::string(computed.message())));
   }
@@ -81,41 +82,31 @@ absl::StatusOr<std::vector<BatchResult>> AttentionExecutor::Compute(std::span<co
   return results;
 }
 
-absl::StatusOr<AttentionExecutor::Space*> AttentionExecutor::SpaceFor(
-    const std::shared_ptr<const LoadedModel>& model, const ForwardShape& shape) {
-  spaces_.remove_if([](const Space& space) { return space.model.expired(); });
-  auto space = std::find_if(spaces_.begin(), spaces_.end(),
-                            [&](const Space& other) { return other.model.lock() == model; });
-  if (space == spaces_.end()) {
-    space =
-        spaces_.insert(spaces_.end(), Space{.model = model, .workspace = model->model.NewWorkspace(arena_)});
+absl::Status AttentionExecutor::MakeRoom(const Model& model, const ForwardShape& shape) {
+  if (budget_ == nullptr) return absl::OkStatus();
+  const auto missing_bytes = [&] {
+    return workspace_->held_bytes() + model.ForwardGrowth(shape, *workspace_) - lease_.bytes();
+  };
+  int64_t more = missing_bytes();
+  if (more <= 0) return absl::OkStatus();
+  std::optional<Lease> lease = budget_->TryReserve(MemoryKind::kWorkspace, more);
+  if (!lease) {
+    workspace_ = Model::NewWorkspace(arena_);  // as for the first batch, which was promised that it fits
+    lease_.Release();
+    more = missing_bytes();
+    HEADLIGHT_ASSIGN_OR_RETURN(lease, budget_->Reserve(MemoryKind::kWorkspace, more));
   }
-  if (budget_ == nullptr) return &*space;
-  const int64_t bytes = model->model.ForwardBytes(shape, arena_.num_threads());
-  space->needed_bytes = std::max(space->needed_bytes, bytes);
-  if (bytes <= space->lease.bytes()) return &*space;
-  const int64_t more = bytes - space->lease.bytes();
-  HEADLIGHT_ASSIGN_OR_RETURN(Lease lease, budget_->Reserve(MemoryKind::kWorkspace, more));
-  space->lease.Absorb(std::move(lease));
-  return &*space;
+  lease_.Absorb(*std::move(lease));
+  return absl::OkStatus();
 }
 
 int64_t AttentionExecutor::Trim() {
   if (!free_.try_acquire()) return 0;
-  const int64_t freed_bytes = TrimTo(/*all=*/false);
+  const int64_t held = workspace_->held_bytes();
+  workspace_->TrimUnused();
+  lease_.Resize(workspace_->held_bytes());
+  const int64_t freed_bytes = held - workspace_->held_bytes();
   free_.release();
-  return freed_bytes;
-}
-
-int64_t AttentionExecutor::TrimTo(bool all) {
-  int64_t freed_bytes = 0;
-  for (Space& space : spaces_) {
-    const int64_t held = space.workspace->held_bytes();
-    space.workspace->Trim(all ? 0 : space.needed_bytes);
-    space.lease.Resize(space.workspace->held_bytes());
-    space.needed_bytes = 0;
-    freed_bytes += held - space.workspace->held_bytes();
-  }
   return freed_bytes;
 }
 

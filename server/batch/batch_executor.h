@@ -5,7 +5,6 @@
 #define HEADLIGHT_SERVER_BATCH_BATCH_EXECUTOR_H_
 
 #include <cstdint>
-#include <list>
 #include <memory>
 #include <semaphore>
 #include <span>
@@ -50,25 +49,16 @@ class AttentionExecutor final : public BatchExecutor {
   absl::StatusOr<std::vector<BatchResult>> Execute(std::span<const BatchInput* const> inputs,
                                                    Lease& memory) override;
 
-  // Gives workspaces back down to what batches since the Trim before this one have needed. Called every
-  // second or so it returns what only a burst needed. Does nothing while a batch is computed. Returns the
-  // bytes freed.
+  // Gives back what of the workspace batches since the Trim before this one have used less than half of.
+  // Called every second or so it returns what only a burst needed, or a model that is gone. Does nothing
+  // while a batch is computed. Returns the bytes freed.
   int64_t Trim();
 
  private:
-  // Of one model.
-  struct Space {
-    std::weak_ptr<const LoadedModel> model;
-    std::unique_ptr<ModelWorkspace> workspace;
-    Lease lease;
-    int64_t needed_bytes = 0;  // by batches since the last Trim
-  };
-
-  // The one that belongs to `model`, with room for `shape`; those of models that are gone are freed on the
-  // way. RESOURCE_EXHAUSTED: the budget has no such room.
-  absl::StatusOr<Space*> SpaceFor(const std::shared_ptr<const LoadedModel>& model, const ForwardShape& shape);
+  // Makes lease_ cover what the workspace will hold after a batch of `shape`. What other batches left in it
+  // gives way if need be. RESOURCE_EXHAUSTED: the budget has no room even so.
+  absl::Status MakeRoom(const Model& model, const ForwardShape& shape);
   absl::StatusOr<std::vector<BatchResult>> Compute(std::span<const BatchInput* const> inputs, Lease& memory);
-  int64_t TrimTo(bool all);
 
   ComputeArena& arena_;
   BufferPool& pool_;
@@ -76,7 +66,9 @@ class AttentionExecutor final : public BatchExecutor {
   // Taken while a batch is computed, and by Trim. No mutex: the budget may ask for memory back from inside of
   // a batch.
   std::binary_semaphore free_{1};
-  std::list<Space> spaces_;  // whoever has taken free_
+  // Of whoever has taken free_: what all models work in, and what is reserved for it.
+  std::unique_ptr<ModelWorkspace> workspace_;
+  Lease lease_;
   std::shared_ptr<const MemoryBudget::Reclaimer> reclaimer_;
 };
 

@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -105,6 +106,64 @@ TEST(MemoryNeedTest, WorkspacesGoBackAfterABurst) {
   executor.Trim();
   pool.Trim();
   EXPECT_LE(budget.Held(MemoryKind::kWorkspace), before + before / 10);
+}
+
+class SharedWorkspaceTest : public ::testing::Test {
+ protected:
+  SharedWorkspaceTest() {
+    EXPECT_THAT(registry_.Add(MakeTestModel("small").loaded), IsOk());
+    EXPECT_THAT(registry_.Add(MakeTestModel("cross", CrossConfig()).loaded), IsOk());
+  }
+
+  absl::StatusOr<CheckedRequest> Check(const v1::AttendRequest& request) {
+    const std::string bytes = request.SerializeAsString();
+    return CheckAttend(Segmented(bytes, 1 << 20), {registry_, 1 << 28});
+  }
+  // Many queries of one model, and many keys of the other.
+  v1::AttendRequest Small() { return MakeRequest("small", {1, 4000, 16}); }
+  v1::AttendRequest Cross() {
+    v1::AttendRequest request = MakeRequest("cross", {1, 3, 16});
+    AddFloats({1, 9000, 12}, 2, *request.mutable_key(), request);
+    AddFloats({1, 9000, 8}, 3, *request.mutable_value(), request);
+    return request;
+  }
+
+  ModelRegistry registry_;
+  ComputeArena arena_{kThreads};
+};
+
+TEST_F(SharedWorkspaceTest, ModelsTogetherHoldLittleMoreThanTheLargest) {
+  const auto held_after = [&](const std::vector<v1::AttendRequest>& requests) {
+    MemoryBudget budget(int64_t{1} << 30);
+    BufferPool pool(/*max_idle_bytes=*/0, &budget);
+    AttentionExecutor executor(arena_, pool, &budget);
+    for (const v1::AttendRequest& request : requests) {
+      const auto checked = Check(request);
+      EXPECT_THAT(checked, IsOk());
+      const BatchInput* const input = &checked->input;
+      EXPECT_THAT(executor.Execute({&input, 1}), IsOk());
+    }
+    return budget.Held(MemoryKind::kWorkspace);
+  };
+  const v1::AttendRequest small = Small();
+  const v1::AttendRequest cross = Cross();
+  EXPECT_LT(held_after({small, cross, small}), (held_after({small}) + held_after({cross})) * 3 / 4);
+}
+
+// Each fits into the server alone, and finds in the workspace what the other has left.
+TEST_F(SharedWorkspaceTest, WhatOneModelLeftGivesWayToAnotherWhereTheBudgetIsShort) {
+  const auto small = Check(Small());
+  const auto cross = Check(Cross());
+  ASSERT_THAT(small, IsOk());
+  ASSERT_THAT(cross, IsOk());
+  MemoryBudget budget(std::max(MemoryNeed(small->input, kThreads), MemoryNeed(cross->input, kThreads)));
+  BufferPool pool(/*max_idle_bytes=*/0, &budget);
+  AttentionExecutor executor(arena_, pool, &budget);
+  for (int round = 0; round < 3; ++round) {
+    for (const BatchInput* const input : {&small->input, &cross->input}) {
+      EXPECT_THAT(executor.Execute({&input, 1}), IsOk());
+    }
+  }
 }
 
 TEST(MemoryNeedTest, ABatchThatTheBudgetHasNoRoomForIsRefusedAndLeavesNothing) {
