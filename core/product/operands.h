@@ -22,6 +22,9 @@ constexpr int64_t OperandCols(Precision precision, int64_t cols) {
   return precision == Precision::kF32 ? cols : RoundUp(cols, 64 / OperandBytes(precision));
 }
 
+// The deepest product in int8: sums of 32 bits hold 66311 products of 255 * 127.
+inline constexpr int64_t kMaxInt8Depth = int64_t{1} << 16;
+
 // Non-owning view of [rows, OperandCols] operands.
 struct Operands {
   const std::byte* rows = nullptr;

@@ -2,6 +2,7 @@
 #include "core/product/parameter_panels.h"
 
 #include <cmath>
+#include <cstring>
 #include <new>
 
 #include "core/product/gemm_cache.h"
@@ -24,9 +25,73 @@ int64_t TileRows(int64_t depth) {
                                      : std::max(rows / kRowBlock, int64_t{1}) * kRowBlock;
 }
 
-int8_t Quantize(float value, float scale) {
-  if (scale == 0.0f) return 0;
-  return static_cast<int8_t>(std::clamp(std::nearbyint(value / scale), -kLargestOperand, kLargestOperand));
+// The loops below are plain and of fixed steps, so that compilers make vectors of them.
+
+// A row of a panel: where it lies, or with zeros added in `padded`, or zeros.
+const float* PanelRow(MatrixView panel, int64_t row, int64_t width, float* padded) {
+  static constexpr float kZeros[kPanelCols] = {};
+  if (row >= panel.rows || panel.cols <= 0) return kZeros;
+  if (panel.cols == width) return panel.Row(row);
+  std::copy_n(panel.Row(row), panel.cols, padded);
+  std::fill(padded + panel.cols, padded + width, 0.0f);
+  return padded;
+}
+
+void PackRows(MatrixView panel, int64_t depth, int64_t width, float* out) {
+  float padded[kPanelCols];
+  for (int64_t row = 0; row < depth; ++row) {
+    std::copy_n(PanelRow(panel, row, width, padded), width, out + row * width);
+  }
+}
+
+void PackRows(MatrixView panel, int64_t depth, int64_t width, Bf16* out) {
+  float padded[2][kPanelCols];
+  for (int64_t row = 0; row < depth; row += 2, out += 2 * width) {
+    const float* const even = PanelRow(panel, row, width, padded[0]);
+    const float* const odd = PanelRow(panel, row + 1, width, padded[1]);
+    for (int64_t col = 0; col < width; ++col) {
+      out[2 * col] = ToBf16(even[col]);
+      out[2 * col + 1] = ToBf16(odd[col]);
+    }
+  }
+}
+
+// The largest magnitude of each column; NaN counts for nothing.
+void LargestOfColumns(MatrixView panel, float* largest) {
+  for (int64_t row = 0; row < panel.rows; ++row) {
+    const float* const from = panel.Row(row);
+    for (int64_t col = 0; col < panel.cols; ++col) {
+      const float magnitude = std::abs(from[col]);
+      largest[col] = largest[col] < magnitude ? magnitude : largest[col];
+    }
+  }
+}
+
+// Rounded to nearest, ties to even; NaN is as the largest operand.
+int32_t Quantize(float value, float scale) {
+  constexpr float kRound = 0x1.8p23f;  // numbers of this size have no fraction
+  float operand = value / scale;
+  operand = operand < kLargestOperand ? operand : kLargestOperand;
+  operand = operand > -kLargestOperand ? operand : -kLargestOperand;
+  return static_cast<int32_t>((operand + kRound) - kRound);
+}
+
+// The panel quantised, four rows interleaved; adds its columns' operands to `sums`.
+void PackRows(MatrixView panel, int64_t depth, int64_t width, const float* scales, int32_t* sums,
+              int8_t* out) {
+  float padded[kPanelCols];
+  for (int64_t row = 0; row < depth; row += 4, out += 4 * width) {
+    uint32_t words[kPanelCols] = {};
+    for (int64_t r = 0; r < 4; ++r) {
+      const float* const from = PanelRow(panel, row + r, width, padded);
+      for (int64_t col = 0; col < width; ++col) {
+        const int32_t operand = Quantize(from[col], scales[col]);
+        sums[col] += operand;
+        words[col] |= (static_cast<uint32_t>(operand) & 0xff) << (8 * r);
+      }
+    }
+    std::memcpy(out, words, 4 * width);
+  }
 }
 
 }  // namespace
@@ -52,50 +117,43 @@ PanelMatrix::PanelMatrix(Precision precision, MatrixView matrix, int64_t cols, P
       depth_(OperandCols(precision, matrix.rows)),
       cols_(cols),
       panels_(storage.Take(StorageBytes(precision, matrix.rows, cols))) {
-  if (precision_ == Precision::kInt8) ChooseScales(matrix);
-  for (int64_t panel = 0; panel < num_panels(); ++panel) PackPanel(matrix, panel);
-}
-
-void PanelMatrix::ChooseScales(MatrixView matrix) {
-  const int64_t bytes = cols_ * int64_t{sizeof(float)};
-  if (!col_scale_.Reserve(bytes) || !col_sum_.Reserve(bytes)) throw std::bad_alloc();
-  for (int64_t col = 0; col < cols_; ++col) {
-    float largest = 0.0f, sum = 0.0f;
-    for (int64_t row = 0; row < matrix.rows && col < matrix.cols; ++row) {
-      largest = std::max(largest, std::abs(matrix.Row(row)[col]));
-    }
-    const float scale = largest / kLargestOperand;
-    for (int64_t row = 0; row < matrix.rows && col < matrix.cols; ++row) {
-      sum += static_cast<float>(Quantize(matrix.Row(row)[col], scale));  // exact: at most 2^16 * 127
-    }
-    col_scale_.floats()[col] = scale;
-    col_sum_.floats()[col] = sum;
+  if (precision_ == Precision::kInt8) {
+    const int64_t bytes = cols_ * int64_t{sizeof(float)};
+    if (!col_scale_.Reserve(bytes) || !col_sum_.Reserve(bytes)) throw std::bad_alloc();
   }
+  for (int64_t panel = 0; panel < num_panels(); ++panel) PackPanel(matrix, panel);
 }
 
 void PanelMatrix::PackPanel(MatrixView matrix, int64_t panel) {
   const int64_t first_col = panel * kPanelCols;
   const int64_t width = PanelWidth(panel);
-  const int64_t interleaved = InterleavedRows(precision_);
-  std::byte* out = panels_ + first_col * depth_ * OperandBytes(precision_);
-  for (int64_t row = 0; row < depth_; ++row) {
-    for (int64_t col = 0; col < width; ++col) {
-      const bool inside = row < matrix.rows && first_col + col < matrix.cols;
-      const float value = inside ? matrix.Row(row)[first_col + col] : 0.0f;
-      const int64_t place = (row / interleaved * width + col) * interleaved + row % interleaved;
-      switch (precision_) {
-        case Precision::kF32:
-          reinterpret_cast<float*>(out)[place] = value;
-          break;
-        case Precision::kBf16:
-          reinterpret_cast<Bf16*>(out)[place] = ToBf16(value);
-          break;
-        case Precision::kInt8:
-          reinterpret_cast<int8_t*>(out)[place] =
-              inside ? Quantize(value, col_scale_.floats()[first_col + col]) : int8_t{0};
-          break;
-      }
-    }
+  const MatrixView from = {matrix.data + first_col, matrix.rows, std::min(width, matrix.cols - first_col),
+                           matrix.stride};
+  std::byte* const out = panels_ + first_col * depth_ * OperandBytes(precision_);
+  switch (precision_) {
+    case Precision::kF32:
+      return PackRows(from, depth_, width, reinterpret_cast<float*>(out));
+    case Precision::kBf16:
+      return PackRows(from, depth_, width, reinterpret_cast<Bf16*>(out));
+    case Precision::kInt8:
+      return PackQuantised(from, first_col, width, reinterpret_cast<int8_t*>(out));
+  }
+}
+
+void PanelMatrix::PackQuantised(MatrixView panel, int64_t first_col, int64_t width, int8_t* out) {
+  float largest[kPanelCols] = {};
+  LargestOfColumns(panel, largest);
+  float divisors[kPanelCols];
+  for (int64_t col = 0; col < width; ++col) {
+    const float scale = largest[col] / kLargestOperand;
+    col_scale_.floats()[first_col + col] = scale;
+    divisors[col] = scale == 0.0f ? 1.0f : scale;  // so that zeros become zeros
+  }
+  int32_t sums[kPanelCols] = {};
+  PackRows(panel, depth_, width, divisors, sums, out);
+  // Exact: at most kMaxInt8Depth * 127, which is below 2^24.
+  for (int64_t col = 0; col < width; ++col) {
+    col_sum_.floats()[first_col + col] = static_cast<float>(sums[col]);
   }
 }
 

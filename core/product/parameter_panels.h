@@ -67,7 +67,7 @@ class PanelMatrix {
 
  private:
   void PackPanel(MatrixView matrix, int64_t panel);
-  void ChooseScales(MatrixView matrix);
+  void PackQuantised(MatrixView panel, int64_t first_col, int64_t width, int8_t* out);
 
   Precision precision_;
   int64_t depth_;
