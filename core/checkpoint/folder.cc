@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "core/checkpoint/folder.h"
 
+#include <cstdint>
 #include <filesystem>
 #include <memory>
+#include <span>
 #include <string>
 #include <system_error>
 #include <utility>
@@ -30,15 +32,6 @@ absl::Status InFolder(const std::string& folder, const std::string& file, const 
                       absl::StrCat(folder, file.empty() ? "" : "/", file, ": ", status.message()));
 }
 
-// Everything that is known before tensors are read. The plan points into `weights`, which are on the heap and
-// so stay where they are.
-struct OpenFolder {
-  Shards checkpoint;
-  ModelSummary summary;
-  std::unique_ptr<ModelParameters> weights;
-  TensorPlan plan;
-};
-
 absl::StatusOr<Format> MakeFormat(ConfigFields fields, const Shards& checkpoint) {
   HEADLIGHT_ASSIGN_OR_RETURN(Format format, ReadFormat(fields, checkpoint));
   if (format.precision) format.config.block.attention.precision = *format.precision;
@@ -47,7 +40,68 @@ absl::StatusOr<Format> MakeFormat(ConfigFields fields, const Shards& checkpoint)
   return format;
 }
 
-absl::StatusOr<OpenFolder> Open(const std::string& folder) {
+// A plan by the parts of a model, which are read at different times.
+struct PlanParts {
+  std::vector<std::vector<WantedTensor>> layers;
+  const WantedTensor* tokens = nullptr;  // in `rest`; null: none is wanted
+  const WantedTensor* positions = nullptr;
+  const WantedTensor* token_types = nullptr;
+  std::vector<WantedTensor> rest;  // what is in no layer
+};
+
+// By where the numbers go: into which member of `parameters`.
+PlanParts Divide(std::vector<WantedTensor> wanted, const ModelParameters& parameters) {
+  PlanParts parts;
+  parts.layers.resize(parameters.layers.size());
+  const auto first = reinterpret_cast<uintptr_t>(parameters.layers.data());
+  for (WantedTensor& tensor : wanted) {
+    const uintptr_t layer =
+        (reinterpret_cast<uintptr_t>(tensor.parts.front().destination) - first) / sizeof(BlockParameters);
+    (layer < parts.layers.size() ? parts.layers[layer] : parts.rest).push_back(std::move(tensor));
+  }
+  for (const WantedTensor& tensor : parts.rest) {
+    const std::vector<float>* const to = tensor.parts.front().destination;
+    if (to == &parameters.embedding.tokens) parts.tokens = &tensor;
+    if (to == &parameters.embedding.positions) parts.positions = &tensor;
+    if (to == &parameters.embedding.token_types) parts.token_types = &tensor;
+  }
+  return parts;
+}
+
+class OpenFolder final : public ModelFolder {
+ public:
+  // The files that are there agree with each other from here on, or it is an error.
+  static absl::StatusOr<std::unique_ptr<const OpenFolder>> Open(const std::string& folder);
+
+  const ModelSummary& summary() const override { return summary_; }
+  absl::Status Validate(const ModelConfig& config) const override;
+  int64_t NumParameters() const override { return summary_.num_parameters; }
+  absl::StatusOr<EmbeddingTables> Embedding() const override;
+  absl::StatusOr<const BlockParameters*> Layer(int64_t layer, BlockParameters& memory) const override;
+  absl::StatusOr<NormParameters> FinalNorm() const override;
+
+  absl::StatusOr<ModelParameters> ReadAll() const;
+
+ private:
+  OpenFolder(const std::string& folder, Shards checkpoint)
+      : folder_(folder), checkpoint_(std::move(checkpoint)) {}
+
+  absl::Status Read(std::span<const WantedTensor> wanted) const {
+    return InFolder(folder_, "", LoadTensors(wanted, checkpoint_));
+  }
+  absl::Status ReadNorm(const std::string& name, NormKind kind, NormParameters& from,
+                        NormParameters& to) const;
+  DType WidestTable() const;
+
+  const std::string folder_;
+  const Shards checkpoint_;
+  ModelSummary summary_;
+  // What the plan's tensors point into: empty but for the part that is being read, which then moves on.
+  const std::unique_ptr<ModelParameters> reading_ = std::make_unique<ModelParameters>();
+  PlanParts plan_;
+};
+
+absl::StatusOr<std::unique_ptr<const OpenFolder>> OpenFolder::Open(const std::string& folder) {
   // The config first: without it the folder is no model, whatever else lies in it.
   HEADLIGHT_ASSIGN_OR_RETURN(ConfigFields fields, ConfigFields::Read(folder + "/config.json"));
   absl::StatusOr<Shards> checkpoint = Shards::Open(folder);
@@ -57,30 +111,107 @@ absl::StatusOr<OpenFolder> Open(const std::string& folder) {
   const bool own = format->name == "native" || absl::StartsWith(format->name, "torch.");
   if (!own) HEADLIGHT_RETURN_IF_ERROR(InFolder(folder, "", ReadSentenceTransformers(folder, format->config)));
 
-  OpenFolder open{.checkpoint = *std::move(checkpoint), .weights = std::make_unique<ModelParameters>()};
-  open.weights->layers.resize(format->config.num_layers);
-  open.plan = format->plan(format->config, *open.weights);
-  HEADLIGHT_RETURN_IF_ERROR(InFolder(folder, "", CheckPlan(open.plan, open.checkpoint)));
-  open.summary = {.format = format->name,
-                  .config = format->config,
-                  .precision = format->precision,
-                  .num_parameters = NumPlannedElements(open.plan, open.checkpoint),
-                  .ignored_tensors = IgnoredTensors(open.plan, open.checkpoint)};
+  std::unique_ptr<OpenFolder> open(new OpenFolder(folder, *std::move(checkpoint)));
+  open->reading_->layers.resize(format->config.num_layers);
+  TensorPlan plan = format->plan(format->config, *open->reading_);
+  HEADLIGHT_RETURN_IF_ERROR(InFolder(folder, "", CheckPlan(plan, open->checkpoint_)));
+  open->summary_ = {.format = format->name,
+                    .config = format->config,
+                    .precision = format->precision,
+                    .num_parameters = NumPlannedElements(plan, open->checkpoint_),
+                    .ignored_tensors = IgnoredTensors(plan, open->checkpoint_)};
+  open->plan_ = Divide(std::move(plan.wanted), *open->reading_);
+  open->summary_.table_dtype = open->WidestTable();
   return open;
+}
+
+DType OpenFolder::WidestTable() const {
+  DType widest = DType::kF32;
+  bool any = false;
+  for (const WantedTensor* table : {plan_.tokens, plan_.positions, plan_.token_types}) {
+    if (table == nullptr) continue;
+    const DType dtype = TableDType(*table, checkpoint_);
+    if (!any || SizeOf(dtype) > SizeOf(widest)) widest = dtype;
+    any = true;
+  }
+  return widest;
+}
+
+// A caller may have changed how the model computes, but not what it is.
+absl::Status OpenFolder::Validate(const ModelConfig& config) const {
+  const auto layers = static_cast<int64_t>(plan_.layers.size());
+  if (config.num_layers == layers) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat(folder_, ": layers: got ", layers, ", wanted num_layers ", config.num_layers));
+}
+
+absl::StatusOr<EmbeddingTables> OpenFolder::Embedding() const {
+  EmbeddingTables tables;
+  for (const auto& [from, to] :
+       {std::pair(plan_.tokens, &tables.tokens), std::pair(plan_.positions, &tables.positions),
+        std::pair(plan_.token_types, &tables.token_types)}) {
+    if (from == nullptr) continue;
+    absl::StatusOr<EmbeddingTable> table = LoadTable(*from, checkpoint_);
+    if (!table.ok()) return InFolder(folder_, "", table.status());
+    *to = *std::move(table);
+  }
+  if (summary_.config.embedding->norm) {
+    HEADLIGHT_RETURN_IF_ERROR(
+        ReadNorm("embedding.norm", NormKind::kLayerNorm, reading_->embedding.norm, tables.norm));
+  }
+  return tables;
+}
+
+absl::StatusOr<const BlockParameters*> OpenFolder::Layer(int64_t layer, BlockParameters& memory) const {
+  BlockParameters& reading = reading_->layers[layer];
+  std::swap(reading, memory);
+  absl::Status status = Read(plan_.layers[layer]);
+  std::swap(reading, memory);
+  if (status.ok()) status = InFolder(folder_, "", ValidateLayer(summary_.config, layer, memory));
+  HEADLIGHT_RETURN_IF_ERROR(status);
+  return &memory;
+}
+
+absl::Status OpenFolder::ReadNorm(const std::string& name, NormKind kind, NormParameters& from,
+                                  NormParameters& to) const {
+  for (const WantedTensor& tensor : plan_.rest) {
+    const std::vector<float>* const part = tensor.parts.front().destination;
+    if (part == &from.gain || part == &from.bias) HEADLIGHT_RETURN_IF_ERROR(Read({&tensor, 1}));
+  }
+  to = std::exchange(from, {});
+  const int64_t width = summary_.config.block.attention.embed_dim;
+  return InFolder(folder_, "", ValidateNorm(name, to, kind, width));
+}
+
+absl::StatusOr<NormParameters> OpenFolder::FinalNorm() const {
+  NormParameters norm;
+  HEADLIGHT_RETURN_IF_ERROR(
+      ReadNorm("final_norm", summary_.config.block.norm_kind, reading_->final_norm, norm));
+  return norm;
+}
+
+absl::StatusOr<ModelParameters> OpenFolder::ReadAll() const {
+  HEADLIGHT_RETURN_IF_ERROR(Read(plan_.rest));
+  for (const std::vector<WantedTensor>& layer : plan_.layers) HEADLIGHT_RETURN_IF_ERROR(Read(layer));
+  HEADLIGHT_RETURN_IF_ERROR(InFolder(folder_, "", reading_->Validate(summary_.config)));
+  return std::move(*reading_);
 }
 
 }  // namespace
 
+absl::StatusOr<std::unique_ptr<const ModelFolder>> ModelFolder::Open(const std::string& folder) {
+  return OpenFolder::Open(folder);
+}
+
 absl::StatusOr<ModelSummary> InspectModelFolder(const std::string& folder) {
-  HEADLIGHT_ASSIGN_OR_RETURN(OpenFolder open, Open(folder));
-  return std::move(open.summary);
+  HEADLIGHT_ASSIGN_OR_RETURN(const auto open, OpenFolder::Open(folder));
+  return open->summary();
 }
 
 absl::StatusOr<LoadedModelFolder> LoadModelFolder(const std::string& folder) {
-  HEADLIGHT_ASSIGN_OR_RETURN(OpenFolder open, Open(folder));
-  HEADLIGHT_RETURN_IF_ERROR(InFolder(folder, "", LoadPlan(open.plan, open.checkpoint)));
-  HEADLIGHT_RETURN_IF_ERROR(InFolder(folder, "", open.weights->Validate(open.summary.config)));
-  return LoadedModelFolder{.summary = std::move(open.summary), .weights = std::move(*open.weights)};
+  HEADLIGHT_ASSIGN_OR_RETURN(const auto open, OpenFolder::Open(folder));
+  HEADLIGHT_ASSIGN_OR_RETURN(ModelParameters parameters, open->ReadAll());
+  return LoadedModelFolder{.summary = open->summary(), .weights = std::move(parameters)};
 }
 
 absl::Status SaveModelFolder(const std::string& folder, const ModelConfig& config,

@@ -5,6 +5,7 @@
 #define HEADLIGHT_CORE_CHECKPOINT_FOLDER_H_
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -12,7 +13,9 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "core/model/config.h"
+#include "core/model/parameter_source.h"
 #include "core/model/parameters.h"
+#include "core/tensor/dtype.h"
 
 namespace headlight {
 
@@ -23,7 +26,18 @@ struct ModelSummary {
   std::optional<Precision>
       precision;               // that config.json asks for; config.block.attention.precision follows it
   int64_t num_parameters = 0;  // of what is loaded
+  DType table_dtype = DType::kF32;           // that tables of embeddings are held in, the widest of them
   std::vector<std::string> ignored_tensors;  // task heads beside the encoder and constant buffers, not loaded
+};
+
+// A folder whose tensors can be read: a source of parameters that reads each part from the mapped files when
+// it is asked for. Errors begin with the folder.
+class ModelFolder : public ParameterSource {
+ public:
+  // As InspectModelFolder.
+  static absl::StatusOr<std::unique_ptr<const ModelFolder>> Open(const std::string& folder);
+
+  virtual const ModelSummary& summary() const = 0;
 };
 
 struct LoadedModelFolder {
@@ -38,7 +52,7 @@ struct LoadedModelFolder {
 // what is.
 absl::StatusOr<ModelSummary> InspectModelFolder(const std::string& folder);
 
-// The same, with the weights in plain layout.
+// The same, with all parameters in plain layout: for tests and tools.
 absl::StatusOr<LoadedModelFolder> LoadModelFolder(const std::string& folder);
 
 // Writes config.json and model.safetensors in the native format, which LoadModelFolder reads back bit for
@@ -46,14 +60,6 @@ absl::StatusOr<LoadedModelFolder> LoadModelFolder(const std::string& folder);
 // ALREADY_EXISTS: there is a config.json in it.
 absl::Status SaveModelFolder(const std::string& folder, const ModelConfig& config,
                              const ModelParameters& weights, bool with_precision = true);
-
-// Memory in bytes that a Model of this config takes on this CPU, packed, and at most while it is being made
-// from a folder. `config` is valid. A bound, a little above what is taken.
-struct MemoryEstimate {
-  int64_t packed_bytes = 0;
-  int64_t peak_bytes = 0;
-};
-MemoryEstimate EstimateMemory(const ModelConfig& config);
 
 }  // namespace headlight
 

@@ -1,123 +1,168 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "core/checkpoint/memory_estimate.h"
+
 #include <algorithm>
-#include <cstdint>
 
 #include "core/attention/layer.h"
 #include "core/attention/parameters.h"
-#include "core/checkpoint/folder.h"
+#include "core/model/feed_forward.h"
+#include "core/product/parameter_panels.h"
 #include "core/simd/targets.h"
+#include "core/tensor/bf16.h"
 #include "core/tensor/buffer.h"
 
 namespace headlight {
 namespace {
 
-constexpr int64_t kHeadGranule = 32;  // columns that a head is padded to, at most
-constexpr int64_t kDepthGranule = 4;  // rows of a packed matrix
+constexpr int64_t kFloatBytes = sizeof(float);
 
-// What layers of this precision run in here: a small one tells.
-Precision PrecisionOnThisCpu(Precision precision) {
-  if (precision == Precision::kF32) return precision;
+// Of the products that are compiled for a model, in all.
+constexpr int64_t kCompiledBytes = int64_t{6} << 20;
+
+// What the allocator holds beside what it was asked for, and what libraries set up when they are first used.
+constexpr int64_t kAllocatorBytes = int64_t{2} << 20;
+
+// How layers are packed.
+struct Packing {
+  Precision precision;
+  int64_t head_granule;  // columns that a head is padded to a multiple of
+};
+
+// What layers of this precision run in here: a small one tells, by the panels that it takes.
+Packing PackingOnThisCpu(Precision precision) {
+  constexpr int64_t kHeadDim = kGranule<float>;
+  const Packing exact = {Precision::kF32, kGranule<float>};
+  if (precision == Precision::kF32) return exact;
   const AttentionConfig config =
-      AttentionConfig{.embed_dim = 64, .num_heads = 1, .precision = precision}.Resolved();
+      AttentionConfig{.embed_dim = kHeadDim, .num_heads = 1, .precision = precision}.Resolved();
   const auto layer = AttentionLayer::Create(config, RandomParameters(config, /*seed=*/0));
-  return layer.ok() ? layer->precision() : Precision::kF32;
+  if (!layer.ok() || layer->precision() == Precision::kF32) return exact;
+  const auto bytes = [&](int64_t cols) {
+    return PanelMatrix::StorageBytes(layer->precision(), kHeadDim, cols);
+  };
+  const bool narrow = layer->packed_bytes() < 3 * bytes(kGranule<Bf16>) + bytes(kHeadDim);
+  return {layer->precision(), narrow ? kGranule<float> : kGranule<Bf16>};
 }
 
-// Elements of the packed projections of one layer.
-int64_t AttentionElements(const AttentionConfig& config) {
-  const int64_t head_dim = RoundUp(config.head_dim, kHeadGranule);
-  const int64_t width = RoundUp(config.embed_dim, kDepthGranule);
-  return width * config.num_heads * head_dim +
-         (RoundUp(config.kdim, kDepthGranule) + RoundUp(config.vdim, kDepthGranule)) * config.num_kv_heads *
-             head_dim +
-         RoundUp(config.q_width(), kDepthGranule) * config.embed_dim;
+// The panels of one layer's projections.
+int64_t AttentionBytes(const AttentionConfig& config, const Packing& packing) {
+  const int64_t head_dim = RoundUp(config.head_dim, packing.head_granule);
+  const auto bytes = [&](int64_t rows, int64_t cols) {
+    return PanelMatrix::StorageBytes(packing.precision, rows, cols);
+  };
+  return Buffer::RoundedBytes(config.num_heads * bytes(config.embed_dim, head_dim) +
+                              config.num_kv_heads *
+                                  (bytes(config.kdim, head_dim) + bytes(config.vdim, head_dim)) +
+                              bytes(config.q_width(), config.embed_dim));
 }
 
-// Elements of the packed feed-forward network of one layer.
-int64_t FeedForwardElements(const BlockConfig& block) {
-  if (block.norm_placement == NormPlacement::kNone) return 0;
-  const int64_t width = block.attention.embed_dim;
-  const int64_t hidden = block.feed_forward.hidden_dim;
-  return (block.feed_forward.gated ? 2 : 1) * RoundUp(width, kDepthGranule) * hidden +
-         RoundUp(hidden, kDepthGranule) * width;
+bool HasFeedForward(const ModelConfig& config) { return config.block.norm_placement != NormPlacement::kNone; }
+
+// The panels of one layer's feed-forward network.
+int64_t FeedForwardBytes(const ModelConfig& config, Precision precision) {
+  if (!HasFeedForward(config)) return 0;
+  const int64_t width = config.block.attention.embed_dim;
+  const FeedForwardConfig& network = config.block.feed_forward;
+  return (network.gated ? 2 : 1) * PanelMatrix::StorageBytes(precision, width, network.hidden_dim) +
+         PanelMatrix::StorageBytes(precision, network.hidden_dim, width);
 }
 
-int64_t EmbeddingElements(const ModelConfig& config) {
-  if (!config.embedding) return 0;
-  const EmbeddingConfig& embedding = *config.embedding;
-  return (embedding.vocab_size + embedding.num_positions + embedding.num_token_types) *
-         config.block.attention.embed_dim;
-}
-
-// Biases, norms, and the scales and sums of int8 columns: a bound, they are few.
-int64_t VectorElements(const ModelConfig& config) {
+// Biases, norms, and the scales and sums of int8 columns of one layer.
+int64_t VectorBytes(const ModelConfig& config, const Packing& packing) {
   const AttentionConfig& attention = config.block.attention;
-  const int64_t heads =
-      (attention.num_heads + 2 * attention.num_kv_heads) * RoundUp(attention.head_dim, kHeadGranule);
-  const int64_t per_layer = heads + 8 * attention.embed_dim + 3 * config.block.feed_forward.hidden_dim;
-  return 3 * config.num_layers * per_layer + 4 * attention.embed_dim;
+  const int64_t head_dim = RoundUp(attention.head_dim, packing.head_granule);
+  int64_t cols = (attention.num_heads + 2 * attention.num_kv_heads) * head_dim + attention.embed_dim;
+  int64_t norms = 0;
+  if (HasFeedForward(config)) {
+    const FeedForwardConfig& network = config.block.feed_forward;
+    cols += (network.gated ? 2 : 1) * RoundUp(network.hidden_dim, kLanes) + attention.embed_dim;
+    norms = 4 * attention.embed_dim;
+  }
+  const int64_t appended = 4 * attention.num_kv_heads * head_dim;
+  const int64_t of_a_column = packing.precision == Precision::kInt8 ? 3 : 1;
+  // Each matrix of a head has its own buffers, of whole cache lines.
+  const int64_t buffers = 2 * (attention.num_heads + 2 * attention.num_kv_heads + 4);
+  return kFloatBytes * (of_a_column * cols + norms + appended) + kCacheLineBytes * buffers;
 }
 
-// Bytes of a layer on its own, packed in f32: what the model's precision is compared with, layer by layer.
-int64_t ExactLayerBytes(const ModelConfig& config, int64_t attention, int64_t feed_forward) {
-  if (PrecisionOnThisCpu(config.block.attention.precision) == Precision::kF32) return 0;
-  constexpr int64_t kBytes = sizeof(float);
-  return Buffer::RoundedBytes(kBytes * attention) + Buffer::RoundedBytes(kBytes * feed_forward) +
-         kBytes * VectorElements(config) / config.num_layers;
+// The parameters of one layer in plain layout.
+int64_t PlainBytes(const ModelConfig& config) {
+  const AttentionConfig& attention = config.block.attention;
+  int64_t elements = 2 * attention.embed_dim * attention.q_width() +
+                     (attention.kdim + attention.vdim) * attention.kv_width() +
+                     4 * (attention.q_width() + attention.kv_width() + attention.embed_dim);
+  if (HasFeedForward(config)) {
+    const FeedForwardConfig& network = config.block.feed_forward;
+    elements +=
+        (network.gated ? 3 : 2) * (attention.embed_dim + 1) * network.hidden_dim + 5 * attention.embed_dim;
+  }
+  return kFloatBytes * elements;
 }
 
-// Bytes of what a few short sequences pass through on one thread, a bound: the probe that compares
-// precisions, its inputs and results, and the workspace. Its rows are few, but a feed-forward network takes
-// room for all that it could work on at once, and so do the rows of a head.
+// The tables of an embedding.
+int64_t TableBytes(const ModelConfig& config, DType dtype) {
+  if (!config.embedding) return 0;
+  const auto bytes = [&](int64_t rows) {
+    return rows == 0 ? 0 : Buffer::RoundedBytes(rows * config.block.attention.embed_dim * SizeOf(dtype));
+  };
+  const EmbeddingConfig& sizes = *config.embedding;
+  return bytes(sizes.vocab_size) + bytes(sizes.num_positions) + bytes(sizes.num_token_types);
+}
+
+// Of what a few short sequences pass through on one thread, a bound: the probe that compares precisions, its
+// inputs and results, and the workspace. Its rows are few, but a feed-forward network takes room for all that
+// it could work on at once, and so do the rows of a head.
 int64_t ProbeBytes(const ModelConfig& config) {
   constexpr int64_t kProbeRows = 96;
-  constexpr int64_t kRowsAtOnce = 256;
+  constexpr int64_t kHeadRows = 256;
   // Scores and probabilities, and what does not grow with the model.
   constexpr int64_t kTileBytes = int64_t{1} << 20;
   const AttentionConfig& attention = config.block.attention;
-  const bool bare = config.block.norm_placement == NormPlacement::kNone;
-  const int64_t row =
-      10 * attention.embed_dim + 3 * (attention.kdim + attention.vdim) + 2 * attention.q_width();
-  const int64_t row_at_once =
-      (bare ? 0 : 4 * attention.embed_dim + 2 * config.block.feed_forward.hidden_dim) +
-      (8 + attention.heads_per_kv_head()) * RoundUp(attention.head_dim, kHeadGranule);
-  return kTileBytes + int64_t{sizeof(float)} * (kProbeRows * row + kRowsAtOnce * row_at_once);
+  int64_t elements =
+      kProbeRows *
+          (10 * attention.embed_dim + 3 * (attention.kdim + attention.vdim) + 2 * attention.q_width()) +
+      kHeadRows * (8 + attention.heads_per_kv_head()) * RoundUp(attention.head_dim, kGranule<Bf16>);
+  if (HasFeedForward(config)) {
+    const int64_t hidden_dim = config.block.feed_forward.hidden_dim;
+    // Each width in f32 and as operands.
+    elements += FeedForward::RowsAtOnce(hidden_dim) * (4 * attention.embed_dim + 2 * hidden_dim);
+  }
+  return kTileBytes + kFloatBytes * elements;
 }
 
-// Bytes of the products that are compiled for each layer: 4.7 MB with the ukernels of oneDNN 3.7.2, of which
-// little is ever touched.
-constexpr int64_t kCompiledBytes = int64_t{5} << 20;
+// Beside the packed model, while one more layer is packed. The matrix of the queries is scaled before it is
+// packed, in a copy; the first layer's networks come after that.
+int64_t PackingBytes(const ModelConfig& config, int64_t scaled_bytes, int64_t feed_forward_bytes) {
+  return config.num_layers > 1 ? scaled_bytes : std::max(int64_t{0}, scaled_bytes - feed_forward_bytes);
+}
 
-// Elements of the largest tensor of a checkpoint, which is read as a whole before it is taken apart.
-int64_t LargestTensor(const ModelConfig& config) {
-  const AttentionConfig& attention = config.block.attention;
-  const int64_t rows = std::max({config.embedding ? config.embedding->vocab_size : 0,
-                                 config.block.feed_forward.hidden_dim, 3 * attention.q_width()});
-  return rows * attention.embed_dim;
+// Beside the packed model, while it is measured: a layer on its own in f32, and the probe that goes through.
+int64_t MeasuringBytes(const ModelConfig& config, int64_t scaled_bytes) {
+  const Packing exact = {Precision::kF32, kGranule<float>};
+  return AttentionBytes(config.block.attention, exact) + VectorBytes(config, exact) +
+         std::max(scaled_bytes,
+                  Buffer::RoundedBytes(FeedForwardBytes(config, Precision::kF32)) + ProbeBytes(config));
 }
 
 }  // namespace
 
-MemoryEstimate EstimateMemory(const ModelConfig& config) {
+MemoryEstimate EstimateMemory(const ModelConfig& config, DType table_dtype) {
   const ModelConfig resolved = config.Resolved();
-  const int64_t layers = resolved.num_layers;
-  const int64_t attention = AttentionElements(resolved.block.attention);
-  const int64_t feed_forward = FeedForwardElements(resolved.block);
-  const int64_t rest = EmbeddingElements(resolved) + VectorElements(resolved);
-  const int64_t bytes = BytesPerWeight(PrecisionOnThisCpu(resolved.block.attention.precision));
+  const AttentionConfig& attention = resolved.block.attention;
+  const Packing packing = PackingOnThisCpu(attention.precision);
+  const int64_t feed_forward =
+      Buffer::RoundedBytes(resolved.num_layers * FeedForwardBytes(resolved, packing.precision));
   MemoryEstimate estimate;
-  estimate.packed_bytes = layers * Buffer::RoundedBytes(bytes * attention) +
-                          Buffer::RoundedBytes(bytes * layers * feed_forward) + 4 * rest;
-  // The plain weights, in f32, and beside them at first a tensor of the file, later the packed weights, the
-  // copy of the queries' matrix that is scaled before it is packed, and what is measured and tried out.
-  constexpr int64_t kBytes = sizeof(float);
-  const int64_t plain_bytes = kBytes * (layers * (attention + feed_forward) + rest);
-  const int64_t scaled_bytes =
-      kBytes * resolved.block.attention.embed_dim * resolved.block.attention.q_width();
-  estimate.peak_bytes = plain_bytes + std::max(kBytes * LargestTensor(resolved),
-                                               estimate.packed_bytes + scaled_bytes +
-                                                   ExactLayerBytes(resolved, attention, feed_forward) +
-                                                   ProbeBytes(resolved) + layers * kCompiledBytes);
+  estimate.packed_bytes =
+      resolved.num_layers * (AttentionBytes(attention, packing) + VectorBytes(resolved, packing)) +
+      feed_forward + TableBytes(resolved, table_dtype);
+  // A layer in plain layout, and what is made of it.
+  const int64_t scaled_bytes = kFloatBytes * attention.embed_dim * attention.q_width();
+  const int64_t making =
+      std::max(PackingBytes(resolved, scaled_bytes, feed_forward),
+               packing.precision == Precision::kF32 ? 0 : MeasuringBytes(resolved, scaled_bytes));
+  estimate.peak_bytes =
+      estimate.packed_bytes + PlainBytes(resolved) + making + kCompiledBytes + kAllocatorBytes;
   return estimate;
 }
 

@@ -3,11 +3,9 @@
 
 #include <algorithm>
 #include <array>
-#include <cmath>
 #include <cstdint>
 #include <new>
 #include <set>
-#include <span>
 #include <utility>
 
 #include "absl/status/statusor.h"
@@ -16,6 +14,7 @@
 #include "absl/strings/str_join.h"
 #include "absl/strings/string_view.h"
 #include "core/base/status_macros.h"
+#include "core/checkpoint/tensor_reader.h"
 
 namespace headlight {
 namespace {
@@ -76,58 +75,20 @@ std::string ProblemOf(const Shards& checkpoint, const WantedTensor& wanted) {
   return problem;
 }
 
-// source [rows, cols] -> the part of its outputs, as [in, size].
-std::vector<float> Extract(const std::vector<float>& source, const WantedTensor& wanted,
-                           const TensorPart& part) {
-  const int64_t cols = wanted.shape.empty() ? 1 : wanted.shape.back();
-  const int64_t rows = cols == 0 ? 0 : static_cast<int64_t>(source.size()) / cols;
-  if (wanted.orientation == Orientation::kInOut) {
-    const int64_t size = part.size == 0 ? cols : part.size;
-    std::vector<float> out(rows * size);
-    for (int64_t r = 0; r < rows; ++r) {
-      std::copy_n(source.data() + r * cols + part.begin, size, out.data() + r * size);
-    }
-    return out;
-  }
-  const int64_t size = part.size == 0 ? rows : part.size;
-  std::vector<float> out(cols * size);
-  constexpr int64_t kTile = 32;  // reads and writes of a tile stay in L1
-  for (int64_t first = 0; first < size; first += kTile) {
-    for (int64_t col = 0; col < cols; col += kTile) {
-      for (int64_t r = first; r < std::min(first + kTile, size); ++r) {
-        for (int64_t c = col; c < std::min(col + kTile, cols); ++c) {
-          out[c * size + r] = source[(part.begin + r) * cols + c];
-        }
-      }
-    }
-  }
-  return out;
-}
-
-// INVALID_ARGUMENT naming the tensor and the place of its first number that is NaN or infinite: one of them
-// makes all outputs NaN, or worse, in int8, numbers like any others.
-absl::Status CheckFinite(const std::string& name, const Shape& shape, std::span<const float> values) {
-  const auto found = std::find_if(values.begin(), values.end(), [](float x) { return !std::isfinite(x); });
-  if (found == values.end()) return absl::OkStatus();
-  int64_t place = found - values.begin();
-  std::vector<int64_t> index(shape.size());
-  for (size_t i = shape.size(); i-- > 0; place /= shape[i]) index[i] = place % shape[i];
-  return absl::InvalidArgumentError(
-      absl::StrCat(name, "[", absl::StrJoin(index, ", "), "]: got ", *found, ", wanted finite numbers"));
-}
-
 absl::Status LoadTensor(const Shards& checkpoint, const WantedTensor& wanted) {
   const std::string* name = NameIn(checkpoint, wanted);
-  if (name == nullptr) return absl::OkStatus();
-  HEADLIGHT_ASSIGN_OR_RETURN(std::vector<float> values, checkpoint.ReadF32(*name));
-  HEADLIGHT_RETURN_IF_ERROR(CheckFinite(*name, wanted.shape, values));
-  const bool as_it_is =
-      wanted.parts.size() == 1 && wanted.parts[0].size == 0 && wanted.orientation == Orientation::kInOut;
-  if (as_it_is) {
-    *wanted.parts[0].destination = std::move(values);
+  if (name == nullptr) {
+    for (const TensorPart& part : wanted.parts) part.destination->clear();
     return absl::OkStatus();
   }
-  for (const TensorPart& part : wanted.parts) *part.destination = Extract(values, wanted, part);
+  const TensorReader reader(*name, *checkpoint.Find(*name));
+  for (const TensorPart& part : wanted.parts) {
+    if (wanted.orientation == Orientation::kInOut) {
+      HEADLIGHT_RETURN_IF_ERROR(reader.ReadCols(part.begin, part.size, *part.destination));
+    } else {
+      HEADLIGHT_RETURN_IF_ERROR(reader.ReadRowsTransposed(part.begin, part.size, *part.destination));
+    }
+  }
   return absl::OkStatus();
 }
 
@@ -171,15 +132,24 @@ int64_t NumPlannedElements(const TensorPlan& plan, const Shards& checkpoint) {
   return elements;
 }
 
-absl::Status LoadPlan(const TensorPlan& plan, const Shards& checkpoint) {
+absl::Status LoadTensors(std::span<const WantedTensor> wanted, const Shards& checkpoint) {
   try {
-    for (const WantedTensor& wanted : plan.wanted) {
-      HEADLIGHT_RETURN_IF_ERROR(LoadTensor(checkpoint, wanted));
-    }
+    for (const WantedTensor& tensor : wanted) HEADLIGHT_RETURN_IF_ERROR(LoadTensor(checkpoint, tensor));
   } catch (const std::bad_alloc&) {
     return absl::ResourceExhaustedError("not enough memory for the weights");
   }
   return absl::OkStatus();
+}
+
+absl::StatusOr<EmbeddingTable> LoadTable(const WantedTensor& wanted, const Shards& checkpoint) {
+  const std::string* name = NameIn(checkpoint, wanted);
+  if (name == nullptr) return EmbeddingTable();
+  return TensorReader(*name, *checkpoint.Find(*name)).ReadTable();
+}
+
+DType TableDType(const WantedTensor& wanted, const Shards& checkpoint) {
+  const std::string* name = NameIn(checkpoint, wanted);
+  return name == nullptr ? DType::kF32 : TensorReader(*name, *checkpoint.Find(*name)).table_dtype();
 }
 
 }  // namespace headlight

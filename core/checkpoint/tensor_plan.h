@@ -6,11 +6,15 @@
 #define HEADLIGHT_CORE_CHECKPOINT_TENSOR_PLAN_H_
 
 #include <cstdint>
+#include <span>
 #include <string>
 #include <vector>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "core/checkpoint/shards.h"
+#include "core/model/embedding_table.h"
+#include "core/tensor/dtype.h"
 #include "core/tensor/shape.h"
 
 namespace headlight {
@@ -56,8 +60,16 @@ std::vector<std::string> IgnoredTensors(const TensorPlan& plan, const Shards& ch
 // Number of elements that the plan takes. Requires that CheckPlan was OK.
 int64_t NumPlannedElements(const TensorPlan& plan, const Shards& checkpoint);
 
-// Fills the destinations. Requires that CheckPlan was OK. RESOURCE_EXHAUSTED: memory is short.
-absl::Status LoadPlan(const TensorPlan& plan, const Shards& checkpoint);
+// Fills the destinations of `wanted`, tensors of a plan that CheckPlan was OK for; vectors that are large
+// enough keep their memory. INVALID_ARGUMENT: a number is NaN or infinite; the message names tensor and
+// place. RESOURCE_EXHAUSTED: memory is short.
+absl::Status LoadTensors(std::span<const WantedTensor> wanted, const Shards& checkpoint);
+
+// A wanted tensor that is taken as it is, in the checkpoint's dtype; F64 as f32. Errors as LoadTensors.
+absl::StatusOr<EmbeddingTable> LoadTable(const WantedTensor& wanted, const Shards& checkpoint);
+
+// The dtype of what LoadTable makes of it, without reading it.
+DType TableDType(const WantedTensor& wanted, const Shards& checkpoint);
 
 }  // namespace headlight
 

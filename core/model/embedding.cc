@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <iterator>
 #include <string>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "core/base/status_macros.h"
@@ -22,15 +23,13 @@ absl::Status CheckIds(const std::string& name, std::span<const int32_t> ids, int
 }  // namespace
 
 Embedding::Embedding(const EmbeddingConfig& config, int64_t embed_dim, double norm_eps,
-                     const EmbeddingParameters& weights)
-    : config_(config), embed_dim_(embed_dim), weights_(weights) {
-  if (config_.norm) norm_ = RowNorm(NormKind::kLayerNorm, norm_eps, weights_.norm);
+                     EmbeddingTables tables)
+    : config_(config), embed_dim_(embed_dim), tables_(std::move(tables)) {
+  if (config_.norm) norm_ = RowNorm(NormKind::kLayerNorm, norm_eps, tables_.norm);
 }
 
 int64_t Embedding::size_bytes() const {
-  return static_cast<int64_t>(weights_.tokens.size() + weights_.positions.size() +
-                              weights_.token_types.size()) *
-         int64_t{sizeof(float)};
+  return tables_.tokens.size_bytes() + tables_.positions.size_bytes() + tables_.token_types.size_bytes();
 }
 
 absl::Status Embedding::Validate(std::span<const int32_t> token_ids, std::span<const int32_t> token_types,
@@ -72,22 +71,16 @@ void Embedding::FindPositions(std::span<const int32_t> token_ids, std::span<cons
 
 void Embedding::Lookup(std::span<const int32_t> token_ids, std::span<const int32_t> token_types,
                        std::span<const int32_t> positions, int64_t first_row, MutableMatrixView out) const {
-  const auto row_of = [&](const std::vector<float>& table, int64_t id) {
-    return MatrixView{table.data() + id * embed_dim_, 1, embed_dim_, embed_dim_};
-  };
   for (int64_t r = 0; r < out.rows; ++r) {
     const int64_t token = first_row + r;
-    const MutableMatrixView to{out.Row(r), 1, embed_dim_, embed_dim_};
-    Residual sum{.x = row_of(weights_.tokens, token_ids[token]), .f = {}};
-    if (config_.num_positions != 0) sum.f = row_of(weights_.positions, positions[token]);
+    float* const row = out.Row(r);
+    tables_.tokens.ReadRow(token_ids[token], embed_dim_, row);
+    if (config_.num_positions != 0) tables_.positions.AddRow(positions[token], embed_dim_, row);
     if (config_.num_token_types != 0) {
-      const int64_t type = token_types.empty() ? 0 : token_types[token];
-      sum.f_bias = row_of(weights_.token_types, type).data;
+      tables_.token_types.AddRow(token_types.empty() ? 0 : token_types[token], embed_dim_, row);
     }
     if (config_.norm) {
-      AddAndNorm(norm_, sum, {}, to);
-    } else {
-      AddRows(sum, to);
+      AddAndNorm(norm_, {.x = {row, 1, embed_dim_, embed_dim_}}, {}, {row, 1, embed_dim_, embed_dim_});
     }
   }
 }

@@ -10,7 +10,7 @@
 
 #include "absl/status/status.h"
 #include "core/model/config.h"
-#include "core/model/parameters.h"
+#include "core/model/embedding_table.h"
 #include "core/model/row_norm.h"
 #include "core/tensor/matrix_view.h"
 
@@ -19,10 +19,9 @@ namespace headlight {
 // Tables of embeddings. Immutable and thread-safe.
 class Embedding {
  public:
-  // Copies `weights`, which fit the config.
-  Embedding(const EmbeddingConfig& config, int64_t embed_dim, double norm_eps,
-            const EmbeddingParameters& weights);
-  Embedding(const Embedding&) = delete;  // norm_ points into weights_
+  // `tables` fit the config.
+  Embedding(const EmbeddingConfig& config, int64_t embed_dim, double norm_eps, EmbeddingTables tables);
+  Embedding(const Embedding&) = delete;  // norm_ points into tables_
   Embedding& operator=(const Embedding&) = delete;
 
   int64_t size_bytes() const;
@@ -43,7 +42,7 @@ class Embedding {
  private:
   const EmbeddingConfig config_;
   const int64_t embed_dim_;
-  const EmbeddingParameters weights_;
+  const EmbeddingTables tables_;
   RowNorm norm_;
 };
 

@@ -16,12 +16,6 @@ constexpr int64_t kHiddenBytes = int64_t{1} << 20;
 constexpr int64_t kMinRows = 32;
 static_assert(kMinRows <= PanelGemm::kMaxRows);
 
-int64_t RowsAtOnce(int64_t hidden_dim) {
-  int64_t rows = PanelGemm::kMaxRows;
-  while (rows > kMinRows && rows * hidden_dim * int64_t{sizeof(float)} > kHiddenBytes) rows /= 2;
-  return rows;
-}
-
 std::vector<float> Padded(const std::vector<float>& bias, int64_t size, int64_t padded_size) {
   std::vector<float> padded(padded_size, 0.0f);
   if (!bias.empty()) std::copy_n(bias.data(), size, padded.data());
@@ -29,6 +23,12 @@ std::vector<float> Padded(const std::vector<float>& bias, int64_t size, int64_t 
 }
 
 }  // namespace
+
+int64_t FeedForward::RowsAtOnce(int64_t hidden_dim) {
+  int64_t rows = PanelGemm::kMaxRows;
+  while (rows > kMinRows && rows * hidden_dim * int64_t{sizeof(float)} > kHiddenBytes) rows /= 2;
+  return rows;
+}
 
 FeedForward::FeedForward(const Arithmetic& arithmetic, const FeedForwardConfig& config, int64_t embed_dim)
     : provider_(arithmetic.provider()),

@@ -64,6 +64,7 @@ class FeedForward {
   PackedFeedForward Pack(const FeedForwardParameters& weights, PanelStorage& storage) const;
 
   // Rows whose hidden units stay in a core's L2 cache while the network reads its weights once.
+  static int64_t RowsAtOnce(int64_t hidden_dim);
   int64_t rows_at_once() const { return rows_at_once_; }
 
   // Room for `rows` of at most rows_at_once(); false when memory is short.

@@ -15,43 +15,48 @@ Model::Model(Model&&) noexcept = default;
 Model& Model::operator=(Model&&) noexcept = default;
 Model::~Model() = default;
 
-absl::StatusOr<Model> Model::Create(const ModelConfig& config, const ModelParameters& weights,
+absl::StatusOr<Model> Model::Create(const ModelConfig& config, const ParameterSource& source,
                                     const std::string& kernel_name) {
   HEADLIGHT_RETURN_IF_ERROR(config.Validate());
   const ModelConfig resolved = config.Resolved();
-  HEADLIGHT_RETURN_IF_ERROR(weights.Validate(resolved));
-  return Pack(resolved, weights, 0, kernel_name);
+  HEADLIGHT_RETURN_IF_ERROR(source.Validate(resolved));
+  BlockParameters memory;
+  return Pack(resolved, source, 0, memory, kernel_name);
 }
 
-absl::StatusOr<Model> Model::CreateLayer(const ModelConfig& config, const ModelParameters& weights,
-                                         int64_t layer, const std::string& kernel_name) {
+absl::StatusOr<Model> Model::CreateLayer(const ModelConfig& config, const ParameterSource& source,
+                                         int64_t layer, BlockParameters& memory,
+                                         const std::string& kernel_name) {
   ModelConfig alone = config;
   alone.embedding.reset();
   alone.num_layers = 1;
   alone.block.attention = config.LayerAttention(layer);
   alone.scale_by_inverse_layer = false;  // done
   alone.final_norm = config.final_norm && layer + 1 == config.num_layers;
-  return Pack(alone, weights, layer, kernel_name);
+  return Pack(alone, source, layer, memory, kernel_name);
 }
 
-absl::StatusOr<Model> Model::Pack(const ModelConfig& config, const ModelParameters& weights, int64_t first_layer,
+absl::StatusOr<Model> Model::Pack(const ModelConfig& config, const ParameterSource& source,
+                                  int64_t first_layer, BlockParameters& memory,
                                   const std::string& kernel_name) {
-  std::unique_ptr<const Impl> impl;
   HEADLIGHT_ASSIGN_OR_RETURN(
-      const Arithmetic arithmetic,
+      Arithmetic arithmetic,
       ChooseArithmetic(config.block.attention.precision, config.LargestDepth(), kernel_name));
+  std::unique_ptr<Impl> impl;
   HEADLIGHT_RETURN_IF_ERROR(CatchExceptions("packing the model", [&]() -> absl::Status {
-    std::shared_ptr<const RopeTable> rope;
-    if (config.block.attention.rope) rope = std::make_shared<const RopeTable>(*config.block.attention.rope);
-    std::vector<AttentionLayer> attention;
-    for (int64_t layer = 0; layer < config.num_layers; ++layer) {
-      HEADLIGHT_ASSIGN_OR_RETURN(
-          AttentionLayer packed,
-          AttentionLayer::Create(config.LayerAttention(layer),
-                                     weights.layers[first_layer + layer].attention, arithmetic, rope));
-      attention.push_back(std::move(packed));
+    impl = std::make_unique<Impl>(config, std::move(arithmetic), source.NumParameters());
+    if (config.embedding) {
+      HEADLIGHT_ASSIGN_OR_RETURN(EmbeddingTables tables, source.Embedding());
+      impl->SetEmbedding(std::move(tables));
     }
-    impl = std::make_unique<const Impl>(config, arithmetic, weights, first_layer, std::move(attention), rope);
+    for (int64_t layer = 0; layer < config.num_layers; ++layer) {
+      HEADLIGHT_ASSIGN_OR_RETURN(const BlockParameters* const block,
+                                 source.Layer(first_layer + layer, memory));
+      HEADLIGHT_RETURN_IF_ERROR(impl->AddLayer(*block));
+    }
+    if (!config.final_norm) return absl::OkStatus();
+    HEADLIGHT_ASSIGN_OR_RETURN(NormParameters norm, source.FinalNorm());
+    impl->SetFinalNorm(std::move(norm));
     return absl::OkStatus();
   }));
   return Model(std::move(impl));
@@ -85,30 +90,27 @@ absl::Status Model::Forward(const ModelBatch& batch, ComputeArena& arena, ModelW
   });
 }
 
-Model::Impl::Impl(const ModelConfig& config, const Arithmetic& arithmetic, const ModelParameters& weights,
-                  int64_t first_layer, std::vector<AttentionLayer> attention,
-                  std::shared_ptr<const RopeTable> rope)
-    : config_(config),
-      num_parameters_(weights.NumParameters()),
-      rope_(std::move(rope)),
-      final_norm_(weights.final_norm) {
-  if (config_.embedding) {
-    embedding_.emplace(*config_.embedding, width(), config_.block.norm_eps, weights.embedding);
-  }
+Model::Impl::Impl(const ModelConfig& config, Arithmetic arithmetic, int64_t num_parameters)
+    : config_(config), arithmetic_(std::move(arithmetic)), num_parameters_(num_parameters) {
+  if (config_.block.attention.rope) rope_ = std::make_shared<const RopeTable>(*config_.block.attention.rope);
+  if (IsBare()) return;
+  feed_forward_.emplace(arithmetic_, config_.block.feed_forward, width());
+  storage_.emplace(feed_forward_->StorageBytes() * config_.num_layers);
+}
+
+absl::Status Model::Impl::AddLayer(const BlockParameters& from) {
+  const auto layer = static_cast<int64_t>(layers_.size());
+  HEADLIGHT_ASSIGN_OR_RETURN(
+      AttentionLayer attention,
+      AttentionLayer::Create(config_.LayerAttention(layer), from.attention, arithmetic_, rope_));
+  ModelLayer packed{std::move(attention), {}, {}, {}};
   if (!IsBare()) {
-    feed_forward_.emplace(arithmetic, config_.block.feed_forward, width());
-    storage_.emplace(feed_forward_->StorageBytes() * config_.num_layers);
+    packed.attention_norm = from.attention_norm;
+    packed.feed_forward_norm = from.feed_forward_norm;
+    packed.feed_forward.emplace(feed_forward_->Pack(from.feed_forward, *storage_));
   }
-  for (int64_t i = 0; i < config_.num_layers; ++i) {
-    const BlockParameters& from = weights.layers[first_layer + i];
-    ModelLayer layer{std::move(attention[i]), {}, {}, {}};
-    if (!IsBare()) {
-      layer.attention_norm = from.attention_norm;
-      layer.feed_forward_norm = from.feed_forward_norm;
-      layer.feed_forward.emplace(feed_forward_->Pack(from.feed_forward, *storage_));
-    }
-    layers_.push_back(std::move(layer));
-  }
+  layers_.push_back(std::move(packed));
+  return absl::OkStatus();
 }
 
 int64_t Model::Impl::packed_bytes() const {

@@ -51,14 +51,16 @@ class ModelWorkspace {
 // own.
 class Model {
  public:
-  // Packs `weights`. kernel_name and errors as in AttentionLayer::Create.
-  static absl::StatusOr<Model> Create(const ModelConfig& config, const ModelParameters& weights,
+  // Packs the parameters layer by layer, so that one layer at most is in plain layout. kernel_name and errors
+  // as in AttentionLayer::Create, and as the source has them.
+  static absl::StatusOr<Model> Create(const ModelConfig& config, const ParameterSource& source,
                                       const std::string& kernel_name = "");
-  // One layer of `weights` as a model of its own, which begins at rows: what Create makes of `config` and
-  // `weights` computes the same bits as Embed and its layers one after the other. Packs that layer only, and
-  // copies nothing of the others. `config` is resolved and valid for `weights`. Errors as Create.
-  static absl::StatusOr<Model> CreateLayer(const ModelConfig& config, const ModelParameters& weights,
-                                           int64_t layer, const std::string& kernel_name = "");
+  // One layer as a model of its own, which begins at rows: what Create makes of `config` and `source`
+  // computes the same bits as Embed and its layers one after the other. Asks for that layer only, as
+  // ParameterSource::Layer with `memory`. `config` is resolved and valid for the source. Errors as Create.
+  static absl::StatusOr<Model> CreateLayer(const ModelConfig& config, const ParameterSource& source,
+                                           int64_t layer, BlockParameters& memory,
+                                           const std::string& kernel_name = "");
   Model(Model&&) noexcept;
   Model& operator=(Model&&) noexcept;
   ~Model();
@@ -95,8 +97,9 @@ class Model {
  private:
   class Impl;
   explicit Model(std::unique_ptr<const Impl> impl);
-  static absl::StatusOr<Model> Pack(const ModelConfig& config, const ModelParameters& weights,
-                                    int64_t first_layer, const std::string& kernel_name);
+  static absl::StatusOr<Model> Pack(const ModelConfig& config, const ParameterSource& source,
+                                    int64_t first_layer, BlockParameters& memory,
+                                    const std::string& kernel_name);
   std::unique_ptr<const Impl> impl_;
 };
 

@@ -8,6 +8,8 @@
 
 #include <memory>
 #include <optional>
+#include <string>
+#include <utility>
 #include <vector>
 
 #include "core/attention/interruption.h"
@@ -55,10 +57,16 @@ struct RowPlan {
 
 class Model::Impl {
  public:
-  // `config` resolved, `attention` of all its layers, which are those of `weights` from first_layer on, and
-  // the angles that they share, if they turn anything. May throw as FeedForward does.
-  Impl(const ModelConfig& config, const Arithmetic& arithmetic, const ModelParameters& weights,
-       int64_t first_layer, std::vector<AttentionLayer> attention, std::shared_ptr<const RopeTable> rope);
+  // `config` resolved. What it says there is comes next, layers in their order.
+  // May throw as FeedForward does.
+  Impl(const ModelConfig& config, Arithmetic arithmetic, int64_t num_parameters);
+
+  void SetEmbedding(EmbeddingTables tables) {
+    embedding_.emplace(*config_.embedding, width(), config_.block.norm_eps, std::move(tables));
+  }
+  // Packs the next layer. Errors as AttentionLayer::Create; may throw as FeedForward does.
+  absl::Status AddLayer(const BlockParameters& from);
+  void SetFinalNorm(NormParameters norm) { final_norm_ = std::move(norm); }
 
   const ModelConfig& config() const { return config_; }
   const AttentionLayer& attention(int64_t layer) const { return layers_[layer].attention; }
@@ -114,13 +122,14 @@ class Model::Impl {
   }
 
   const ModelConfig config_;
+  const Arithmetic arithmetic_;
   const int64_t num_parameters_;
   std::optional<Embedding> embedding_;
   std::optional<FeedForward> feed_forward_;  // of all layers
   std::shared_ptr<const RopeTable> rope_;
   std::optional<PanelStorage> storage_;      // of the feed-forward networks' panels
   std::vector<ModelLayer> layers_;
-  const NormParameters final_norm_;
+  NormParameters final_norm_;
 };
 
 }  // namespace headlight

@@ -3,6 +3,7 @@
 
 #include <initializer_list>
 #include <string>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "core/base/status_macros.h"
@@ -30,12 +31,6 @@ absl::Status CheckBias(const std::string& name, const std::vector<float>& tensor
   return tensor.empty() ? absl::OkStatus() : CheckVector(name, tensor, size);
 }
 
-absl::Status CheckNorm(const std::string& name, const NormParameters& norm, NormKind kind, int64_t embed_dim) {
-  HEADLIGHT_RETURN_IF_ERROR(CheckVector(absl::StrCat(name, ".gain"), norm.gain, embed_dim));
-  if (kind == NormKind::kRmsNorm) return CheckVector(absl::StrCat(name, ".bias"), norm.bias, 0);
-  return CheckBias(absl::StrCat(name, ".bias"), norm.bias, embed_dim);
-}
-
 absl::Status CheckFeedForward(const std::string& name, const FeedForwardParameters& weights,
                               const FeedForwardConfig& config, int64_t embed_dim) {
   const int64_t hidden_dim = config.hidden_dim;
@@ -55,10 +50,10 @@ absl::Status CheckBlock(const std::string& name, const BlockParameters& weights,
   }
   if (config.norm_placement == NormPlacement::kNone) return absl::OkStatus();
   const int64_t embed_dim = config.attention.embed_dim;
-  HEADLIGHT_RETURN_IF_ERROR(
-      CheckNorm(absl::StrCat(name, ".attention_norm"), weights.attention_norm, config.norm_kind, embed_dim));
-  HEADLIGHT_RETURN_IF_ERROR(CheckNorm(absl::StrCat(name, ".feed_forward_norm"), weights.feed_forward_norm,
-                                      config.norm_kind, embed_dim));
+  HEADLIGHT_RETURN_IF_ERROR(ValidateNorm(absl::StrCat(name, ".attention_norm"), weights.attention_norm,
+                                         config.norm_kind, embed_dim));
+  HEADLIGHT_RETURN_IF_ERROR(ValidateNorm(absl::StrCat(name, ".feed_forward_norm"), weights.feed_forward_norm,
+                                         config.norm_kind, embed_dim));
   return CheckFeedForward(absl::StrCat(name, ".feed_forward"), weights.feed_forward, config.feed_forward,
                           embed_dim);
 }
@@ -71,7 +66,7 @@ absl::Status CheckEmbedding(const EmbeddingParameters& weights, const EmbeddingC
   HEADLIGHT_RETURN_IF_ERROR(
       CheckMatrix("embedding.token_types", weights.token_types, config.num_token_types, embed_dim));
   if (!config.norm) return absl::OkStatus();
-  return CheckNorm("embedding.norm", weights.norm, NormKind::kLayerNorm, embed_dim);
+  return ValidateNorm("embedding.norm", weights.norm, NormKind::kLayerNorm, embed_dim);
 }
 
 int64_t Count(std::initializer_list<const std::vector<float>*> tensors) {
@@ -111,6 +106,17 @@ FeedForwardParameters RandomFeedForward(const FeedForwardConfig& config, int64_t
 
 }  // namespace
 
+absl::Status ValidateNorm(const std::string& name, const NormParameters& norm, NormKind kind,
+                          int64_t embed_dim) {
+  HEADLIGHT_RETURN_IF_ERROR(CheckVector(absl::StrCat(name, ".gain"), norm.gain, embed_dim));
+  if (kind == NormKind::kRmsNorm) return CheckVector(absl::StrCat(name, ".bias"), norm.bias, 0);
+  return CheckBias(absl::StrCat(name, ".bias"), norm.bias, embed_dim);
+}
+
+absl::Status ValidateLayer(const ModelConfig& config, int64_t layer, const BlockParameters& parameters) {
+  return CheckBlock(absl::StrCat("layers.", layer), parameters, config.block);
+}
+
 absl::Status ModelParameters::Validate(const ModelConfig& config) const {
   const int64_t embed_dim = config.block.attention.embed_dim;
   if (config.embedding) HEADLIGHT_RETURN_IF_ERROR(CheckEmbedding(embedding, *config.embedding, embed_dim));
@@ -119,10 +125,10 @@ absl::Status ModelParameters::Validate(const ModelConfig& config) const {
         absl::StrCat("layers: got ", layers.size(), ", wanted num_layers ", config.num_layers));
   }
   for (int64_t i = 0; i < config.num_layers; ++i) {
-    HEADLIGHT_RETURN_IF_ERROR(CheckBlock(absl::StrCat("layers.", i), layers[i], config.block));
+    HEADLIGHT_RETURN_IF_ERROR(ValidateLayer(config, i, layers[i]));
   }
   if (!config.final_norm) return absl::OkStatus();
-  return CheckNorm("final_norm", final_norm, config.block.norm_kind, embed_dim);
+  return ValidateNorm("final_norm", final_norm, config.block.norm_kind, embed_dim);
 }
 
 int64_t ModelParameters::NumParameters() const {
@@ -137,6 +143,23 @@ int64_t ModelParameters::NumParameters() const {
                &feed_forward.gate_bias, &feed_forward.down, &feed_forward.down_bias});
   }
   return count;
+}
+
+absl::StatusOr<EmbeddingTables> ModelParameters::Embedding() const {
+  EmbeddingTables tables;
+  for (const auto& [from, to] :
+       {std::pair(&embedding.tokens, &tables.tokens), std::pair(&embedding.positions, &tables.positions),
+        std::pair(&embedding.token_types, &tables.token_types)}) {
+    HEADLIGHT_ASSIGN_OR_RETURN(
+        *to, EmbeddingTable::Copy(DType::kF32, from->data(), static_cast<int64_t>(from->size())));
+  }
+  tables.norm = embedding.norm;
+  return tables;
+}
+
+absl::StatusOr<const BlockParameters*> ModelParameters::Layer(int64_t layer,
+                                                              BlockParameters& /*memory*/) const {
+  return &layers[layer];
 }
 
 ModelParameters RandomModelParameters(const ModelConfig& config, uint64_t seed) {

@@ -1,42 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The learned parameters of a model in plain layout, as loaders and generators make them. A Model packs its
-// own copy once and does not keep this one.
+// The learned parameters of a whole model in plain layout, as generators make them and tests want them. A
+// Model packs its own copy once and does not keep this one.
 #ifndef HEADLIGHT_CORE_MODEL_PARAMETERS_H_
 #define HEADLIGHT_CORE_MODEL_PARAMETERS_H_
 
 #include <cstdint>
+#include <string>
 #include <vector>
 
 #include "absl/status/status.h"
-#include "core/attention/parameters.h"
+#include "absl/status/statusor.h"
+#include "core/model/block_parameters.h"
 #include "core/model/config.h"
+#include "core/model/parameter_source.h"
 
 namespace headlight {
-
-// All matrices are f32, row-major [in, out], so that y = x W + b. An empty bias means none.
-
-struct NormParameters {
-  std::vector<float> gain;  // [embed_dim]
-  std::vector<float> bias;  // [embed_dim]; empty for kRmsNorm, may be empty for kLayerNorm
-};
-
-struct FeedForwardParameters {
-  std::vector<float> up;         // [embed_dim, hidden_dim]
-  std::vector<float> up_bias;    // [hidden_dim]
-  std::vector<float> gate;       // [embed_dim, hidden_dim] if gated, else empty
-  std::vector<float> gate_bias;  // [hidden_dim]
-  std::vector<float> down;       // [hidden_dim, embed_dim]
-  std::vector<float> down_bias;  // [embed_dim]
-};
-
-struct BlockParameters {
-  AttentionParameters attention;
-  // Unused with NormPlacement::kNone.
-  NormParameters attention_norm;     // after (kPost) or before (kPre) attention
-  NormParameters feed_forward_norm;  // likewise for the feed-forward network
-  FeedForwardParameters feed_forward;
-};
 
 // Used with ModelConfig::embedding.
 struct EmbeddingParameters {
@@ -46,17 +25,24 @@ struct EmbeddingParameters {
   NormParameters norm;                // with EmbeddingConfig::norm
 };
 
-struct ModelParameters {
+struct ModelParameters : ParameterSource {
   EmbeddingParameters embedding;
   std::vector<BlockParameters> layers;  // num_layers of them
   NormParameters final_norm;            // with ModelConfig::final_norm
 
-  // INVALID_ARGUMENT naming the tensor whose size does not fit `config` (resolved), such as
-  // "layers.3.feed_forward.up".
-  absl::Status Validate(const ModelConfig& config) const;
-
-  int64_t NumParameters() const;
+  // As a source: copies tables and norms, and of the layers nothing.
+  absl::Status Validate(const ModelConfig& config) const override;
+  int64_t NumParameters() const override;
+  absl::StatusOr<EmbeddingTables> Embedding() const override;
+  absl::StatusOr<const BlockParameters*> Layer(int64_t layer, BlockParameters& memory) const override;
+  absl::StatusOr<NormParameters> FinalNorm() const override { return final_norm; }
 };
+
+// INVALID_ARGUMENT naming the tensor of layer `layer` whose size does not fit `config` (resolved), such as
+// "layers.3.feed_forward.up"; and the same for what is beside the layers.
+absl::Status ValidateLayer(const ModelConfig& config, int64_t layer, const BlockParameters& parameters);
+absl::Status ValidateNorm(const std::string& name, const NormParameters& norm, NormKind kind,
+                          int64_t embed_dim);
 
 // For demos and tests, the same bits on every machine: each layer's attention as RandomParameters draws it,
 // other matrices Xavier uniform, norms around 1, embeddings normal-sized. `config` must be resolved. A single

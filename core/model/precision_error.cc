@@ -71,9 +71,10 @@ absl::StatusOr<std::vector<float>> OutputOf(const Model& model, const Probe& pro
   return output;
 }
 
-// What a model of these weights in f32 makes of the probe. Only one layer of it is there at a time: a second
-// model beside the first one would be the most memory that loading takes.
-absl::StatusOr<std::vector<float>> ExactOutput(const Model& model, const ModelParameters& weights, Probe probe) {
+// What a model of these parameters in f32 makes of the probe. Only one layer of it is there at a time: a
+// second model beside the first one would be the most memory that loading takes.
+absl::StatusOr<std::vector<float>> ExactOutput(const Model& model, const ParameterSource& source,
+                                               Probe probe) {
   ModelConfig config = model.config();
   config.block.attention.precision = Precision::kF32;
   if (config.embedding) {
@@ -83,8 +84,9 @@ absl::StatusOr<std::vector<float>> ExactOutput(const Model& model, const ModelPa
     model.Embed(probe.token_ids, probe.cu_lens, {probe.query.data(), tokens, width, width});
     probe.token_ids.clear();
   }
+  BlockParameters memory;
   for (int64_t layer = 0; layer < config.num_layers; ++layer) {
-    HEADLIGHT_ASSIGN_OR_RETURN(const Model exact, Model::CreateLayer(config, weights, layer));
+    HEADLIGHT_ASSIGN_OR_RETURN(const Model exact, Model::CreateLayer(config, source, layer, memory));
     HEADLIGHT_ASSIGN_OR_RETURN(probe.query, OutputOf(exact, probe));
   }
   return std::move(probe.query);
@@ -115,12 +117,12 @@ PrecisionError ComparePrecision(std::span<const float> got, std::span<const floa
 
 }  // namespace
 
-absl::StatusOr<PrecisionError> MeasurePrecisionError(const Model& model, const ModelParameters& weights) {
+absl::StatusOr<PrecisionError> MeasurePrecisionError(const Model& model, const ParameterSource& source) {
   if (model.attention().precision() == Precision::kF32) return PrecisionError();
   PrecisionError error;
   HEADLIGHT_RETURN_IF_ERROR(CatchExceptions("measuring the precision", [&]() -> absl::Status {
     const Probe probe(model.config());
-    HEADLIGHT_ASSIGN_OR_RETURN(const std::vector<float> wanted, ExactOutput(model, weights, probe));
+    HEADLIGHT_ASSIGN_OR_RETURN(const std::vector<float> wanted, ExactOutput(model, source, probe));
     HEADLIGHT_ASSIGN_OR_RETURN(const std::vector<float> got, OutputOf(model, probe));
     error = ComparePrecision(got, wanted);
     return absl::OkStatus();

@@ -6,7 +6,7 @@
 
 #include "absl/status/statusor.h"
 #include "core/model/model.h"
-#include "core/model/parameters.h"
+#include "core/model/parameter_source.h"
 
 namespace headlight {
 
@@ -17,11 +17,11 @@ struct PrecisionError {
   double cosine = 1.0;   // of the angle between the two, all outputs taken as one vector
 };
 
-// Compares `model` with one of the same `weights` in f32 on three sequences of 1, 17 and 64 tokens (shorter
+// Compares `model` with one of the same parameters in f32 on three sequences of 1, 17 and 64 tokens (shorter
 // where the position table ends): random ids where it begins at ids, else rows uniform in [-1, 1). From a
-// fixed seed and on one thread; the result is the same every time. Takes the memory of one packed layer in
-// f32 meanwhile. Errors as Model::Create and Forward.
-absl::StatusOr<PrecisionError> MeasurePrecisionError(const Model& model, const ModelParameters& weights);
+// fixed seed and on one thread; the result is the same every time. Takes the memory of one layer in f32
+// meanwhile, plain and packed. Errors as Model::Create and Forward.
+absl::StatusOr<PrecisionError> MeasurePrecisionError(const Model& model, const ParameterSource& source);
 
 }  // namespace headlight
 

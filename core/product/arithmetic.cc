@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "core/base/status_macros.h"
+#include "core/product/operands.h"
 #include "core/simd/cpu_features.h"
 #include "core/simd/targets.h"
 

@@ -43,9 +43,6 @@ struct Arithmetic {
   const GemmProvider& provider() const { return kind->provider; }
 };
 
-// The deepest product that sums of 8-bit operands can take: 255 * 127 * depth stays within int32.
-constexpr int64_t kMaxInt8Depth = 65536;
-
 // The fastest kind that accepts the precision on this CPU, or the one of that name; f32 where none does.
 // `depth` is that of the deepest product of the model. INVALID_ARGUMENT: there is no kind of that name (the
 // message lists them). UNIMPLEMENTED: no kind, or not the named one, accepts even f32; the message holds each

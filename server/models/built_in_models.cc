@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "core/base/text.h"
+#include "core/checkpoint/memory_estimate.h"
 #include "core/model/config.h"
 #include "core/model/parameters.h"
 #include "server/models/model_memory.h"
@@ -72,7 +73,7 @@ absl::StatusOr<std::shared_ptr<const LoadedModel>> MakeBuiltInModel(const std::s
     config.block.attention = model.config();
     config.block.attention.precision = precision;
     config = config.Resolved();
-    absl::StatusOr<Lease> lease = ReserveForLoading(config, memory);
+    absl::StatusOr<Lease> lease = ReserveForLoading(EstimateMemory(config), memory);
     if (!lease.ok()) {
       return absl::Status(lease.status().code(),
                           absl::StrCat("model ", name, ": ", std::string(lease.status().message())));

@@ -10,7 +10,7 @@
 #include "absl/status/statusor.h"
 #include "core/model/config.h"
 #include "core/model/model.h"
-#include "core/model/parameters.h"
+#include "core/model/parameter_source.h"
 #include "core/model/precision_error.h"
 #include "server/memory/memory_budget.h"
 
@@ -28,11 +28,11 @@ struct LoadedModel {
 
 // Packs a model and measures its precision. `kernel_name` as in Model::Create, and so are the errors; their
 // messages begin with the model's name. Of `memory`, if it is given, which was taken for all that loading
-// needs, the model splits off what it holds from then on; the rest is the caller's until the weights are
+// needs, the model splits off what it holds from then on; the rest is the caller's until the source is
 // gone.
 absl::StatusOr<std::shared_ptr<const LoadedModel>> PackModel(
     const std::string& name, const std::string& version, const std::string& layout, const ModelConfig& config,
-    const ModelParameters& weights, const std::string& kernel_name, Lease* memory = nullptr);
+    const ParameterSource& source, const std::string& kernel_name, Lease* memory = nullptr);
 
 }  // namespace headlight
 

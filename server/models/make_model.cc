@@ -3,11 +3,14 @@
 
 #include <spdlog/spdlog.h>
 
+#include <memory>
 #include <optional>
 
 #include "absl/status/status.h"
 #include "core/base/status_macros.h"
 #include "core/checkpoint/folder.h"
+#include "core/checkpoint/memory_estimate.h"
+#include "core/model/parameter_source.h"
 #include "server/models/model_memory.h"
 
 namespace headlight {
@@ -16,6 +19,29 @@ namespace {
 absl::Status CheckNotCancelled(const CancellationToken& cancelled) {
   return cancelled.IsCancelled() ? absl::CancelledError("loading was abandoned") : absl::OkStatus();
 }
+
+// The parameters of a folder for as long as somebody waits for the model.
+class UntilCancelled final : public ParameterSource {
+ public:
+  UntilCancelled(const ParameterSource& source, const CancellationToken& cancelled)
+      : source_(source), cancelled_(cancelled) {}
+
+  absl::Status Validate(const ModelConfig& config) const override { return source_.Validate(config); }
+  int64_t NumParameters() const override { return source_.NumParameters(); }
+  absl::StatusOr<EmbeddingTables> Embedding() const override {
+    HEADLIGHT_RETURN_IF_ERROR(CheckNotCancelled(cancelled_));
+    return source_.Embedding();
+  }
+  absl::StatusOr<const BlockParameters*> Layer(int64_t layer, BlockParameters& memory) const override {
+    HEADLIGHT_RETURN_IF_ERROR(CheckNotCancelled(cancelled_));
+    return source_.Layer(layer, memory);
+  }
+  absl::StatusOr<NormParameters> FinalNorm() const override { return source_.FinalNorm(); }
+
+ private:
+  const ParameterSource& source_;
+  const CancellationToken& cancelled_;
+};
 
 void WarnIfOverruled(const PrecisionChoice& choice, const std::string& name,
                      std::optional<Precision> asked_by_config) {
@@ -33,21 +59,19 @@ absl::StatusOr<std::shared_ptr<const LoadedModel>> MakeModelFromFolder(const Fol
                                                                        const ModelSource& source,
                                                                        const CancellationToken& cancelled) {
   HEADLIGHT_RETURN_IF_ERROR(CheckNotCancelled(cancelled));
-  const auto with_precision = [&](const ModelSummary& summary) {
-    ModelConfig config = summary.config;
-    config.block.attention.precision = options.precision.Of(source.name, summary.precision);
-    return config;
-  };
-  HEADLIGHT_ASSIGN_OR_RETURN(const ModelSummary summary, InspectModelFolder(source.version.folder));
+  HEADLIGHT_ASSIGN_OR_RETURN(const std::unique_ptr<const ModelFolder> folder,
+                             ModelFolder::Open(source.version.folder));
   // Before anything is touched that a shutdown takes away: files may have been out of reach for long.
   HEADLIGHT_RETURN_IF_ERROR(CheckNotCancelled(cancelled));
+  const ModelSummary& summary = folder->summary();
   WarnIfOverruled(options.precision, source.name, summary.precision);
-  HEADLIGHT_ASSIGN_OR_RETURN(Lease memory, ReserveForLoading(with_precision(summary), options.memory));
-  HEADLIGHT_ASSIGN_OR_RETURN(const LoadedModelFolder folder, LoadModelFolder(source.version.folder));
-  HEADLIGHT_RETURN_IF_ERROR(CheckNotCancelled(cancelled));
-  HEADLIGHT_ASSIGN_OR_RETURN(
-      auto model, PackModel(source.name, source.version.version, folder.summary.format,
-                            with_precision(folder.summary), folder.weights, options.kernel, &memory));
+  ModelConfig config = summary.config;
+  config.block.attention.precision = options.precision.Of(source.name, summary.precision);
+  HEADLIGHT_ASSIGN_OR_RETURN(Lease memory,
+                             ReserveForLoading(EstimateMemory(config, summary.table_dtype), options.memory));
+  HEADLIGHT_ASSIGN_OR_RETURN(auto model,
+                             PackModel(source.name, source.version.version, summary.format, config,
+                                       UntilCancelled(*folder, cancelled), options.kernel, &memory));
   // Last, because a load that has hung may outlive those who wanted the model.
   HEADLIGHT_RETURN_IF_ERROR(CheckNotCancelled(cancelled));
   return model;

@@ -8,13 +8,11 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
-#include "core/checkpoint/folder.h"
 
 namespace headlight {
 
-absl::StatusOr<Lease> ReserveForLoading(const ModelConfig& config, MemoryBudget* memory) {
+absl::StatusOr<Lease> ReserveForLoading(const MemoryEstimate& estimate, MemoryBudget* memory) {
   if (memory == nullptr) return Lease();
-  const MemoryEstimate estimate = EstimateMemory(config);
   std::optional<Lease> lease = memory->TryReserve(MemoryKind::kModel, estimate.peak_bytes);
   if (lease) return *std::move(lease);
   const int64_t held_bytes = memory->Held(MemoryKind::kModel);

@@ -5,14 +5,14 @@
 #define HEADLIGHT_SERVER_MODELS_MODEL_MEMORY_H_
 
 #include "absl/status/statusor.h"
-#include "core/model/config.h"
+#include "core/checkpoint/memory_estimate.h"
 #include "server/memory/memory_budget.h"
 
 namespace headlight {
 
-// A lease of what loading a model of this config takes at most; of nothing if `memory` is null.
+// A lease of what loading takes at most; of nothing if `memory` is null.
 // RESOURCE_EXHAUSTED: that does not fit; the message has both numbers.
-absl::StatusOr<Lease> ReserveForLoading(const ModelConfig& config, MemoryBudget* memory);
+absl::StatusOr<Lease> ReserveForLoading(const MemoryEstimate& estimate, MemoryBudget* memory);
 
 }  // namespace headlight
 

@@ -14,6 +14,7 @@
 #include "core/attention/batch.h"
 #include "core/base/status_macros.h"
 #include "core/checkpoint/folder.h"
+#include "core/checkpoint/memory_estimate.h"
 #include "core/model/model.h"
 #include "core/runtime/compute_arena.h"
 #include "server/models/loaded_model.h"
@@ -86,7 +87,7 @@ std::string AttentionText(const ModelConfig& config) {
 }
 
 void PrintSummary(const ModelSummary& summary, const ModelConfig& config, std::ostream& out) {
-  const MemoryEstimate memory = EstimateMemory(config);
+  const MemoryEstimate memory = EstimateMemory(config, summary.table_dtype);
   PrintRow(out, "layout", summary.format);
   PrintRow(out, "input", InputText(config));
   PrintRow(out, "layers", absl::StrCat(config.num_layers, config.final_norm ? " and a final norm" : ""));
@@ -135,13 +136,13 @@ absl::Status RunOnce(const Model& model) {
 }
 
 absl::Status Check(const std::string& dir, const PrecisionChoice& choice, std::ostream& out) {
-  HEADLIGHT_ASSIGN_OR_RETURN(const LoadedModelFolder folder, LoadModelFolder(dir));
-  ModelConfig config = folder.summary.config;
+  HEADLIGHT_ASSIGN_OR_RETURN(const std::unique_ptr<const ModelFolder> folder, ModelFolder::Open(dir));
+  const ModelSummary& summary = folder->summary();
+  ModelConfig config = summary.config;
   // One that stands on the command line is meant for this model: it wins over what config.json asks for.
-  config.block.attention.precision = choice.Of("", folder.summary.precision);
-  PrintSummary(folder.summary, config, out);
-  HEADLIGHT_ASSIGN_OR_RETURN(const auto loaded,
-                             PackModel(dir, "1", folder.summary.format, config, folder.weights, ""));
+  config.block.attention.precision = choice.Of("", summary.precision);
+  PrintSummary(summary, config, out);
+  HEADLIGHT_ASSIGN_OR_RETURN(const auto loaded, PackModel(dir, "1", summary.format, config, *folder, ""));
   HEADLIGHT_RETURN_IF_ERROR(RunOnce(loaded->model));
   const AttentionLayer& attention = loaded->model.attention();
   PrintRow(out, "kernel", std::string(attention.kernel_name()));

@@ -130,7 +130,8 @@ TEST_P(ModelTest, ItsLayersOneAfterTheOtherComputeTheSameBits) {
     model->Embed(whole.token_ids, whole.cu_lens, {rows.query.data(), rows.tokens(), width, width});
   }
   for (int64_t layer = 0; layer < config.num_layers; ++layer) {
-    const absl::StatusOr<Model> alone = Model::CreateLayer(config, weights, layer);
+    BlockParameters memory;
+    const absl::StatusOr<Model> alone = Model::CreateLayer(config, weights, layer, memory);
     ASSERT_THAT(alone, IsOk());
     ASSERT_THAT(Compute(*alone, rows, 1), IsOk());
     rows.query = rows.output;

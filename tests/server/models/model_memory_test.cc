@@ -5,7 +5,7 @@
 #include <gtest/gtest.h>
 
 #include "absl/strings/str_cat.h"
-#include "core/checkpoint/folder.h"
+#include "core/checkpoint/memory_estimate.h"
 #include "server/models/built_in_models.h"
 #include "tests/server/attend_fixtures.h"
 #include "tests/testing/status_matchers.h"
@@ -23,17 +23,18 @@ TEST(ModelMemoryTest, LoadingReservesWhatItTakesAtMostOrSaysWhatThereIs) {
   ModelConfig config;
   config.block.attention = SmallConfig();
   config = config.Resolved();
-  const int64_t peak_bytes = EstimateMemory(config).peak_bytes;
+  const MemoryEstimate estimate = EstimateMemory(config);
+  const int64_t peak_bytes = estimate.peak_bytes;
   MemoryBudget budget(2 * peak_bytes - 1);
-  const auto lease = ReserveForLoading(config, &budget);
+  const auto lease = ReserveForLoading(estimate, &budget);
   ASSERT_THAT(lease, IsOk());
   EXPECT_EQ(budget.Held(MemoryKind::kModel), peak_bytes);
-  EXPECT_THAT(ReserveForLoading(config, &budget),
+  EXPECT_THAT(ReserveForLoading(estimate, &budget),
               StatusIs(absl::StatusCode::kResourceExhausted,
                        AllOf(HasSubstr(absl::StrCat("takes up to ", peak_bytes, " bytes")),
                              HasSubstr(absl::StrCat(peak_bytes - 1, " are free")),
                              HasSubstr(absl::StrCat("other models hold ", peak_bytes, ", requests 0")))));
-  EXPECT_THAT(ReserveForLoading(config, nullptr), IsOk());
+  EXPECT_THAT(ReserveForLoading(estimate, nullptr), IsOk());
 }
 
 TEST(ModelMemoryTest, AModelHoldsItsPackedBytesUntilItsLastUserLetsGo) {
