@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "core/model/model.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -346,6 +347,41 @@ TEST(BareModelTest, IsTheAttentionLayerBitForBit) {
   ComputeArena arena(1);
   ASSERT_THAT(attention->Forward(direct.Batch().attention, arena, *attention->NewWorkspace(arena)), IsOk());
   EXPECT_EQ(through_model.output, direct.output);
+}
+
+// 70000 * 255 * 127 is beyond 2^31: all hidden units are 1 and so is what comes out of each column of `down`.
+TEST(Int8DepthTest, ADeepFeedForwardNetworkDoesNotOverflow) {
+  ModelConfig config;
+  config.block.attention = {.embed_dim = 16, .num_heads = 1, .precision = Precision::kInt8};
+  config.block.norm_placement = NormPlacement::kPre;
+  config.block.feed_forward = {.hidden_dim = 70000, .activation = Activation::kRelu};
+  config = config.Resolved();
+  ModelParameters parameters = RandomModelParameters(config, 1);
+  FeedForwardParameters& network = parameters.layers[0].feed_forward;
+  std::fill(network.up.begin(), network.up.end(), 0.0f);
+  std::fill(network.up_bias.begin(), network.up_bias.end(), 1.0f);
+  std::fill(network.down.begin(), network.down.end(), 1.0f / 70000);
+  const absl::StatusOr<Model> model = Model::Create(config, parameters);
+  ASSERT_THAT(model, IsOk());
+  ModelInputs inputs(config, {3}, {1});
+  ASSERT_THAT(Compute(*model, inputs, 1), IsOk());
+  const std::vector<double> wanted = ReferenceModel(config, parameters, inputs.Batch()).hidden;
+  for (size_t i = 0; i < wanted.size(); ++i) EXPECT_NEAR(inputs.output[i], wanted[i], 0.05);
+  EXPECT_EQ(model->attention().precision(), Precision::kF32);
+  EXPECT_THAT(model->attention().precision_note(), ::testing::StartsWith("computed in f32: "));
+  EXPECT_THAT(model->attention().precision_note(), ::testing::HasSubstr("a depth of 70000"));
+}
+
+TEST(Int8DepthTest, ADeepLayerIsComputedInF32AndSaysSo) {
+  ModelConfig config;
+  config.block.attention = {
+      .embed_dim = 16, .num_heads = 1024, .head_dim = 72, .precision = Precision::kInt8};
+  config = config.Resolved();
+  const absl::StatusOr<Model> model = Model::Create(config, RandomModelParameters(config, 1));
+  ASSERT_THAT(model, IsOk());
+  EXPECT_EQ(model->attention().precision(), Precision::kF32);
+  EXPECT_THAT(model->attention().precision_note(), ::testing::StartsWith("computed in f32: "));
+  EXPECT_THAT(model->attention().precision_note(), ::testing::HasSubstr("a depth of 73728"));
 }
 
 }  // namespace
