@@ -114,7 +114,7 @@ TEST_F(ModelFolderTest, ShapesTellWhatTheConfigLeavesOut) {
       R"({"format": "headlight", "layout": "torch.nn.MultiheadAttention", "num_heads": 2, "precision": "bf16",
           "window_left": 3, "rope": {"theta": 500}, "causal": true, "pooling": "cls", "scale": 0.5})");
   ASSERT_THAT(summary, IsOk());
-  EXPECT_EQ(summary->layout, "torch.nn.MultiheadAttention");
+  EXPECT_EQ(summary->format, "torch.nn.MultiheadAttention");
   EXPECT_EQ(summary->num_parameters, 24 * 8 + 24 + 8 * 8 + 8);
   EXPECT_EQ(summary->precision, Precision::kBf16);
   const ModelConfig& config = summary->config;
@@ -131,7 +131,7 @@ TEST_F(ModelFolderTest, ShapesTellWhatTheConfigLeavesOut) {
 TEST_F(ModelFolderTest, OldNamesOfLayerNormAreUnderstood) {
   const auto summary = InspectBert({});
   ASSERT_THAT(summary, IsOk());
-  EXPECT_EQ(summary->layout, "bert");
+  EXPECT_EQ(summary->format, "bert");
   EXPECT_EQ(summary->config.embedding->vocab_size, 20);
 }
 
