@@ -71,6 +71,8 @@ int64_t RopeTable::GrowthFor(const RopeConfig& rope, int64_t begin, int64_t end)
   return cos_.GrowthFor(bytes) + sin_.GrowthFor(bytes);
 }
 
+int64_t RopeTable::ModelBytes(const RopeConfig& rope) { return RopeTable().GrowthFor(rope, 0, kPositions); }
+
 void RopeTable::ForEachBuffer(absl::FunctionRef<void(Buffer&)> visit) {
   visit(cos_);
   visit(sin_);

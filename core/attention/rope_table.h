@@ -45,6 +45,8 @@ class RopeTable {
   // For rows that stand at the positions first, first + 1, ...
   Rotation From(int64_t first_position) const;
 
+  // What a model's table holds.
+  static int64_t ModelBytes(const RopeConfig& rope);
   int64_t size_bytes() const { return cos_.size_bytes() + sin_.size_bytes(); }
   // What Reserve takes more than is held.
   int64_t GrowthFor(const RopeConfig& rope, int64_t begin, int64_t end) const;

@@ -3,9 +3,9 @@
 
 #include <algorithm>
 
-#include "core/attention/layer.h"
-#include "core/attention/parameters.h"
+#include "core/attention/rope_table.h"
 #include "core/model/feed_forward.h"
+#include "core/product/arithmetic.h"
 #include "core/product/parameter_panels.h"
 #include "core/simd/targets.h"
 #include "core/tensor/bf16.h"
@@ -28,20 +28,11 @@ struct Packing {
   int64_t head_granule;  // columns that a head is padded to a multiple of
 };
 
-// What layers of this precision run in here: a small one tells, by the panels that it takes.
-Packing PackingOnThisCpu(Precision precision) {
-  constexpr int64_t kHeadDim = kGranule<float>;
-  const Packing exact = {Precision::kF32, kGranule<float>};
-  if (precision == Precision::kF32) return exact;
-  const AttentionConfig config =
-      AttentionConfig{.embed_dim = kHeadDim, .num_heads = 1, .precision = precision}.Resolved();
-  const auto layer = AttentionLayer::Create(config, RandomParameters(config, /*seed=*/0));
-  if (!layer.ok() || layer->precision() == Precision::kF32) return exact;
-  const auto bytes = [&](int64_t cols) {
-    return PanelMatrix::StorageBytes(layer->precision(), kHeadDim, cols);
-  };
-  const bool narrow = layer->packed_bytes() < 3 * bytes(kGranule<Bf16>) + bytes(kHeadDim);
-  return {layer->precision(), narrow ? kGranule<float> : kGranule<Bf16>};
+Packing PackingOnThisCpu(const ModelConfig& config) {
+  const auto arithmetic = ChooseArithmetic(config.block.attention.precision, config.LargestDepth());
+  if (!arithmetic.ok()) return {Precision::kF32, kGranule<float>};
+  return {arithmetic->precision,
+          arithmetic->operands == Precision::kF32 ? kGranule<float> : kGranule<Bf16>};
 }
 
 // The panels of one layer's projections.
@@ -130,18 +121,22 @@ int64_t ProbeBytes(const ModelConfig& config) {
   return kTileBytes + kFloatBytes * elements;
 }
 
-// Beside the packed model, while one more layer is packed. The matrix of the queries is scaled before it is
-// packed, in a copy; the first layer's networks come after that.
-int64_t PackingBytes(const ModelConfig& config, int64_t scaled_bytes, int64_t feed_forward_bytes) {
-  return config.num_layers > 1 ? scaled_bytes : std::max(int64_t{0}, scaled_bytes - feed_forward_bytes);
+// The angles of rotary positions.
+int64_t AngleBytes(const AttentionConfig& attention) {
+  return attention.rope ? RopeTable::ModelBytes(*attention.rope) : 0;
+}
+
+// Beside the packed model, while one more layer is packed: the columns of one head.
+int64_t PackingBytes(const AttentionConfig& attention) {
+  return kFloatBytes * std::max({attention.embed_dim, attention.kdim, attention.vdim}) * attention.head_dim;
 }
 
 // Beside the packed model, while it is measured: a layer on its own in f32, and the probe that goes through.
-int64_t MeasuringBytes(const ModelConfig& config, int64_t scaled_bytes) {
+int64_t MeasuringBytes(const ModelConfig& config) {
   const Packing exact = {Precision::kF32, kGranule<float>};
   return AttentionBytes(config.block.attention, exact) + VectorBytes(config, exact) +
-         std::max(scaled_bytes,
-                  Buffer::RoundedBytes(FeedForwardBytes(config, Precision::kF32)) + ProbeBytes(config));
+         AngleBytes(config.block.attention) + Buffer::RoundedBytes(FeedForwardBytes(config, Precision::kF32)) +
+         std::max(PackingBytes(config.block.attention), ProbeBytes(config));
 }
 
 }  // namespace
@@ -149,18 +144,16 @@ int64_t MeasuringBytes(const ModelConfig& config, int64_t scaled_bytes) {
 MemoryEstimate EstimateMemory(const ModelConfig& config, DType table_dtype) {
   const ModelConfig resolved = config.Resolved();
   const AttentionConfig& attention = resolved.block.attention;
-  const Packing packing = PackingOnThisCpu(attention.precision);
+  const Packing packing = PackingOnThisCpu(resolved);
   const int64_t feed_forward =
       Buffer::RoundedBytes(resolved.num_layers * FeedForwardBytes(resolved, packing.precision));
   MemoryEstimate estimate;
   estimate.packed_bytes =
       resolved.num_layers * (AttentionBytes(attention, packing) + VectorBytes(resolved, packing)) +
-      feed_forward + TableBytes(resolved, table_dtype);
+      feed_forward + TableBytes(resolved, table_dtype) + AngleBytes(attention);
   // A layer in plain layout, and what is made of it.
-  const int64_t scaled_bytes = kFloatBytes * attention.embed_dim * attention.q_width();
-  const int64_t making =
-      std::max(PackingBytes(resolved, scaled_bytes, feed_forward),
-               packing.precision == Precision::kF32 ? 0 : MeasuringBytes(resolved, scaled_bytes));
+  const int64_t making = std::max(
+      PackingBytes(attention), packing.precision == Precision::kF32 ? 0 : MeasuringBytes(resolved));
   estimate.peak_bytes =
       estimate.packed_bytes + PlainBytes(resolved) + making + kCompiledBytes + kAllocatorBytes;
   return estimate;

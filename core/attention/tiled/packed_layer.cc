@@ -17,25 +17,35 @@ constexpr Precision kOperands = std::is_same_v<T, float> ? Precision::kF32 : Pre
 void Set(float value, float& out) { out = value; }
 void Set(float value, Bf16& out) { out = ToBf16(value); }
 
-std::vector<PanelMatrix> PackHeads(Precision precision, const std::vector<float>& matrix, int64_t rows,
-                                   int64_t num_heads, int64_t head_dim, int64_t padded_head_dim,
-                                   PanelStorage& storage) {
+// Scores are in units of log2, and a head's matrix and bias of the queries bring the factor for it. A softcap
+// takes its units back from the tanh.
+float ScoreFactor(const AttentionConfig& config) {
+  const double factor = config.logit_softcap == 0.0 ? std::numbers::log2e : 1.0 / config.logit_softcap;
+  return static_cast<float>(*config.scale * factor);
+}
+
+std::vector<float> Scaled(std::vector<float> numbers, float factor) {
+  for (float& number : numbers) number *= factor;
+  return numbers;
+}
+
+// Each head's columns of `matrix`, times the factor.
+std::vector<PanelMatrix> PackHeads(const AttentionConfig& config, const std::vector<float>& matrix,
+                                   int64_t rows, int64_t num_heads, int64_t padded_head_dim,
+                                   PanelStorage& storage, float factor = 1.0f) {
+  const int64_t width = config.head_dim;
+  std::vector<float> head_columns(rows * width);
   std::vector<PanelMatrix> heads;
   heads.reserve(num_heads);
   for (int64_t head = 0; head < num_heads; ++head) {
-    const MatrixView columns = {matrix.data() + head * head_dim, rows, head_dim, num_heads * head_dim};
-    heads.emplace_back(precision, columns, padded_head_dim, storage);
+    for (int64_t row = 0; row < rows; ++row) {
+      const float* const from = matrix.data() + row * num_heads * width + head * width;
+      for (int64_t i = 0; i < width; ++i) head_columns[row * width + i] = from[i] * factor;
+    }
+    heads.emplace_back(config.precision, MatrixView{head_columns.data(), rows, width, width},
+                       padded_head_dim, storage);
   }
   return heads;
-}
-
-// Scores are in units of log2, and a head's matrix and bias of the queries bring the factor for it. A softcap
-// takes its units back from the tanh.
-std::vector<float> ScaledForScores(std::vector<float> parameters, const AttentionConfig& config) {
-  const double factor = config.logit_softcap == 0.0 ? std::numbers::log2e : 1.0 / config.logit_softcap;
-  const auto scale = static_cast<float>(*config.scale * factor);
-  for (float& parameter : parameters) parameter *= scale;
-  return parameters;
 }
 
 // [num_heads, head_dim] as [num_heads, padded head_dim]; an empty one stays empty.
@@ -70,15 +80,13 @@ PackedLayer<T>::PackedLayer(const Arithmetic& arithmetic, const AttentionConfig&
       padded_head_dim(RoundUp(config.head_dim, kGranule<T>)),
       rope(std::move(rope)),
       storage(PanelBytes(config, padded_head_dim)),
-      wq(PackHeads(config.precision, ScaledForScores(parameters.wq, config), config.embed_dim,
-                   config.num_heads, config.head_dim, padded_head_dim, storage)),
-      wk(PackHeads(config.precision, parameters.wk, config.kdim, config.num_kv_heads, config.head_dim,
-                   padded_head_dim, storage)),
-      wv(PackHeads(config.precision, parameters.wv, config.vdim, config.num_kv_heads, config.head_dim,
-                   padded_head_dim, storage)),
+      wq(PackHeads(config, parameters.wq, config.embed_dim, config.num_heads, padded_head_dim, storage,
+                   ScoreFactor(config))),
+      wk(PackHeads(config, parameters.wk, config.kdim, config.num_kv_heads, padded_head_dim, storage)),
+      wv(PackHeads(config, parameters.wv, config.vdim, config.num_kv_heads, padded_head_dim, storage)),
       wo(config.precision, {parameters.wo.data(), config.q_width(), config.embed_dim, config.embed_dim},
          config.embed_dim, storage),
-      bq(PadHeads(ScaledForScores(parameters.bq, config), config.num_heads, config.head_dim,
+      bq(PadHeads(Scaled(parameters.bq, ScoreFactor(config)), config.num_heads, config.head_dim,
                   padded_head_dim)),
       bk(PadHeads(parameters.bk, config.num_kv_heads, config.head_dim, padded_head_dim)),
       bv(PadHeads(parameters.bv, config.num_kv_heads, config.head_dim, padded_head_dim)),

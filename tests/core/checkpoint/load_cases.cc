@@ -86,8 +86,8 @@ std::vector<LoadCase> LoadCases() {
 
   ModelConfig narrow = encoder;
   narrow.block.attention = {.embed_dim = 65, .num_heads = 5};
-  narrow.block.feed_forward.hidden_dim = 60000;
-  narrow.num_layers = 1;
+  narrow.block.feed_forward.hidden_dim = 1300;
+  narrow.num_layers = 100;
 
   ModelConfig bare;
   bare.block.attention = {.embed_dim = 2560, .num_heads = 16};
