@@ -83,6 +83,7 @@ std::vector<LoadCase> LoadCases() {
   ModelConfig odd = encoder;  // as TinyBERT is: no width is whole cache lines of operands
   odd.block.attention = {.embed_dim = 312, .num_heads = 12};
   odd.block.feed_forward.hidden_dim = 1200;
+  odd.embedding->vocab_size = 30522;
 
   ModelConfig narrow = encoder;
   narrow.block.attention = {.embed_dim = 65, .num_heads = 5};
