@@ -33,9 +33,9 @@ class SafetensorsFile {
   // Maps the file and checks its header: lengths inside the file, header of at most kMaxHeaderBytes, JSON
   // depth, names (unique, at most 1024 bytes), dtypes that exist, shapes whose product fits, shape x dtype ==
   // bytes, offsets in order, inside the file, without overlap or gap. Memory for it is bounded by the bytes
-  // of the header, and by 131072 tensors. NOT_FOUND or PERMISSION_DENIED: it
-  // cannot be opened. INVALID_ARGUMENT: a sentence that names the file, the tensor and the fact. Touches no
-  // tensor bytes. The file must not be truncated while it is mapped: replace files by renaming.
+  // of the header, and by 131072 tensors. NOT_FOUND or PERMISSION_DENIED: it cannot be
+  // opened. INVALID_ARGUMENT: a sentence that names the file, the tensor and the fact. Touches no tensor bytes.
+  // The file must not be truncated while it is mapped: replace files by renaming.
   static absl::StatusOr<std::unique_ptr<const SafetensorsFile>> Open(const std::string& path);
   // The same for bytes in memory, which must outlive the object; `name` stands for the path in messages.
   static absl::StatusOr<std::unique_ptr<const SafetensorsFile>> FromBytes(std::span<const std::byte> bytes,

@@ -53,8 +53,7 @@ void WantLinear(const std::string& name, int64_t in, int64_t out, bool bias, std
                 std::vector<float>& bias_vector, TensorPlan& plan);
 
 // A LayerNorm or RMSNorm, "<name>.weight" or, from old TensorFlow checkpoints, "<name>.gamma"; "<name>.bias"
-// or
-// "<name>.beta" if `bias`.
+// or "<name>.beta" if `bias`.
 void WantNorm(const std::string& name, int64_t width, bool bias, NormParameters& norm, TensorPlan& plan);
 
 // A matrix or vector that is taken as it is.
