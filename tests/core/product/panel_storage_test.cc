@@ -14,6 +14,17 @@ namespace {
 
 constexpr int64_t kBytes = int64_t{4} << 20;
 
+TEST(PanelStorageTest, HandsOutWholeCacheLinesOneAfterTheOther) {
+  PanelStorage storage(1000);
+  EXPECT_GE(storage.size_bytes(), 1000);
+  std::byte* const first = storage.Take(1);
+  std::byte* const second = storage.Take(65);
+  std::byte* const third = storage.Take(64);
+  EXPECT_EQ(reinterpret_cast<uintptr_t>(first) % kCacheLineBytes, 0u);
+  EXPECT_EQ(second - first, 64);
+  EXPECT_EQ(third - second, 128);
+}
+
 // A second node that the machine does not have stands for one that it has.
 TEST(PanelStorageTest, LiesOnAllNodesInTurn) {
   const std::vector<int> nodes = NumaNodes();
