@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// LLaMA and Mistral as transformers saves them.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <string>
+
+#include "absl/strings/str_cat.h"
+#include "tests/core/checkpoint/formats/format_folder.h"
+#include "tests/testing/status_matchers.h"
+
+namespace headlight {
+namespace {
+
+using testing::CountedFrom;
+using ::testing::ElementsAre;
+using testing::FormatFolder;
+using ::testing::HasSubstr;
+using testing::IsOk;
+using testing::StatusIs;
+using testing::TransposedFrom;
+
+// Two query heads of 2 to one key head.
+void AddLlama(FormatFolder& folder) {
+  folder.Add("embed_tokens.weight", {5, 4}, 1000);
+  const std::string layer = "layers.0.";
+  folder.Add(layer + "input_layernorm.weight", {4}, 10);
+  folder.Add(layer + "self_attn.q_proj.weight", {4, 4}, 100);
+  folder.Add(layer + "self_attn.k_proj.weight", {2, 4}, 200);
+  folder.Add(layer + "self_attn.v_proj.weight", {2, 4}, 300);
+  folder.Add(layer + "self_attn.o_proj.weight", {4, 4}, 400);
+  folder.Add(layer + "post_attention_layernorm.weight", {4}, 20);
+  folder.Add(layer + "mlp.gate_proj.weight", {6, 4}, 500);
+  folder.Add(layer + "mlp.up_proj.weight", {6, 4}, 600);
+  folder.Add(layer + "mlp.down_proj.weight", {4, 6}, 700);
+  folder.Add("norm.weight", {4}, 30);
+}
+
+std::string LlamaConfig(const std::string& more) {
+  return absl::StrCat(R"({"hidden_size": 4, "num_attention_heads": 2, "num_key_value_heads": 1,
+      "num_hidden_layers": 1, "intermediate_size": 6, "vocab_size": 5)",
+                      more, "}");
+}
+
+TEST(LlamaTest, EachTensorGoesToItsPlace) {
+  FormatFolder folder;
+  AddLlama(folder);
+  const auto model = folder.Read(ReadLlama, LlamaConfig(""));
+  ASSERT_THAT(model, IsOk());
+  const BlockParameters& block = model->parameters.layers[0];
+  EXPECT_EQ(block.attention.wq, TransposedFrom(100, 4, 4));
+  EXPECT_EQ(block.attention.wk, TransposedFrom(200, 4, 2));
+  EXPECT_EQ(block.attention.wv, TransposedFrom(300, 4, 2));
+  EXPECT_EQ(block.attention.wo, TransposedFrom(400, 4, 4));
+  EXPECT_TRUE(block.attention.bq.empty());
+  EXPECT_EQ(block.feed_forward.gate, TransposedFrom(500, 4, 6));
+  EXPECT_EQ(block.feed_forward.up, TransposedFrom(600, 4, 6));
+  EXPECT_EQ(block.feed_forward.down, TransposedFrom(700, 6, 4));
+  EXPECT_EQ(block.attention_norm.gain, CountedFrom(10, 4));
+  EXPECT_TRUE(block.attention_norm.bias.empty());
+  EXPECT_EQ(block.feed_forward_norm.gain, CountedFrom(20, 4));
+  EXPECT_EQ(model->parameters.final_norm.gain, CountedFrom(30, 4));
+  EXPECT_EQ(model->parameters.embedding.tokens, CountedFrom(1000, 20));
+  EXPECT_TRUE(model->parameters.embedding.positions.empty());
+}
+
+TEST(LlamaTest, IsACausalGatedPreNormStackWithRotaryPositions) {
+  FormatFolder folder;
+  AddLlama(folder);
+  const auto model = folder.Read(ReadLlama, LlamaConfig(R"(, "rope_theta": 500.0)"));
+  ASSERT_THAT(model, IsOk());
+  const ModelConfig& config = model->config;
+  EXPECT_EQ(config.block.attention.num_kv_heads, 1);
+  EXPECT_EQ(config.block.attention.rope->theta, 500.0);
+  EXPECT_FALSE(config.block.attention.rope->interleaved);
+  EXPECT_EQ(config.block.attention.rope->scaling, RopeConfig::Scaling::kNone);
+  EXPECT_EQ(config.block.norm_kind, NormKind::kRmsNorm);
+  EXPECT_EQ(config.block.norm_placement, NormPlacement::kPre);
+  EXPECT_EQ(config.block.norm_eps, 1e-6);
+  EXPECT_TRUE(config.block.feed_forward.gated);
+  EXPECT_EQ(config.block.feed_forward.activation, Activation::kSilu);
+  EXPECT_TRUE(config.causal);
+  EXPECT_TRUE(config.final_norm);
+  EXPECT_EQ(config.block.attention.window_left, std::nullopt);
+}
+
+TEST(LlamaTest, HeadsMayHaveAWidthOfTheirOwn) {
+  FormatFolder folder;
+  AddLlama(folder);
+  folder.Add("layers.0.self_attn.q_proj.weight", {12, 4}, 100);
+  folder.Add("layers.0.self_attn.k_proj.weight", {6, 4}, 200);
+  folder.Add("layers.0.self_attn.v_proj.weight", {6, 4}, 300);
+  folder.Add("layers.0.self_attn.o_proj.weight", {4, 12}, 400);
+  const auto model = folder.Read(ReadLlama, LlamaConfig(R"(, "head_dim": 6)"));
+  ASSERT_THAT(model, IsOk());
+  EXPECT_EQ(model->config.block.attention.head_dim, 6);
+  EXPECT_EQ(model->parameters.layers[0].attention.wo, TransposedFrom(400, 12, 4));
+}
+
+TEST(LlamaTest, BiasesAreThereWhereTheConfigSaysSo) {
+  FormatFolder folder;
+  AddLlama(folder);
+  folder.Add("layers.0.self_attn.q_proj.bias", {4}, 150);
+  folder.Add("layers.0.self_attn.k_proj.bias", {2}, 250);
+  folder.Add("layers.0.self_attn.v_proj.bias", {2}, 350);
+  folder.Add("layers.0.self_attn.o_proj.bias", {4}, 450);
+  const auto model = folder.Read(ReadLlama, LlamaConfig(R"(, "attention_bias": true)"));
+  ASSERT_THAT(model, IsOk());
+  EXPECT_EQ(model->parameters.layers[0].attention.bq, CountedFrom(150, 4));
+  EXPECT_EQ(model->parameters.layers[0].attention.bo, CountedFrom(450, 4));
+  EXPECT_THAT(folder.Read(ReadLlama, LlamaConfig("")),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("4 tensors do not fit")));
+}
+
+TEST(LlamaTest, UnderAPrefixTheHeadIsLeftAside) {
+  FormatFolder folder;
+  AddLlama(folder);
+  folder.Add("layers.0.self_attn.rotary_emb.inv_freq", {1});
+  folder.Prefix("model.");
+  folder.Add("lm_head.weight", {5, 4});
+  const auto model = folder.Read(ReadLlama, LlamaConfig(""));
+  ASSERT_THAT(model, IsOk());
+  EXPECT_THAT(model->ignored, ElementsAre("lm_head.weight", "model.layers.0.self_attn.rotary_emb.inv_freq"));
+}
+
+TEST(MistralTest, AQuerySeesItselfAndTheWindowBefore) {
+  FormatFolder folder;
+  AddLlama(folder);
+  auto model = folder.Read(ReadMistral, LlamaConfig(R"(, "sliding_window": 9)"));
+  ASSERT_THAT(model, IsOk());
+  EXPECT_EQ(model->config.block.attention.window_left, 8);
+  model = folder.Read(ReadMistral, LlamaConfig(R"(, "sliding_window": null)"));
+  ASSERT_THAT(model, IsOk());
+  EXPECT_EQ(model->config.block.attention.window_left, std::nullopt);
+}
+
+}  // namespace
+}  // namespace headlight
