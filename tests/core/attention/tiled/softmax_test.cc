@@ -264,6 +264,12 @@ TYPED_TEST(SoftmaxTileTest, WhatWasSummedFollowsARisingMaximum) {
     EXPECT_EQ(owned.acc[col], 3.0f);
     EXPECT_EQ(owned.acc[kHeadCols + col], 24.0f);
   }
+  // 64 of 2^-3 and 64 of 2^0; then 64 of 2^0 and 64 of 2^-2. Each power twice as far off as the polynomial.
+  const double relative = sizeof(T) == 4 ? 0x1p-21 : 0x1p-12;
+  EXPECT_NEAR(OwnedState::Total(owned.sum, 0), 72.0, 72.0 * relative);
+  EXPECT_NEAR(OwnedState::Total(owned.exponent_sum, 0), -24.0, 24.0 * relative);
+  EXPECT_NEAR(OwnedState::Total(owned.sum, 1), 80.0, 80.0 * relative);
+  EXPECT_NEAR(OwnedState::Total(owned.exponent_sum, 1), -32.0, 32.0 * relative);
 }
 
 // Masks of -FLT_MAX in all keys of a row mean equal weights, not none.
