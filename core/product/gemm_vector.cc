@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Matrix products on AVX-512 vectors, for panels of 32 to 64 columns; other shapes are oneDNN's. The tile is
+// Matrix products on AVX-512 vectors, for whole registers of 32 columns and more; other shapes are oneDNN's. The tile is
 // the usual one, 6 rows x 4 registers of C (or 12 x 2) held in registers while one pass is made over the
 // depth. What is gained over the ukernel is what happens beside the products: the panel that comes next is
 // asked for line by line, so that weights which do not fit L2 together are there when their turn comes.
 #include <algorithm>
 #include <cstring>
+#include <memory>
+#include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "core/base/status_macros.h"
@@ -27,7 +30,8 @@ namespace headlight {
 // A call, in words: an f32, a pair of bf16 or four bytes, which is what one lane multiplies with at once.
 struct WordProduct {
   const float* a = nullptr;         // [rows, words of all panels], rows lda apart
-  const float* const* b = nullptr;  // [panels], each [words, columns], rows ldb apart
+  const float* const* b = nullptr;  // [panels], each [words, columns] from first_column on, rows ldb apart
+  int64_t first_column = 0;
   float* c = nullptr;               // [rows, columns], rows ldc apart; of int32 for kInt8
   int64_t panels = 1;
   int64_t rows = 0;
@@ -107,13 +111,28 @@ HWY_INLINE void MultiplyWord(const RowPointers<kRows>& a, int64_t word, const fl
   }
 }
 
-// What the sums of a row begin with: a row of C, the bias or zeros.
-template <int kVectors>
-HWY_INLINE void BeginRow(const WordProduct& product, const float* c, __m512 (&acc)[kVectors]) {
-  const float* const from = product.accumulate ? c : product.bias;
+// What the sums begin with: C itself, the bias or zeros.
+template <int kRows, int kVectors>
+HWY_INLINE void Begin(const WordProduct& product, const float* c, __m512 (&acc)[kRows][kVectors]) {
+  if (product.accumulate) {
+#pragma GCC unroll 12
+    for (int64_t r = 0; r < kRows; ++r) {
 #pragma GCC unroll 4
-  for (int64_t v = 0; v < kVectors; ++v) {
-    acc[v] = from == nullptr ? _mm512_setzero_ps() : _mm512_loadu_ps(from + v * kLanes);
+      for (int64_t v = 0; v < kVectors; ++v) acc[r][v] = _mm512_loadu_ps(c + r * product.ldc + v * kLanes);
+    }
+    return;
+  }
+  __m512 first[kVectors];
+#pragma GCC unroll 4
+  for (__m512& sum : first) sum = _mm512_setzero_ps();
+  if (product.bias != nullptr) {
+#pragma GCC unroll 4
+    for (int64_t v = 0; v < kVectors; ++v) first[v] = _mm512_loadu_ps(product.bias + v * kLanes);
+  }
+#pragma GCC unroll 12
+  for (int64_t r = 0; r < kRows; ++r) {
+#pragma GCC unroll 4
+    for (int64_t v = 0; v < kVectors; ++v) acc[r][v] = first[v];
   }
 }
 
@@ -124,11 +143,10 @@ HWY_NOINLINE void MultiplyTile(const WordProduct& product, int64_t row, const st
   const int64_t words = product.words, ldb = product.ldb, ldc = product.ldc;
   float* const c = product.c + row * ldc;
   __m512 acc[kRows][kVectors];
-#pragma GCC unroll 12
-  for (int64_t r = 0; r < kRows; ++r) BeginRow<kVectors>(product, c + r * ldc, acc[r]);
+  Begin(product, c, acc);
   for (int64_t panel = 0; panel < product.panels; ++panel) {
     const RowPointers<kRows> a(product.a + row * product.lda + panel * words, product.lda);
-    const float* const b = product.b[panel];
+    const float* const b = product.b[panel] + product.first_column;
     int64_t word = 0;
     for (; word + kUnrolledWords <= words; word += kUnrolledWords) {
 #pragma GCC unroll 4
@@ -219,9 +237,32 @@ HWY_EXPORT(Choose);
 
 namespace {
 
+// Columns of C that are held in registers together, 32 to 64 of them.
+struct ColumnBlock {
+  int64_t first_column;
+  WordProductFunction multiply;
+};
+
+// Blocks as even as whole registers allow. Empty where this CPU has no such product.
+std::vector<ColumnBlock> BlocksOf(const GemmShape& shape) {
+  const int64_t registers = shape.n / kLanes;
+  const int64_t num_blocks = (registers + 3) / 4;
+  std::vector<ColumnBlock> blocks;
+  for (int64_t block = 0; block < num_blocks; ++block) {
+    const int64_t first = block * registers / num_blocks;
+    const int64_t end = (block + 1) * registers / num_blocks;
+    const WordProductFunction multiply =
+        HWY_DYNAMIC_DISPATCH(Choose)(shape.operands, (end - first) * kLanes);
+    if (multiply == nullptr) return {};
+    blocks.push_back({first * kLanes, multiply});
+  }
+  return blocks;
+}
+
 class VectorGemm final : public Gemm {
  public:
-  VectorGemm(const GemmShape& shape, WordProductFunction multiply) : Gemm(shape), multiply_(multiply) {}
+  VectorGemm(const GemmShape& shape, std::vector<ColumnBlock> blocks)
+      : Gemm(shape), blocks_(std::move(blocks)) {}
 
   void Run(int64_t rows, const void* a, const void* b, void* c, std::byte*, const float* bias,
            Ahead ahead) const override {
@@ -239,21 +280,24 @@ class VectorGemm final : public Gemm {
   void Multiply(int64_t rows, const void* a, const void* const* b, int64_t num_panels, void* c,
                 const float* bias, Ahead ahead) const {
     const int64_t operands_per_word = InterleavedRows(shape_.operands);
-    multiply_({.a = static_cast<const float*>(a),
-               .b = reinterpret_cast<const float* const*>(b),
-               .c = static_cast<float*>(c),
-               .panels = num_panels,
-               .rows = rows,
-               .words = shape_.k / operands_per_word,
-               .lda = shape_.lda / operands_per_word,
-               .ldb = shape_.ldb,
-               .ldc = shape_.ldc,
-               .accumulate = shape_.accumulate,
-               .bias = shape_.bias ? bias : nullptr,
-               .ahead = ahead});
+    for (const auto& [first_column, multiply] : blocks_) {
+      multiply({.a = static_cast<const float*>(a),
+                .b = reinterpret_cast<const float* const*>(b),
+                .first_column = first_column,
+                .c = static_cast<float*>(c) + first_column,
+                .panels = num_panels,
+                .rows = rows,
+                .words = shape_.k / operands_per_word,
+                .lda = shape_.lda / operands_per_word,
+                .ldb = shape_.ldb,
+                .ldc = shape_.ldc,
+                .accumulate = shape_.accumulate,
+                .bias = shape_.bias ? bias + first_column : nullptr,
+                .ahead = first_column == 0 ? ahead : Ahead{}});
+    }
   }
 
-  const WordProductFunction multiply_;
+  const std::vector<ColumnBlock> blocks_;
 };
 
 absl::Status Available(Precision operands) {
@@ -265,9 +309,9 @@ absl::Status Available(Precision operands) {
 
 std::unique_ptr<const Gemm> Make(const GemmShape& shape) {
   const bool whole_words = shape.lda % InterleavedRows(shape.operands) == 0;
-  if (shape.n % kLanes == 0 && shape.n <= 4 * kLanes && whole_words) {
-    const WordProductFunction multiply = HWY_DYNAMIC_DISPATCH(Choose)(shape.operands, shape.n);
-    if (multiply != nullptr) return std::make_unique<VectorGemm>(shape, multiply);
+  if (shape.n % kLanes == 0 && whole_words) {
+    std::vector<ColumnBlock> blocks = BlocksOf(shape);
+    if (!blocks.empty()) return std::make_unique<VectorGemm>(shape, std::move(blocks));
   }
   return kBrgemmProvider.Make(shape);
 }
