@@ -5,6 +5,7 @@
 #define HEADLIGHT_CORE_ATTENTION_KERNEL_H_
 
 #include <cstdint>
+#include <span>
 
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
@@ -32,8 +33,9 @@ class AttentionKernel {
  public:
   virtual ~AttentionKernel() = default;
   virtual int64_t packed_bytes() const = 0;  // memory of its packed matrices
-  // As AttentionLayer has it.
-  virtual int64_t WorkspaceBytes(const ForwardShape& shape, int num_threads, const Workspace* kept) const = 0;
+  // As AttentionLayer has it. `others` are of the same type as this one.
+  virtual int64_t WorkspaceBytes(const ForwardShape& shape, int num_threads, const Workspace* kept,
+                                 std::span<const AttentionKernel* const> others) const = 0;
   // `batch` is valid. Errors as AttentionLayer::Forward. May throw dnnl::error and std::bad_alloc.
   virtual absl::Status Run(const AttentionBatch& batch, ComputeArena& arena, Workspace& workspace) const = 0;
 };

@@ -10,6 +10,7 @@
 #define HEADLIGHT_CORE_ATTENTION_LAYER_H_
 
 #include <memory>
+#include <span>
 #include <string>
 
 #include "absl/status/status.h"
@@ -59,8 +60,15 @@ class AttentionLayer {
   // An upper bound of what a workspace takes for a batch of this shape on so many threads: more than `kept`
   // holds, or if that is null all that a new one holds then.
   int64_t WorkspaceBytes(const ForwardShape& shape, int num_threads, const Workspace* kept = nullptr) const {
-    return kernel_->WorkspaceBytes(shape, num_threads, kept);
+    return kernel_->WorkspaceBytes(shape, num_threads, kept, {});
   }
+  // The same where the batch passes through `others` too, which are of the same arithmetic and whose inputs
+  // and outputs are as wide.
+  int64_t WorkspaceBytes(const ForwardShape& shape, int num_threads, const Workspace* kept,
+                         std::span<const AttentionKernel* const> others) const {
+    return kernel_->WorkspaceBytes(shape, num_threads, kept, others);
+  }
+  const AttentionKernel& kernel() const { return *kernel_; }
 
   // Computes batch.output, and the weights that its sequences ask for, on the threads of `arena`. Blocks
   // until done. The bits of a sequence's results depend on that sequence alone: not on its neighbours, their

@@ -8,6 +8,8 @@
 
 #include <cstdint>
 #include <memory>
+#include <span>
+#include <vector>
 
 #include "core/attention/kernel.h"
 #include "core/attention/parameters.h"
@@ -30,8 +32,15 @@ class TiledKernel final : public AttentionKernel {
         concat_row_bytes_(layer_.Sizes().ConcatRowBytes()) {}
 
   int64_t packed_bytes() const override { return layer_.storage.size_bytes(); }
-  int64_t WorkspaceBytes(const ForwardShape& shape, int num_threads, const Workspace* kept) const override {
-    return TiledWorkspaceBytes(layer_.Sizes(), shape, num_threads, static_cast<const TiledWorkspace*>(kept));
+  int64_t WorkspaceBytes(const ForwardShape& shape, int num_threads, const Workspace* kept,
+                         std::span<const AttentionKernel* const> others) const override {
+    const auto* const held = static_cast<const TiledWorkspace*>(kept);
+    if (others.empty()) return TiledWorkspaceBytes(layer_.Sizes(), shape, num_threads, held);
+    std::vector<TiledLayer> layers = {layer_.Sizes()};
+    for (const AttentionKernel* const other : others) {
+      layers.push_back(static_cast<const TiledKernel*>(other)->layer_.Sizes());
+    }
+    return TiledWorkspaceBytes(layers, shape, num_threads, held);
   }
   absl::Status Run(const AttentionBatch& batch, ComputeArena& arena, Workspace& workspace) const override;
 

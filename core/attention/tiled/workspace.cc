@@ -2,6 +2,7 @@
 #include "core/attention/tiled/workspace.h"
 
 #include <algorithm>
+#include <array>
 #include <iterator>
 
 #include "core/attention/maps/map_summary.h"
@@ -69,18 +70,35 @@ void ForEachGroupSize(const TiledLayer& layer, const TiledBatch& batch, const Vi
         layer.config.heads_per_kv_head() * batch.max_group_sequences * int64_t{sizeof(SummarySums)});
 }
 
-// What the first `count` of `held` take more for the sizes that for_each_size visits; those that are not
-// there hold nothing.
-template <typename Memory, typename ForEachSize>
-int64_t GrowthOf(const std::vector<Memory>& held, int64_t count, const ForEachSize& for_each_size) {
-  const auto growth = [&](const Memory& memory) {
+// The largest size of each buffer that was visited.
+template <typename Memory>
+struct LargestSizes {
+  void Visit(Buffer Memory::*buffer, int64_t size) {
+    int i = 0;
+    while (i < count && buffers[i] != buffer) ++i;
+    if (i == count) buffers[count++] = buffer;
+    sizes[i] = std::max(sizes[i], size);
+  }
+
+  // What `memory` takes more for them.
+  int64_t GrowthOf(const Memory& memory) const {
     int64_t bytes = 0;
-    for_each_size([&](Buffer Memory::*buffer, int64_t size) { bytes += (memory.*buffer).GrowthFor(size); });
+    for (int i = 0; i < count; ++i) bytes += (memory.*buffers[i]).GrowthFor(sizes[i]);
     return bytes;
-  };
+  }
+
+  static constexpr int kMaxBuffers = sizeof(Memory) / sizeof(Buffer);
+  int count = 0;
+  std::array<Buffer Memory::*, kMaxBuffers> buffers;
+  std::array<int64_t, kMaxBuffers> sizes = {};
+};
+
+// What the first `count` of `held` take more; those that are not there hold nothing.
+template <typename Memory>
+int64_t GrowthOf(const std::vector<Memory>& held, int64_t count, const LargestSizes<Memory>& sizes) {
   const int64_t there = std::min<int64_t>(count, std::ssize(held));
-  int64_t bytes = there < count ? (count - there) * growth(Memory()) : 0;
-  for (int64_t i = 0; i < there; ++i) bytes += growth(held[i]);
+  int64_t bytes = there < count ? (count - there) * sizes.GrowthOf(Memory()) : 0;
+  for (int64_t i = 0; i < there; ++i) bytes += sizes.GrowthOf(held[i]);
   return bytes;
 }
 
@@ -201,29 +219,39 @@ void TiledWorkspace::ForEachBuffer(absl::FunctionRef<void(Buffer&)> visit) {
   for (GroupMemory& group : groups) group.ForEachBuffer(visit);
 }
 
-int64_t TiledWorkspaceBytes(const TiledLayer& layer, const ForwardShape& shape, int num_threads,
+int64_t TiledWorkspaceBytes(std::span<const TiledLayer> layers, const ForwardShape& shape, int num_threads,
                             const TiledWorkspace* kept) {
-  const AttentionConfig& config = layer.config;
-  const TiledBatch batch = BoundOf(layer, shape);
   const TiledWorkspace nothing(0);
   const TiledWorkspace& held = kept == nullptr ? nothing : *kept;
-  int64_t bytes = GrowthOf(held.workers, num_threads,
-                           [&](const auto& visit) { ForEachScratchSize(layer, batch, visit); }) +
-                  GrowthOf(held.groups, std::min<int64_t>(num_threads, batch.num_items),
-                           [&](const auto& visit) { ForEachGroupSize(layer, batch, visit); }) +
-                  WorkPlan::ListBytes(shape, config) +  // anew: which of the lists grow is not known
-                  held.concat.GrowthFor(shape.tokens * layer.ConcatRowBytes()) +
-                  held.query_operands.GrowthFor(config.precision, shape.tokens, config.embed_dim);
-  if (config.precision == Precision::kInt8) {
-    bytes += held.concat_operands.GrowthFor(config.precision, shape.tokens, config.q_width());
+  LargestSizes<WorkerScratch> scratch;
+  LargestSizes<GroupMemory> group;
+  int64_t num_items = 0, lists = 0, concat = 0, concat_operands = 0, angles = 0;
+  const int64_t before = shape.self_attention ? 0 : shape.longest;
+  for (const TiledLayer& layer : layers) {
+    const AttentionConfig& config = layer.config;
+    const TiledBatch batch = BoundOf(layer, shape);
+    ForEachScratchSize(layer, batch, [&](auto buffer, int64_t size) { scratch.Visit(buffer, size); });
+    ForEachGroupSize(layer, batch, [&](auto buffer, int64_t size) { group.Visit(buffer, size); });
+    num_items = std::max(num_items, batch.num_items);
+    lists = std::max(lists, WorkPlan::ListBytes(shape, config));
+    concat = std::max(concat, held.concat.GrowthFor(shape.tokens * layer.ConcatRowBytes()));
+    if (config.precision == Precision::kInt8) {
+      concat_operands = std::max(
+          concat_operands, held.concat_operands.GrowthFor(config.precision, shape.tokens, config.q_width()));
+    }
+    if (config.rope && (before + shape.longest_kv > RopeTable::kPositions || !shape.self_attention)) {
+      angles = std::max(angles, held.rope.GrowthFor(*config.rope, -before, shape.longest_kv));
+    }
   }
+  const AttentionConfig& config = layers.front().config;  // widths and precision are those of all
+  int64_t bytes = GrowthOf(held.workers, num_threads, scratch) +
+                  GrowthOf(held.groups, std::min<int64_t>(num_threads, num_items), group) +
+                  lists +  // anew: which of the lists grow is not known
+                  concat + concat_operands + angles +
+                  held.query_operands.GrowthFor(config.precision, shape.tokens, config.embed_dim);
   if (!shape.self_attention) {
     bytes += held.key_operands.GrowthFor(config.precision, shape.kv_tokens, config.kdim) +
              held.value_operands.GrowthFor(config.precision, shape.kv_tokens, config.vdim);
-  }
-  const int64_t before = shape.self_attention ? 0 : shape.longest;
-  if (config.rope && (before + shape.longest_kv > RopeTable::kPositions || !shape.self_attention)) {
-    bytes += held.rope.GrowthFor(*config.rope, -before, shape.longest_kv);
   }
   return bytes;
 }

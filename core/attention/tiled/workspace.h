@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <mutex>
+#include <span>
 #include <vector>
 
 #include "absl/functional/function_ref.h"
@@ -133,10 +134,14 @@ class GroupInUse {
   GroupMemory* group_;
 };
 
-// An upper bound of what a workspace of `num_threads` takes for a batch of this shape, more than `kept` holds
-// unless that is null.
-int64_t TiledWorkspaceBytes(const TiledLayer& layer, const ForwardShape& shape, int num_threads,
+// An upper bound of what a workspace of `num_threads` takes for a batch of this shape that passes through
+// `layers`, more than `kept` holds unless that is null. The layers, at least one, have the same precision.
+int64_t TiledWorkspaceBytes(std::span<const TiledLayer> layers, const ForwardShape& shape, int num_threads,
                             const TiledWorkspace* kept);
+inline int64_t TiledWorkspaceBytes(const TiledLayer& layer, const ForwardShape& shape, int num_threads,
+                                   const TiledWorkspace* kept) {
+  return TiledWorkspaceBytes({&layer, 1}, shape, num_threads, kept);
+}
 
 }  // namespace headlight
 
