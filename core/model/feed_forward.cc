@@ -87,22 +87,34 @@ bool FeedForward::Reserve(int64_t rows, FeedForwardRows& memory) const {
 bool FeedForward::Reserve(int64_t rows, FeedForwardScratch& scratch) const {
   const int64_t tile_bytes = rows * kPanelCols * int64_t{sizeof(float)};
   return scratch.up_tile.Reserve(tile_bytes) && (!config_.gated || scratch.gate_tile.Reserve(tile_bytes)) &&
-         scratch.gemm.Reserve(std::max(up_gemm_.scratch_bytes(), down_gemm_.scratch_bytes()));
+         scratch.gemm.Reserve(GemmScratchBytes());
 }
 
 int64_t FeedForward::GrowthFor(int64_t rows, const FeedForwardRows& memory,
                                const FeedForwardScratch& scratch) const {
-  const int64_t embed_bytes = rows * embed_dim_ * int64_t{sizeof(float)};
-  const int64_t tile_bytes = rows * kPanelCols * int64_t{sizeof(float)};
-  int64_t bytes = memory.input.GrowthFor(embed_bytes) + memory.output.GrowthFor(embed_bytes) +
-                  memory.hidden.GrowthFor(rows * HiddenRowBytes()) +
-                  memory.input_operands.GrowthFor(precision_, rows, embed_dim_) +
-                  scratch.up_tile.GrowthFor(tile_bytes) +
-                  scratch.gemm.GrowthFor(std::max(up_gemm_.scratch_bytes(), down_gemm_.scratch_bytes()));
-  if (config_.gated) bytes += scratch.gate_tile.GrowthFor(tile_bytes);
-  if (precision_ == Precision::kInt8) {
-    bytes += memory.hidden_operands.GrowthFor(precision_, rows, config_.hidden_dim);
+  return GrowthFor({this, 1}, rows, memory, scratch);
+}
+
+int64_t FeedForward::GrowthFor(std::span<const FeedForward> networks, int64_t rows,
+                               const FeedForwardRows& memory, const FeedForwardScratch& scratch) {
+  int64_t hidden = 0, hidden_operands = 0, gemm = 0;
+  bool any_gated = false;
+  for (const FeedForward& network : networks) {
+    hidden = std::max(hidden, memory.hidden.GrowthFor(rows * network.HiddenRowBytes()));
+    if (network.precision_ == Precision::kInt8) {
+      hidden_operands = std::max(hidden_operands, memory.hidden_operands.GrowthFor(
+                                                      network.precision_, rows, network.config_.hidden_dim));
+    }
+    gemm = std::max(gemm, scratch.gemm.GrowthFor(network.GemmScratchBytes()));
+    any_gated |= network.config_.gated;
   }
+  const int64_t embed_dim = networks.front().embed_dim_;
+  const int64_t embed_bytes = rows * embed_dim * int64_t{sizeof(float)};
+  const int64_t tile_bytes = rows * kPanelCols * int64_t{sizeof(float)};
+  int64_t bytes = memory.input.GrowthFor(embed_bytes) + memory.output.GrowthFor(embed_bytes) + hidden +
+                  memory.input_operands.GrowthFor(networks.front().precision_, rows, embed_dim) +
+                  hidden_operands + scratch.up_tile.GrowthFor(tile_bytes) + gemm;
+  if (any_gated) bytes += scratch.gate_tile.GrowthFor(tile_bytes);
   return bytes;
 }
 

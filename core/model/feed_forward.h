@@ -6,8 +6,10 @@
 #ifndef HEADLIGHT_CORE_MODEL_FEED_FORWARD_H_
 #define HEADLIGHT_CORE_MODEL_FEED_FORWARD_H_
 
+#include <algorithm>
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <vector>
 
 #include "absl/functional/function_ref.h"
@@ -67,12 +69,16 @@ class FeedForward {
   static int64_t RowsAtOnce(int64_t hidden_dim);
   int64_t rows_at_once() const { return rows_at_once_; }
 
-  // Room for `rows` of at most rows_at_once(); false when memory is short.
+  // Room for `rows` of at most rows_at_once(); false when memory is short. The steps work in what this
+  // network has reserved last, no other one since.
   bool Reserve(int64_t rows, FeedForwardRows& memory) const;
   bool Reserve(int64_t rows, FeedForwardScratch& scratch) const;
 
   // What both of them take for one thread, more than these hold.
   int64_t GrowthFor(int64_t rows, const FeedForwardRows& memory, const FeedForwardScratch& scratch) const;
+  // The same where `networks`, at least one, take turns. They have the same arithmetic and embed_dim.
+  static int64_t GrowthFor(std::span<const FeedForward> networks, int64_t rows, const FeedForwardRows& memory,
+                           const FeedForwardScratch& scratch);
 
   // The steps, each to be finished for all its rows and panels before the next begins. False where the
   // interruption, which is asked between panels, said no: the step is then unfinished.
@@ -88,6 +94,7 @@ class FeedForward {
 
  private:
   int64_t HiddenRowBytes() const;
+  int64_t GemmScratchBytes() const { return std::max(up_gemm_.scratch_bytes(), down_gemm_.scratch_bytes()); }
   MutableMatrixView HiddenFloats(const FeedForwardRows& memory, int64_t rows) const;
 
   const GemmProvider& provider_;
