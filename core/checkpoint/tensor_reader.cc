@@ -30,6 +30,12 @@ bool AllFinite(const float* values, int64_t count) {
   return bad == 0;
 }
 
+// Makes `out` that large, without its old numbers beside the new ones where it grows.
+void Resize(int64_t size, std::vector<float>& out) {
+  if (static_cast<int64_t>(out.capacity()) < size) out = std::vector<float>();
+  out.resize(size);
+}
+
 // in [rows, cols] -> out, column c at out + c * stride. A tile's reads and writes stay in L1.
 void Transpose(const float* in, int64_t rows, int64_t cols, float* out, int64_t stride) {
   constexpr int64_t kCols = 32;
@@ -79,7 +85,7 @@ absl::Status TensorReader::Convert(int64_t first, int64_t count, float* out) con
 
 absl::Status TensorReader::ReadCols(int64_t first, int64_t size, std::vector<float>& out) const {
   const int64_t wanted = size == 0 ? cols_ : size;
-  out.resize(rows_ * wanted);
+  Resize(rows_ * wanted, out);
   if (wanted == cols_) {
     const int64_t elements = rows_ * cols_;
     for (int64_t done = 0; done < elements; done += kElementsAtOnce) {
@@ -95,7 +101,7 @@ absl::Status TensorReader::ReadCols(int64_t first, int64_t size, std::vector<flo
 
 absl::Status TensorReader::ReadRowsTransposed(int64_t first, int64_t size, std::vector<float>& out) const {
   const int64_t wanted = size == 0 ? rows_ : size;
-  out.resize(cols_ * wanted);
+  Resize(cols_ * wanted, out);
   std::vector<float> strip(std::min(kRowsAtOnce, wanted) * cols_);
   for (int64_t row = 0; row < wanted; row += kRowsAtOnce) {
     const int64_t rows = std::min(kRowsAtOnce, wanted - row);
