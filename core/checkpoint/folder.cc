@@ -34,7 +34,7 @@ absl::Status InFolder(const std::string& folder, const std::string& file, const 
 
 absl::StatusOr<Format> MakeFormat(ConfigFields fields, const Shards& checkpoint) {
   HEADLIGHT_ASSIGN_OR_RETURN(Format format, ReadFormat(fields, checkpoint));
-  if (format.precision) format.config.block.attention.precision = *format.precision;
+  if (format.precision) format.config.SetPrecision(*format.precision);
   HEADLIGHT_RETURN_IF_ERROR(format.config.Validate());
   format.config = format.config.Resolved();
   return format;
@@ -217,6 +217,10 @@ absl::StatusOr<LoadedModelFolder> LoadModelFolder(const std::string& folder) {
 absl::Status SaveModelFolder(const std::string& folder, const ModelConfig& config,
                              const ModelParameters& weights, bool with_precision) {
   HEADLIGHT_RETURN_IF_ERROR(config.Validate());
+  if (!config.other_blocks.empty() || !config.block.attention_norm) {
+    return absl::UnimplementedError(
+        "other_blocks, attention_norm: the native format has layers that are alike, with all norms");
+  }
   const ModelConfig resolved = config.Resolved();
   HEADLIGHT_RETURN_IF_ERROR(weights.Validate(resolved));
   std::error_code error;

@@ -2,6 +2,10 @@
 #include "core/checkpoint/memory_estimate.h"
 
 #include <algorithm>
+#include <array>
+#include <optional>
+#include <set>
+#include <vector>
 
 #include "core/attention/rope_table.h"
 #include "core/model/feed_forward.h"
@@ -16,9 +20,9 @@ namespace {
 
 constexpr int64_t kFloatBytes = sizeof(float);
 
-// What is small and many, measured with oneDNN 3.7.2: products that are compiled once for all layers, most of
-// them only where there is no loop of vectors for them; what the allocator holds beside what it was asked for,
-// and libraries set up when they are first used; the objects around the numbers of a layer.
+// What is small and many, measured with oneDNN 3.7.2: products that are compiled once for all layers of one
+// shape, most of them only where there is no loop of vectors for them; what the allocator holds beside what it
+// was asked for, and libraries set up when they are first used; the objects around the numbers of a layer.
 constexpr int64_t kCompiledBytes = int64_t{11} << 19;
 constexpr int64_t kCompiledBesideVectorsBytes = int64_t{5} << 19;
 constexpr int64_t kAllocatorBytes = int64_t{2} << 20;
@@ -51,25 +55,25 @@ int64_t AttentionBytes(const AttentionConfig& config, const Packing& packing) {
                               bytes(config.q_width(), config.embed_dim));
 }
 
-bool HasFeedForward(const ModelConfig& config) { return config.block.norm_placement != NormPlacement::kNone; }
+bool HasFeedForward(const BlockConfig& block) { return block.norm_placement != NormPlacement::kNone; }
 
 // The panels of one layer's feed-forward network.
-int64_t FeedForwardBytes(const ModelConfig& config, Precision precision) {
-  if (!HasFeedForward(config)) return 0;
-  const int64_t width = config.block.attention.embed_dim;
-  const FeedForwardConfig& network = config.block.feed_forward;
+int64_t FeedForwardBytes(const BlockConfig& block, Precision precision) {
+  if (!HasFeedForward(block)) return 0;
+  const int64_t width = block.attention.embed_dim;
+  const FeedForwardConfig& network = block.feed_forward;
   return (network.gated ? 2 : 1) * PanelMatrix::StorageBytes(precision, width, network.hidden_dim) +
          PanelMatrix::StorageBytes(precision, network.hidden_dim, width);
 }
 
 // Biases, norms, the scales and sums of int8 columns, and objects of one layer.
-int64_t VectorBytes(const ModelConfig& config, const Packing& packing) {
-  const AttentionConfig& attention = config.block.attention;
+int64_t VectorBytes(const BlockConfig& block, const Packing& packing) {
+  const AttentionConfig& attention = block.attention;
   const int64_t head_dim = RoundUp(attention.head_dim, packing.head_granule);
   int64_t cols = (attention.num_heads + 2 * attention.num_kv_heads) * head_dim + attention.embed_dim;
   int64_t norms = 0;
-  if (HasFeedForward(config)) {
-    const FeedForwardConfig& network = config.block.feed_forward;
+  if (HasFeedForward(block)) {
+    const FeedForwardConfig& network = block.feed_forward;
     cols += (network.gated ? 2 : 1) * RoundUp(network.hidden_dim, kLanes) + attention.embed_dim;
     norms = 4 * attention.embed_dim;
   }
@@ -80,16 +84,42 @@ int64_t VectorBytes(const ModelConfig& config, const Packing& packing) {
   return kFloatBytes * (of_a_column * cols + norms + appended) + kCacheLineBytes * buffers + kObjectBytes;
 }
 
-// The parameters of one layer in plain layout.
+// The largest of each width that some layer has: what layers take one after the other in memory that stays
+// from one to the next.
+struct LargestWidths {
+  explicit LargestWidths(const ModelConfig& config) {
+    config.ForEachBlock([&](const BlockConfig& block, int64_t) {
+      const AttentionConfig& attention = block.attention;
+      q_width = std::max(q_width, attention.q_width());
+      kv_width = std::max(kv_width, attention.kv_width());
+      head_dim = std::max(head_dim, attention.head_dim);
+      padded_head_dim = RoundUp(head_dim, kGranule<Bf16>);
+      group_width =
+          std::max(group_width, attention.heads_per_kv_head() * RoundUp(attention.head_dim, kGranule<Bf16>));
+      if (!HasFeedForward(block)) return;
+      const FeedForwardConfig& network = block.feed_forward;
+      hidden_dim = std::max(hidden_dim, network.hidden_dim);
+      if (network.gated) gate_dim = std::max(gate_dim, network.hidden_dim);
+      const int64_t rows = FeedForward::RowsAtOnce(network.hidden_dim);
+      rows_at_once = std::max(rows_at_once, rows);
+      hidden_units = std::max(hidden_units, rows * network.hidden_dim);
+    });
+  }
+
+  int64_t q_width = 0, kv_width = 0, head_dim = 0, padded_head_dim = 0;
+  int64_t group_width = 0;  // of the padded heads of a kv head
+  int64_t hidden_dim = 0, gate_dim = 0, rows_at_once = 0, hidden_units = 0;
+};
+
+// The parameters of a layer in plain layout, in vectors that have held those of all layers.
 int64_t PlainBytes(const ModelConfig& config) {
   const AttentionConfig& attention = config.block.attention;
-  int64_t elements = 2 * attention.embed_dim * attention.q_width() +
-                     (attention.kdim + attention.vdim) * attention.kv_width() +
-                     4 * (attention.q_width() + attention.kv_width() + attention.embed_dim);
-  if (HasFeedForward(config)) {
-    const FeedForwardConfig& network = config.block.feed_forward;
-    elements +=
-        (network.gated ? 3 : 2) * (attention.embed_dim + 1) * network.hidden_dim + 5 * attention.embed_dim;
+  const LargestWidths most(config);
+  int64_t elements = 2 * attention.embed_dim * most.q_width +
+                     (attention.kdim + attention.vdim) * most.kv_width +
+                     4 * (most.q_width + most.kv_width + attention.embed_dim);
+  if (HasFeedForward(config.block)) {
+    elements += (attention.embed_dim + 1) * (2 * most.hidden_dim + most.gate_dim) + 5 * attention.embed_dim;
   }
   return kFloatBytes * elements;
 }
@@ -113,15 +143,12 @@ int64_t ProbeBytes(const ModelConfig& config) {
   // Scores and probabilities, and what does not grow with the model.
   constexpr int64_t kTileBytes = int64_t{1} << 20;
   const AttentionConfig& attention = config.block.attention;
+  const LargestWidths most(config);
   int64_t elements =
-      kProbeRows *
-          (10 * attention.embed_dim + 3 * (attention.kdim + attention.vdim) + 2 * attention.q_width()) +
-      kHeadRows * (8 + attention.heads_per_kv_head()) * RoundUp(attention.head_dim, kGranule<Bf16>);
-  if (HasFeedForward(config)) {
-    const int64_t hidden_dim = config.block.feed_forward.hidden_dim;
-    // Each width in f32 and as operands.
-    elements += FeedForward::RowsAtOnce(hidden_dim) * (4 * attention.embed_dim + 2 * hidden_dim);
-  }
+      kProbeRows * (10 * attention.embed_dim + 3 * (attention.kdim + attention.vdim) + 2 * most.q_width) +
+      kHeadRows * (8 * most.padded_head_dim + most.group_width);
+  // Each width in f32 and as operands.
+  elements += 4 * most.rows_at_once * attention.embed_dim + 2 * most.hidden_units;
   return kTileBytes + kFloatBytes * elements;
 }
 
@@ -130,36 +157,66 @@ int64_t AngleBytes(const AttentionConfig& attention) {
   return attention.rope ? RopeTable::ModelBytes(*attention.rope) : 0;
 }
 
+// Of all layers, which share what is equal.
+int64_t AllAngleBytes(const ModelConfig& config) {
+  std::vector<RopeConfig> seen;
+  int64_t bytes = 0;
+  config.ForEachBlock([&](const BlockConfig& block, int64_t) {
+    const std::optional<RopeConfig>& rope = block.attention.rope;
+    if (!rope || std::find(seen.begin(), seen.end(), *rope) != seen.end()) return;
+    seen.push_back(*rope);
+    bytes += AngleBytes(block.attention);
+  });
+  return bytes;
+}
+
+// Of the layers, for each of which products are compiled once.
+int64_t NumShapes(const ModelConfig& config) {
+  std::set<std::array<int64_t, 3>> shapes;
+  config.ForEachBlock([&](const BlockConfig& block, int64_t) {
+    shapes.insert({block.attention.head_dim, block.attention.q_width(),
+                   HasFeedForward(block) ? block.feed_forward.hidden_dim : 0});
+  });
+  return static_cast<int64_t>(shapes.size());
+}
+
 // Beside the packed model, while one more layer is packed: the columns of one head.
-int64_t PackingBytes(const AttentionConfig& attention) {
-  return kFloatBytes * std::max({attention.embed_dim, attention.kdim, attention.vdim}) * attention.head_dim;
+int64_t PackingBytes(const ModelConfig& config) {
+  const AttentionConfig& attention = config.block.attention;
+  return kFloatBytes * std::max({attention.embed_dim, attention.kdim, attention.vdim}) *
+         LargestWidths(config).head_dim;
 }
 
 // Beside the packed model, while it is measured: a layer on its own in f32, and the probe that goes through.
 int64_t MeasuringBytes(const ModelConfig& config) {
   const Packing exact = {Precision::kF32, kGranule<float>};
-  return AttentionBytes(config.block.attention, exact) + VectorBytes(config, exact) +
-         AngleBytes(config.block.attention) + Buffer::RoundedBytes(FeedForwardBytes(config, Precision::kF32)) +
-         std::max(PackingBytes(config.block.attention), ProbeBytes(config));
+  int64_t layer = 0;
+  config.ForEachBlock([&](const BlockConfig& block, int64_t) {
+    layer = std::max(layer, AttentionBytes(block.attention, exact) + VectorBytes(block, exact) +
+                                AngleBytes(block.attention) +
+                                Buffer::RoundedBytes(FeedForwardBytes(block, Precision::kF32)));
+  });
+  return layer + std::max(PackingBytes(config), ProbeBytes(config));
 }
 
 }  // namespace
 
 MemoryEstimate EstimateMemory(const ModelConfig& config, DType table_dtype) {
   const ModelConfig resolved = config.Resolved();
-  const AttentionConfig& attention = resolved.block.attention;
   const Packing packing = PackingOnThisCpu(resolved);
-  const int64_t feed_forward =
-      Buffer::RoundedBytes(resolved.num_layers * FeedForwardBytes(resolved, packing.precision));
+  int64_t layers = 0, feed_forward = 0;
+  resolved.ForEachBlock([&](const BlockConfig& block, int64_t num_layers) {
+    layers += num_layers * (AttentionBytes(block.attention, packing) + VectorBytes(block, packing));
+    feed_forward += num_layers * FeedForwardBytes(block, packing.precision);
+  });
   MemoryEstimate estimate;
-  estimate.packed_bytes =
-      resolved.num_layers * (AttentionBytes(attention, packing) + VectorBytes(resolved, packing)) +
-      feed_forward + TableBytes(resolved, table_dtype) + AngleBytes(attention);
+  estimate.packed_bytes = layers + TableBytes(resolved, table_dtype) + AllAngleBytes(resolved);
+  if (feed_forward > 0) estimate.packed_bytes += Buffer::RoundedBytes(feed_forward);
   // A layer in plain layout, and what is made of it.
-  const int64_t making = std::max(
-      PackingBytes(attention), packing.precision == Precision::kF32 ? 0 : MeasuringBytes(resolved));
-  estimate.peak_bytes =
-      estimate.packed_bytes + PlainBytes(resolved) + making + packing.compiled_bytes + kAllocatorBytes;
+  const int64_t making =
+      std::max(PackingBytes(resolved), packing.precision == Precision::kF32 ? 0 : MeasuringBytes(resolved));
+  estimate.peak_bytes = estimate.packed_bytes + PlainBytes(resolved) + making +
+                        NumShapes(resolved) * packing.compiled_bytes + kAllocatorBytes;
   return estimate;
 }
 

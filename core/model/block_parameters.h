@@ -29,7 +29,8 @@ struct FeedForwardParameters {
 struct BlockParameters {
   AttentionParameters attention;
   // Unused with NormPlacement::kNone.
-  NormParameters attention_norm;     // after (kPost) or before (kPre) attention
+  // After (kPost) or before (kPre) attention; empty where there is none (BlockConfig::attention_norm).
+  NormParameters attention_norm;
   NormParameters feed_forward_norm;  // likewise for the feed-forward network
   FeedForwardParameters feed_forward;
 };

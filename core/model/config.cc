@@ -2,8 +2,10 @@
 #include "core/model/config.h"
 
 #include <algorithm>
+#include <iterator>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "core/base/check_range.h"
@@ -55,8 +57,54 @@ absl::Status CheckBlock(const BlockConfig& block, bool stacked) {
     return absl::InvalidArgumentError(
         absl::StrCat("norm_eps: got ", block.norm_eps, ", wanted 0..", kMaxNormEps));
   }
+  if (!block.attention_norm && block.norm_placement != NormPlacement::kPre) {
+    return absl::InvalidArgumentError("attention_norm: got false, wanted true unless norm_placement is pre");
+  }
   if (block.norm_placement == NormPlacement::kNone) return absl::OkStatus();
   return CheckRange("feed_forward.hidden_dim", block.feed_forward.hidden_dim, 1, kMaxHiddenDim);
+}
+
+// That `block` has in common with the first one what all layers must. Both are valid.
+absl::Status CheckAgreement(const BlockConfig& block, const BlockConfig& first) {
+  const AttentionConfig got = block.attention.Resolved();
+  const AttentionConfig wanted = first.attention.Resolved();
+  const auto refuse = [](const char* field, const auto& got, const auto& wanted) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(field, ": got ", got, ", wanted ", wanted, ", as block has it"));
+  };
+  if (got.embed_dim != wanted.embed_dim) {
+    return refuse("attention.embed_dim", got.embed_dim, wanted.embed_dim);
+  }
+  if (got.kdim != wanted.kdim) return refuse("attention.kdim", got.kdim, wanted.kdim);
+  if (got.vdim != wanted.vdim) return refuse("attention.vdim", got.vdim, wanted.vdim);
+  if (got.add_bias_kv != wanted.add_bias_kv) {
+    return refuse("attention.add_bias_kv", got.add_bias_kv, wanted.add_bias_kv);
+  }
+  if (got.add_zero_attn != wanted.add_zero_attn) {
+    return refuse("attention.add_zero_attn", got.add_zero_attn, wanted.add_zero_attn);
+  }
+  if (got.precision != wanted.precision) {
+    return refuse("attention.precision", Name(got.precision), Name(wanted.precision));
+  }
+  if (block.norm_placement == first.norm_placement) return absl::OkStatus();
+  const auto name = [](NormPlacement placement) {
+    return placement == NormPlacement::kNone ? "none" : placement == NormPlacement::kPost ? "post" : "pre";
+  };
+  return refuse("norm_placement", name(block.norm_placement), name(first.norm_placement));
+}
+
+absl::Status CheckLayerBlocks(const std::vector<int32_t>& layer_blocks, int64_t num_layers,
+                              int64_t num_others) {
+  if (layer_blocks.empty()) return absl::OkStatus();
+  if (std::ssize(layer_blocks) != num_layers) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("layer_blocks: got ", layer_blocks.size(), ", wanted num_layers ", num_layers));
+  }
+  for (size_t i = 0; i < layer_blocks.size(); ++i) {
+    HEADLIGHT_RETURN_IF_ERROR(
+        CheckRange(absl::StrCat("layer_blocks[", i, "]"), layer_blocks[i], 0, num_others));
+  }
+  return absl::OkStatus();
 }
 
 }  // namespace
@@ -65,6 +113,14 @@ absl::Status ModelConfig::Validate() const {
   HEADLIGHT_RETURN_IF_ERROR(CheckRange("num_layers", num_layers, 1, kMaxLayers));
   const bool stacked = num_layers > 1 || block.norm_placement != NormPlacement::kNone || embedding;
   HEADLIGHT_RETURN_IF_ERROR(CheckBlock(block, stacked));
+  const int64_t num_others = std::ssize(other_blocks);
+  HEADLIGHT_RETURN_IF_ERROR(CheckRange("other_blocks", num_others, 0, kMaxLayers));
+  for (int64_t i = 0; i < num_others; ++i) {
+    const std::string prefix = absl::StrCat("other_blocks[", i, "].");
+    HEADLIGHT_RETURN_IF_ERROR(Prefixed(prefix, CheckBlock(other_blocks[i], stacked)));
+    HEADLIGHT_RETURN_IF_ERROR(Prefixed(prefix, CheckAgreement(other_blocks[i], block)));
+  }
+  HEADLIGHT_RETURN_IF_ERROR(CheckLayerBlocks(layer_blocks, num_layers, num_others));
   if (embedding) HEADLIGHT_RETURN_IF_ERROR(CheckEmbedding(*embedding));
   return absl::OkStatus();
 }
@@ -72,18 +128,48 @@ absl::Status ModelConfig::Validate() const {
 ModelConfig ModelConfig::Resolved() const {
   ModelConfig resolved = *this;
   resolved.block.attention = block.attention.Resolved();
+  for (BlockConfig& other : resolved.other_blocks) other.attention = other.attention.Resolved();
   return resolved;
 }
 
 int64_t ModelConfig::LargestDepth() const {
-  const int64_t hidden_dim = block.norm_placement == NormPlacement::kNone ? 0 : block.feed_forward.hidden_dim;
-  return std::max(block.attention.LargestDepth(), hidden_dim);
+  int64_t depth = 0;
+  ForEachBlock([&](const BlockConfig& of, int64_t) {
+    const int64_t hidden_dim = of.norm_placement == NormPlacement::kNone ? 0 : of.feed_forward.hidden_dim;
+    depth = std::max({depth, of.attention.LargestDepth(), hidden_dim});
+  });
+  return depth;
+}
+
+const BlockConfig& ModelConfig::LayerBlock(int64_t layer) const {
+  const int32_t index = layer_blocks.empty() ? 0 : layer_blocks[layer];
+  return index == 0 ? block : other_blocks[index - 1];
 }
 
 AttentionConfig ModelConfig::LayerAttention(int64_t layer) const {
-  AttentionConfig attention = block.attention;
+  AttentionConfig attention = LayerBlock(layer).attention;
   if (scale_by_inverse_layer) attention.scale = *attention.scale / static_cast<double>(layer + 1);
   return attention;
+}
+
+void ModelConfig::ForEachBlock(absl::FunctionRef<void(const BlockConfig&, int64_t)> visit) const {
+  if (layer_blocks.empty()) return visit(block, num_layers);
+  for (int32_t i = 0; i <= std::ssize(other_blocks); ++i) {
+    const int64_t layers = std::count(layer_blocks.begin(), layer_blocks.end(), i);
+    if (layers > 0) visit(i == 0 ? block : other_blocks[i - 1], layers);
+  }
+}
+
+bool ModelConfig::LayersAgreeOnHeads() const {
+  bool agree = true;
+  const int64_t heads = LayerBlock(0).attention.num_heads;
+  ForEachBlock([&](const BlockConfig& of, int64_t) { agree = agree && of.attention.num_heads == heads; });
+  return agree;
+}
+
+void ModelConfig::SetPrecision(Precision precision) {
+  block.attention.precision = precision;
+  for (BlockConfig& other : other_blocks) other.attention.precision = precision;
 }
 
 bool TakesKey(const ModelConfig& config) {
@@ -91,14 +177,18 @@ bool TakesKey(const ModelConfig& config) {
 }
 
 int64_t ProjectionFlopsPerToken(const ModelConfig& config) {
-  const AttentionConfig& attention = config.block.attention;
-  int64_t products = attention.embed_dim * attention.q_width() * 2 +
-                     (attention.kdim + attention.vdim) * attention.kv_width();
-  if (config.block.norm_placement != NormPlacement::kNone) {
-    const FeedForwardConfig& feed_forward = config.block.feed_forward;
-    products += (feed_forward.gated ? 3 : 2) * attention.embed_dim * feed_forward.hidden_dim;
-  }
-  return 2 * products * config.num_layers;
+  int64_t products = 0;
+  config.ForEachBlock([&](const BlockConfig& block, int64_t num_layers) {
+    const AttentionConfig& attention = block.attention;
+    int64_t of_layer = attention.embed_dim * attention.q_width() * 2 +
+                       (attention.kdim + attention.vdim) * attention.kv_width();
+    if (block.norm_placement != NormPlacement::kNone) {
+      const FeedForwardConfig& feed_forward = block.feed_forward;
+      of_layer += (feed_forward.gated ? 3 : 2) * attention.embed_dim * feed_forward.hidden_dim;
+    }
+    products += of_layer * num_layers;
+  });
+  return 2 * products;
 }
 
 }  // namespace headlight

@@ -7,7 +7,9 @@
 
 #include <cstdint>
 #include <optional>
+#include <vector>
 
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "core/attention/config.h"
 
@@ -40,6 +42,8 @@ struct FeedForwardConfig {
   int64_t hidden_dim = 0;
   Activation activation = Activation::kRelu;
   bool gated = false;
+
+  bool operator==(const FeedForwardConfig&) const = default;
 };
 
 // One layer: attention and, unless norm_placement is kNone, residuals, two norms and a feed-forward network.
@@ -48,6 +52,7 @@ struct BlockConfig {
   NormPlacement norm_placement = NormPlacement::kNone;
   NormKind norm_kind = NormKind::kLayerNorm;
   double norm_eps = 1e-5;
+  bool attention_norm = true;      // false, with kPre only: attention reads x itself (ModernBERT's layer 0)
   FeedForwardConfig feed_forward;  // used unless norm_placement is kNone
 };
 
@@ -74,9 +79,14 @@ enum class Pooling : uint8_t {
 // Fields at their defaults are a single attention layer on embeddings.
 struct ModelConfig {
   std::optional<EmbeddingConfig> embedding;  // present: the model begins at token ids
-  BlockConfig block;                         // of every layer
+  BlockConfig block;                         // of every layer, or of those that layer_blocks leaves to it
+  // What other layers are. They differ in windows, positions, scores, heads, the feed-forward network and
+  // norms; embed_dim, kdim, vdim, appended keys, precision and norm_placement are those of `block`.
+  std::vector<BlockConfig> other_blocks;
+  // One entry for each layer: 0 for `block`, i for other_blocks[i - 1]. Empty: all 0.
+  std::vector<int32_t> layer_blocks;
   int64_t num_layers = 1;
-  bool final_norm = false;              // norm of block.norm_kind after the last layer
+  bool final_norm = false;              // norm as `block` has it after the last layer
   bool scale_by_inverse_layer = false;  // layer i divides its scores by i + 1 (GPT-2's option of that name)
   bool causal = false;                  // no query sees a later key, whatever the request says
   Pooling pooling = Pooling::kMean;     // what a request for pooled output gets
@@ -86,14 +96,23 @@ struct ModelConfig {
   // layer, or with residuals, kdim and vdim must be embed_dim.
   absl::Status Validate() const;
 
-  // A copy with every default filled in (block.attention resolved). Requires Validate().ok().
+  // A copy with every default filled in (attention of all blocks resolved). Requires Validate().ok().
   ModelConfig Resolved() const;
 
   // Of the products of all layers.
   int64_t LargestDepth() const;
 
-  // The attention of one layer: block.attention with what depends on the layer. Requires a resolved config.
+  // What one layer is. Its attention has besides what depends on the layer; requires a resolved config.
+  const BlockConfig& LayerBlock(int64_t layer) const;
   AttentionConfig LayerAttention(int64_t layer) const;
+
+  // Calls visit(block, how many layers are such) for each block that any layer is.
+  void ForEachBlock(absl::FunctionRef<void(const BlockConfig& block, int64_t num_layers)> visit) const;
+
+  // Whether all layers have the same num_heads: else no mask can have one for each head.
+  bool LayersAgreeOnHeads() const;
+
+  void SetPrecision(Precision precision);  // of all blocks
 };
 
 // Whether keys and values may come from elsewhere than the queries: layers of a stack attend to their own

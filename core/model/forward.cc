@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
 #include <iterator>
+#include <string>
 
 #include "absl/strings/str_cat.h"
+#include "core/attention/sink.h"
 #include "core/base/status_macros.h"
 #include "core/model/model_impl.h"
 
@@ -21,7 +23,9 @@ constexpr int64_t kStepElements = int64_t{1} << 16;
 // Rows are divided as threads want it: no bit depends on it.
 RowPlan Model::Impl::PlanRows(int64_t tokens, int threads) const {
   RowPlan plan{.num_rows = tokens, .chunk_rows = kMaxChunkRows};
-  if (feed_forward_) plan.chunk_rows = feed_forward_->rows_at_once();
+  for (const FeedForward& network : networks_) {
+    plan.chunk_rows = std::min(plan.chunk_rows, network.rows_at_once());
+  }
   while (threads > 1 && plan.chunk_rows > kMinChunkRows && plan.num_chunks() < kItemsPerThread * threads) {
     plan.chunk_rows /= 2;
   }
@@ -29,7 +33,8 @@ RowPlan Model::Impl::PlanRows(int64_t tokens, int threads) const {
   return plan;
 }
 
-absl::Status Model::Impl::Validate(const ModelBatch& batch, const AttentionBatch& step) const {
+absl::Status Model::Impl::Validate(const ModelBatch& batch, const AttentionBatch& step,
+                                   ForwardWorkspace& ws) const {
   const int64_t tokens = std::ssize(batch.token_ids);
   const AttentionBatch& given = batch.attention;
   if (embedding_ && !(given.query.empty() && given.key.empty() && given.value.empty())) {
@@ -41,7 +46,8 @@ absl::Status Model::Impl::Validate(const ModelBatch& batch, const AttentionBatch
   if (embedding_ && tokens == 0) {
     return absl::InvalidArgumentError("token_ids: got none, wanted at least 1");
   }
-  HEADLIGHT_RETURN_IF_ERROR(step.Validate(config_.block.attention));
+  const bool uniform = config_.other_blocks.empty();
+  if (uniform) HEADLIGHT_RETURN_IF_ERROR(step.Validate(config_.block.attention));
   const bool stacked = embedding_ || !IsBare() || config_.num_layers > 1;
   if (stacked && (step.key != step.query || step.value != step.query ||
                   !std::equal(step.cu_q_lens.begin(), step.cu_q_lens.end(), step.cu_kv_lens.begin()))) {
@@ -58,8 +64,34 @@ absl::Status Model::Impl::Validate(const ModelBatch& batch, const AttentionBatch
     return absl::InvalidArgumentError(absl::StrCat("weights_layer[", i, "]: got ", batch.weights_layer[i],
                                                    ", wanted 0..", config_.num_layers - 1));
   }
+  if (!uniform) HEADLIGHT_RETURN_IF_ERROR(ValidateSequences(batch, step, ws));
   return embedding_ ? embedding_->Validate(batch.token_ids, batch.token_types, step.cu_q_lens)
                     : absl::OkStatus();
+}
+
+// Where layers differ: what is the same for all, and the weights against the layer that they are of.
+absl::Status Model::Impl::ValidateSequences(const ModelBatch& batch, const AttentionBatch& step,
+                                            ForwardWorkspace& ws) const {
+  const std::span<const SequenceOptions> asked = step.sequences;
+  ws.sequences.assign(asked.begin(), asked.end());
+  for (SequenceOptions& sequence : ws.sequences) sequence.weights = {};
+  AttentionBatch without_weights = step;
+  without_weights.sequences = ws.sequences;
+  HEADLIGHT_RETURN_IF_ERROR(without_weights.Validate(config_.block.attention));
+  const bool heads_agree = config_.LayersAgreeOnHeads();
+  for (int64_t i = 0; i < std::ssize(asked); ++i) {
+    if (!heads_agree && !asked[i].mask.empty() && asked[i].mask.head_stride != 0) {
+      return absl::InvalidArgumentError(absl::StrCat("sequences[", i, "].mask: got a head_stride of ",
+                                                     asked[i].mask.head_stride,
+                                                     ", wanted 0: the layers differ in num_heads"));
+    }
+    const int64_t layer = batch.weights_layer.empty() ? config_.num_layers - 1 : batch.weights_layer[i];
+    const absl::Status status =
+        CheckSink(asked[i].weights, config_.LayerBlock(layer).attention, step.q_len(i), step.kv_len(i));
+    if (status.ok()) continue;
+    return absl::InvalidArgumentError(absl::StrCat("sequences[", i, "]", std::string(status.message())));
+  }
+  return absl::OkStatus();
 }
 
 absl::Status Model::Impl::Reserve(int64_t tokens, const RowPlan& plan, ForwardWorkspace& ws) const {
@@ -67,9 +99,11 @@ absl::Status Model::Impl::Reserve(int64_t tokens, const RowPlan& plan, ForwardWo
   const bool stacked = !IsBare() || config_.num_layers > 1;
   bool ok = !(embedding_ || stacked) || ws.hidden.Reserve(bytes);
   ok = ok && (!stacked || ws.attended.Reserve(bytes)) && (!IsPre() || ws.normed.Reserve(bytes));
-  for (size_t i = 0; i < ws.rows.size() && feed_forward_; ++i) {
-    ok = ok && feed_forward_->Reserve(plan.chunk_rows, ws.rows[i]) &&
-         feed_forward_->Reserve(plan.chunk_rows, ws.scratch[i]);
+  for (const FeedForward& network : networks_) {
+    for (size_t i = 0; i < ws.rows.size(); ++i) {
+      ok = ok && network.Reserve(plan.chunk_rows, ws.rows[i]) &&
+           network.Reserve(plan.chunk_rows, ws.scratch[i]);
+    }
   }
   if (ok) return absl::OkStatus();
   return absl::ResourceExhaustedError(absl::StrCat("no memory for a batch of ", tokens, " tokens"));
@@ -79,19 +113,19 @@ absl::Status Model::Impl::Forward(const ModelBatch& batch, ComputeArena& arena, 
   Pass pass{batch, arena, ws, {}, batch.attention, batch.attention.query};
   const int64_t tokens = embedding_ ? std::ssize(batch.token_ids) : batch.attention.query.rows;
   pass.plan = PlanRows(tokens, arena.num_threads());
-  if (!embedding_) HEADLIGHT_RETURN_IF_ERROR(Validate(batch, pass.step));
+  if (!embedding_) HEADLIGHT_RETURN_IF_ERROR(Validate(batch, pass.step, ws));
   HEADLIGHT_RETURN_IF_ERROR(Reserve(tokens, pass.plan, ws));
   if (embedding_) {  // whose checks want to see the matrix that attention reads
     pass.x = {ws.hidden.floats(), tokens, width(), width()};
     pass.step.query = pass.step.key = pass.step.value = pass.x;
-    HEADLIGHT_RETURN_IF_ERROR(Validate(batch, pass.step));
+    HEADLIGHT_RETURN_IF_ERROR(Validate(batch, pass.step, ws));
   }
   Begin(pass);
   for (int64_t layer = 0; layer < config_.num_layers; ++layer) {
     const bool last = layer + 1 == config_.num_layers;
     if (!AnyoneWaits(batch.attention.sequences)) return absl::OkStatus();
     SetSequences(pass, layer);
-    if (IsPre()) {
+    if (ReadsNormed(layer)) {
       const MutableMatrixView normed = RowsOf(ws.normed, 0, tokens);
       pass.step.query = {normed.data, normed.rows, normed.cols, normed.stride};
     } else {
@@ -121,7 +155,7 @@ bool Model::Impl::InSteps(int64_t rows, const Interruption& interruption, const 
 
 // Looks the embeddings up, and norms what the first attention reads.
 void Model::Impl::Begin(Pass& pass) const {
-  if (!embedding_ && !IsPre()) return;
+  if (!embedding_ && !ReadsNormed(0)) return;
   const ModelBatch& batch = pass.batch;
   if (embedding_) embedding_->FindPositions(batch.token_ids, pass.step.cu_q_lens, pass.ws.positions);
   pass.arena.ForEach(pass.plan.num_chunks(), [&](int64_t chunk, int) {
@@ -133,9 +167,9 @@ void Model::Impl::Begin(Pass& pass) const {
         embedding_->Lookup(batch.token_ids, batch.token_types, pass.ws.positions, first_row,
                            RowsOf(pass.ws.hidden, first_row, rows));
       }
-      if (!IsPre()) return;
+      if (!ReadsNormed(0)) return;
       const Residual x{.x = {pass.x.Row(first_row), rows, pass.x.cols, pass.x.stride}, .f = {}};
-      AddAndNorm(NormOf(layers_[0].attention_norm), x, {}, RowsOf(pass.ws.normed, first_row, rows));
+      AddAndNorm(AttentionNorm(0), x, {}, RowsOf(pass.ws.normed, first_row, rows));
     });
   });
 }
@@ -156,6 +190,9 @@ void Model::Impl::SetSequences(Pass& pass, int64_t layer) const {
 
 // From attention's output to the next one's input.
 void Model::Impl::FinishLayer(Pass& pass, int64_t layer) const {
+  if (networks_.size() > 1) {  // there is room for each: what the last one left there is made this one's
+    for (FeedForwardRows& memory : pass.ws.rows) NetworkOf(layer).Reserve(pass.plan.chunk_rows, memory);
+  }
   if (pass.plan.split_columns) {
     for (int64_t chunk = 0; chunk < pass.plan.num_chunks(); ++chunk) {
       FinishChunkByColumns(pass, layer, pass.plan.FirstRow(chunk), pass.plan.Rows(chunk));
@@ -169,21 +206,21 @@ void Model::Impl::FinishLayer(Pass& pass, int64_t layer) const {
 
 void Model::Impl::FinishChunk(const Pass& pass, int64_t layer, int64_t first_row, int64_t rows,
                               int worker) const {
-  const PackedFeedForward& network = *layers_[layer].feed_forward;
+  const FeedForward& network = NetworkOf(layer);
+  const PackedFeedForward& packed = *layers_[layer].feed_forward;
   FeedForwardRows& memory = pass.ws.rows[worker];
   FeedForwardScratch& scratch = pass.ws.scratch[worker];
   const BatchInterruption interruption = pass.InterruptionOf(first_row, rows);
-  feed_forward_->BeginWork();
+  network.BeginWork();
   if (!InSteps(rows, interruption, [&](int64_t row, int64_t step_rows) {
         BeforeFeedForward(pass, layer, first_row + row, step_rows, RowsOf(memory.input, row, step_rows));
       })) {
     return;
   }
-  feed_forward_->Prepare(memory, rows);
-  if (!feed_forward_->Up(network, memory, rows, 0, network.up.num_panels(), scratch, interruption)) return;
-  feed_forward_->PrepareHidden(memory, rows);
-  if (!feed_forward_->Down(network, memory, rows, 0, network.down.num_panels(), scratch, interruption))
-    return;
+  network.Prepare(memory, rows);
+  if (!network.Up(packed, memory, rows, 0, packed.up.num_panels(), scratch, interruption)) return;
+  network.PrepareHidden(memory, rows);
+  if (!network.Down(packed, memory, rows, 0, packed.down.num_panels(), scratch, interruption)) return;
   InSteps(rows, interruption, [&](int64_t row, int64_t step_rows) {
     AfterFeedForward(pass, layer, first_row + row, RowsOf(memory.input, row, step_rows),
                      RowsOf(memory.output, row, step_rows));
@@ -192,13 +229,14 @@ void Model::Impl::FinishChunk(const Pass& pass, int64_t layer, int64_t first_row
 
 void Model::Impl::FinishChunkByColumns(const Pass& pass, int64_t layer, int64_t first_row,
                                        int64_t rows) const {
-  const PackedFeedForward& network = *layers_[layer].feed_forward;
+  const FeedForward& network = NetworkOf(layer);
+  const PackedFeedForward& packed = *layers_[layer].feed_forward;
   FeedForwardRows& memory = pass.ws.rows[0];
   const BatchInterruption interruption = pass.InterruptionOf(first_row, rows);
   const auto for_panels = [&](int64_t panels, const auto& step) {
     const int64_t splits = std::min<int64_t>(panels, kItemsPerThread * pass.arena.num_threads());
     pass.arena.ForEach(splits, [&](int64_t split, int worker) {
-      feed_forward_->BeginWork();
+      network.BeginWork();
       step(split * panels / splits, (split + 1) * panels / splits, pass.ws.scratch[worker]);
     });
   };
@@ -207,16 +245,16 @@ void Model::Impl::FinishChunkByColumns(const Pass& pass, int64_t layer, int64_t 
     const bool done = InSteps(rows, interruption, [&](int64_t row, int64_t step_rows) {
       BeforeFeedForward(pass, layer, first_row + row, step_rows, RowsOf(memory.input, row, step_rows));
     });
-    if (done) feed_forward_->Prepare(memory, rows);
+    if (done) network.Prepare(memory, rows);
   });
-  for_panels(network.up.num_panels(), [&](int64_t first, int64_t end, FeedForwardScratch& scratch) {
-    feed_forward_->Up(network, memory, rows, first, end, scratch, interruption);
+  for_panels(packed.up.num_panels(), [&](int64_t first, int64_t end, FeedForwardScratch& scratch) {
+    network.Up(packed, memory, rows, first, end, scratch, interruption);
   });
   pass.arena.ForEach(1, [&](int64_t, int) {
-    if (interruption.MayGoOn()) feed_forward_->PrepareHidden(memory, rows);
+    if (interruption.MayGoOn()) network.PrepareHidden(memory, rows);
   });
-  for_panels(network.down.num_panels(), [&](int64_t first, int64_t end, FeedForwardScratch& scratch) {
-    feed_forward_->Down(network, memory, rows, first, end, scratch, interruption);
+  for_panels(packed.down.num_panels(), [&](int64_t first, int64_t end, FeedForwardScratch& scratch) {
+    network.Down(packed, memory, rows, first, end, scratch, interruption);
   });
   pass.arena.ForEach(1, [&](int64_t, int) {
     InSteps(rows, interruption, [&](int64_t row, int64_t step_rows) {
@@ -228,20 +266,18 @@ void Model::Impl::FinishChunkByColumns(const Pass& pass, int64_t layer, int64_t 
 
 void Model::Impl::BeforeFeedForward(const Pass& pass, int64_t layer, int64_t first_row, int64_t rows,
                                     MutableMatrixView input) const {
-  const ModelLayer& weights = layers_[layer];
   const MutableMatrixView attended = RowsOf(pass.ws.attended, first_row, rows);
   const Residual residual{.x = {pass.x.Row(first_row), rows, pass.x.cols, pass.x.stride},
                           .f = {attended.data, rows, attended.cols, attended.stride}};
   if (IsPre()) {
-    AddAndNorm(NormOf(weights.feed_forward_norm), residual, RowsOf(pass.ws.hidden, first_row, rows), input);
+    AddAndNorm(FeedForwardNorm(layer), residual, RowsOf(pass.ws.hidden, first_row, rows), input);
   } else {
-    AddAndNorm(NormOf(weights.attention_norm), residual, {}, input);
+    AddAndNorm(AttentionNorm(layer), residual, {}, input);
   }
 }
 
 void Model::Impl::AfterFeedForward(const Pass& pass, int64_t layer, int64_t first_row,
                                    MutableMatrixView input, MutableMatrixView f) const {
-  const ModelLayer& weights = layers_[layer];
   const int64_t rows = input.rows;
   const bool last = layer + 1 == config_.num_layers;
   const MutableMatrixView hidden = RowsOf(pass.ws.hidden, first_row, rows);
@@ -250,18 +286,19 @@ void Model::Impl::AfterFeedForward(const Pass& pass, int64_t layer, int64_t firs
   const MutableMatrixView x = IsPre() ? hidden : input;
   const Residual residual{.x = {x.data, rows, x.cols, x.stride},
                           .f = {f.data, rows, f.cols, f.stride},
-                          .f_bias = weights.feed_forward->down_bias.data()};
+                          .f_bias = layers_[layer].feed_forward->down_bias.data()};
   if (!IsPre()) {
     const MutableMatrixView to = last ? out : hidden;
-    AddAndNorm(NormOf(weights.feed_forward_norm), residual, {}, to);
+    AddAndNorm(FeedForwardNorm(layer), residual, {}, to);
     if (!last || !config_.final_norm) return;
     const Residual normed{.x = {to.data, rows, to.cols, to.stride}, .f = {}};
-    AddAndNorm(NormOf(final_norm_), normed, {}, to);
+    AddAndNorm(FinalNorm(), normed, {}, to);
+  } else if (!last && !ReadsNormed(layer + 1)) {
+    AddRows(residual, hidden);
   } else if (!last) {
-    AddAndNorm(NormOf(layers_[layer + 1].attention_norm), residual, hidden,
-               RowsOf(pass.ws.normed, first_row, rows));
+    AddAndNorm(AttentionNorm(layer + 1), residual, hidden, RowsOf(pass.ws.normed, first_row, rows));
   } else if (config_.final_norm) {
-    AddAndNorm(NormOf(final_norm_), residual, {}, out);
+    AddAndNorm(FinalNorm(), residual, {}, out);
   } else {
     AddRows(residual, out);
   }
@@ -276,7 +313,7 @@ void Model::Impl::NormOutput(const Pass& pass) const {
     InSteps(chunk_rows, pass.InterruptionOf(first_row, chunk_rows), [&](int64_t row, int64_t rows) {
       float* const data = output.Row(first_row + row);
       const Residual x{.x = {data, rows, output.cols, output.stride}, .f = {}};
-      AddAndNorm(NormOf(final_norm_), x, {}, {data, rows, output.cols, output.stride});
+      AddAndNorm(FinalNorm(), x, {}, {data, rows, output.cols, output.stride});
     });
   });
 }

@@ -58,17 +58,18 @@ int64_t Model::Impl::ForwardBytes(const ForwardShape& shape, int num_threads,
   const ForwardWorkspace& held = kept == nullptr ? nothing : *kept;
   const bool stacked = !IsBare() || config_.num_layers > 1;
   const int64_t rows_bytes = shape.tokens * width() * int64_t{sizeof(float)};
-  int64_t bytes = layers_[0].attention.WorkspaceBytes(shape, num_threads, held.attention.get());
+  int64_t bytes =
+      layers_[0].attention.WorkspaceBytes(shape, num_threads, held.attention.get(), other_kernels_);
   if (embedding_ || stacked) bytes += held.hidden.GrowthFor(rows_bytes);
   if (stacked) bytes += held.attended.GrowthFor(rows_bytes);
   if (IsPre()) bytes += held.normed.GrowthFor(rows_bytes);
   bytes += ListGrowth(held.sequences, shape.num_sequences);
   if (embedding_) bytes += ListGrowth(held.positions, shape.tokens);
-  if (!feed_forward_) return bytes;
+  if (networks_.empty()) return bytes;
   const int64_t rows = PlanRows(shape.tokens, num_threads).chunk_rows;
-  if (kept == nullptr) return bytes + num_threads * feed_forward_->GrowthFor(rows, {}, {});
+  if (kept == nullptr) return bytes + num_threads * FeedForward::GrowthFor(networks_, rows, {}, {});
   for (size_t i = 0; i < kept->rows.size(); ++i) {
-    bytes += feed_forward_->GrowthFor(rows, kept->rows[i], kept->scratch[i]);
+    bytes += FeedForward::GrowthFor(networks_, rows, kept->rows[i], kept->scratch[i]);
   }
   return bytes;
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "core/model/model.h"
 
+#include <algorithm>
 #include <utility>
 #include <vector>
 
@@ -21,7 +22,7 @@ absl::StatusOr<Model> Model::Create(const ModelConfig& config, const ParameterSo
   const ModelConfig resolved = config.Resolved();
   HEADLIGHT_RETURN_IF_ERROR(source.Validate(resolved));
   BlockParameters memory;
-  return Pack(resolved, source, 0, memory, kernel_name);
+  return Pack(resolved, resolved.LargestDepth(), source, 0, memory, kernel_name);
 }
 
 absl::StatusOr<Model> Model::CreateLayer(const ModelConfig& config, const ParameterSource& source,
@@ -30,18 +31,20 @@ absl::StatusOr<Model> Model::CreateLayer(const ModelConfig& config, const Parame
   ModelConfig alone = config;
   alone.embedding.reset();
   alone.num_layers = 1;
-  alone.block.attention = config.LayerAttention(layer);
+  BlockConfig block = config.LayerBlock(layer);
+  block.attention = config.LayerAttention(layer);
+  alone.other_blocks = {std::move(block)};  // beside `block`, which the final norm follows
+  alone.layer_blocks = {1};
   alone.scale_by_inverse_layer = false;  // done
   alone.final_norm = config.final_norm && layer + 1 == config.num_layers;
-  return Pack(alone, source, layer, memory, kernel_name);
+  return Pack(alone, config.LargestDepth(), source, layer, memory, kernel_name);
 }
 
-absl::StatusOr<Model> Model::Pack(const ModelConfig& config, const ParameterSource& source,
+absl::StatusOr<Model> Model::Pack(const ModelConfig& config, int64_t depth, const ParameterSource& source,
                                   int64_t first_layer, BlockParameters& memory,
                                   const std::string& kernel_name) {
-  HEADLIGHT_ASSIGN_OR_RETURN(
-      Arithmetic arithmetic,
-      ChooseArithmetic(config.block.attention.precision, config.LargestDepth(), kernel_name));
+  HEADLIGHT_ASSIGN_OR_RETURN(Arithmetic arithmetic,
+                             ChooseArithmetic(config.block.attention.precision, depth, kernel_name));
   std::unique_ptr<Impl> impl;
   HEADLIGHT_RETURN_IF_ERROR(CatchExceptions("packing the model", [&]() -> absl::Status {
     impl = std::make_unique<Impl>(config, std::move(arithmetic), source.NumParameters());
@@ -92,22 +95,49 @@ absl::Status Model::Forward(const ModelBatch& batch, ComputeArena& arena, ModelW
 
 Model::Impl::Impl(const ModelConfig& config, Arithmetic arithmetic, int64_t num_parameters)
     : config_(config), arithmetic_(std::move(arithmetic)), num_parameters_(num_parameters) {
-  if (config_.block.attention.rope) rope_ = std::make_shared<const RopeTable>(*config_.block.attention.rope);
+  layers_.reserve(config_.num_layers);
   if (IsBare()) return;
-  feed_forward_.emplace(arithmetic_, config_.block.feed_forward, width());
-  storage_.emplace(feed_forward_->StorageBytes() * config_.num_layers);
+  config_.ForEachBlock([&](const BlockConfig& block, int64_t) {
+    if (NetworkIndex(block.feed_forward) < networks_.size()) return;
+    network_configs_.push_back(block.feed_forward);
+    networks_.emplace_back(arithmetic_, block.feed_forward, width());
+  });
+  int64_t bytes = 0;
+  config_.ForEachBlock([&](const BlockConfig& block, int64_t num_layers) {
+    bytes += networks_[NetworkIndex(block.feed_forward)].StorageBytes() * num_layers;
+  });
+  storage_.emplace(bytes);
+}
+
+size_t Model::Impl::NetworkIndex(const FeedForwardConfig& config) const {
+  return std::find(network_configs_.begin(), network_configs_.end(), config) - network_configs_.begin();
+}
+
+std::shared_ptr<const RopeTable> Model::Impl::RopeTableOf(const std::optional<RopeConfig>& config) {
+  if (!config) return nullptr;
+  for (const auto& [of, table] : rope_tables_) {
+    if (of == *config) return table;
+  }
+  return rope_tables_.emplace_back(*config, std::make_shared<const RopeTable>(*config)).second;
 }
 
 absl::Status Model::Impl::AddLayer(const BlockParameters& from) {
   const auto layer = static_cast<int64_t>(layers_.size());
+  const BlockConfig& block = config_.LayerBlock(layer);
+  const AttentionConfig config = config_.LayerAttention(layer);
   HEADLIGHT_ASSIGN_OR_RETURN(
       AttentionLayer attention,
-      AttentionLayer::Create(config_.LayerAttention(layer), from.attention, arithmetic_, rope_));
+      AttentionLayer::Create(config, from.attention, arithmetic_, RopeTableOf(config.rope)));
+  if (std::find(blocks_.begin(), blocks_.end(), &block) == blocks_.end()) {
+    blocks_.push_back(&block);
+    if (layer > 0) other_kernels_.push_back(&attention.kernel());
+  }
   ModelLayer packed{std::move(attention), {}, {}, {}};
   if (!IsBare()) {
     packed.attention_norm = from.attention_norm;
     packed.feed_forward_norm = from.feed_forward_norm;
-    packed.feed_forward.emplace(feed_forward_->Pack(from.feed_forward, *storage_));
+    packed.network = NetworkIndex(block.feed_forward);
+    packed.feed_forward.emplace(networks_[packed.network].Pack(from.feed_forward, *storage_));
   }
   layers_.push_back(std::move(packed));
   return absl::OkStatus();
@@ -116,7 +146,7 @@ absl::Status Model::Impl::AddLayer(const BlockParameters& from) {
 int64_t Model::Impl::packed_bytes() const {
   int64_t bytes = storage_ ? storage_->size_bytes() : 0;
   if (embedding_) bytes += embedding_->size_bytes();
-  if (rope_ != nullptr) bytes += rope_->size_bytes();
+  for (const auto& [config, table] : rope_tables_) bytes += table->size_bytes();
   for (const ModelLayer& layer : layers_) bytes += layer.attention.packed_bytes();
   return bytes;
 }

@@ -26,7 +26,7 @@ struct ModelBatch {
   // Sequences, their options and the output [q_tokens, embed_dim]. Without an embedding, `query` is the
   // input; `key` and `value` may differ from it for a single bare attention layer only. With one, these three
   // views are empty and both lists of lengths are the same. Masks, windows and cancellation hold in every
-  // layer.
+  // layer; where layers differ in num_heads, a mask has a head_stride of 0.
   AttentionBatch attention;
   std::span<const int32_t> token_ids;    // [q_tokens], each in [0, vocab_size); empty without an embedding
   std::span<const int32_t> token_types;  // [q_tokens], each in [0, num_token_types); empty: all 0
@@ -66,7 +66,7 @@ class Model {
   ~Model();
 
   const ModelConfig& config() const;  // resolved
-  // Of the layers, which are alike: kernel_name(), precision(), precision_note().
+  // kernel_name(), precision() and precision_note() are those of all layers.
   const AttentionLayer& attention(int64_t layer = 0) const;
   int64_t num_parameters() const;
   int64_t packed_bytes() const;  // memory that it holds
@@ -97,7 +97,8 @@ class Model {
  private:
   class Impl;
   explicit Model(std::unique_ptr<const Impl> impl);
-  static absl::StatusOr<Model> Pack(const ModelConfig& config, const ParameterSource& source,
+  // In the arithmetic for products of this depth.
+  static absl::StatusOr<Model> Pack(const ModelConfig& config, int64_t depth, const ParameterSource& source,
                                     int64_t first_layer, BlockParameters& memory,
                                     const std::string& kernel_name);
   std::unique_ptr<const Impl> impl_;

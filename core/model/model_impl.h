@@ -25,6 +25,7 @@ struct ModelLayer {
   NormParameters attention_norm;
   NormParameters feed_forward_norm;
   std::optional<PackedFeedForward> feed_forward;  // absent with NormPlacement::kNone
+  size_t network = 0;                             // of the model's, which it is packed for
 };
 
 struct ForwardWorkspace final : ModelWorkspace {
@@ -33,7 +34,7 @@ struct ForwardWorkspace final : ModelWorkspace {
   void TrimUnused() override;
   void ForEachBuffer(absl::FunctionRef<void(Buffer&)> visit);
 
-  std::unique_ptr<Workspace> attention;  // of any layer: they are alike
+  std::unique_ptr<Workspace> attention;  // of any layer
   // f32 [tokens, embed_dim] each.
   Buffer hidden;    // what residuals are added to
   Buffer normed;    // attention's input with NormPlacement::kPre
@@ -93,7 +94,9 @@ class Model::Impl {
     }
   };
 
-  absl::Status Validate(const ModelBatch& batch, const AttentionBatch& step) const;
+  absl::Status Validate(const ModelBatch& batch, const AttentionBatch& step, ForwardWorkspace& ws) const;
+  absl::Status ValidateSequences(const ModelBatch& batch, const AttentionBatch& step,
+                                 ForwardWorkspace& ws) const;
   absl::Status Reserve(int64_t tokens, const RowPlan& plan, ForwardWorkspace& ws) const;
   RowPlan PlanRows(int64_t tokens, int threads) const;
   void Begin(Pass& pass) const;
@@ -117,18 +120,34 @@ class Model::Impl {
   MutableMatrixView RowsOf(const Buffer& buffer, int64_t first_row, int64_t rows) const {
     return {buffer.floats() + first_row * width(), rows, width(), width()};
   }
-  RowNorm NormOf(const NormParameters& weights) const {
-    return RowNorm(config_.block.norm_kind, config_.block.norm_eps, weights);
+  static RowNorm NormOf(const BlockConfig& block, const NormParameters& weights) {
+    return RowNorm(block.norm_kind, block.norm_eps, weights);
   }
+  RowNorm AttentionNorm(int64_t layer) const {
+    return NormOf(config_.LayerBlock(layer), layers_[layer].attention_norm);
+  }
+  RowNorm FeedForwardNorm(int64_t layer) const {
+    return NormOf(config_.LayerBlock(layer), layers_[layer].feed_forward_norm);
+  }
+  RowNorm FinalNorm() const { return NormOf(config_.block, final_norm_); }
+  // Whether attention of the layer reads rows that were normed for it.
+  bool ReadsNormed(int64_t layer) const { return IsPre() && config_.LayerBlock(layer).attention_norm; }
+  const FeedForward& NetworkOf(int64_t layer) const { return networks_[layers_[layer].network]; }
+  size_t NetworkIndex(const FeedForwardConfig& config) const;
+  std::shared_ptr<const RopeTable> RopeTableOf(const std::optional<RopeConfig>& config);
 
   const ModelConfig config_;
   const Arithmetic arithmetic_;
   const int64_t num_parameters_;
   std::optional<Embedding> embedding_;
-  std::optional<FeedForward> feed_forward_;  // of all layers
-  std::shared_ptr<const RopeTable> rope_;
-  std::optional<PanelStorage> storage_;      // of the feed-forward networks' panels
+  // One for each config that layers have.
+  std::vector<FeedForwardConfig> network_configs_;
+  std::vector<FeedForward> networks_;
+  std::vector<std::pair<RopeConfig, std::shared_ptr<const RopeTable>>> rope_tables_;
+  std::optional<PanelStorage> storage_;  // of the feed-forward networks' panels
   std::vector<ModelLayer> layers_;
+  std::vector<const BlockConfig*> blocks_;             // of the layers so far, each once
+  std::vector<const AttentionKernel*> other_kernels_;  // one for each of them but the first layer's
   NormParameters final_norm_;
 };
 

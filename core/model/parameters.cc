@@ -44,14 +44,23 @@ absl::Status CheckFeedForward(const std::string& name, const FeedForwardParamete
   return CheckBias(absl::StrCat(name, ".down_bias"), weights.down_bias, embed_dim);
 }
 
+absl::Status CheckNoNorm(const std::string& name, const NormParameters& norm) {
+  HEADLIGHT_RETURN_IF_ERROR(CheckVector(absl::StrCat(name, ".gain"), norm.gain, 0));
+  return CheckVector(absl::StrCat(name, ".bias"), norm.bias, 0);
+}
+
 absl::Status CheckBlock(const std::string& name, const BlockParameters& weights, const BlockConfig& config) {
   if (absl::Status status = weights.attention.Validate(config.attention); !status.ok()) {
     return absl::InvalidArgumentError(absl::StrCat(name, ".attention.", std::string(status.message())));
   }
   if (config.norm_placement == NormPlacement::kNone) return absl::OkStatus();
   const int64_t embed_dim = config.attention.embed_dim;
-  HEADLIGHT_RETURN_IF_ERROR(ValidateNorm(absl::StrCat(name, ".attention_norm"), weights.attention_norm,
-                                         config.norm_kind, embed_dim));
+  if (config.attention_norm) {
+    HEADLIGHT_RETURN_IF_ERROR(ValidateNorm(absl::StrCat(name, ".attention_norm"), weights.attention_norm,
+                                           config.norm_kind, embed_dim));
+  } else {
+    HEADLIGHT_RETURN_IF_ERROR(CheckNoNorm(absl::StrCat(name, ".attention_norm"), weights.attention_norm));
+  }
   HEADLIGHT_RETURN_IF_ERROR(ValidateNorm(absl::StrCat(name, ".feed_forward_norm"), weights.feed_forward_norm,
                                          config.norm_kind, embed_dim));
   return CheckFeedForward(absl::StrCat(name, ".feed_forward"), weights.feed_forward, config.feed_forward,
@@ -114,7 +123,7 @@ absl::Status ValidateNorm(const std::string& name, const NormParameters& norm, N
 }
 
 absl::Status ValidateLayer(const ModelConfig& config, int64_t layer, const BlockParameters& parameters) {
-  return CheckBlock(absl::StrCat("layers.", layer), parameters, config.block);
+  return CheckBlock(absl::StrCat("layers.", layer), parameters, config.LayerBlock(layer));
 }
 
 absl::Status ModelParameters::Validate(const ModelConfig& config) const {
@@ -164,7 +173,6 @@ absl::StatusOr<const BlockParameters*> ModelParameters::Layer(int64_t layer,
 
 ModelParameters RandomModelParameters(const ModelConfig& config, uint64_t seed) {
   const int64_t embed_dim = config.block.attention.embed_dim;
-  const bool norm_bias = config.block.norm_kind == NormKind::kLayerNorm;
   UniformSource source(seed ^ kRestSeed);
   // The order of these lines is part of what a seed means.
   ModelParameters weights;
@@ -178,12 +186,15 @@ ModelParameters RandomModelParameters(const ModelConfig& config, uint64_t seed) 
   weights.layers.resize(config.num_layers);
   for (int64_t i = 0; i < config.num_layers; ++i) {
     BlockParameters& layer = weights.layers[i];
-    layer.attention = RandomParameters(config.block.attention, seed + static_cast<uint64_t>(i) * kLayerStride);
-    if (config.block.norm_placement == NormPlacement::kNone) continue;
-    layer.attention_norm = RandomNorm(embed_dim, norm_bias, source);
+    const BlockConfig& block = config.LayerBlock(i);
+    layer.attention = RandomParameters(block.attention, seed + static_cast<uint64_t>(i) * kLayerStride);
+    if (block.norm_placement == NormPlacement::kNone) continue;
+    const bool norm_bias = block.norm_kind == NormKind::kLayerNorm;
+    if (block.attention_norm) layer.attention_norm = RandomNorm(embed_dim, norm_bias, source);
     layer.feed_forward_norm = RandomNorm(embed_dim, norm_bias, source);
-    layer.feed_forward = RandomFeedForward(config.block.feed_forward, embed_dim, source);
+    layer.feed_forward = RandomFeedForward(block.feed_forward, embed_dim, source);
   }
+  const bool norm_bias = config.block.norm_kind == NormKind::kLayerNorm;
   if (config.final_norm) weights.final_norm = RandomNorm(embed_dim, norm_bias, source);
   return weights;
 }

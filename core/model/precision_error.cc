@@ -76,7 +76,7 @@ absl::StatusOr<std::vector<float>> OutputOf(const Model& model, const Probe& pro
 absl::StatusOr<std::vector<float>> ExactOutput(const Model& model, const ParameterSource& source,
                                                Probe probe) {
   ModelConfig config = model.config();
-  config.block.attention.precision = Precision::kF32;
+  config.SetPrecision(Precision::kF32);
   if (config.embedding) {
     const int64_t tokens = probe.cu_lens.back();
     const int64_t width = config.block.attention.embed_dim;

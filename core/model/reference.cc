@@ -128,21 +128,21 @@ double ReferenceActivation(Activation activation, double x) {
 
 ModelReferenceResult ReferenceModel(const ModelConfig& config, const ModelParameters& weights,
                                     const ModelBatch& batch) {
-  const BlockConfig& block = config.block;
-  const int64_t width = block.attention.embed_dim;
-  const auto norm = [&](const NormParameters& gains, const Matrix& x) {
-    return Norm(block.norm_kind, block.norm_eps, gains, x);
-  };
+  const int64_t width = config.block.attention.embed_dim;
   ModelReferenceResult result;
   Matrix x;
   if (config.embedding) {
-    x = Embed(*config.embedding, block, weights.embedding, batch);
-  } else if (block.norm_placement != NormPlacement::kNone || config.num_layers > 1) {
+    x = Embed(*config.embedding, config.block, weights.embedding, batch);
+  } else if (config.block.norm_placement != NormPlacement::kNone || config.num_layers > 1) {
     const MatrixView& query = batch.attention.query;
     x.assign(query.data, query.data + query.rows * query.cols);
   }
   for (int64_t i = 0; i < config.num_layers; ++i) {
     const BlockParameters& layer = weights.layers[i];
+    const BlockConfig& block = config.LayerBlock(i);
+    const auto norm = [&](const NormParameters& gains, const Matrix& in) {
+      return Norm(block.norm_kind, block.norm_eps, gains, in);
+    };
     const auto attend = [&](const Matrix& in) {
       return Attend(config, i, layer.attention, batch, in, result);
     };
@@ -158,12 +158,13 @@ ModelReferenceResult ReferenceModel(const ModelConfig& config, const ModelParame
         x = norm(layer.feed_forward_norm, Sum(x, feed_forward(x)));
         break;
       case NormPlacement::kPre:
-        x = Sum(x, attend(norm(layer.attention_norm, x)));
+        x = Sum(x, attend(block.attention_norm ? norm(layer.attention_norm, x) : x));
         x = Sum(x, feed_forward(norm(layer.feed_forward_norm, x)));
         break;
     }
   }
-  result.hidden = config.final_norm ? norm(weights.final_norm, x) : x;
+  if (config.final_norm) x = Norm(config.block.norm_kind, config.block.norm_eps, weights.final_norm, x);
+  result.hidden = std::move(x);
   return result;
 }
 

@@ -7,7 +7,7 @@
 //   each layer, with a(x) its attention (attention/reference.h) and f(x) its feed-forward network:
 //     kNone  x = a(x)
 //     kPost  x = norm1(x + a(x)),   x = norm2(x + f(x))
-//     kPre   x = x + a(norm1(x)),   x = x + f(norm2(x))
+//     kPre   x = x + a(norm1(x)),   x = x + f(norm2(x));   a(x) where BlockConfig::attention_norm is false
 //   x = final_norm(x), where there is one
 //
 // What attention reads is rounded to f32 on its way into ReferenceAttention.

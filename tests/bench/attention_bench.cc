@@ -269,7 +269,7 @@ class Bench {
 
   absl::Status RunEncoder(const std::string& precision) {
     ModelConfig config = EncoderConfig();
-    config.block.attention.precision = kPrecisions.at(precision);
+    config.SetPrecision(kPrecisions.at(precision));
     HEADLIGHT_ASSIGN_OR_RETURN(const Model model,
                                Model::Create(config, RandomModelParameters(config, 1), options_.kernel));
     return RunModel("encoder", model);
@@ -277,7 +277,7 @@ class Bench {
 
   absl::Status RunFolder(const std::string& precision) {
     HEADLIGHT_ASSIGN_OR_RETURN(LoadedModelFolder folder, LoadModelFolder(options_.model));
-    folder.summary.config.block.attention.precision = kPrecisions.at(precision);
+    folder.summary.config.SetPrecision(kPrecisions.at(precision));
     HEADLIGHT_ASSIGN_OR_RETURN(const Model model,
                                Model::Create(folder.summary.config, folder.weights, options_.kernel));
     return RunModel(options_.model, model);

@@ -128,7 +128,7 @@ absl::StatusOr<GoldenRun> RunGoldenCase(const std::string& folder, const std::st
   HEADLIGHT_ASSIGN_OR_RETURN(run.expected_output, Read<float>(*file, "output", "F32"));
   HEADLIGHT_ASSIGN_OR_RETURN(run.expected_weights, Read<float>(*file, "weights", "F32"));
   ModelConfig config = loaded.summary.config;
-  config.block.attention.precision = precision;
+  config.SetPrecision(precision);
   HEADLIGHT_ASSIGN_OR_RETURN(const Model model, CreateInItsPrecision(config, loaded.weights));
   run.precision = model.attention().precision();
   run.embed_dim = config.block.attention.embed_dim;

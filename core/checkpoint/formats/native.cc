@@ -17,9 +17,7 @@ template <typename Weights, typename Visit>
 void VisitTensors(const ModelConfig& config, Weights& weights, const Visit& visit) {
   constexpr Presence kRequired = Presence::kRequired;
   constexpr Presence kOptional = Presence::kOptional;
-  const BlockConfig& block = config.block;
-  const AttentionConfig& attention = block.attention;
-  const int64_t width = attention.embed_dim;
+  const int64_t width = config.block.attention.embed_dim;
   const auto visit_norm = [&](const std::string& name, auto& norm) {
     visit(name + ".gain", Shape{width}, kRequired, norm.gain);
     visit(name + ".bias", Shape{width}, kOptional, norm.bias);
@@ -38,6 +36,8 @@ void VisitTensors(const ModelConfig& config, Weights& weights, const Visit& visi
   }
   for (int64_t i = 0; i < config.num_layers; ++i) {
     auto& layer = weights.layers[i];
+    const BlockConfig& block = config.LayerBlock(i);
+    const AttentionConfig& attention = block.attention;
     const std::string prefix = absl::StrCat("layers.", i, ".");
     const int64_t q_width = attention.q_width();
     const int64_t kv_width = attention.kv_width();
@@ -56,7 +56,7 @@ void VisitTensors(const ModelConfig& config, Weights& weights, const Visit& visi
     if (block.norm_placement == NormPlacement::kNone) continue;
     const int64_t hidden = block.feed_forward.hidden_dim;
     auto& feed_forward = layer.feed_forward;
-    visit_norm(prefix + "attention_norm", layer.attention_norm);
+    if (block.attention_norm) visit_norm(prefix + "attention_norm", layer.attention_norm);
     visit_norm(prefix + "feed_forward_norm", layer.feed_forward_norm);
     visit(prefix + "feed_forward.up", Shape{width, hidden}, kRequired, feed_forward.up);
     visit(prefix + "feed_forward.up_bias", Shape{hidden}, kOptional, feed_forward.up_bias);

@@ -26,8 +26,8 @@ Activation ReadActivation(ConfigFields& fields, Activation fallback);
 
 // All keys of the native format.
 ModelConfig ReadNativeConfig(ConfigFields& fields);
-// The text of config.json that ReadNativeConfig reads back as `config` (resolved); without its precision
-// where that is left to whoever serves it.
+// The text of config.json that ReadNativeConfig reads back as `config` (resolved), whose layers are alike and
+// have all norms: there are no keys for more. Without its precision where that is left to whoever serves it.
 std::string NativeConfigText(const ModelConfig& config, bool with_precision);
 
 }  // namespace headlight

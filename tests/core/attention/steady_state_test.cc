@@ -196,7 +196,7 @@ TEST_P(SteadyStateTest, AWarmModelDoesNotAllocate) {
     GTEST_SKIP() << "oneDNN's primitives take memory objects that it allocates";
   for (const auto& [name, plain] : testing::ModelConfigs()) {
     ModelConfig config = plain.Resolved();
-    config.block.attention.precision = GetParam().precision;
+    config.SetPrecision(GetParam().precision);
     const absl::StatusOr<Model> model =
         Model::Create(config, RandomModelParameters(config, 1), GetParam().kernel);
     ASSERT_THAT(model, IsOk());

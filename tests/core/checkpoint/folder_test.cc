@@ -486,5 +486,22 @@ TEST_F(ModelFolderTest, AModelIsNotOverwritten) {
               StatusIs(absl::StatusCode::kAlreadyExists, HasSubstr("config.json")));
 }
 
+TEST_F(ModelFolderTest, LayersThatDifferAreNotWritten) {
+  ModelConfig config;
+  config.block.attention = {.embed_dim = 8, .num_heads = 2};
+  config.block.norm_placement = NormPlacement::kPre;
+  config.block.feed_forward.hidden_dim = 4;
+  config.num_layers = 2;
+  ModelConfig other = config;
+  other.other_blocks = {config.block};
+  ModelConfig no_norm = config;
+  no_norm.block.attention_norm = false;
+  for (const ModelConfig& refused : {other, no_norm}) {
+    EXPECT_THAT(SaveModelFolder(folder_ + "/new", refused, RandomModelParameters(refused.Resolved(), 1)),
+                StatusIs(absl::StatusCode::kUnimplemented, HasSubstr("other_blocks")));
+    EXPECT_FALSE(std::filesystem::exists(folder_ + "/new"));
+  }
+}
+
 }  // namespace
 }  // namespace headlight

@@ -106,14 +106,14 @@ MemoryEstimate EstimateOf(const std::string& folder, Precision precision) {
   const auto summary = InspectModelFolder(folder);
   if (!summary.ok()) return {};
   ModelConfig config = summary->config;
-  config.block.attention.precision = precision;
+  config.SetPrecision(precision);
   return EstimateMemory(config, summary->table_dtype);
 }
 
 absl::Status Load(const std::string& folder, Precision precision) {
   HEADLIGHT_ASSIGN_OR_RETURN(const auto opened, ModelFolder::Open(folder));
   ModelConfig config = opened->summary().config;
-  config.block.attention.precision = precision;
+  config.SetPrecision(precision);
   HEADLIGHT_ASSIGN_OR_RETURN(const Model model, Model::Create(config, *opened));
   return MeasurePrecisionError(model, *opened).status();
 }

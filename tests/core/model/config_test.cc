@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <limits>
+#include <optional>
 
 #include "tests/core/model/test_model.h"
 #include "tests/testing/status_matchers.h"
@@ -45,6 +46,63 @@ TEST(ModelConfigTest, NamesTheFieldThatIsWrong) {
   });
 }
 
+TEST(ModelConfigTest, NamesWhatLayersDoNotAgreeOn) {
+  const auto refused = [](const char* message, const auto& change) {
+    ModelConfig config = testing::LocalAndGlobalLayers();
+    change(config, config.other_blocks[1]);
+    EXPECT_THAT(config.Validate(), StatusIs(kInvalid, HasSubstr(message)));
+  };
+  refused("other_blocks[1].attention.num_heads: got 0",
+          [](ModelConfig&, BlockConfig& b) { b.attention.num_heads = 0; });
+  refused("other_blocks[1].feed_forward.hidden_dim: got 0",
+          [](ModelConfig&, BlockConfig& b) { b.feed_forward.hidden_dim = 0; });
+  refused("other_blocks[1].attention.embed_dim: got 32, wanted 64, as block has it",
+          [](ModelConfig&, BlockConfig& b) { b.attention.embed_dim = 32; });
+  refused("other_blocks[1].attention.kdim: got 32, wanted embed_dim 64",
+          [](ModelConfig&, BlockConfig& b) { b.attention.kdim = 32; });
+  refused("other_blocks[1].attention.precision: got bf16, wanted f32",
+          [](ModelConfig&, BlockConfig& b) { b.attention.precision = Precision::kBf16; });
+  refused("other_blocks[1].attention.add_bias_kv: got ",
+          [](ModelConfig&, BlockConfig& b) { b.attention.add_bias_kv = true; });
+  refused("other_blocks[1].attention.add_zero_attn: got ",
+          [](ModelConfig&, BlockConfig& b) { b.attention.add_zero_attn = true; });
+  refused("other_blocks[1].norm_placement: got post, wanted pre", [](ModelConfig&, BlockConfig& b) {
+    b.norm_placement = NormPlacement::kPost;
+    b.attention_norm = true;
+  });
+  refused("other_blocks[1].attention_norm: got false, wanted true unless norm_placement is pre",
+          [](ModelConfig&, BlockConfig& b) { b.norm_placement = NormPlacement::kPost; });
+  refused("layer_blocks: got 2, wanted num_layers 3",
+          [](ModelConfig& c, BlockConfig&) { c.layer_blocks.pop_back(); });
+  refused("layer_blocks[2]: got 3", [](ModelConfig& c, BlockConfig&) { c.layer_blocks[2] = 3; });
+  refused("layer_blocks[0]: got -1", [](ModelConfig& c, BlockConfig&) { c.layer_blocks[0] = -1; });
+}
+
+TEST(ModelConfigTest, ALayerIsTheBlockThatItsEntrySays) {
+  const ModelConfig config = testing::LocalAndGlobalLayers().Resolved();
+  EXPECT_FALSE(config.LayerBlock(0).attention_norm);
+  EXPECT_EQ(config.LayerAttention(0).rope->theta, 1e6);
+  EXPECT_EQ(config.LayerAttention(1).rope->theta, 1e4);
+  EXPECT_EQ(config.LayerAttention(1).window_left, 8);
+  EXPECT_EQ(config.LayerAttention(2).window_left, std::nullopt);
+  EXPECT_EQ(config.LayerAttention(2).rope->rotary_dim, 16) << "resolved";
+  EXPECT_TRUE(config.LayersAgreeOnHeads());
+  EXPECT_FALSE(testing::LayersOfManyShapes().LayersAgreeOnHeads());
+  ModelConfig without = config;
+  without.layer_blocks.clear();
+  EXPECT_THAT(without.Validate(), IsOk());
+  EXPECT_EQ(&without.LayerBlock(2), &without.block);
+}
+
+TEST(ModelConfigTest, BlocksThatNoLayerIsDoNotCount) {
+  ModelConfig config = testing::LayersOfManyShapes().Resolved();
+  EXPECT_EQ(config.LargestDepth(), 200);
+  config.layer_blocks = {0, 0, 0};
+  EXPECT_EQ(config.LargestDepth(), 70);
+  config.SetPrecision(Precision::kInt8);
+  EXPECT_THAT(config.Validate(), IsOk());
+}
+
 TEST(ModelConfigTest, DividesTheScoresOfLaterLayers) {
   ModelConfig config = SmallEncoder();
   config.scale_by_inverse_layer = true;
@@ -60,6 +118,8 @@ TEST(ModelConfigTest, CountsTheProductsOfAToken) {
   ModelConfig gated = config;
   gated.block.feed_forward.gated = true;
   EXPECT_EQ(ProjectionFlopsPerToken(gated), 2 * 2 * (4 * 96 * 96 + 3 * 96 * 200));
+  EXPECT_EQ(ProjectionFlopsPerToken(testing::LayersOfManyShapes().Resolved()),
+            2 * (4 * 64 * 64 + 2 * 64 * 70) + 2 * 2 * (2 * 64 * (144 + 48) + 3 * 64 * 200));
 }
 
 }  // namespace

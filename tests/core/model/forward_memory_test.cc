@@ -49,7 +49,7 @@ TEST_P(ForwardMemoryTest, IsBoundedFromAboveAndBelow) {
   double largest = 0;
   for (const Precision precision : {Precision::kF32, Precision::kBf16, Precision::kInt8}) {
     ModelConfig config = GetParam().config.Resolved();
-    config.block.attention.precision = precision;
+    config.SetPrecision(precision);
     const absl::StatusOr<Model> model = Model::Create(config, RandomModelParameters(config, 1));
     ASSERT_THAT(model, IsOk());
     for (const std::vector<int64_t>& lengths : Lengths()) {
@@ -135,7 +135,7 @@ TEST(ForwardMemoryOfManyModelsTest, AWorkspaceGrowsByNoMoreThanWasSaid) {
   for (const Precision precision : {Precision::kF32, Precision::kBf16, Precision::kInt8}) {
     for (const testing::NamedConfig& named : testing::ModelConfigs()) {
       ModelConfig config = named.config.Resolved();
-      config.block.attention.precision = precision;
+      config.SetPrecision(precision);
       const absl::StatusOr<Model> model = Model::Create(config, RandomModelParameters(config, 1));
       ASSERT_THAT(model, IsOk());
       int64_t needed = 0;

@@ -27,7 +27,7 @@ class ModelInterruptionTest : public ::testing::TestWithParam<testing::NamedConf
   ModelInterruptionTest() : config_(GetParam().config.Resolved()) {}
 
   absl::StatusOr<Model> Create(Precision precision) {
-    config_.block.attention.precision = precision;
+    config_.SetPrecision(precision);
     return Model::Create(config_, RandomModelParameters(config_, 1));
   }
 

@@ -43,7 +43,7 @@ class ModelTest : public ::testing::TestWithParam<NamedConfig> {
  protected:
   ModelConfig Config(Precision precision = Precision::kF32) const {
     ModelConfig config = GetParam().config.Resolved();
-    config.block.attention.precision = precision;
+    config.SetPrecision(precision);
     return config;
   }
 };
@@ -215,7 +215,6 @@ TEST_P(ModelTest, GivesTheWeightsOfTheLayerThatIsAsked) {
   const absl::StatusOr<Model> model = Model::Create(config, weights);
   ASSERT_THAT(model, IsOk());
   const std::vector<int64_t> lengths = {6, 9};
-  const int64_t num_heads = config.block.attention.num_heads;
   ModelInputs plain(config, lengths, {1, 2});
   ASSERT_THAT(Compute(*model, plain, 1), IsOk());
   for (int64_t layer = 0; layer <= config.num_layers; ++layer) {
@@ -223,7 +222,7 @@ TEST_P(ModelTest, GivesTheWeightsOfTheLayerThatIsAsked) {
     ModelInputs inputs(config, lengths, {1, 2});
     const int64_t asked = layer == config.num_layers ? config.num_layers - 1 : layer;
     if (layer < config.num_layers) inputs.weights_layer = {layer, 0};  // else the default, the last
-    std::vector<float> got(num_heads * 6 * 6);
+    std::vector<float> got(config.LayerBlock(asked).attention.num_heads * 6 * 6);
     inputs.sequences[0].weights = {
         .mode = WeightsSink::Mode::kFull, .data = got.data(), .head_stride = 36, .query_stride = 6};
     ASSERT_THAT(Compute(*model, inputs, 2), IsOk());

@@ -4,6 +4,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <utility>
+
 #include "tests/core/model/test_model.h"
 #include "tests/testing/status_matchers.h"
 
@@ -44,6 +46,20 @@ TEST(ModelParametersTest, NamesTheTensorThatDoesNotFit) {
           [](ModelParameters& w) { w.layers[0].attention_norm.gain.clear(); });
   refused("embedding.tokens", [](ModelParameters& w) { w.embedding.tokens.pop_back(); });
   refused("embedding.norm.gain", [](ModelParameters& w) { w.embedding.norm.gain.clear(); });
+}
+
+TEST(ModelParametersTest, EachLayerIsCheckedAsItsOwnBlock) {
+  const ModelConfig local = testing::LocalAndGlobalLayers().Resolved();
+  ModelParameters weights = RandomModelParameters(local, 1);
+  EXPECT_THAT(weights.layers[0].attention_norm.gain, ::testing::IsEmpty());
+  weights.layers[0].attention_norm = weights.layers[1].attention_norm;
+  EXPECT_THAT(
+      weights.Validate(local),
+      StatusIs(kInvalidParameters, HasSubstr("layers.0.attention_norm.gain: got 64 elements, wanted 0")));
+  const ModelConfig shapes = testing::LayersOfManyShapes().Resolved();
+  weights = RandomModelParameters(shapes, 1);
+  std::swap(weights.layers[0], weights.layers[1]);
+  EXPECT_THAT(weights.Validate(shapes), StatusIs(kInvalidParameters, HasSubstr("layers.0.attention.")));
 }
 
 }  // namespace

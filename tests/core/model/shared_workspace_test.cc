@@ -43,7 +43,7 @@ std::vector<Served> AllModels(ComputeArena& arena) {
   for (const Precision precision : {Precision::kF32, Precision::kBf16, Precision::kInt8}) {
     for (const testing::NamedConfig& named : testing::ModelConfigs()) {
       ModelConfig config = named.config.Resolved();
-      config.block.attention.precision = precision;
+      config.SetPrecision(precision);
       absl::StatusOr<Model> model = Model::Create(config, RandomModelParameters(config, 1));
       if (!model.ok()) {
         ADD_FAILURE() << named.name << ": " << model.status();

@@ -29,6 +29,37 @@ ModelConfig SmallEncoder() {
   return config;
 }
 
+ModelConfig LocalAndGlobalLayers() {
+  ModelConfig config = Encoder(64, 4, 90, NormPlacement::kPre, Activation::kGeluErf, 3);
+  config.embedding = EmbeddingConfig{.vocab_size = 40, .norm = true};
+  config.final_norm = true;
+  config.block.feed_forward.gated = true;
+  config.block.attention.rope = RopeConfig{.theta = 1e4};
+  config.block.attention.window_left = config.block.attention.window_right = 8;
+  BlockConfig global = config.block;
+  global.attention.rope = RopeConfig{.theta = 1e6};
+  global.attention.window_left = global.attention.window_right = std::nullopt;
+  BlockConfig first = global;
+  first.attention_norm = false;
+  config.other_blocks = {global, first};
+  config.layer_blocks = {2, 0, 1};
+  return config;
+}
+
+ModelConfig LayersOfManyShapes() {
+  ModelConfig config = Encoder(64, 4, 70, NormPlacement::kPre, Activation::kRelu, 3);
+  config.final_norm = true;
+  config.block.attention.alibi = true;
+  BlockConfig wide = config.block;
+  wide.attention = {.embed_dim = 64, .num_heads = 6, .num_kv_heads = 2, .head_dim = 24, .logit_softcap = 5.0};
+  wide.norm_kind = NormKind::kRmsNorm;
+  wide.norm_eps = 1e-3;
+  wide.feed_forward = {.hidden_dim = 200, .activation = Activation::kSilu, .gated = true};
+  config.other_blocks = {wide};
+  config.layer_blocks = {1, 0, 1};
+  return config;
+}
+
 std::vector<NamedConfig> ModelConfigs() {
   using enum NormPlacement;
   using enum Activation;
@@ -83,6 +114,17 @@ std::vector<NamedConfig> ModelConfigs() {
   bare.embedding = EmbeddingConfig{.vocab_size = 9, .num_token_types = 3};
   bare.num_layers = 2;
   configs.push_back(Named("bare_stack_on_ids", bare));
+
+  configs.push_back(Named("local_and_global", LocalAndGlobalLayers()));
+  configs.push_back(Named("many_shapes", LayersOfManyShapes()));
+  ModelConfig post = LayersOfManyShapes();
+  post.block.norm_placement = post.other_blocks[0].norm_placement = kPost;
+  post.causal = post.scale_by_inverse_layer = true;
+  configs.push_back(Named("many_shapes_post", post));
+  ModelConfig bare_shapes = LayersOfManyShapes();
+  bare_shapes.block.norm_placement = bare_shapes.other_blocks[0].norm_placement = kNone;
+  bare_shapes.layer_blocks = {0, 1, 0};
+  configs.push_back(Named("many_shapes_bare", bare_shapes));
   return configs;
 }
 

@@ -18,11 +18,18 @@ struct NamedConfig {
 };
 
 // Every activation, norm and placement; gated and not; embeddings of each kind; odd widths, one head, one to
-// three layers.
+// three layers, alike and not.
 std::vector<NamedConfig> ModelConfigs();
 
 // A BERT-type encoder that begins at ids, 2 layers deep.
 ModelConfig SmallEncoder();
+
+// As ModernBERT is: local layers, and global ones of another theta, of which the first reads what it has not
+// normed.
+ModelConfig LocalAndGlobalLayers();
+
+// Layers of other heads, feed-forward networks, norms and scores.
+ModelConfig LayersOfManyShapes();
 
 // Sequences of the given lengths. The rows of sequence i depend on `seeds[i]` and its length alone.
 class ModelInputs {
