@@ -27,10 +27,13 @@ double SumOfClamped(int64_t first, int64_t count, int64_t limit) {
 // Of the projections and the feed-forward networks, all layers. Keys and values may be other tokens than
 // queries.
 double ProjectionFlops(const ModelConfig& config, const BatchInput& input) {
-  const AttentionConfig& attention = config.block.attention;
   const double all = static_cast<double>(ProjectionFlopsPerToken(config));
-  const double of_keys = 2.0 * static_cast<double>(config.num_layers) *
-                         static_cast<double>((attention.kdim + attention.vdim) * attention.kv_width());
+  double of_keys = 0;
+  config.ForEachBlock([&](const BlockConfig& block, int64_t num_layers) {
+    const AttentionConfig& attention = block.attention;
+    of_keys += 2.0 * static_cast<double>(num_layers) *
+               static_cast<double>((attention.kdim + attention.vdim) * attention.kv_width());
+  });
   return (all - of_keys) * static_cast<double>(input.q_tokens) +
          of_keys * static_cast<double>(input.kv_tokens);
 }
@@ -57,6 +60,19 @@ double MovedBytes(const ModelConfig& config, const BatchInput& input) {
   return static_cast<double>(numbers * SizeOf(DType::kF32) + input.mask.bytes.size_bytes());
 }
 
+// Pairs of a query and a key that a layer works on, over all sequences.
+double PairsOf(const BatchInput& input, const AttentionConfig& attention, bool causal) {
+  Visibility visibility = Narrowed(
+      {.window_left = attention.window_left, .window_right = attention.window_right}, input.visibility);
+  visibility.causal |= causal;
+  double pairs = 0;
+  for (size_t i = 0; i < input.q_lens.size(); ++i) {
+    pairs += VisiblePairs(input.q_lens[i], input.kv_lens[i], visibility);
+    pairs += static_cast<double>(input.q_lens[i] * attention.num_appended_keys());
+  }
+  return pairs;
+}
+
 }  // namespace
 
 double VisiblePairs(int64_t q_len, int64_t kv_len, const Visibility& visibility) {
@@ -71,19 +87,13 @@ double VisiblePairs(int64_t q_len, int64_t kv_len, const Visibility& visibility)
 
 WorkCost WorkCostOf(const BatchInput& input) {
   const ModelConfig& config = input.model->model.config();
-  const AttentionConfig& attention = config.block.attention;
-  Visibility visibility = Narrowed(
-      {.window_left = attention.window_left, .window_right = attention.window_right}, input.visibility);
-  visibility.causal |= config.causal;
-  double pairs = 0;
-  for (size_t i = 0; i < input.q_lens.size(); ++i) {
-    pairs += VisiblePairs(input.q_lens[i], input.kv_lens[i], visibility);
-    pairs += static_cast<double>(input.q_lens[i] * attention.num_appended_keys());
-  }
   WorkCost cost;
   cost.projection_flops = ProjectionFlops(config, input);
   // A multiply-add for the score and one for the value, for each pair and each dimension of each head.
-  cost.attention_flops = 4.0 * pairs * static_cast<double>(attention.q_width() * config.num_layers);
+  config.ForEachBlock([&](const BlockConfig& block, int64_t num_layers) {
+    cost.attention_flops += 4.0 * PairsOf(input, block.attention, config.causal) *
+                            static_cast<double>(block.attention.q_width() * num_layers);
+  });
   cost.bytes = MovedBytes(config, input);
   return cost;
 }

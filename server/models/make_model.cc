@@ -66,7 +66,7 @@ absl::StatusOr<std::shared_ptr<const LoadedModel>> MakeModelFromFolder(const Fol
   const ModelSummary& summary = folder->summary();
   WarnIfOverruled(options.precision, source.name, summary.precision);
   ModelConfig config = summary.config;
-  config.block.attention.precision = options.precision.Of(source.name, summary.precision);
+  config.SetPrecision(options.precision.Of(source.name, summary.precision));
   HEADLIGHT_ASSIGN_OR_RETURN(Lease memory,
                              ReserveForLoading(EstimateMemory(config, summary.table_dtype), options.memory));
   HEADLIGHT_ASSIGN_OR_RETURN(auto model,

@@ -90,7 +90,9 @@ void PrintSummary(const ModelSummary& summary, const ModelConfig& config, std::o
   const MemoryEstimate memory = EstimateMemory(config, summary.table_dtype);
   PrintRow(out, "layout", summary.format);
   PrintRow(out, "input", InputText(config));
-  PrintRow(out, "layers", absl::StrCat(config.num_layers, config.final_norm ? " and a final norm" : ""));
+  PrintRow(out, "layers",
+           absl::StrCat(config.num_layers, config.final_norm ? " and a final norm" : "",
+                        config.other_blocks.empty() ? "" : ", not all as below"));
   PrintRow(out, "embed_dim", absl::StrCat(config.block.attention.embed_dim));
   PrintRow(out, "attention", AttentionText(config));
   PrintRow(out, "norms", NormText(config.block));
@@ -140,7 +142,7 @@ absl::Status Check(const std::string& dir, const PrecisionChoice& choice, std::o
   const ModelSummary& summary = folder->summary();
   ModelConfig config = summary.config;
   // One that stands on the command line is meant for this model: it wins over what config.json asks for.
-  config.block.attention.precision = choice.Of("", summary.precision);
+  config.SetPrecision(choice.Of("", summary.precision));
   PrintSummary(summary, config, out);
   HEADLIGHT_ASSIGN_OR_RETURN(const auto loaded, PackModel(dir, "1", summary.format, config, *folder, ""));
   HEADLIGHT_RETURN_IF_ERROR(RunOnce(loaded->model));

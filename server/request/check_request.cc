@@ -302,7 +302,7 @@ class RequestChecker {
   absl::Status CheckMask() {
     if (!Has(Role::kMask)) return absl::OkStatus();
     const int64_t batch = query_layout_.num_sequences;
-    const int64_t heads = config().num_heads;
+    const int64_t heads = model().LayersAgreeOnHeads() ? model().LayerBlock(0).attention.num_heads : 1;
     const auto wanted = [&] {
       return absl::StrCat("[", batch, " or 1, ", heads, " or 1, ", MaxQueryLen(), ", ", MaxKvLen(),
                           "] (batch, num_heads, q_len, kv_len)");
@@ -330,8 +330,9 @@ class RequestChecker {
       reply.output = {query_layout_.num_sequences, config().embed_dim};
     }
     WeightsRequest& weights = input().weights;
-    HEADLIGHT_ASSIGN_OR_RETURN(WeightsShapes shapes, PlanWeights(config(), query_layout_.num_sequences,
-                                                                 MaxQueryLen(), MaxKvLen(), weights));
+    HEADLIGHT_ASSIGN_OR_RETURN(WeightsShapes shapes,
+                               PlanWeights(model().LayerBlock(weights.layer).attention,
+                                           query_layout_.num_sequences, MaxQueryLen(), MaxKvLen(), weights));
     reply.weights = std::move(shapes.weights);
     reply.weights_keys = std::move(shapes.keys);
     reply.received_mass = std::move(shapes.received_mass);

@@ -65,16 +65,16 @@ absl::StatusOr<WeightsRequest> CheckWeights(const WeightsFields& asked, const Mo
     if (asked.layer) return WrongWeights("layer: got ", *asked.layer, " without a mode, wanted none");
     return request;
   }
-  HEADLIGHT_RETURN_IF_ERROR(CheckHeads(asked.heads, config.block.attention.num_heads));
+  request.layer = asked.layer.value_or(config.num_layers - 1);
+  if (request.layer < 0 || request.layer >= config.num_layers) {
+    return WrongWeights("layer: got ", request.layer, ", wanted 0 to ", config.num_layers - 1);
+  }
+  HEADLIGHT_RETURN_IF_ERROR(CheckHeads(asked.heads, config.LayerBlock(request.layer).attention.num_heads));
   HEADLIGHT_RETURN_IF_ERROR(CheckQueries(asked.query_begin, asked.query_end));
   request.heads.assign(asked.heads.begin(), asked.heads.end());
   request.query_begin = asked.query_begin;
   request.query_end = asked.query_end;
   request.top_k = asked.top_k;
-  request.layer = asked.layer.value_or(config.num_layers - 1);
-  if (request.layer < 0 || request.layer >= config.num_layers) {
-    return WrongWeights("layer: got ", request.layer, ", wanted 0 to ", config.num_layers - 1);
-  }
   return request;
 }
 

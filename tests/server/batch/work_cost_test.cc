@@ -79,6 +79,20 @@ TEST(WorkCostTest, AModelsOwnMaskCounts) {
   EXPECT_EQ(WorkCostOf(causal).attention_flops, 4.0 * 55 * 16 * 3);
 }
 
+TEST(WorkCostTest, EachLayerCountsAsItIs) {
+  ModelConfig config = EncoderConfig();
+  BlockConfig local = config.block;
+  local.attention.window_left = local.attention.window_right = 0;
+  local.attention.num_heads = local.attention.num_kv_heads = 1;
+  local.attention.head_dim = 8;
+  config.other_blocks = {local};
+  config.layer_blocks = {0, 1, 1};
+  const WorkCost cost = WorkCostOf(SelfInput(LoadTestModel("mixed", config), {10}));
+  EXPECT_EQ(cost.attention_flops, 4.0 * (100 * 16 + 2 * 10 * 8));
+  const double networks = 3 * 2 * 16 * 24;
+  EXPECT_EQ(cost.projection_flops, 2.0 * 10 * (4 * 16 * 16 + 2 * 4 * 16 * 8 + networks));
+}
+
 TEST(WorkCostTest, AClassIsAModelsNameAndPrecision) {
   const auto first = MakeTestModel("a", testing::SmallConfig(), "1").loaded;
   const auto second = MakeTestModel("a", testing::SmallConfig(), "2").loaded;

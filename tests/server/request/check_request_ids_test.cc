@@ -50,6 +50,11 @@ class CheckRequestIdsTest : public ::testing::Test {
     ModelConfig stack = EncoderConfig();
     stack.embedding.reset();
     ASSERT_THAT(registry_->Add(LoadTestModel("stack", stack)), IsOk());
+    ModelConfig mixed = EncoderConfig();  // 2 heads, and in the middle layer 4
+    mixed.other_blocks = {mixed.block};
+    mixed.other_blocks[0].attention.num_heads = mixed.other_blocks[0].attention.num_kv_heads = 4;
+    mixed.layer_blocks = {0, 1, 0};
+    ASSERT_THAT(registry_->Add(LoadTestModel("mixed", mixed)), IsOk());
   }
   static void TearDownTestSuite() {
     delete registry_;
@@ -160,6 +165,30 @@ TEST_F(CheckRequestIdsTest, MasksAndWeightsGoWithIds) {
   EXPECT_THAT(decoded->input.token_ids, ElementsAre(1, 2, 3, 4, 5, 6));
   EXPECT_THAT(decoded->input.token_types, ElementsAre(0, 0, 1, 1, 1, 1));
   EXPECT_EQ(decoded->reply.weights, Shape({2, 2, 3, 3}));
+}
+
+TEST_F(CheckRequestIdsTest, WeightsHaveTheHeadsOfTheirLayer) {
+  v1::AttendRequest request = MakeIdsRequest("mixed", {2, 3});
+  request.mutable_weights()->set_mode(v1::WEIGHTS_MODE_FULL);
+  request.mutable_weights()->add_heads(3);
+  ExpectInvalid(request, "weights.heads[0]: got 3, wanted 0 to 1");
+  request.mutable_weights()->set_layer(1);
+  EXPECT_THAT(Decode(request), IsOk());
+  request.mutable_weights()->clear_heads();
+  const auto decoded = Decode(request);
+  ASSERT_THAT(decoded, IsOk());
+  EXPECT_EQ(decoded->reply.weights, Shape({2, 4, 3, 3}));
+}
+
+TEST_F(CheckRequestIdsTest, OneMaskIsForAllHeadsWhereLayersDiffer) {
+  v1::AttendRequest request = MakeIdsRequest("mixed", {2, 3});
+  request.clear_payloads();
+  request.clear_token_ids();
+  AddFloats({1, 2, 3, 3}, 4, *request.mutable_mask(), request);
+  AddIds({2, 3}, {1, 2, 3, 4, 5, 6}, *request.mutable_token_ids(), request);
+  ExpectInvalid(
+      request,
+      "mask.shape: got [1, 2, 3, 3], wanted [2 or 1, 1 or 1, 3, 3] (batch, num_heads, q_len, kv_len)");
 }
 
 TEST_F(CheckRequestIdsTest, AStackTakesEmbeddingsAndPoolsThem) {
