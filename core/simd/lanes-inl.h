@@ -11,6 +11,7 @@
 
 #include "core/simd/targets.h"
 #include "core/tensor/bf16.h"
+#include "core/tensor/matrix_view.h"
 #include "hwy/highway.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -67,6 +68,21 @@ HWY_INLINE V4 SumFour(const V (&rows)[4]) {
 
 HWY_INLINE V4 MaxFour(const V (&rows)[4]) {
   return ReduceFour(rows, [](auto a, auto b) HWY_ATTR { return hn::Max(a, b); });
+}
+
+// Whether all numbers are: x * 0 is NaN for those that are not, and stays so. `rows` have whole registers.
+HWY_INLINE bool AreFinite(const MutableMatrixView& rows) {
+  V even = hn::Zero(kFloats), odd = hn::Zero(kFloats);
+  for (int64_t row = 0; row < rows.rows; ++row) {
+    const float* const from = rows.Row(row);
+    int64_t col = 0;
+    for (; col + 2 * kStep <= rows.cols; col += 2 * kStep) {
+      even = hn::MulAdd(hn::LoadU(kFloats, from + col), hn::Zero(kFloats), even);
+      odd = hn::MulAdd(hn::LoadU(kFloats, from + col + kStep), hn::Zero(kFloats), odd);
+    }
+    if (col < rows.cols) even = hn::MulAdd(hn::LoadU(kFloats, from + col), hn::Zero(kFloats), even);
+  }
+  return hn::AllFalse(kFloats, hn::IsNaN(hn::Add(even, odd)));
 }
 
 }  // namespace headlight::HWY_NAMESPACE

@@ -62,15 +62,11 @@ void FinishRowsBf16(MutableMatrixView in, const Rotation& rotation, BasicMatrixV
 }
 
 uint64_t ClearNotFinite(MutableMatrixView rows) {
+  if (AreFinite(rows)) [[likely]] return 0;
   uint64_t cleared = 0;
   for (int64_t r = 0; r < rows.rows; ++r) {
-    float* const row = rows.Row(r);
-    V poison = hn::Zero(kFloats);  // x * 0 is NaN where x is not finite, and stays so
-    for (int64_t col = 0; col < rows.cols; col += kStep) {
-      poison = hn::MulAdd(hn::LoadU(kFloats, row + col), hn::Zero(kFloats), poison);
-    }
-    if (hn::AllFalse(kFloats, hn::IsNaN(poison))) continue;
-    std::fill_n(row, rows.cols, 0.0f);
+    if (AreFinite({rows.Row(r), 1, rows.cols, rows.stride})) continue;
+    std::fill_n(rows.Row(r), rows.cols, 0.0f);
     cleared |= uint64_t{1} << r;
   }
   return cleared;

@@ -20,6 +20,9 @@ namespace headlight::HWY_NAMESPACE {
 
 constexpr int64_t kAhead = 4;  // rows
 constexpr float kMinusInfinity = -std::numeric_limits<float>::infinity();
+// Between them the terms of a sum have been neither too large nor too small.
+constexpr float kLargestSum = 0x1p60f;
+constexpr float kSmallestSum = 0x1p-60f;
 
 // Whole registers: what lies beyond `keys` is padding that the mask overwrites.
 HWY_INLINE void SoftcapRow(float* scores, int64_t keys, float softcap) {
@@ -152,33 +155,60 @@ HWY_INLINE void RaiseReference(const SoftmaxState& state, int64_t row, float max
   ScaleInPlace(state.acc.Row(row), state.acc.cols, factor);
 }
 
+// What becomes of the scores of a row.
+template <typename T>
+struct Exponentials {
+  V reference;
+  const float* scores;
+  T* out;
+};
+
+// The exponentials of kVectors registers of a panel, kLanes keys apart from `key` on; added to `sum` as those
+// of a whole panel are, whose others are 0.
+template <bool kWithExponents, int kVectors, typename T>
+HWY_INLINE void ExpPanel(const Exponentials<T>& row, int64_t key, V& sum, V& exponent_sum) {
+  V e[4] = {hn::Zero(kFloats), hn::Zero(kFloats), hn::Zero(kFloats), hn::Zero(kFloats)};
+  V exponents = hn::Zero(kFloats);
+#pragma GCC unroll 4
+  for (int v = 0; v < kVectors; ++v) {
+    const V x = hn::Sub(hn::LoadU(kFloats, row.scores + key + v * kLanes), row.reference);
+    e[v] = Exp2<T>(x);
+    StoreAs(e[v], row.out + key + v * kLanes);
+    if constexpr (kWithExponents) exponents = AddExponent(e[v], x, exponents);
+  }
+  sum = hn::Add(sum, hn::Add(hn::Add(e[0], e[1]), hn::Add(e[2], e[3])));
+  if constexpr (kWithExponents) exponent_sum = hn::Add(exponent_sum, exponents);
+}
+
 // out = 2^(scores - reference), and their sum by lanes: of each panel by itself, added to what was there; and,
 // if it is wanted, the same of the elements times their exponents.
 template <bool kWithExponents, typename T>
 HWY_INLINE void ExpRow(const float* scores, int64_t keys, float reference, T* out, float* sum,
                        float* exponent_sum) {
-  const V r = hn::Set(kFloats, reference);
+  static_assert(kReferenceKeys == 4 * kLanes);
+  const Exponentials<T> row{hn::Set(kFloats, reference), scores, out};
   for (int64_t lane = 0; lane < kLanes; lane += kStep) {
-    V total = hn::LoadU(kFloats, sum + lane);
-    V total_exponents = hn::Zero(kFloats);
-    if constexpr (kWithExponents) total_exponents = hn::LoadU(kFloats, exponent_sum + lane);
-    for (int64_t panel = 0; panel < keys; panel += kReferenceKeys) {
-      V e[kReferenceKeys / kLanes];
-      V exponents = hn::Zero(kFloats);
-      for (int64_t v = 0; v < kReferenceKeys / kLanes; ++v) {
-        const int64_t key = panel + v * kLanes + lane;
-        e[v] = hn::Zero(kFloats);
-        if (key >= keys) continue;
-        const V x = hn::Sub(hn::LoadU(kFloats, scores + key), r);
-        e[v] = Exp2<T>(x);
-        StoreAs(e[v], out + key);
-        if constexpr (kWithExponents) exponents = AddExponent(e[v], x, exponents);
-      }
-      total = hn::Add(total, hn::Add(hn::Add(e[0], e[1]), hn::Add(e[2], e[3])));
-      if constexpr (kWithExponents) total_exponents = hn::Add(total_exponents, exponents);
+    V total = hn::LoadU(kFloats, sum + lane), exponents = hn::Zero(kFloats);
+    if constexpr (kWithExponents) exponents = hn::LoadU(kFloats, exponent_sum + lane);
+    int64_t key = 0;
+    for (; key + kReferenceKeys <= keys; key += kReferenceKeys) {
+      ExpPanel<kWithExponents, 4>(row, key + lane, total, exponents);
+    }
+    switch ((keys - key) / kLanes) {
+      case 1:
+        ExpPanel<kWithExponents, 1>(row, key + lane, total, exponents);
+        break;
+      case 2:
+        ExpPanel<kWithExponents, 2>(row, key + lane, total, exponents);
+        break;
+      case 3:
+        ExpPanel<kWithExponents, 3>(row, key + lane, total, exponents);
+        break;
+      default:
+        break;
     }
     hn::StoreU(total, kFloats, sum + lane);
-    if constexpr (kWithExponents) hn::StoreU(total_exponents, kFloats, exponent_sum + lane);
+    if constexpr (kWithExponents) hn::StoreU(exponents, kFloats, exponent_sum + lane);
   }
 }
 
@@ -263,39 +293,24 @@ void SumOfRows(const float* partial_sums, int64_t rows, float* out) {
     StoreRows(SumOfFourRows(partial_sums, row, rows), row, rows, out);
 }
 
-// Lane i is NaN where row `row + i` of acc, or the last row beyond it, has a number that is not finite.
-HWY_INLINE V4 PoisonOfFourRows(const MutableMatrixView& acc, int64_t row, int64_t rows) {
-  V poison[4];
-  for (int64_t r = 0; r < 4; ++r) {
-    const float* const from = acc.Row(std::min(row + r, rows - 1));
-    poison[r] = hn::Zero(kFloats);
-    for (int64_t col = 0; col < acc.cols; col += kStep) {
-      poison[r] = hn::MulAdd(hn::LoadU(kFloats, from + col), hn::Zero(kFloats), poison[r]);
-    }
-  }
-  return SumFour(poison);
-}
-
 int64_t FinishTheSums(const SoftmaxState& state, int64_t rows, float* sums, float* inverses,
                       int64_t* unsafe) {
-  int64_t num_unsafe = 0;
+  bool all_safe = true;
   for (int64_t row = 0; row < rows; row += 4) {
     const V4 sum = SumOfFourRows(state.sum, row, rows);
     const V4 inverse = hn::Div(hn::Set(kFourFloats, 1.0f), sum);
     StoreRows(sum, row, rows, sums);
     StoreRows(hn::IfThenZeroElse(hn::Eq(sum, hn::Zero(kFourFloats)), inverse), row, rows, inverses);
-    if (state.exact) continue;
     // Sums of NaN are not safe either.
-    const auto safe = hn::And(hn::And(hn::Lt(sum, hn::Set(kFourFloats, 0x1p60f)),
-                                      hn::Gt(sum, hn::Set(kFourFloats, 0x1p-60f))),
-                              hn::Eq(PoisonOfFourRows(state.acc, row, rows), hn::Zero(kFourFloats)));
-    if (hn::AllTrue(kFourFloats, safe)) continue;
-    uint8_t bits[8] = {};
-    hn::StoreMaskBits(kFourFloats, safe, bits);
-    for (int64_t r = row; r < std::min(row + 4, rows); ++r) {
-      const bool saw_nothing = state.reference[r] == kMinusInfinity;
-      if ((bits[0] >> (r - row) & 1) == 0 && !saw_nothing) unsafe[num_unsafe++] = r;
-    }
+    all_safe &= hn::AllTrue(kFourFloats, hn::And(hn::Lt(sum, hn::Set(kFourFloats, kLargestSum)),
+                                                 hn::Gt(sum, hn::Set(kFourFloats, kSmallestSum))));
+  }
+  if (state.exact || (all_safe && AreFinite(state.acc))) return 0;
+  int64_t num_unsafe = 0;
+  for (int64_t row = 0; row < rows; ++row) {
+    if (state.reference[row] == kMinusInfinity) continue;  // it saw nothing
+    const bool is_safe = sums[row] < kLargestSum && sums[row] > kSmallestSum;
+    if (!is_safe || !AreFinite({state.acc.Row(row), 1, state.acc.cols, state.acc.stride})) unsafe[num_unsafe++] = row;
   }
   return num_unsafe;
 }
