@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Rows of weights in memory of every alignment. What they are is in kernel_test.cc and
-// kernel_weights_test.cc.
+// map_writer_test.cc.
 #include "core/attention/maps/map_rows.h"
 
 #include <gtest/gtest.h>

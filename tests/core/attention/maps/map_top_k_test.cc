@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The largest weights of rows of any length against a stable sort. That kernels ask for the right rows is in
-// kernel_weights_test.cc.
+// map_writer_test.cc.
 #include "core/attention/maps/map_top_k.h"
 
 #include <gtest/gtest.h>
