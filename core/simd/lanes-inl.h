@@ -11,7 +11,6 @@
 
 #include "core/simd/targets.h"
 #include "core/tensor/bf16.h"
-#include "core/tensor/matrix_view.h"
 #include "hwy/highway.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -70,19 +69,19 @@ HWY_INLINE V4 MaxFour(const V (&rows)[4]) {
   return ReduceFour(rows, [](auto a, auto b) HWY_ATTR { return hn::Max(a, b); });
 }
 
-// Whether all numbers are: x * 0 is NaN for those that are not, and stays so. `rows` have whole registers.
-HWY_INLINE bool AreFinite(const MutableMatrixView& rows) {
-  V even = hn::Zero(kFloats), odd = hn::Zero(kFloats);
-  for (int64_t row = 0; row < rows.rows; ++row) {
-    const float* const from = rows.Row(row);
-    int64_t col = 0;
-    for (; col + 2 * kStep <= rows.cols; col += 2 * kStep) {
-      even = hn::MulAdd(hn::LoadU(kFloats, from + col), hn::Zero(kFloats), even);
-      odd = hn::MulAdd(hn::LoadU(kFloats, from + col + kStep), hn::Zero(kFloats), odd);
-    }
-    if (col < rows.cols) even = hn::MulAdd(hn::LoadU(kFloats, from + col), hn::Zero(kFloats), even);
+// Whether all of n numbers are: x * 0 is NaN for those that are not, and stays so. Whole registers.
+HWY_INLINE bool AreFinite(const float* numbers, int64_t n) {
+  const V zero = hn::Zero(kFloats);
+  V a = zero, b = zero, c = zero, d = zero;
+  int64_t i = 0;
+  for (; i + 4 * kStep <= n; i += 4 * kStep) {
+    a = hn::MulAdd(hn::LoadU(kFloats, numbers + i), zero, a);
+    b = hn::MulAdd(hn::LoadU(kFloats, numbers + i + kStep), zero, b);
+    c = hn::MulAdd(hn::LoadU(kFloats, numbers + i + 2 * kStep), zero, c);
+    d = hn::MulAdd(hn::LoadU(kFloats, numbers + i + 3 * kStep), zero, d);
   }
-  return hn::AllFalse(kFloats, hn::IsNaN(hn::Add(even, odd)));
+  for (; i < n; i += kStep) a = hn::MulAdd(hn::LoadU(kFloats, numbers + i), zero, a);
+  return hn::AllFalse(kFloats, hn::IsNaN(hn::Add(hn::Add(a, b), hn::Add(c, d))));
 }
 
 }  // namespace headlight::HWY_NAMESPACE

@@ -62,10 +62,10 @@ void FinishRowsBf16(MutableMatrixView in, const Rotation& rotation, BasicMatrixV
 }
 
 uint64_t ClearNotFinite(MutableMatrixView rows) {
-  if (AreFinite(rows)) [[likely]] return 0;
+  if (AreFinite(rows.data, rows.rows * rows.cols)) [[likely]] return 0;
   uint64_t cleared = 0;
   for (int64_t r = 0; r < rows.rows; ++r) {
-    if (AreFinite({rows.Row(r), 1, rows.cols, rows.stride})) continue;
+    if (AreFinite(rows.Row(r), rows.cols)) continue;
     std::fill_n(rows.Row(r), rows.cols, 0.0f);
     cleared |= uint64_t{1} << r;
   }

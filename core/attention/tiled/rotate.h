@@ -19,7 +19,7 @@ void FinishRows(MutableMatrixView in, const Rotation& rotation, BasicMatrixView<
 void FinishRows(MutableMatrixView in, const Rotation& rotation, BasicMatrixView<Bf16> out);
 
 // Rows of which a number is NaN or infinite become zeros; bit r of what is returned says so of row r. At most
-// 64 rows; cols is a multiple of kLanes.
+// 64 rows, one after the other (stride == cols); cols is a multiple of kLanes.
 uint64_t ClearRowsNotFinite(MutableMatrixView rows);
 
 }  // namespace headlight

@@ -305,12 +305,12 @@ int64_t FinishTheSums(const SoftmaxState& state, int64_t rows, float* sums, floa
     all_safe &= hn::AllTrue(kFourFloats, hn::And(hn::Lt(sum, hn::Set(kFourFloats, kLargestSum)),
                                                  hn::Gt(sum, hn::Set(kFourFloats, kSmallestSum))));
   }
-  if (state.exact || (all_safe && AreFinite(state.acc))) return 0;
+  if (state.exact || (all_safe && AreFinite(state.acc.data, rows * state.acc.cols))) return 0;
   int64_t num_unsafe = 0;
   for (int64_t row = 0; row < rows; ++row) {
     if (state.reference[row] == kMinusInfinity) continue;  // it saw nothing
     const bool is_safe = sums[row] < kLargestSum && sums[row] > kSmallestSum;
-    if (!is_safe || !AreFinite({state.acc.Row(row), 1, state.acc.cols, state.acc.stride})) unsafe[num_unsafe++] = row;
+    if (!is_safe || !AreFinite(state.acc.Row(row), state.acc.cols)) unsafe[num_unsafe++] = row;
   }
   return num_unsafe;
 }

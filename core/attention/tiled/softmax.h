@@ -30,7 +30,8 @@ constexpr int64_t kReferenceKeys = 64;
 struct SoftmaxState {
   float* reference;       // [rows], -inf while no allowed key was seen
   float* sum;             // [rows, kLanes], partial sums of 2^(score - reference)
-  MutableMatrixView acc;  // [rows, padded head_dim], sum of 2^(score - reference) * value
+  // [rows, padded head_dim], one after the other (stride == cols): sum of 2^(score - reference) * value.
+  MutableMatrixView acc;
   // [rows, kLanes], partial sums of 2^(score - reference) * (score - reference), for an entropy without
   // logarithms of weights; null if nobody wants it. Changes nothing else.
   float* exponent_sum = nullptr;
