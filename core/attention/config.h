@@ -52,7 +52,7 @@ struct AttentionConfig {
   int64_t q_width() const { return num_heads * head_dim; }      // columns of Wq, rows of Wo
   int64_t kv_width() const { return num_kv_heads * head_dim; }  // columns of Wk and Wv
   int64_t heads_per_kv_head() const { return num_heads / num_kv_heads; }
-  int64_t LargestDepth() const;                                 // of a projection's product
+  int64_t LargestDepth() const;  // of a projection's product
   int64_t num_appended_keys() const { return int64_t{add_bias_kv} + int64_t{add_zero_attn}; }
 };
 

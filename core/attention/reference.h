@@ -47,7 +47,8 @@ struct ReferenceResult {
 
 // One entry per sequence of the batch; `config` resolved, batch.output and the sequences' sinks are not used.
 std::vector<ReferenceResult> ReferenceAttention(const AttentionConfig& config,
-                                                const AttentionParameters& weights, const AttentionBatch& batch);
+                                                const AttentionParameters& weights,
+                                                const AttentionBatch& batch);
 
 // Mean over the heads, [q_len, kv_len].
 std::vector<double> MeanWeights(const ReferenceResult& result, int64_t num_heads);

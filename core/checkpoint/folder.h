@@ -24,9 +24,9 @@ struct ModelSummary {
   std::string format;  // "native", "torch.nn.MultiheadAttention", "bert", ...
   ModelConfig config;  // resolved
   std::optional<Precision>
-      precision;               // that config.json asks for; config.block.attention.precision follows it
-  int64_t num_parameters = 0;  // of what is loaded
-  DType table_dtype = DType::kF32;           // that tables of embeddings are held in, the widest of them
+      precision;                    // that config.json asks for; config.block.attention.precision follows it
+  int64_t num_parameters = 0;       // of what is loaded
+  DType table_dtype = DType::kF32;  // that tables of embeddings are held in, the widest of them
   std::vector<std::string> ignored_tensors;  // task heads beside the encoder and constant buffers, not loaded
 };
 

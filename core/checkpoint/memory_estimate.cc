@@ -38,8 +38,7 @@ struct Packing {
 Packing PackingOnThisCpu(const ModelConfig& config) {
   const auto arithmetic = ChooseArithmetic(config.block.attention.precision, config.LargestDepth());
   if (!arithmetic.ok()) return {Precision::kF32, kGranule<float>};
-  return {arithmetic->precision,
-          arithmetic->operands == Precision::kF32 ? kGranule<float> : kGranule<Bf16>,
+  return {arithmetic->precision, arithmetic->operands == Precision::kF32 ? kGranule<float> : kGranule<Bf16>,
           arithmetic->kind->fused ? kCompiledBesideVectorsBytes : kCompiledBytes};
 }
 

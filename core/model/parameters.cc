@@ -99,7 +99,7 @@ NormParameters RandomNorm(int64_t embed_dim, bool with_bias, UniformSource& sour
 }
 
 FeedForwardParameters RandomFeedForward(const FeedForwardConfig& config, int64_t embed_dim,
-                                     UniformSource& source) {
+                                        UniformSource& source) {
   const float bound = XavierBound(embed_dim, config.hidden_dim);
   FeedForwardParameters weights;
   weights.up = source.Draw(embed_dim * config.hidden_dim, bound);

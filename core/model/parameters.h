@@ -22,7 +22,7 @@ struct EmbeddingParameters {
   std::vector<float> tokens;       // [vocab_size, embed_dim]
   std::vector<float> positions;    // [num_positions, embed_dim] or empty
   std::vector<float> token_types;  // [num_token_types, embed_dim] or empty
-  NormParameters norm;                // with EmbeddingConfig::norm
+  NormParameters norm;             // with EmbeddingConfig::norm
 };
 
 struct ModelParameters : ParameterSource {

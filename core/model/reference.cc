@@ -46,8 +46,8 @@ Matrix Project(const Matrix& x, int64_t in, const std::vector<float>& matrix, co
   return y;
 }
 
-Matrix RunFeedForward(const FeedForwardConfig& config, int64_t embed_dim, const FeedForwardParameters& weights,
-                      const Matrix& x) {
+Matrix RunFeedForward(const FeedForwardConfig& config, int64_t embed_dim,
+                      const FeedForwardParameters& weights, const Matrix& x) {
   Matrix hidden = Project(x, embed_dim, weights.up, weights.up_bias, config.hidden_dim);
   if (config.gated) {
     const Matrix gate = Project(x, embed_dim, weights.gate, weights.gate_bias, config.hidden_dim);

@@ -53,9 +53,8 @@ absl::StatusOr<const ProductKind*> ChooseKind(Precision precision, const std::st
 
 absl::Status CheckDepth(Precision precision, int64_t depth) {
   if (precision != Precision::kInt8 || depth <= kMaxInt8Depth) return absl::OkStatus();
-  return absl::UnimplementedError(
-      absl::StrCat("sums of int8 products over a depth of ", depth, " may overflow, ", kMaxInt8Depth,
-                   " is the most that cannot"));
+  return absl::UnimplementedError(absl::StrCat("sums of int8 products over a depth of ", depth,
+                                               " may overflow, ", kMaxInt8Depth, " is the most that cannot"));
 }
 
 }  // namespace
@@ -89,8 +88,7 @@ absl::StatusOr<Arithmetic> ChooseArithmetic(Precision precision, int64_t depth,
   HEADLIGHT_RETURN_IF_ERROR(CheckName(kind_name));
   Arithmetic arithmetic{.precision = precision};
   const absl::Status depth_fits = CheckDepth(precision, depth);
-  absl::StatusOr<const ProductKind*> kind =
-      depth_fits.ok() ? ChooseKind(precision, kind_name) : depth_fits;
+  absl::StatusOr<const ProductKind*> kind = depth_fits.ok() ? ChooseKind(precision, kind_name) : depth_fits;
   if (!kind.ok() && precision != Precision::kF32) {
     arithmetic.note = absl::StrCat("computed in f32: ", std::string(kind.status().message()));
     arithmetic.precision = Precision::kF32;

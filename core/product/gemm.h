@@ -55,7 +55,8 @@ class Gemm {
   virtual void RunPanels(int64_t rows, const void* a, const void* const* b, int64_t num_panels, void* c,
                          std::byte* scratch) const {
     const auto* columns = static_cast<const std::byte*>(a);
-    for (int64_t panel = 0; panel < num_panels; ++panel, columns += shape_.k * OperandBytes(shape_.operands)) {
+    for (int64_t panel = 0; panel < num_panels;
+         ++panel, columns += shape_.k * OperandBytes(shape_.operands)) {
       Run(rows, columns, b[panel], c, scratch, nullptr, {});
     }
   }

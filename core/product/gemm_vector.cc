@@ -32,7 +32,7 @@ struct WordProduct {
   const float* a = nullptr;         // [rows, words of all panels], rows lda apart
   const float* const* b = nullptr;  // [panels], each [words, columns] from first_column on, rows ldb apart
   int64_t first_column = 0;
-  float* c = nullptr;               // [rows, columns], rows ldc apart; of int32 for kInt8
+  float* c = nullptr;  // [rows, columns], rows ldc apart; of int32 for kInt8
   int64_t panels = 1;
   int64_t rows = 0;
   int64_t words = 0;
@@ -251,8 +251,7 @@ std::vector<ColumnBlock> BlocksOf(const GemmShape& shape) {
   for (int64_t block = 0; block < num_blocks; ++block) {
     const int64_t first = block * registers / num_blocks;
     const int64_t end = (block + 1) * registers / num_blocks;
-    const WordProductFunction multiply =
-        HWY_DYNAMIC_DISPATCH(Choose)(shape.operands, (end - first) * kLanes);
+    const WordProductFunction multiply = HWY_DYNAMIC_DISPATCH(Choose)(shape.operands, (end - first) * kLanes);
     if (multiply == nullptr) return {};
     blocks.push_back({first * kLanes, multiply});
   }

@@ -163,14 +163,13 @@ PanelGemm::PanelGemm(const GemmProvider& provider, Precision precision, int64_t 
   const int64_t depth = OperandCols(precision, k);
   const bool is_int8 = precision == Precision::kInt8;  // whose bias is added with the scales
   const auto make = [&](int64_t width) {
-    return SharedGemm(provider,
-                      {.operands = precision,
-                          .n = width,
-                          .k = depth,
-                          .lda = depth,
-                          .ldb = width,
-                          .ldc = is_int8 ? kPanelCols : ldc,
-                          .bias = bias && !is_int8});
+    return SharedGemm(provider, {.operands = precision,
+                                 .n = width,
+                                 .k = depth,
+                                 .lda = depth,
+                                 .ldb = width,
+                                 .ldc = is_int8 ? kPanelCols : ldc,
+                                 .bias = bias && !is_int8});
   };
   if (cols >= kPanelCols) full_ = make(kPanelCols);
   if (cols % kPanelCols != 0) last_ = make(cols % kPanelCols);

@@ -4,7 +4,6 @@
 #ifndef HEADLIGHT_CORE_RUNTIME_INTERRUPTION_H_
 #define HEADLIGHT_CORE_RUNTIME_INTERRUPTION_H_
 
-
 namespace headlight {
 
 // Of one body of an arena. To be asked about every 100 us.

@@ -60,7 +60,9 @@ struct GeluTanh {
 };
 
 struct Silu {
-  HWY_INLINE V operator()(V x) const { return Sigmoidal(x, hn::Mul(x, hn::Set(kFloats, -std::numbers::log2e_v<float>))); }
+  HWY_INLINE V operator()(V x) const {
+    return Sigmoidal(x, hn::Mul(x, hn::Set(kFloats, -std::numbers::log2e_v<float>)));
+  }
 };
 
 }  // namespace headlight::HWY_NAMESPACE

@@ -168,9 +168,9 @@ class Bench {
     std::printf("%d threads, streaming stores %.1f GB/s\n", options_.threads, stream_gbps);
     if (options_.json.empty()) return absl::OkStatus();
     std::ofstream file(options_.json);
-    file << nlohmann::json{{"threads", options_.threads},          {"cpu", CpuName()},
+    file << nlohmann::json{{"threads", options_.threads},      {"cpu", CpuName()},
                            {"isa", AttentionLayer::IsaName()}, {"peak_gflops", peaks},
-                           {"stream_gbps", stream_gbps},           {"rows", rows_}}
+                           {"stream_gbps", stream_gbps},       {"rows", rows_}}
                 .dump(2)
          << "\n";
     if (!file) return absl::InvalidArgumentError(absl::StrCat("--json: cannot write ", options_.json));
@@ -349,9 +349,9 @@ class Bench {
     const double gflops = (shape.ProjectionFlops() + shape.AttentionFlops()) / seconds / 1e9;
     const double fraction = ideal_s / seconds;
     std::printf("%-5s %-6s %-10s %5ld %5ld %5ld %5ld %-7s %-12s %9.3f %8.1f %8.1f %8.3f", precision.c_str(),
-                shape.mask.c_str(), shape.lengths_text.c_str(), config.embed_dim,
-                config.num_heads, config.num_kv_heads, config.head_dim, options_.weights.c_str(),
-                layer.kernel_name().c_str(), seconds * 1e3, gflops, peak_flops.at(precision) / 1e9, fraction);
+                shape.mask.c_str(), shape.lengths_text.c_str(), config.embed_dim, config.num_heads,
+                config.num_kv_heads, config.head_dim, options_.weights.c_str(), layer.kernel_name().c_str(),
+                seconds * 1e3, gflops, peak_flops.at(precision) / 1e9, fraction);
     if (measured.ratio > 0) {
       std::printf("  %.3f times none's %.3f ms", measured.ratio, measured.other_seconds * 1e3);
     }

@@ -15,7 +15,7 @@ namespace headlight::bench {
 
 struct BenchShape {
   AttentionConfig config;  // resolved
-  std::string mask;  // as in the file
+  std::string mask;        // as in the file
   bool causal = false;
   bool left_mask = false;        // -10000 on the first 64 keys
   std::string lengths_text;      // as in the file, such as "4x512"

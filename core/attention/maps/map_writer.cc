@@ -18,7 +18,7 @@ constexpr int64_t kRowGranule = 8;
 
 template <typename T>
 MapWriter<T>::MapWriter(const WeightsSink& sink, const WeightsHead& head, const QueryBlock& block,
-                                float* tile_factors, SummarySums* summary)
+                        float* tile_factors, SummarySums* summary)
     : sink_(sink), head_(head), block_(block), tile_factors_(tile_factors), summary_(summary) {
   if (sink.mode == WeightsSink::Mode::kNone) return;
   place_ = sink.HeadPlace(head.head);
@@ -70,8 +70,8 @@ void MapWriter<T>::MakeFactors(const float* last_references, const float* invers
 
 template <typename T>
 void MapWriter<T>::Finish(const SoftmaxState& state, const float* sums, const float* inverse_sums,
-                              const T* exponentials, int64_t tile_stride, int64_t row_stride,
-                              const Interruption& interruption) {
+                          const T* exponentials, int64_t tile_stride, int64_t row_stride,
+                          const Interruption& interruption) {
   MakeFactors(state.reference, inverse_sums);
   const WeightTiles<T> tiles{exponentials, tile_stride, row_stride, tile_factors_, first_key_, end_key_};
   float exponent_sums[kQueryBlockRows];
@@ -87,7 +87,7 @@ void MapWriter<T>::Finish(const SoftmaxState& state, const float* sums, const fl
 
 template <typename T>
 void MapWriter<T>::FinishRows(const WeightTiles<T>& tiles, int64_t first_row, int64_t end_row,
-                                  const float* sums, const float* exponent_sums) {
+                              const float* sums, const float* exponent_sums) {
   const int64_t query = block_.first_query + first_row - sink_.QueryBegin(head_.q_len);  // of the sink
   const int64_t place = place_ * sink_.head_stride + query * sink_.query_stride;
   switch (sink_.mode) {

@@ -32,8 +32,8 @@ class MapWriter {
   // For Mode::kMean the heads of a block come in order: the mean is summed up in the sink. For kSummary the
   // blocks of a sequence come in order; `summary` belongs to this sequence and head. `tile_factors` is memory
   // for the writer, [tiles of a row, kQueryBlockRows].
-  MapWriter(const WeightsSink& sink, const WeightsHead& head, const QueryBlock& block,
-                float* tile_factors, SummarySums* summary);
+  MapWriter(const WeightsSink& sink, const WeightsHead& head, const QueryBlock& block, float* tile_factors,
+            SummarySums* summary);
 
   // Whether anything of this block and head is asked for; if not, nothing else may be called.
   bool wanted() const { return first_row_ < end_row_; }

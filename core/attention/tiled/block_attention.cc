@@ -168,8 +168,8 @@ bool BlockAttention<T>::AttendTile(const Rows& rows, int64_t first_key, int64_t 
 template <typename T>
 void BlockAttention<T>::AttendAppended(const Rows& rows, const int64_t* block_rows, MapWriter<T>& writer) {
   const int64_t num_keys = rules_.num_keys - rules_.kv_len;
-  layer_.score_keys[0]->Run(rows.count, rows.queries, keys_.appended_keys, rows.scores,
-                            scratch_.gemm.bytes(), nullptr, {});
+  layer_.score_keys[0]->Run(rows.count, rows.queries, keys_.appended_keys, rows.scores, scratch_.gemm.bytes(),
+                            nullptr, {});
   SoftmaxTile(ScoreTile<T>{.scores = {rows.scores, rows.count, num_keys, kScoreStride},
                            .probabilities = rows.probabilities,
                            .probability_stride = kScoreStride,
@@ -272,11 +272,12 @@ void BlockAttention<T>::AddValues(const Rows& rows, int64_t first_key, int64_t e
   if (whole_end < end_key) {
     const int64_t depth = RoundUp(end_key - whole_end, kGranule<T>);
     layer_.add_values[depth / kGranule<T> - 1]->Run(rows.count, probabilities,
-                                                    keys_.values[whole_end / kPanelCols],
-                                                    rows.state.acc.data, scratch_.gemm.bytes(), nullptr, {});
+                                                    keys_.values[whole_end / kPanelCols], rows.state.acc.data,
+                                                    scratch_.gemm.bytes(), nullptr, {});
   }
   for (int64_t panel = first_panel; panel * kPanelCols < end_key; ++panel) {
-    if (keys_.not_finite[panel] != 0) [[unlikely]] SpoilRows(rows, first_key, end_key, panel);
+    if (keys_.not_finite[panel] != 0) [[unlikely]]
+      SpoilRows(rows, first_key, end_key, panel);
   }
 }
 

@@ -41,10 +41,10 @@ class BlockAttention {
   // Rows of queries in work, and what has become of them.
   struct Rows {
     int64_t count = 0;
-    const T* queries = nullptr;       // [count, padded head_dim]
-    const int64_t* query = nullptr;   // of the sequence, one for each row
-    T* probabilities = nullptr;       // [count, kScoreStride], of the tile in work
-    float* scores = nullptr;          // likewise; the same memory for T = float
+    const T* queries = nullptr;      // [count, padded head_dim]
+    const int64_t* query = nullptr;  // of the sequence, one for each row
+    T* probabilities = nullptr;      // [count, kScoreStride], of the tile in work
+    float* scores = nullptr;         // likewise; the same memory for T = float
     SoftmaxState state;
   };
 

@@ -26,8 +26,9 @@ struct FusedScores {
   int64_t num_panels = 0;
   T* probabilities = nullptr;  // [rows rounded up, 64 * num_panels]: 2^(score - reference)
   int64_t probability_stride = 0;
-  float* reference = nullptr;  // [rows rounded up]; where it is -inf, it becomes the maximum of the first panel
-  float* sum = nullptr;           // [rows rounded up, kLanes], added to
+  float* reference =
+      nullptr;           // [rows rounded up]; where it is -inf, it becomes the maximum of the first panel
+  float* sum = nullptr;  // [rows rounded up, kLanes], added to
   float* exponent_sum = nullptr;  // likewise, or null if it is not wanted; as in SoftmaxState
 };
 

@@ -120,7 +120,8 @@ bool KeyPacker<T>::PackValues(const KeyChunk& chunk, int64_t kv_head, WorkerScra
   }
   ForEachPart(batch_.cu_kv_lens, chunk.first_row, chunk.rows,
               [&](int64_t row, int64_t rows, int64_t sequence, int64_t first_key) {
-                FinishValues(sequence, first_key, layer_.Padded(values + row * layer_.padded_head_dim, rows), scratch);
+                FinishValues(sequence, first_key, layer_.Padded(values + row * layer_.padded_head_dim, rows),
+                             scratch);
               });
   return true;
 }

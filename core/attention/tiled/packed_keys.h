@@ -70,7 +70,8 @@ class KeyPacker {
   bool PackKeys(const KeyChunk& chunk, int64_t kv_head, WorkerScratch& scratch) const;
   bool PackValues(const KeyChunk& chunk, int64_t kv_head, WorkerScratch& scratch) const;
   void TransposeKeys(int64_t sequence, int64_t first_key, int64_t num_keys, const T* rows) const;
-  void FinishValues(int64_t sequence, int64_t first_key, MutableMatrixView rows, WorkerScratch& scratch) const;
+  void FinishValues(int64_t sequence, int64_t first_key, MutableMatrixView rows,
+                    WorkerScratch& scratch) const;
   T* Keys(int64_t sequence, int64_t panel) const {
     return memory_.key_panels.As<T*>()[workspace_.plan.first_panel[sequence] + panel];
   }

@@ -42,8 +42,8 @@ std::vector<PanelMatrix> PackHeads(const AttentionConfig& config, const std::vec
       const float* const from = matrix.data() + row * num_heads * width + head * width;
       for (int64_t i = 0; i < width; ++i) head_columns[row * width + i] = from[i] * factor;
     }
-    heads.emplace_back(config.precision, MatrixView{head_columns.data(), rows, width, width},
-                       padded_head_dim, storage);
+    heads.emplace_back(config.precision, MatrixView{head_columns.data(), rows, width, width}, padded_head_dim,
+                       storage);
   }
   return heads;
 }

@@ -62,7 +62,8 @@ void FinishRowsBf16(MutableMatrixView in, const Rotation& rotation, BasicMatrixV
 }
 
 uint64_t ClearNotFinite(MutableMatrixView rows) {
-  if (AreFinite(rows.data, rows.rows * rows.cols)) [[likely]] return 0;
+  if (AreFinite(rows.data, rows.rows * rows.cols)) [[likely]]
+    return 0;
   uint64_t cleared = 0;
   for (int64_t r = 0; r < rows.rows; ++r) {
     if (AreFinite(rows.Row(r), rows.cols)) continue;

@@ -28,8 +28,8 @@ constexpr int64_t kReferenceKeys = 64;
 
 // The softmax of a block of queries in progress, over the tiles of keys seen so far.
 struct SoftmaxState {
-  float* reference;       // [rows], -inf while no allowed key was seen
-  float* sum;             // [rows, kLanes], partial sums of 2^(score - reference)
+  float* reference;  // [rows], -inf while no allowed key was seen
+  float* sum;        // [rows, kLanes], partial sums of 2^(score - reference)
   // [rows, padded head_dim], one after the other (stride == cols): sum of 2^(score - reference) * value.
   MutableMatrixView acc;
   // [rows, kLanes], partial sums of 2^(score - reference) * (score - reference), for an entropy without

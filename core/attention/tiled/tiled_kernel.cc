@@ -151,8 +151,7 @@ class TiledKernel<T>::Item {
   T* QueriesAt(int64_t head_of_group, int64_t row) const {
     const int64_t first = batch_.cu_q_lens[group_.first_sequence];
     const int64_t num_queries = batch_.cu_q_lens[group_.end_sequence] - first;
-    return memory_.all_queries.As<T>() +
-           (head_of_group * num_queries + row - first) * layer_.padded_head_dim;
+    return memory_.all_queries.As<T>() + (head_of_group * num_queries + row - first) * layer_.padded_head_dim;
   }
 
   // False where nobody waits for them any more.
@@ -271,8 +270,7 @@ void TiledKernel<T>::ConvertInputs(const AttentionBatch& batch, ComputeArena& ar
   };
   ClearPaddingOfConcat(batch, ws);
   ws.query = convert(ws.query_operands, batch.query.rows, batch.cu_q_lens);
-  ws.key =
-      batch.key == batch.query ? ws.query : convert(ws.key_operands, batch.key.rows, batch.cu_kv_lens);
+  ws.key = batch.key == batch.query ? ws.query : convert(ws.key_operands, batch.key.rows, batch.cu_kv_lens);
   ws.value =
       batch.value == batch.key ? ws.key : convert(ws.value_operands, batch.value.rows, batch.cu_kv_lens);
 }

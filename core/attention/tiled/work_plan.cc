@@ -150,7 +150,8 @@ int64_t WorkPlan::ListBytes(const ForwardShape& shape, const AttentionConfig& co
       groups * int64_t{sizeof(SequenceGroup)} + groups * config.num_kv_heads * int64_t{sizeof(WorkItem)} +
       chunks(shape.tokens) * int64_t{sizeof(QueryChunk)} +
       (shape.num_sequences + shape.tokens / kSmallQueryBlockRows) * int64_t{sizeof(QueryBlock)} +
-      chunks(shape.kv_tokens) * int64_t{sizeof(KeyChunk)} + 2 * shape.num_sequences * int64_t{sizeof(int64_t)};
+      chunks(shape.kv_tokens) * int64_t{sizeof(KeyChunk)} +
+      2 * shape.num_sequences * int64_t{sizeof(int64_t)};
   return 2 * bytes;  // lists double when they grow
 }
 

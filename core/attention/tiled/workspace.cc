@@ -117,8 +117,8 @@ TiledBatch BoundOf(const TiledLayer& layer, const ForwardShape& shape) {
     const int64_t keys = std::min(shape.kv_tokens, kGroupRows);
     batch.max_group_queries = std::max(shape.longest, std::min(shape.tokens, kGroupRows));
     batch.max_group_sequences = std::min({shape.num_sequences, shape.tokens, keys});
-    batch.max_packed_keys = std::max(batch.max_packed_keys,
-                                     keys + batch.max_group_sequences * (layer.key_granule - 1));
+    batch.max_packed_keys =
+        std::max(batch.max_packed_keys, keys + batch.max_group_sequences * (layer.key_granule - 1));
     batch.max_panels =
         std::max(batch.max_panels, Panels(keys + batch.max_group_sequences * (kPanelCols - 1)));
   }

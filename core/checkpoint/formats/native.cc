@@ -94,7 +94,8 @@ Format ReadNative(ConfigFields& fields, const Shards& /*checkpoint*/) {
   return format;
 }
 
-std::map<std::string, TensorToWrite> NativeTensors(const ModelConfig& config, const ModelParameters& weights) {
+std::map<std::string, TensorToWrite> NativeTensors(const ModelConfig& config,
+                                                   const ModelParameters& weights) {
   std::map<std::string, TensorToWrite> tensors;
   VisitTensors(config, weights,
                [&](const std::string& name, const Shape& shape, Presence, const std::vector<float>& tensor) {

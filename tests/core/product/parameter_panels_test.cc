@@ -133,14 +133,13 @@ class PanelGemmTest : public ::testing::TestWithParam<std::tuple<const GemmProvi
   static Precision precision() { return std::get<1>(GetParam()); }
 };
 
-INSTANTIATE_TEST_SUITE_P(Providers, PanelGemmTest,
-                         ::testing::Combine(::testing::Values(&kVectorProvider, &kBrgemmProvider,
-                                                              &kMatmulProvider),
-                                            ::testing::Values(Precision::kF32, Precision::kBf16, Precision::kInt8)),
-                         [](const auto& info) {
-                           return absl::StrCat(std::get<0>(info.param)->name, "_",
-                                               Name(std::get<1>(info.param)));
-                         });
+INSTANTIATE_TEST_SUITE_P(
+    Providers, PanelGemmTest,
+    ::testing::Combine(::testing::Values(&kVectorProvider, &kBrgemmProvider, &kMatmulProvider),
+                       ::testing::Values(Precision::kF32, Precision::kBf16, Precision::kInt8)),
+    [](const auto& info) {
+      return absl::StrCat(std::get<0>(info.param)->name, "_", Name(std::get<1>(info.param)));
+    });
 
 // A product of whole numbers that are exact in every precision: rows from 0 to 255 have steps of 1.
 class WholeProduct {

@@ -50,7 +50,7 @@ TEST(QuantizeRowsTest, ComeBackWithinHalfAStep) {
   testing::Rng rng = testing::MakeRng(0);
   for (const int64_t cols : kColumnCounts) {
     for (const auto& [low, high] : {std::pair(-1.0f, 1.0f), std::pair(-3.0f, 0.5f), std::pair(2.0f, 9.0f),
-                                   std::pair(-1e-5f, -1e-6f), std::pair(-1e30f, 1e30f)}) {
+                                    std::pair(-1e-5f, -1e-6f), std::pair(-1e30f, 1e30f)}) {
       std::uniform_real_distribution<float> distribution(low, high);
       std::vector<float> in(3 * cols);
       for (float& x : in) x = distribution(rng);

@@ -226,7 +226,8 @@ TEST_P(BlockAttentionTest, AQueryHasTheSameBitsAloneAndAmongOthers) {
     TestSequence sequence = Outliers(rng, layer.config, 600, 600);
     sequence.visibility.causal = true;
     const std::vector<float> whole = Output(attention, sequence);
-    for (const int64_t row : {0, 1, 5, 15, 16, 42, 62, 63, 64, 65, 79, 127, 128, 129, 301, 510, 511, 512, 513, 599}) {
+    for (const int64_t row :
+         {0, 1, 5, 15, 16, 42, 62, 63, 64, 65, 79, 127, 128, 129, 301, 510, 511, 512, 513, 599}) {
       const TestSequence alone = Alone(layer.config, sequence, row);
       EXPECT_TRUE(SameBits(Output(attention, alone), Row(whole, row, width))) << "row " << row;
     }
@@ -259,7 +260,8 @@ TEST_P(BlockAttentionTest, ALeftMaskChangesNoBitOfThePartsOfASequence) {
 TEST_P(BlockAttentionTest, LargeValuesAreNotTakenForInfinite) {
   AttentionConfig config = {.embed_dim = 16, .num_heads = 1, .head_dim = 16, .scale = 1.0};
   TestLayer layer{config.Resolved(), RandomParameters(config.Resolved(), 3)};
-  for (std::vector<float>* matrix : {&layer.weights.wq, &layer.weights.wk, &layer.weights.wv, &layer.weights.wo}) {
+  for (std::vector<float>* matrix :
+       {&layer.weights.wq, &layer.weights.wk, &layer.weights.wv, &layer.weights.wo}) {
     std::fill(matrix->begin(), matrix->end(), 0.0f);
     for (int i = 0; i < 16; ++i) (*matrix)[i * 17] = 1.0f;
   }
