@@ -62,9 +62,8 @@ void Buffer::GiveBackUnused() {
 }
 
 int64_t Buffer::ReservedBytes(int64_t size_bytes) {
-  // What is too large to be allocated stays so.
-  if (size_bytes < kLeastStepped || size_bytes > std::numeric_limits<int64_t>::max() / 2)
-    return RoundedBytes(size_bytes);
+  if (size_bytes > std::numeric_limits<int64_t>::max() / 2) return size_bytes;  // too large, and stays so
+  if (size_bytes < kLeastStepped) return RoundedBytes(size_bytes);
   const auto below = static_cast<int64_t>(std::bit_floor(static_cast<uint64_t>(size_bytes - 1)));
   const int64_t step = below / kStepsPerDoubling;
   return RoundedBytes((size_bytes + step - 1) / step * step);
