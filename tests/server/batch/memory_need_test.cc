@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <list>
 #include <memory>
 #include <string>
 #include <utility>
@@ -116,7 +117,8 @@ class SharedWorkspaceTest : public ::testing::Test {
   }
 
   absl::StatusOr<CheckedRequest> Check(const v1::AttendRequest& request) {
-    const std::string bytes = request.SerializeAsString();
+    // Inputs are seen in place.
+    const std::string& bytes = sent_.emplace_back(request.SerializeAsString());
     return CheckAttend(Segmented(bytes, 1 << 20), {registry_, 1 << 28});
   }
   // Many queries of one model, and many keys of the other.
@@ -128,6 +130,7 @@ class SharedWorkspaceTest : public ::testing::Test {
     return request;
   }
 
+  std::list<std::string> sent_;
   ModelRegistry registry_;
   ComputeArena arena_{kThreads};
 };
