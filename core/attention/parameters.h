@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The learned parameters of one attention layer, in plain layout, as loaders and generators make them.
-// Kernels pack their own copy once (panels.h) and do not keep this one.
+// Kernels pack their own copy once (packed_layer.h) and do not keep this one.
 #ifndef HEADLIGHT_CORE_ATTENTION_PARAMETERS_H_
 #define HEADLIGHT_CORE_ATTENTION_PARAMETERS_H_
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // JSON from files of unknown origin: bounded in size, depth and number of values, strict about the rest.
-// For sources in core/model only: the headers that others include do not show the JSON library.
+// For sources in core/checkpoint only: the headers that others include do not show the JSON library.
 #ifndef HEADLIGHT_CORE_CHECKPOINT_BOUNDED_JSON_H_
 #define HEADLIGHT_CORE_CHECKPOINT_BOUNDED_JSON_H_
 

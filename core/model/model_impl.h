@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The inside of a Model: its packed layers, and how a batch goes through them (model_forward.cc). Between two
+// The inside of a Model: its packed layers, and how a batch goes through them (forward.cc). Between two
 // attentions each chunk of rows passes residual, norm, feed-forward network, residual and the next norm as
 // one piece of work, so that it stays in a core's cache.
 #ifndef HEADLIGHT_CORE_MODEL_MODEL_IMPL_H_
