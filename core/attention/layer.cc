@@ -30,15 +30,13 @@ absl::StatusOr<AttentionLayer> AttentionLayer::Create(const AttentionConfig& con
 
 absl::StatusOr<AttentionLayer> AttentionLayer::Create(const AttentionConfig& config,
                                                       const AttentionParameters& parameters,
-                                                      const Arithmetic& arithmetic,
-                                                      std::shared_ptr<const RopeTable> rope) {
+                                                      const Arithmetic& arithmetic) {
   HEADLIGHT_RETURN_IF_ERROR(config.Validate());
   const AttentionConfig resolved = config.Resolved();
   HEADLIGHT_RETURN_IF_ERROR(parameters.Validate(resolved));
   std::unique_ptr<const AttentionKernel> kernel;
   HEADLIGHT_RETURN_IF_ERROR(CatchExceptions("attention kernel", [&] {
-    if (resolved.rope && rope == nullptr) rope = std::make_shared<const RopeTable>(*resolved.rope);
-    kernel = MakeTiledKernel(arithmetic, resolved, parameters, std::move(rope));
+    kernel = MakeTiledKernel(arithmetic, resolved, parameters);
     return absl::OkStatus();
   }));
   return AttentionLayer(resolved, parameters.NumParameters(), arithmetic, std::move(kernel));

@@ -19,7 +19,6 @@
 #include "core/attention/config.h"
 #include "core/attention/kernel.h"
 #include "core/attention/parameters.h"
-#include "core/attention/rope_table.h"
 #include "core/product/arithmetic.h"
 #include "core/runtime/compute_arena.h"
 
@@ -35,12 +34,10 @@ class AttentionLayer {
   static absl::StatusOr<AttentionLayer> Create(const AttentionConfig& config,
                                                const AttentionParameters& parameters,
                                                const std::string& kernel_name = "");
-  // The same in an arithmetic that was chosen before, with a table of rotary angles that layers share: null
-  // makes one, where the config turns anything.
+  // The same in an arithmetic that was chosen before.
   static absl::StatusOr<AttentionLayer> Create(const AttentionConfig& config,
                                                const AttentionParameters& parameters,
-                                               const Arithmetic& arithmetic,
-                                               std::shared_ptr<const RopeTable> rope = nullptr);
+                                               const Arithmetic& arithmetic);
 
   const AttentionConfig& config() const { return config_; }  // resolved
   std::string kernel_name() const { return arithmetic_.kind->name; }

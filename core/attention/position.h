@@ -4,6 +4,7 @@
 #ifndef HEADLIGHT_CORE_ATTENTION_POSITION_H_
 #define HEADLIGHT_CORE_ATTENTION_POSITION_H_
 
+#include <compare>
 #include <cstdint>
 
 namespace headlight {
@@ -29,7 +30,7 @@ struct RopeConfig {
   double high_freq_factor = 4.0;
   int64_t original_max_len = 8192;
 
-  bool operator==(const RopeConfig&) const = default;
+  auto operator<=>(const RopeConfig&) const = default;
 };
 
 // ALiBi's slope of one head: 2^(-8 (head + 1) / n) for n heads, n a power of two; for other n the first ones

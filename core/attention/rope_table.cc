@@ -6,6 +6,7 @@
 #include <new>
 #include <vector>
 
+#include "core/base/weak_cache.h"
 #include "core/runtime/cpu_topology.h"
 
 namespace headlight {
@@ -81,6 +82,12 @@ void RopeTable::ForEachBuffer(absl::FunctionRef<void(Buffer&)> visit) {
 Rotation RopeTable::From(int64_t first_position) const {
   const int64_t offset = (first_position - begin_) * NumPairs(*rope_);
   return {cos_.floats() + offset, sin_.floats() + offset, NumPairs(*rope_), rope_->interleaved};
+}
+
+std::shared_ptr<const RopeTable> SharedRopeTable(const RopeConfig& rope) {
+  using Cache = WeakCache<RopeConfig, RopeTable>;
+  static Cache& cache = *new Cache;  // never destroyed: models may outlive static objects
+  return cache.Get(rope, [&] { return std::make_shared<const RopeTable>(rope); });
 }
 
 }  // namespace headlight

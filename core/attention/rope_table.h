@@ -6,6 +6,7 @@
 #define HEADLIGHT_CORE_ATTENTION_ROPE_TABLE_H_
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 
 #include "absl/functional/function_ref.h"
@@ -62,6 +63,10 @@ class RopeTable {
   Buffer cos_;  // [end - begin, pairs]
   Buffer sin_;
 };
+
+// A model's table: the one that somebody in this process still holds, or a new one. Thread-safe. Throws
+// std::bad_alloc.
+std::shared_ptr<const RopeTable> SharedRopeTable(const RopeConfig& rope);
 
 }  // namespace headlight
 

@@ -3,9 +3,7 @@
 
 #include <algorithm>
 #include <array>
-#include <optional>
 #include <set>
-#include <vector>
 
 #include "core/attention/rope_table.h"
 #include "core/model/feed_forward.h"
@@ -151,21 +149,10 @@ int64_t ProbeBytes(const ModelConfig& config) {
   return kTileBytes + kFloatBytes * elements;
 }
 
-// The angles of rotary positions.
-int64_t AngleBytes(const AttentionConfig& attention) {
-  return attention.rope ? RopeTable::ModelBytes(*attention.rope) : 0;
-}
-
-// Of all layers, which share what is equal.
-int64_t AllAngleBytes(const ModelConfig& config) {
-  std::vector<RopeConfig> seen;
+// The angles of rotary positions, which layers share where they are equal.
+int64_t AngleBytes(const ModelConfig& config) {
   int64_t bytes = 0;
-  config.ForEachBlock([&](const BlockConfig& block, int64_t) {
-    const std::optional<RopeConfig>& rope = block.attention.rope;
-    if (!rope || std::find(seen.begin(), seen.end(), *rope) != seen.end()) return;
-    seen.push_back(*rope);
-    bytes += AngleBytes(block.attention);
-  });
+  for (const RopeConfig& rope : config.RopeConfigs()) bytes += RopeTable::ModelBytes(rope);
   return bytes;
 }
 
@@ -192,7 +179,6 @@ int64_t MeasuringBytes(const ModelConfig& config) {
   int64_t layer = 0;
   config.ForEachBlock([&](const BlockConfig& block, int64_t) {
     layer = std::max(layer, AttentionBytes(block.attention, exact) + VectorBytes(block, exact) +
-                                AngleBytes(block.attention) +
                                 Buffer::RoundedBytes(FeedForwardBytes(block, Precision::kF32)));
   });
   return layer + std::max(PackingBytes(config), ProbeBytes(config));
@@ -209,7 +195,7 @@ MemoryEstimate EstimateMemory(const ModelConfig& config, DType table_dtype) {
     feed_forward += num_layers * FeedForwardBytes(block, packing.precision);
   });
   MemoryEstimate estimate;
-  estimate.packed_bytes = layers + TableBytes(resolved, table_dtype) + AllAngleBytes(resolved);
+  estimate.packed_bytes = layers + TableBytes(resolved, table_dtype) + AngleBytes(resolved);
   if (feed_forward > 0) estimate.packed_bytes += Buffer::RoundedBytes(feed_forward);
   // A layer in plain layout, and what is made of it.
   const int64_t making =

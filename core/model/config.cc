@@ -160,6 +160,14 @@ void ModelConfig::ForEachBlock(absl::FunctionRef<void(const BlockConfig&, int64_
   }
 }
 
+std::set<RopeConfig> ModelConfig::RopeConfigs() const {
+  std::set<RopeConfig> configs;
+  ForEachBlock([&](const BlockConfig& of, int64_t) {
+    if (of.attention.rope) configs.insert(*of.attention.rope);
+  });
+  return configs;
+}
+
 bool ModelConfig::LayersAgreeOnHeads() const {
   bool agree = true;
   const int64_t heads = LayerBlock(0).attention.num_heads;

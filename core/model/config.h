@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <set>
 #include <vector>
 
 #include "absl/functional/function_ref.h"
@@ -108,6 +109,9 @@ struct ModelConfig {
 
   // Calls visit(block, how many layers are such) for each block that any layer is.
   void ForEachBlock(absl::FunctionRef<void(const BlockConfig& block, int64_t num_layers)> visit) const;
+
+  // What layers turn by, each once.
+  std::set<RopeConfig> RopeConfigs() const;
 
   // Whether all layers have the same num_heads: else no mask can have one for each head.
   bool LayersAgreeOnHeads() const;

@@ -5,6 +5,7 @@
 #include <utility>
 #include <vector>
 
+#include "core/attention/rope_table.h"
 #include "core/base/catch_exceptions.h"
 #include "core/base/status_macros.h"
 #include "core/model/model_impl.h"
@@ -113,21 +114,11 @@ size_t Model::Impl::NetworkIndex(const FeedForwardConfig& config) const {
   return std::find(network_configs_.begin(), network_configs_.end(), config) - network_configs_.begin();
 }
 
-std::shared_ptr<const RopeTable> Model::Impl::RopeTableOf(const std::optional<RopeConfig>& config) {
-  if (!config) return nullptr;
-  for (const auto& [of, table] : rope_tables_) {
-    if (of == *config) return table;
-  }
-  return rope_tables_.emplace_back(*config, std::make_shared<const RopeTable>(*config)).second;
-}
-
 absl::Status Model::Impl::AddLayer(const BlockParameters& from) {
   const auto layer = static_cast<int64_t>(layers_.size());
   const BlockConfig& block = config_.LayerBlock(layer);
-  const AttentionConfig config = config_.LayerAttention(layer);
-  HEADLIGHT_ASSIGN_OR_RETURN(
-      AttentionLayer attention,
-      AttentionLayer::Create(config, from.attention, arithmetic_, RopeTableOf(config.rope)));
+  HEADLIGHT_ASSIGN_OR_RETURN(AttentionLayer attention, AttentionLayer::Create(config_.LayerAttention(layer),
+                                                                              from.attention, arithmetic_));
   if (std::find(blocks_.begin(), blocks_.end(), &block) == blocks_.end()) {
     blocks_.push_back(&block);
     if (layer > 0) other_kernels_.push_back(&attention.kernel());
@@ -146,7 +137,7 @@ absl::Status Model::Impl::AddLayer(const BlockParameters& from) {
 int64_t Model::Impl::packed_bytes() const {
   int64_t bytes = storage_ ? storage_->size_bytes() : 0;
   if (embedding_) bytes += embedding_->size_bytes();
-  for (const auto& [config, table] : rope_tables_) bytes += table->size_bytes();
+  for (const RopeConfig& rope : config_.RopeConfigs()) bytes += RopeTable::ModelBytes(rope);
   for (const ModelLayer& layer : layers_) bytes += layer.attention.packed_bytes();
   return bytes;
 }

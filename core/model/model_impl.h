@@ -134,7 +134,6 @@ class Model::Impl {
   bool ReadsNormed(int64_t layer) const { return IsPre() && config_.LayerBlock(layer).attention_norm; }
   const FeedForward& NetworkOf(int64_t layer) const { return networks_[layers_[layer].network]; }
   size_t NetworkIndex(const FeedForwardConfig& config) const;
-  std::shared_ptr<const RopeTable> RopeTableOf(const std::optional<RopeConfig>& config);
 
   const ModelConfig config_;
   const Arithmetic arithmetic_;
@@ -143,7 +142,6 @@ class Model::Impl {
   // One for each config that layers have.
   std::vector<FeedForwardConfig> network_configs_;
   std::vector<FeedForward> networks_;
-  std::vector<std::pair<RopeConfig, std::shared_ptr<const RopeTable>>> rope_tables_;
   std::optional<PanelStorage> storage_;  // of the feed-forward networks' panels
   std::vector<ModelLayer> layers_;
   std::vector<const BlockConfig*> blocks_;             // of the layers so far, each once

@@ -6,6 +6,7 @@
 #define HEADLIGHT_CORE_PRODUCT_GEMM_H_
 
 #include <algorithm>
+#include <compare>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -31,6 +32,8 @@ struct GemmShape {
   int64_t ldc = 0;
   bool accumulate = false;
   bool bias = false;  // C = bias + A B, with a row of n added to each row; not with accumulate nor kInt8
+
+  auto operator<=>(const GemmShape&) const = default;
 };
 
 // Memory that will be read next. A product may ask for it while it computes, or leave it.

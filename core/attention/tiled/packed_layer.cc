@@ -14,9 +14,6 @@ namespace {
 template <typename T>
 constexpr Precision kOperands = std::is_same_v<T, float> ? Precision::kF32 : Precision::kBf16;
 
-void Set(float value, float& out) { out = value; }
-void Set(float value, Bf16& out) { out = ToBf16(value); }
-
 // Scores are in units of log2, and a head's matrix and bias of the queries bring the factor for it. A softcap
 // takes its units back from the tanh.
 float ScoreFactor(const AttentionConfig& config) {
@@ -73,12 +70,12 @@ int64_t PanelBytes(const AttentionConfig& config, int64_t padded_head_dim) {
 
 template <typename T>
 PackedLayer<T>::PackedLayer(const Arithmetic& arithmetic, const AttentionConfig& config,
-                            const AttentionParameters& parameters, std::shared_ptr<const RopeTable> rope)
+                            const AttentionParameters& parameters)
     : provider(arithmetic.provider()),
       fused_scores(arithmetic.kind->fused),
       config(config),
       padded_head_dim(RoundUp(config.head_dim, kGranule<T>)),
-      rope(std::move(rope)),
+      rope(config.rope ? SharedRopeTable(*config.rope) : nullptr),
       storage(PanelBytes(config, padded_head_dim)),
       wq(PackHeads(config, parameters.wq, config.embed_dim, config.num_heads, padded_head_dim, storage,
                    ScoreFactor(config))),
@@ -103,8 +100,8 @@ PackedLayer<T>::PackedLayer(const Arithmetic& arithmetic, const AttentionConfig&
     for (int64_t i = 0; config.add_bias_kv && i < config.kv_width(); ++i) {
       const int64_t first = i / config.head_dim * kGranule<T> * padded_head_dim;
       const int64_t d = i % config.head_dim;
-      Set(parameters.bias_k[i], appended_k[first + OperandPlace(T{}, d, 0, kGranule<T>)]);
-      Set(parameters.bias_v[i], appended_v[first + OperandPlace(T{}, 0, d, padded_head_dim)]);
+      appended_k[first + OperandPlace(T{}, d, 0, kGranule<T>)] = FromFloat<T>(parameters.bias_k[i]);
+      appended_v[first + OperandPlace(T{}, 0, d, padded_head_dim)] = FromFloat<T>(parameters.bias_v[i]);
     }
   }
   for (const PanelGemm* gemm : {&project_q, &project_k, &project_v, &project_out}) {

@@ -26,10 +26,9 @@ namespace headlight {
 // Immutable. T, the operands of attention itself: float or Bf16.
 template <typename T>
 struct PackedLayer {
-  // `config` is resolved and its precision that of `arithmetic`. `rope` is null unless the config turns
-  // anything. May throw dnnl::error and std::bad_alloc.
+  // `config` is resolved and its precision that of `arithmetic`. May throw dnnl::error and std::bad_alloc.
   PackedLayer(const Arithmetic& arithmetic, const AttentionConfig& config,
-              const AttentionParameters& parameters, std::shared_ptr<const RopeTable> rope);
+              const AttentionParameters& parameters);
 
   // Rows of a head's padded width, one after the other.
   template <typename Element>
@@ -52,7 +51,7 @@ struct PackedLayer {
   const bool fused_scores;  // whole visible panels of keys go through ScoreAndExp
   const AttentionConfig config;
   const int64_t padded_head_dim;
-  const std::shared_ptr<const RopeTable> rope;
+  const std::shared_ptr<const RopeTable> rope;  // null where the config turns nothing
 
   PanelStorage storage;         // of the panels
   std::vector<PanelMatrix> wq;  // one for each head, [embed_dim, padded head_dim], scaled as bq for scores

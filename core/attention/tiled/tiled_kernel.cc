@@ -326,14 +326,13 @@ template class TiledKernel<Bf16>;
 
 std::unique_ptr<const AttentionKernel> MakeTiledKernel(const Arithmetic& arithmetic,
                                                        const AttentionConfig& config,
-                                                       const AttentionParameters& parameters,
-                                                       std::shared_ptr<const RopeTable> rope) {
+                                                       const AttentionParameters& parameters) {
   AttentionConfig computed = config;
   computed.precision = arithmetic.precision;
   if (arithmetic.operands == Precision::kF32) {
-    return std::make_unique<TiledKernel<float>>(arithmetic, computed, parameters, std::move(rope));
+    return std::make_unique<TiledKernel<float>>(arithmetic, computed, parameters);
   }
-  return std::make_unique<TiledKernel<Bf16>>(arithmetic, computed, parameters, std::move(rope));
+  return std::make_unique<TiledKernel<Bf16>>(arithmetic, computed, parameters);
 }
 
 }  // namespace headlight

@@ -13,7 +13,6 @@
 
 #include "core/attention/kernel.h"
 #include "core/attention/parameters.h"
-#include "core/attention/rope_table.h"
 #include "core/attention/tiled/packed_layer.h"
 #include "core/attention/tiled/workspace.h"
 #include "core/product/arithmetic.h"
@@ -27,9 +26,8 @@ class TiledKernel final : public AttentionKernel {
  public:
   // As PackedLayer.
   TiledKernel(const Arithmetic& arithmetic, const AttentionConfig& config,
-              const AttentionParameters& parameters, std::shared_ptr<const RopeTable> rope)
-      : layer_(arithmetic, config, parameters, std::move(rope)),
-        concat_row_bytes_(layer_.Sizes().ConcatRowBytes()) {}
+              const AttentionParameters& parameters)
+      : layer_(arithmetic, config, parameters), concat_row_bytes_(layer_.Sizes().ConcatRowBytes()) {}
 
   int64_t packed_bytes() const override { return layer_.storage.size_bytes(); }
   int64_t WorkspaceBytes(const ForwardShape& shape, int num_threads, const Workspace* kept,
@@ -62,8 +60,7 @@ extern template class TiledKernel<Bf16>;
 // A layer, whose `config` is resolved, in the arithmetic that was chosen. May throw as PackedLayer.
 std::unique_ptr<const AttentionKernel> MakeTiledKernel(const Arithmetic& arithmetic,
                                                        const AttentionConfig& config,
-                                                       const AttentionParameters& parameters,
-                                                       std::shared_ptr<const RopeTable> rope);
+                                                       const AttentionParameters& parameters);
 
 }  // namespace headlight
 

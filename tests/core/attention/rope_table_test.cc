@@ -5,6 +5,7 @@
 
 #include <cmath>
 #include <cstring>
+#include <memory>
 #include <utility>
 
 namespace headlight {
@@ -114,6 +115,15 @@ TEST_F(RopeTableTest, IsTheSameHoweverManyThreadsMakeIt) {
   const size_t bytes = 307 * 3 * sizeof(float);
   EXPECT_EQ(std::memcmp(table_.From(-7).cos, other.From(-7).cos, bytes), 0);
   EXPECT_EQ(std::memcmp(table_.From(-7).sin, other.From(-7).sin, bytes), 0);
+}
+
+TEST(SharedRopeTableTest, ModelsThatTurnAlikeShareATable) {
+  const RopeConfig rope{.rotary_dim = 4};
+  const std::shared_ptr<const RopeTable> table = SharedRopeTable(rope);
+  EXPECT_TRUE(table->Holds(0, RopeTable::kPositions));
+  EXPECT_EQ(table->size_bytes(), RopeTable::ModelBytes(rope));
+  EXPECT_EQ(SharedRopeTable(rope), table);
+  EXPECT_NE(SharedRopeTable({.theta = 500.0, .rotary_dim = 4}), table);
 }
 
 }  // namespace

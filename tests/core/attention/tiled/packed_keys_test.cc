@@ -67,7 +67,7 @@ class KeyPackerTest : public ::testing::Test {
                                   .cu_kv_lens = cu_lens,
                                   .sequences = options,
                                   .output = {output.data(), tokens, kPackedDim, kPackedDim}};
-    const PackedLayer<T> layer(arithmetic, config_, parameters_, nullptr);
+    const PackedLayer<T> layer(arithmetic, config_, parameters_);
     ComputeArena arena(1);
     TiledWorkspace workspace(1);
     workspace.arena = &arena;

@@ -21,7 +21,7 @@ class PackedLayerTest : public ::testing::Test {
   PackedLayer<float> Pack() const {
     const absl::StatusOr<Arithmetic> arithmetic = ChooseArithmetic(Precision::kF32, config_.LargestDepth());
     EXPECT_THAT(arithmetic, testing::IsOk());
-    return PackedLayer<float>(*arithmetic, config_, parameters_, nullptr);
+    return PackedLayer<float>(*arithmetic, config_, parameters_);
   }
 
   // Head `head` of a matrix of `heads`, times a factor, with zeros up to the padded width.
