@@ -135,18 +135,23 @@ int64_t TableBytes(const ModelConfig& config, DType dtype) {
 // inputs and results, and the workspace. Its rows are few, but a feed-forward network takes room for all that
 // it could work on at once, and so do the rows of a head.
 int64_t ProbeBytes(const ModelConfig& config) {
-  constexpr int64_t kProbeRows = 96;
+  constexpr int64_t kProbeRows = 1 + 17 + 64;
   constexpr int64_t kHeadRows = 256;
   // Scores and probabilities, and what does not grow with the model.
   constexpr int64_t kTileBytes = int64_t{1} << 20;
   const AttentionConfig& attention = config.block.attention;
   const LargestWidths most(config);
-  int64_t elements =
-      kProbeRows * (10 * attention.embed_dim + 3 * (attention.kdim + attention.vdim) + 2 * most.q_width) +
-      kHeadRows * (8 * most.padded_head_dim + most.group_width);
-  // Each width in f32 and as operands.
-  elements += 4 * most.rows_at_once * attention.embed_dim + 2 * most.hidden_units;
-  return kTileBytes + kFloatBytes * elements;
+  const int64_t key_widths = TakesKey(config) ? 3 * (attention.kdim + attention.vdim) : 0;
+  const int64_t elements = kProbeRows * (10 * attention.embed_dim + key_widths + 2 * most.q_width) +
+                           kHeadRows * (8 * most.padded_head_dim + most.group_width);
+  // A chunk of the network: what goes in and out and the hidden units in f32, and what it multiplies of them:
+  // of int8 at most, hidden units in bf16 being alone.
+  const int64_t in_and_out = most.rows_at_once * attention.embed_dim;
+  const int64_t chunk = 2 * Buffer::ReservedBytes(kFloatBytes * in_and_out) +
+                        Buffer::ReservedBytes(int64_t{sizeof(Bf16)} * in_and_out) +
+                        Buffer::ReservedBytes(kFloatBytes * most.hidden_units) +
+                        Buffer::ReservedBytes(most.hidden_units);
+  return kTileBytes + kFloatBytes * elements + chunk;
 }
 
 // The angles of rotary positions, which layers share where they are equal.

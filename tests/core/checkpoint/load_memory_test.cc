@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 #include <malloc.h>
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <cerrno>
@@ -30,9 +31,58 @@ namespace {
 std::atomic<int64_t> live_bytes = 0;
 std::atomic<int64_t> peak_bytes = 0;
 
+// Blocks of whole huge pages, and their sizes as they were asked for: the C library maps up to a huge page of
+// addresses more than it hands out, by chance, and calls what is left behind the block usable. Nobody touches
+// that.
+constexpr size_t kHugePageBytes = size_t{2} << 20;
+struct HugeBlock {
+  void* memory;
+  size_t size;
+};
+std::array<HugeBlock, 1024> huge_blocks;
+std::atomic_flag huge_blocks_taken;
+
+HugeBlock* HugeBlockOf(void* memory) {
+  return std::find_if(huge_blocks.begin(), huge_blocks.end(),
+                      [&](const HugeBlock& block) { return block.memory == memory; });
+}
+
+// Calls body() while no other thread does.
+template <typename Body>
+auto WithHugeBlocks(const Body& body) {
+  while (huge_blocks_taken.test_and_set()) {
+  }
+  const auto result = body();
+  huge_blocks_taken.clear();
+  return result;
+}
+
+bool MayBeHuge(void* memory) { return reinterpret_cast<uintptr_t>(memory) % kHugePageBytes == 0; }
+
+void* Huge(void* memory, size_t size) {
+  if (memory == nullptr || !MayBeHuge(memory)) return memory;
+  const bool known = WithHugeBlocks([&] {
+    HugeBlock* const block = HugeBlockOf(nullptr);
+    if (block == huge_blocks.end()) return false;
+    *block = {memory, size};
+    return true;
+  });
+  if (!known) std::abort();
+  return memory;
+}
+
+int64_t SizeOfBlock(void* memory) {
+  const size_t usable = malloc_usable_size(memory);
+  if (!MayBeHuge(memory)) return static_cast<int64_t>(usable);
+  return static_cast<int64_t>(WithHugeBlocks([&] {
+    const HugeBlock* const block = HugeBlockOf(memory);
+    return block == huge_blocks.end() ? usable : block->size;
+  }));
+}
+
 void* Taken(void* memory) {
   if (memory == nullptr) return nullptr;
-  const int64_t live = live_bytes += static_cast<int64_t>(malloc_usable_size(memory));
+  const int64_t live = live_bytes += SizeOfBlock(memory);
   int64_t peak = peak_bytes;
   while (live > peak && !peak_bytes.compare_exchange_weak(peak, live)) {
   }
@@ -40,7 +90,14 @@ void* Taken(void* memory) {
 }
 
 void Given(void* memory) {
-  if (memory != nullptr) live_bytes -= static_cast<int64_t>(malloc_usable_size(memory));
+  if (memory == nullptr) return;
+  live_bytes -= SizeOfBlock(memory);
+  if (!MayBeHuge(memory)) return;
+  WithHugeBlocks([&] {
+    HugeBlock* const block = HugeBlockOf(memory);
+    if (block != huge_blocks.end()) *block = {};
+    return true;
+  });
 }
 
 }  // namespace
@@ -60,7 +117,8 @@ void* realloc(void* memory, size_t size) noexcept {
   return headlight::Taken(__libc_realloc(memory, size));
 }
 void* memalign(size_t alignment, size_t size) noexcept {
-  return headlight::Taken(__libc_memalign(alignment, size));
+  void* const memory = __libc_memalign(alignment, size);
+  return headlight::Taken(alignment < headlight::kHugePageBytes ? memory : headlight::Huge(memory, size));
 }
 void* aligned_alloc(size_t alignment, size_t size) noexcept { return memalign(alignment, size); }
 int posix_memalign(void** out, size_t alignment, size_t size) noexcept {
