@@ -102,9 +102,20 @@ absl::Status SafetensorsFile::Parse(std::span<const std::byte> bytes, const std:
   return absl::OkStatus();
 }
 
+void CopyAsF32(const SafetensorsEntry& entry, int64_t first, int64_t count, float* out) {
+  if (const std::optional<DType> dtype = ConvertibleDType(entry.dtype)) {
+    ConvertToF32(*dtype, entry.bytes.data() + first * SizeOf(*dtype), count, out);
+    return;
+  }
+  for (int64_t i = 0; i < count; ++i) {
+    double value = 0;
+    std::memcpy(&value, entry.bytes.data() + (first + i) * int64_t{sizeof(value)}, sizeof(value));
+    out[i] = static_cast<float>(value);
+  }
+}
+
 absl::StatusOr<std::vector<float>> ReadF32(const SafetensorsEntry& entry, const std::string& where) {
-  const std::optional<DType> dtype = ConvertibleDType(entry.dtype);
-  if (!dtype && entry.dtype != "F64") {
+  if (!ConvertibleDType(entry.dtype) && entry.dtype != "F64") {
     return absl::InvalidArgumentError(
         absl::StrCat(where, ": dtype: got ", Quoted(entry.dtype), ", wanted F32, F16, BF16 or F64"));
   }
@@ -116,15 +127,7 @@ absl::StatusOr<std::vector<float>> ReadF32(const SafetensorsEntry& entry, const 
   } catch (const std::bad_alloc&) {
     return absl::ResourceExhaustedError(absl::StrCat(where, ": no memory for ", elements, " f32 elements"));
   }
-  if (dtype) {
-    ConvertToF32(*dtype, entry.bytes.data(), elements, values.data());
-    return values;
-  }
-  for (int64_t i = 0; i < elements; ++i) {
-    double value = 0;
-    std::memcpy(&value, entry.bytes.data() + i * sizeof(value), sizeof(value));
-    values[i] = static_cast<float>(value);
-  }
+  CopyAsF32(entry, 0, elements, values.data());
   return values;
 }
 

@@ -59,9 +59,12 @@ class SafetensorsFile {
   std::map<std::string, std::string> metadata_;
 };
 
-// The elements of a floating-point tensor as f32, row-major. `where` names file and tensor in messages.
-// INVALID_ARGUMENT: its dtype is not F32, F16, BF16 or F64 (F64 is rounded to nearest, beyond f32 to
-// infinity). RESOURCE_EXHAUSTED: memory is short.
+// Elements [first, first + count) of a tensor of F32, F16, BF16 or F64 (rounded to nearest, beyond f32 to
+// infinity) as f32.
+void CopyAsF32(const SafetensorsEntry& entry, int64_t first, int64_t count, float* out);
+
+// All elements of a floating-point tensor, as CopyAsF32, row-major. `where` names file and tensor in messages.
+// INVALID_ARGUMENT: it has another dtype. RESOURCE_EXHAUSTED: memory is short.
 absl::StatusOr<std::vector<float>> ReadF32(const SafetensorsEntry& entry, const std::string& where);
 
 }  // namespace headlight

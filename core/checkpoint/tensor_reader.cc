@@ -5,12 +5,10 @@
 #include <bit>
 #include <cmath>
 #include <cstddef>
-#include <cstring>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "core/base/status_macros.h"
-#include "core/tensor/convert.h"
 
 namespace headlight {
 namespace {
@@ -65,15 +63,7 @@ TensorReader::TensorReader(const std::string& name, const SafetensorsEntry& entr
 }
 
 absl::Status TensorReader::Convert(int64_t first, int64_t count, float* out) const {
-  if (is_f64_) {
-    for (int64_t i = 0; i < count; ++i) {
-      double value = 0;
-      std::memcpy(&value, entry_.bytes.data() + (first + i) * int64_t{sizeof(value)}, sizeof(value));
-      out[i] = static_cast<float>(value);
-    }
-  } else {
-    ConvertToF32(dtype_, entry_.bytes.data() + first * SizeOf(dtype_), count, out);
-  }
+  CopyAsF32(entry_, first, count, out);
   if (AllFinite(out, count)) return absl::OkStatus();
   const float* const found = std::find_if(out, out + count, [](float x) { return !std::isfinite(x); });
   int64_t place = first + (found - out);
