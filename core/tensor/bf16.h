@@ -6,6 +6,7 @@
 
 #include <bit>
 #include <cstdint>
+#include <type_traits>
 
 namespace headlight {
 
@@ -21,6 +22,18 @@ inline Bf16 ToBf16(float value) {
 }
 
 inline float ToFloat(Bf16 value) { return std::bit_cast<float>(uint32_t{value.bits} << 16); }
+
+// The same for operands that may be of either type.
+inline float ToFloat(float value) { return value; }
+
+template <typename T>
+T FromFloat(float value) {
+  if constexpr (std::is_same_v<T, Bf16>) {
+    return ToBf16(value);
+  } else {
+    return value;
+  }
+}
 
 }  // namespace headlight
 

@@ -14,8 +14,8 @@
 namespace headlight {
 
 // The exponentials of a block of queries and one head, as the softmax leaves them behind, and what makes
-// weights of them. Tiles begin at multiples of kKeyTile, the first one at first_key. Behind a tile's keys there
-// are zeros up to a multiple of kLanes.
+// weights of them. Tiles are those of KeyTiles. Behind a tile's keys there are zeros up to a multiple of
+// kLanes.
 template <typename T>
 struct WeightTiles {
   const T* exponentials = nullptr;  // tile t of row r at t * tile_stride + r * row_stride
@@ -26,12 +26,10 @@ struct WeightTiles {
   int64_t end_key = 0;
 
   int64_t num_tiles() const { return first_key < end_key ? TileOf(end_key - 1) + 1 : 0; }
-  int64_t TileOf(int64_t key) const { return key / kKeyTile - first_key / kKeyTile; }
-  int64_t FirstKey(int64_t tile) const {
-    return tile == 0 ? first_key : (first_key / kKeyTile + tile) * kKeyTile;
-  }
+  int64_t TileOf(int64_t key) const { return KeyTiles{first_key}.TileOf(key); }
+  int64_t FirstKey(int64_t tile) const { return KeyTiles{first_key}.FirstKey(tile); }
   int64_t NumKeys(int64_t tile) const {
-    return std::min((first_key / kKeyTile + tile + 1) * kKeyTile, end_key) - FirstKey(tile);
+    return std::min(KeyTiles{first_key}.EndKey(tile), end_key) - FirstKey(tile);
   }
   const T* Row(int64_t tile, int64_t row) const {
     return exponentials + tile * tile_stride + row * row_stride;

@@ -188,9 +188,6 @@ HWY_INLINE void AddRows(const WeightTiles<T>& tiles, const SummaryRows& rows, in
   sums.num_queries += static_cast<int64_t>(hn::CountTrue(kFourFloats, counts));
 }
 
-HWY_INLINE float AsFloat(float value) { return value; }
-HWY_INLINE float AsFloat(Bf16 value) { return ToFloat(value); }
-
 template <typename T>
 HWY_INLINE void AddBlock(const WeightTiles<T>& tiles, const SummaryRows& rows, SummarySums& sums,
                          float* received_mass) {
@@ -201,7 +198,7 @@ HWY_INLINE void AddBlock(const WeightTiles<T>& tiles, const SummaryRows& rows, S
   }
   const auto weight = [&](int64_t row, int64_t key) {
     const int64_t tile = tiles.TileOf(key);
-    return AsFloat(tiles.Row(tile, row)[key - tiles.FirstKey(tile)]) * tiles.Factor(tile, row);
+    return ToFloat(tiles.Row(tile, row)[key - tiles.FirstKey(tile)]) * tiles.Factor(tile, row);
   };
   const auto is_computed = [&](int64_t key) { return key >= tiles.first_key && key < tiles.end_key; };
   for (int64_t row = rows.first_row; row < rows.end_row; ++row) {

@@ -47,7 +47,7 @@ void MapWriter<T>::AddTile(int64_t end_key, const SoftmaxState& state) {
 template <typename T>
 void MapWriter<T>::ExtendTo(int64_t end_key) {
   end_key_ = end_key;
-  num_tiles_ = (end_key - 1) / kKeyTile - first_key_ / kKeyTile + 1;
+  num_tiles_ = KeyTiles{first_key_}.TileOf(end_key - 1) + 1;
 }
 
 // Turns the tiles' references into factors.

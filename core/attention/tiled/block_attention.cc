@@ -14,11 +14,6 @@ namespace {
 
 constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
 
-bool IsZero(float weight) { return weight == 0.0f; }
-bool IsZero(Bf16 weight) { return weight.bits == 0; }
-void Scale(float factor, float& weight) { weight *= factor; }
-void Scale(float factor, Bf16& weight) { weight = ToBf16(ToFloat(weight) * factor); }
-
 }  // namespace
 
 template <typename T>
@@ -36,8 +31,8 @@ BlockAttention<T>::BlockAttention(const PackedLayer<T>& layer, const KeyPanels<T
   const KeyRange first = VisibleKeys(rules.visibility, block.first_query, rules.q_len, rules.kv_len);
   const KeyRange last =
       VisibleKeys(rules.visibility, block.first_query + block.rows - 1, rules.q_len, rules.kv_len);
-  first_key_ = first.begin / kPanelCols * kPanelCols;
-  end_key_ = std::max(first_key_, last.end);
+  tiles_.first_key = first.begin / kPanelCols * kPanelCols;
+  end_key_ = std::max(tiles_.first_key, last.end);
   whole_begin_ = whole_end_ = end_key_;
   if (layer.fused_scores && rules.mask.empty() && rules.softcap == 0.0f && rules.alibi_slope == 0.0f) {
     whole_begin_ = RoundUp(last.begin, kPanelCols);
@@ -65,6 +60,7 @@ void BlockAttention<T>::Run(const T* queries, MapWriter<T>& writer, std::byte* o
       const int64_t count = std::min(kExactRows, num_unsafe - i);
       if (!AttendExactly(queries, unsafe + i, count, writer, rows.state)) return;
     }
+    rows.state.exact = true;  // as far as it had to be: no row is looked at again
     FinishSums(rows.state, block_.rows, sums, inverse_sums, unsafe);
   }
   if (writer.wanted()) {
@@ -85,9 +81,9 @@ void BlockAttention<T>::Run(const T* queries, MapWriter<T>& writer, std::byte* o
 template <typename T>
 bool BlockAttention<T>::AttendFast(Rows& rows, MapWriter<T>& writer) {
   BeginSoftmax(rows.state, RoundUp(rows.count, kFusedRows));
-  if (writer.wanted()) writer.Begin(first_key_);
+  if (writer.wanted()) writer.Begin(tiles_.first_key);
   UseTile(scratch_.probabilities.As<T>(), rows);
-  for (int64_t key = first_key_; key < end_key_; key = TileEnd(key)) {
+  for (int64_t key = tiles_.first_key; key < end_key_; key = TileEnd(key)) {
     if (!AttendTile(rows, key, TileEnd(key))) return false;
     if (!writer.wanted()) continue;
     writer.AddTile(TileEnd(key), rows.state);
@@ -130,7 +126,7 @@ bool BlockAttention<T>::AttendExactly(const T* queries, const int64_t* block_row
   UseTile(scratch_.exact_tile.As<T>(), rows);
   BeginSoftmax(rows.state, count);
   int64_t tile = 0;
-  for (int64_t key = first_key_; key < end_key_; key = TileEnd(key), ++tile) {
+  for (int64_t key = tiles_.first_key; key < end_key_; key = TileEnd(key), ++tile) {
     if (!AttendTile(rows, key, TileEnd(key))) return false;
     if (!writer.wanted()) continue;
     for (int64_t i = 0; i < count; ++i) {
@@ -194,22 +190,27 @@ void BlockAttention<T>::KeepAppended(const T* weights, float reference, int64_t 
   std::copy_n(weights, kGranule<T>, appended);  // which may lie where they go
   for (int64_t key = end_key_; key < rules_.kv_len; ++key) {
     *Kept(block_row, key) = T{};
-    if (key % kKeyTile == 0 || key == first_key_) writer.Reference(TileOf(key), block_row) = reference;
+    const int64_t tile = tiles_.TileOf(key);
+    if (key == tiles_.FirstKey(tile)) writer.Reference(tile, block_row) = reference;
   }
   for (int64_t key = rules_.kv_len; key < rules_.num_keys; ++key) {
-    float& of_tile = writer.Reference(TileOf(key), block_row);
-    const int64_t tile_key = std::max(key / kKeyTile * kKeyTile, first_key_);
+    const int64_t tile = tiles_.TileOf(key);
+    const int64_t tile_key = tiles_.FirstKey(tile);
+    float& of_tile = writer.Reference(tile, block_row);
     if (key == tile_key) of_tile = reference;
     if (of_tile != reference) {
       const float factor = std::exp2(of_tile - reference);
-      for (int64_t k = tile_key; k < key; ++k) Scale(factor, *Kept(block_row, k));
+      for (int64_t k = tile_key; k < key; ++k) {
+        T& weight = *Kept(block_row, k);
+        weight = FromFloat<T>(ToFloat(weight) * factor);
+      }
       of_tile = reference;
     }
     *Kept(block_row, key) = appended[key - rules_.kv_len];
   }
   const int64_t last = rules_.num_keys - 1;
-  const int64_t in_tile = last - std::max(last / kKeyTile * kKeyTile, first_key_);
-  std::fill_n(Kept(block_row, last) + 1, RoundUp(in_tile + 1, kLanes) - (in_tile + 1), T{});
+  const int64_t in_tile = last + 1 - tiles_.FirstKey(tiles_.TileOf(last));
+  std::fill_n(Kept(block_row, last) + 1, RoundUp(in_tile, kLanes) - in_tile, T{});
 }
 
 // Scores and exponentials of the keys [first_key, end_key), at most a tile of them.
@@ -287,7 +288,7 @@ void BlockAttention<T>::SpoilRows(const Rows& rows, int64_t first_key, int64_t e
   for (int64_t key = panel * kPanelCols; key < std::min(end_key, (panel + 1) * kPanelCols); ++key) {
     if ((keys_.not_finite[panel] >> key % kPanelCols & 1) == 0) continue;
     for (int64_t row = 0; row < rows.count; ++row) {
-      if (IsZero(rows.probabilities[row * kScoreStride + key - first_key])) continue;
+      if (ToFloat(rows.probabilities[row * kScoreStride + key - first_key]) == 0.0f) continue;
       std::fill_n(rows.state.acc.Row(row), rows.state.acc.cols, kNan);
     }
   }

@@ -61,14 +61,13 @@ class BlockAttention {
   void AddValues(const Rows& rows, int64_t first_key, int64_t end_key);
   void SpoilRows(const Rows& rows, int64_t first_key, int64_t end_key, int64_t panel);
   // The first key of the tile after the one that holds `key`.
-  int64_t TileEnd(int64_t key) const { return std::min((key / kKeyTile + 1) * kKeyTile, end_key_); }
+  int64_t TileEnd(int64_t key) const { return std::min(tiles_.EndKey(tiles_.TileOf(key)), end_key_); }
   // Where the exponential of a row and key is kept for the writer.
   T* Kept(int64_t block_row, int64_t key) const {
-    const int64_t tile = TileOf(key);
-    const int64_t first = tile == 0 ? first_key_ : (first_key_ / kKeyTile + tile) * kKeyTile;
-    return scratch_.probabilities.As<T>() + tile * kKeptTileElements + block_row * kScoreStride + key - first;
+    const int64_t tile = tiles_.TileOf(key);
+    return scratch_.probabilities.As<T>() + tile * kKeptTileElements + block_row * kScoreStride + key -
+           tiles_.FirstKey(tile);
   }
-  int64_t TileOf(int64_t key) const { return key / kKeyTile - first_key_ / kKeyTile; }
 
   const PackedLayer<T>& layer_;
   const KeyPanels<T>& keys_;
@@ -76,7 +75,7 @@ class BlockAttention {
   const QueryBlock& block_;
   WorkerScratch& scratch_;
   const Interruption& interruption_;
-  int64_t first_key_;    // of the panels that some query sees
+  KeyTiles tiles_;       // from the first panel on that some query sees
   int64_t end_key_;      // of the sequence's own keys that some query sees
   int64_t whole_begin_;  // panels [whole_begin_, whole_end_) go through the fused loop, in keys
   int64_t whole_end_;

@@ -330,13 +330,7 @@ HWY_INLINE void NormaliseAs(const SoftmaxState& state, const float* inverses, Ba
     int64_t col = 0;
     for (; col + kStep <= out.cols; col += kStep)
       StoreAs(hn::Mul(hn::LoadU(kFloats, acc + col), f), to + col);
-    for (; col < out.cols; ++col) {
-      if constexpr (sizeof(T) == 2) {
-        to[col] = ToBf16(acc[col] * factor);
-      } else {
-        to[col] = acc[col] * factor;
-      }
-    }
+    for (; col < out.cols; ++col) to[col] = FromFloat<T>(acc[col] * factor);
   }
 }
 

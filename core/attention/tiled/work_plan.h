@@ -29,6 +29,15 @@ constexpr int64_t kSmallQueryBlockRows = 64;
 // and values. Tiles begin at multiples of it, counted from the sequence's first key.
 constexpr int64_t kKeyTile = 512;
 
+// The tiles of the keys from first_key on: the first one begins there, the others at multiples of kKeyTile.
+struct KeyTiles {
+  int64_t first_key = 0;
+
+  int64_t TileOf(int64_t key) const { return key / kKeyTile - first_key / kKeyTile; }
+  int64_t FirstKey(int64_t tile) const { return tile == 0 ? first_key : EndKey(tile - 1); }
+  int64_t EndKey(int64_t tile) const { return (first_key / kKeyTile + tile + 1) * kKeyTile; }
+};
+
 // Consecutive queries of one sequence that attend together.
 struct QueryBlock {
   int64_t sequence = 0;

@@ -8,10 +8,7 @@
 
 #include <algorithm>
 #include <cmath>
-#include <iterator>
 #include <limits>
-#include <memory>
-#include <string>
 #include <vector>
 
 #include "tests/core/testing/expect_near.h"
@@ -100,6 +97,14 @@ class BlockAttentionTest : public testing::KernelTest {
     return {rows.begin() + row * width, rows.begin() + (row + 1) * width};
   }
 
+  // Of the rows [0, end).
+  static void ExpectSameRows(const std::vector<float>& got, const std::vector<float>& wanted, int64_t end,
+                             int64_t width) {
+    for (int64_t row = 0; row < end; ++row) {
+      EXPECT_TRUE(SameBits(Row(got, row, width), Row(wanted, row, width))) << "row " << row;
+    }
+  }
+
   // One query of a causal sequence, with the keys up to its own.
   static TestSequence Alone(const AttentionConfig& config, const TestSequence& sequence, int64_t row) {
     TestSequence alone;
@@ -148,9 +153,7 @@ TEST_P(BlockAttentionTest, ARowThatRunsAwayLeavesItsNeighboursAlone) {
   const std::vector<float> before = Output(attention, sequence);
   for (int64_t query = 64; query < 128; ++query) sequence.query[query * 16] = 1.0f;
   const std::vector<float> after = Output(attention, sequence);
-  for (int64_t row = 0; row < 64; ++row) {
-    EXPECT_TRUE(SameBits(Row(after, row, 16), Row(before, row, 16))) << "row " << row;
-  }
+  ExpectSameRows(after, before, 64, 16);
   TestBatch batch(layer.config, {&sequence}, WeightsSink::Mode::kFull);
   ASSERT_THAT(attention.Forward(batch.batch(), arena_, *attention.NewWorkspace(arena_)), IsOk());
   EXPECT_TRUE(SameBits(batch.Output(0), after));
@@ -192,9 +195,7 @@ TEST_P(BlockAttentionTest, AKeyThatIsNotFiniteHarmsOnlyThoseWhoSeeIt) {
       constexpr int64_t kBad = 83;
       for (std::vector<float>* rows : {&sequence.key, &sequence.value}) (*rows)[kBad * width + 2] = bad;
       const std::vector<float> after = Output(attention, sequence);
-      for (int64_t row = 0; row < kBad; ++row) {
-        ASSERT_TRUE(SameBits(Row(after, row, width), Row(before, row, width))) << "row " << row;
-      }
+      ExpectSameRows(after, before, kBad, width);
       EXPECT_FALSE(std::isfinite(after[kBad * width]));
     }
   }
