@@ -6,6 +6,7 @@
 
 #include <cstddef>
 #include <string>
+#include <vector>
 
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
@@ -20,6 +21,17 @@ inline std::string Quoted(absl::string_view text) {
   constexpr size_t kMaxBytes = 128;
   const bool cut = text.size() > kMaxBytes;
   return absl::StrCat("\"", absl::CHexEscape(text.substr(0, kMaxBytes)), cut ? "...\"" : "\"");
+}
+
+// `texts`, quoted each, with commas, not more than 20 of them.
+inline std::string Listed(const std::vector<std::string>& texts) {
+  constexpr size_t kMaxListed = 20;
+  std::string list;
+  for (size_t i = 0; i < texts.size() && i < kMaxListed; ++i) {
+    absl::StrAppend(&list, i > 0 ? ", " : "", Quoted(texts[i]));
+  }
+  if (texts.size() > kMaxListed) absl::StrAppend(&list, " and ", texts.size() - kMaxListed, " more");
+  return list;
 }
 
 }  // namespace headlight

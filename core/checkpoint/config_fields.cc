@@ -3,12 +3,15 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
 #include <nlohmann/json.hpp>
+#include <set>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "core/base/status_macros.h"
+#include "core/base/text.h"
 #include "core/checkpoint/bounded_json.h"
 
 namespace headlight {
@@ -16,8 +19,8 @@ namespace {
 
 using nlohmann::json;
 
-// Configs of classifiers name their classes, of which there may be thousands.
-constexpr int64_t kMaxConfigBytes = int64_t{16} << 20;
+// Configs of classifiers name their classes, twice: there are some with a hundred thousand.
+constexpr JsonLimits kConfigLimits = {.max_bytes = int64_t{16} << 20, .max_values = 400000};
 
 // A value for an error message: short, whatever it is.
 std::string Shown(const json& value) {
@@ -35,21 +38,29 @@ struct ConfigFields::Value {
   json json_value;
 };
 
+// Of a file.
 struct ConfigFields::Shared {
+  struct Seen {
+    std::shared_ptr<const Value> value;
+    std::shared_ptr<std::vector<std::string>> known;
+  };
   std::vector<std::string> problems;
   bool all_unimplemented = true;
+  std::map<std::string, Seen> objects;  // by path
+  std::vector<std::string> assumed;
 };
 
 ConfigFields::ConfigFields(std::shared_ptr<const Value> value, std::shared_ptr<Shared> shared,
                            std::string path)
-    : value_(std::move(value)),
-      shared_(std::move(shared)),
-      known_(std::make_shared<std::vector<std::string>>()),
-      path_(std::move(path)) {}
+    : value_(std::move(value)), shared_(std::move(shared)), path_(std::move(path)) {
+  Shared::Seen& seen = shared_->objects[path_];
+  if (seen.known == nullptr) seen = {value_, std::make_shared<std::vector<std::string>>()};
+  known_ = seen.known;
+}
 
 absl::StatusOr<ConfigFields> ConfigFields::Read(const std::string& path) {
   auto value = std::make_shared<Value>();
-  HEADLIGHT_ASSIGN_OR_RETURN(value->json_value, ReadJsonFile(path, {.max_bytes = kMaxConfigBytes}));
+  HEADLIGHT_ASSIGN_OR_RETURN(value->json_value, ReadJsonFile(path, kConfigLimits));
   if (!value->json_value.is_object()) {
     return absl::InvalidArgumentError(absl::StrCat(path, ": wanted a JSON object"));
   }
@@ -69,6 +80,59 @@ const void* ConfigFields::Get(const std::string& key) {
 
 bool ConfigFields::Has(const std::string& key) { return Get(key) != nullptr; }
 
+bool ConfigFields::IsNull(const std::string& key) {
+  return Get(key) == nullptr && value_->json_value.contains(key);
+}
+
+bool ConfigFields::IsString(const std::string& key) {
+  const auto* value = static_cast<const json*>(Get(key));
+  return value != nullptr && value->is_string();
+}
+
+bool ConfigFields::IsObject(const std::string& key) {
+  const auto* value = static_cast<const json*>(Get(key));
+  return value != nullptr && value->is_object();
+}
+
+std::vector<std::string> ConfigFields::keys() const {
+  std::vector<std::string> keys;
+  for (const auto& item : value_->json_value.items()) keys.push_back(item.key());
+  return keys;
+}
+
+void ConfigFields::Assume(const std::string& key, const std::string& value) {
+  std::string line = absl::StrCat(path_, key, " ", value);
+  std::vector<std::string>& assumed = shared_->assumed;
+  if (std::find(assumed.begin(), assumed.end(), line) == assumed.end()) assumed.push_back(std::move(line));
+}
+
+std::string ConfigFields::EitherOf(const std::string& key, const std::string& other) {
+  const auto* one = static_cast<const json*>(Get(key));
+  const auto* two = static_cast<const json*>(Get(other));
+  if (two == nullptr) return key;
+  if (one == nullptr) return other;
+  if (*one != *two) {
+    Fail(Problem::kInvalid, key,
+         absl::StrCat("got ", Shown(*one), ", and ", other, " ", Shown(*two),
+                      ", which is another name of the same; wanted one value"));
+  }
+  return key;
+}
+
+void ConfigFields::Only(const std::string& key, std::initializer_list<const char*> served) {
+  const auto* value = static_cast<const json*>(Get(key));
+  if (value == nullptr) return;
+  for (const char* text : served) {
+    if (*value == json::parse(text)) return;
+  }
+  Fail(Problem::kUnimplemented, key,
+       absl::StrCat("got ", Shown(*value), ", served is ", absl::StrJoin(served, " or ")));
+}
+
+void ConfigFields::WithoutEffect(std::span<const char* const> keys) {
+  for (const char* key : keys) Get(key);
+}
+
 std::optional<int64_t> ConfigFields::OptionalInt(const std::string& key, int64_t min, int64_t max) {
   const auto* value = static_cast<const json*>(Get(key));
   if (value == nullptr) return std::nullopt;
@@ -83,6 +147,7 @@ std::optional<int64_t> ConfigFields::OptionalInt(const std::string& key, int64_t
 int64_t ConfigFields::Int(const std::string& key, int64_t min, int64_t max, std::optional<int64_t> fallback) {
   const std::optional<int64_t> got = OptionalInt(key, min, max);
   if (got) return *got;
+  if (fallback) Assume(key, absl::StrCat(*fallback));
   if (!fallback && !Has(key)) {
     Fail(Problem::kInvalid, key, absl::StrCat("missing, wanted an integer in ", min, "..", max));
   }
@@ -100,13 +165,17 @@ std::optional<double> ConfigFields::OptionalNumber(const std::string& key) {
 double ConfigFields::Number(const std::string& key, std::optional<double> fallback) {
   const std::optional<double> got = OptionalNumber(key);
   if (got) return *got;
+  if (fallback) Assume(key, absl::StrCat(*fallback));
   if (!fallback && !Has(key)) Fail(Problem::kInvalid, key, "missing, wanted a number");
   return fallback.value_or(0.0);
 }
 
 bool ConfigFields::Bool(const std::string& key, bool fallback) {
   const auto* value = static_cast<const json*>(Get(key));
-  if (value == nullptr) return fallback;
+  if (value == nullptr) {
+    Assume(key, fallback ? "true" : "false");
+    return fallback;
+  }
   if (value->is_boolean()) return value->get<bool>();
   Fail(Problem::kInvalid, key, absl::StrCat("got ", Shown(*value), ", wanted true or false"));
   return fallback;
@@ -117,10 +186,26 @@ std::string ConfigFields::String(const std::string& key, std::optional<std::stri
   if (value != nullptr && value->is_string()) return value->get<std::string>();
   if (value != nullptr) {
     Fail(Problem::kInvalid, key, absl::StrCat("got ", Shown(*value), ", wanted a string"));
-  } else if (!fallback) {
+  } else if (fallback) {
+    Assume(key, Quoted(*fallback));
+  } else {
     Fail(Problem::kInvalid, key, "missing, wanted a string");
   }
   return fallback.value_or("");
+}
+
+std::vector<std::string> ConfigFields::Strings(const std::string& key) {
+  const auto* value = static_cast<const json*>(Get(key));
+  std::vector<std::string> strings;
+  if (value == nullptr) return strings;
+  if (value->is_array()) {
+    for (const json& item : *value) {
+      if (item.is_string()) strings.push_back(item.get<std::string>());
+    }
+    if (strings.size() == value->size()) return strings;
+  }
+  Fail(Problem::kInvalid, key, absl::StrCat("got ", Shown(*value), ", wanted an array of strings"));
+  return {};
 }
 
 ConfigFields ConfigFields::Object(const std::string& key) {
@@ -143,6 +228,19 @@ void ConfigFields::FailUnknownKeys() {
          absl::StrCat("unknown key, wanted one of ", absl::StrJoin(*known_, ", ")));
   }
 }
+
+std::vector<std::string> ConfigFields::UnknownKeys() const {
+  std::vector<std::string> unknown;
+  for (const auto& [path, seen] : shared_->objects) {
+    const std::set<std::string> known(seen.known->begin(), seen.known->end());
+    for (const auto& item : seen.value->json_value.items()) {
+      if (!known.contains(item.key())) unknown.push_back(absl::StrCat(path, item.key()));
+    }
+  }
+  return unknown;
+}
+
+std::vector<std::string> ConfigFields::Assumed() const { return shared_->assumed; }
 
 absl::Status ConfigFields::status() const {
   if (shared_->problems.empty()) return absl::OkStatus();

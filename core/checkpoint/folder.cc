@@ -13,6 +13,7 @@
 #include "absl/strings/str_cat.h"
 #include "core/base/atomic_file.h"
 #include "core/base/status_macros.h"
+#include "core/base/text.h"
 #include "core/checkpoint/config_fields.h"
 #include "core/checkpoint/formats/format.h"
 #include "core/checkpoint/formats/huggingface.h"
@@ -119,7 +120,9 @@ absl::StatusOr<std::unique_ptr<const OpenFolder>> OpenFolder::Open(const std::st
                     .config = format->config,
                     .precision = format->precision,
                     .num_parameters = NumPlannedElements(plan, open->checkpoint_),
-                    .ignored_tensors = IgnoredTensors(plan, open->checkpoint_)};
+                    .ignored_tensors = IgnoredTensors(plan, open->checkpoint_),
+                    .not_understood = format->not_understood,
+                    .assumed = format->assumed};
   open->plan_ = Divide(std::move(plan.wanted), *open->reading_);
   open->summary_.table_dtype = open->WidestTable();
   return open;
@@ -201,6 +204,11 @@ absl::StatusOr<ModelParameters> OpenFolder::ReadAll() const {
 
 absl::StatusOr<std::unique_ptr<const ModelFolder>> ModelFolder::Open(const std::string& folder) {
   return OpenFolder::Open(folder);
+}
+
+absl::Status CheckUnderstood(const ModelSummary& summary) {
+  if (summary.not_understood.empty()) return absl::OkStatus();
+  return absl::UnimplementedError(absl::StrCat("config.json: not understood: ", Listed(summary.not_understood)));
 }
 
 absl::StatusOr<ModelSummary> InspectModelFolder(const std::string& folder) {

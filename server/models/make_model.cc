@@ -8,6 +8,7 @@
 
 #include "absl/status/status.h"
 #include "core/base/status_macros.h"
+#include "core/base/text.h"
 #include "core/checkpoint/folder.h"
 #include "core/checkpoint/memory_estimate.h"
 #include "core/model/parameter_source.h"
@@ -64,6 +65,11 @@ absl::StatusOr<std::shared_ptr<const LoadedModel>> MakeModelFromFolder(const Fol
   // Before anything is touched that a shutdown takes away: files may have been out of reach for long.
   HEADLIGHT_RETURN_IF_ERROR(CheckNotCancelled(cancelled));
   const ModelSummary& summary = folder->summary();
+  if (options.strict) HEADLIGHT_RETURN_IF_ERROR(CheckUnderstood(summary));
+  if (!summary.not_understood.empty()) {
+    spdlog::warn("model {} version {}: its config.json has keys that are not understood: {}", source.name,
+                 source.version.version, Listed(summary.not_understood));
+  }
   WarnIfOverruled(options.precision, source.name, summary.precision);
   ModelConfig config = summary.config;
   config.SetPrecision(options.precision.Of(source.name, summary.precision));

@@ -19,6 +19,7 @@ namespace headlight {
 
 struct FolderModelOptions {
   PrecisionChoice precision;
+  bool strict = false;             // whether keys that config.json has and nobody knows are errors
   std::string kernel;              // empty: the fastest that fits
   MemoryBudget* memory = nullptr;  // that must hold it, all the time; null: not counted
 };

@@ -2,6 +2,7 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -13,6 +14,7 @@
 #include "absl/strings/str_join.h"
 #include "core/attention/batch.h"
 #include "core/base/status_macros.h"
+#include "core/base/text.h"
 #include "core/checkpoint/folder.h"
 #include "core/checkpoint/memory_estimate.h"
 #include "core/model/model.h"
@@ -74,14 +76,42 @@ std::string PoolingText(const ModelConfig& config) {
                       config.normalize_pooled ? ", L2-normalised" : "");
 }
 
+std::string RopeText(const RopeConfig& rope, int64_t head_dim) {
+  std::string text = absl::StrCat("RoPE theta ", rope.theta);
+  if (rope.rotary_dim != head_dim) absl::StrAppend(&text, " of ", rope.rotary_dim, " dimensions");
+  if (rope.interleaved) absl::StrAppend(&text, " interleaved");
+  switch (rope.scaling) {
+    case RopeConfig::Scaling::kNone:
+      break;
+    case RopeConfig::Scaling::kLinear:
+      absl::StrAppend(&text, " scaled linearly by ", rope.factor);
+      break;
+    case RopeConfig::Scaling::kNtk:
+      absl::StrAppend(&text, " scaled (NTK) by ", rope.factor);
+      break;
+    case RopeConfig::Scaling::kLlama3:
+      absl::StrAppend(&text, " scaled as Llama 3 by ", rope.factor, " (low ", rope.low_freq_factor, ", high ",
+                      rope.high_freq_factor, ", trained to ", rope.original_max_len, ")");
+      break;
+  }
+  return text;
+}
+
 std::string AttentionText(const ModelConfig& config) {
   const AttentionConfig& attention = config.block.attention;
   std::string text = absl::StrCat(attention.num_heads, " heads of ", attention.head_dim);
   if (attention.num_kv_heads != attention.num_heads) {
     absl::StrAppend(&text, ", ", attention.num_kv_heads, " key/value heads");
   }
-  if (attention.rope) absl::StrAppend(&text, ", RoPE theta ", attention.rope->theta);
+  if (attention.rope) absl::StrAppend(&text, ", ", RopeText(*attention.rope, attention.head_dim));
   if (attention.alibi) absl::StrAppend(&text, ", ALiBi");
+  if (attention.window_left) absl::StrAppend(&text, ", window_left ", *attention.window_left);
+  if (attention.window_right) absl::StrAppend(&text, ", window_right ", *attention.window_right);
+  if (attention.logit_softcap > 0) absl::StrAppend(&text, ", softcap ", attention.logit_softcap);
+  if (*attention.scale != 1.0 / std::sqrt(static_cast<double>(attention.head_dim))) {
+    absl::StrAppend(&text, ", scale ", *attention.scale);
+  }
+  if (config.scale_by_inverse_layer) absl::StrAppend(&text, ", scores divided by the number of the layer");
   if (config.causal) absl::StrAppend(&text, ", causal");
   return text;
 }
@@ -106,6 +136,9 @@ void PrintSummary(const ModelSummary& summary, const ModelConfig& config, std::o
            absl::StrCat(memory.packed_bytes, " bytes, at most ", memory.peak_bytes, " while loading"));
   PrintRow(out, "ignored tensors",
            summary.ignored_tensors.empty() ? "none" : absl::StrJoin(summary.ignored_tensors, ", "));
+  PrintRow(out, "assumed", summary.assumed.empty() ? "nothing" : absl::StrJoin(summary.assumed, ", "));
+  PrintRow(out, "not understood",
+           summary.not_understood.empty() ? "nothing" : Listed(summary.not_understood));
 }
 
 // Computes a sequence of a few tokens. Errors as Model::Forward.
@@ -137,13 +170,14 @@ absl::Status RunOnce(const Model& model) {
   return model.Forward(batch, arena, *workspace);
 }
 
-absl::Status Check(const std::string& dir, const PrecisionChoice& choice, std::ostream& out) {
+absl::Status Check(const std::string& dir, const PrecisionChoice& choice, bool strict, std::ostream& out) {
   HEADLIGHT_ASSIGN_OR_RETURN(const std::unique_ptr<const ModelFolder> folder, ModelFolder::Open(dir));
   const ModelSummary& summary = folder->summary();
   ModelConfig config = summary.config;
   // One that stands on the command line is meant for this model: it wins over what config.json asks for.
   config.SetPrecision(choice.Of("", summary.precision));
   PrintSummary(summary, config, out);
+  if (strict) HEADLIGHT_RETURN_IF_ERROR(CheckUnderstood(summary));
   HEADLIGHT_ASSIGN_OR_RETURN(const auto loaded, PackModel(dir, "1", summary.format, config, *folder, ""));
   HEADLIGHT_RETURN_IF_ERROR(RunOnce(loaded->model));
   const AttentionLayer& attention = loaded->model.attention();
@@ -164,8 +198,10 @@ int RunCheckModel(int argc, const char* const* argv, std::ostream& out, std::ost
                "headlight-server check-model");
   std::string dir;
   std::string precision;
+  bool strict = false;
   app.add_option("dir", dir, "Folder with config.json and *.safetensors")->required()->type_name("DIR");
   app.add_option("--precision", precision, "f32, bf16 or int8 [what config.json asks for, else f32]");
+  app.add_flag("--strict", strict, "Keys of config.json that are not understood are errors");
   app.footer("Exit code: 0 it can be served, 1 it cannot and the problems are listed, 2 wrong usage.");
   PrecisionChoice choice;
   try {
@@ -184,7 +220,7 @@ int RunCheckModel(int argc, const char* const* argv, std::ostream& out, std::ost
     err << "headlight-server check-model: " << error.what() << "\nTry --help.\n";
     return 2;
   }
-  const absl::Status status = Check(dir, choice, out);
+  const absl::Status status = Check(dir, choice, strict, out);
   if (status.ok()) return 0;
   err << "headlight-server check-model: " << status.message() << "\n";
   return 1;

@@ -48,6 +48,9 @@ const std::vector<Option>& Options() {
               &O::repository_poll_s),
       Switch("allow-model-control", "Let callers load and unload models (LoadModel, UnloadModel)",
              &O::allow_model_control),
+      Switch("strict",
+             "Load no model whose config.json has keys that are not understood; else they stand in the log",
+             &O::strict),
       Number("memory-limit", "BYTES",
              "Memory for the whole process: models, messages, queue, batches, replies, and a reserve for the "
              "rest; 0: "

@@ -31,6 +31,7 @@ struct ServerOptions {
   bool allow_model_control = false;                  // whether LoadModel and UnloadModel are allowed
   int64_t memory_limit = 0;                          // of the process; 0: what DetectMemoryLimitBytes says
   int64_t memory_for_models = 0;                     // bytes of it that requests leave alone; 0: half
+  bool strict = false;                               // whether models' configs must be understood whole
   PrecisionChoice precision;
   std::string kernel;          // empty: the fastest that fits
   std::string metrics_listen;  // empty: no metrics are served

@@ -40,7 +40,18 @@ def save_transformers(folder, model, lens, seed, ids=None, save=None, dtype=torc
     model.to(dtype).save_pretrained(folder, **(save or {}))
     if os.path.exists(folder + '/generation_config.json'):
         os.remove(folder + '/generation_config.json')
-    model = type(model).from_pretrained(folder, dtype=torch.float32, attn_implementation='eager').double().eval()
+    save_transformers_case(folder, type(model), lens, seed, ids)
+
+
+@torch.no_grad()
+def save_transformers_case(folder, model_class, lens, seed, ids=None):
+    """What the encoder in a folder says about random ids, as the class reads it."""
+    model, info = model_class.from_pretrained(folder, dtype=torch.float32, attn_implementation='eager',
+                                              output_loading_info=True)
+    missing = [name for name in info['missing_keys'] if 'pooler' not in name]
+    if missing:
+        raise ValueError(f'no numbers for {missing}')
+    model = model.double().eval()
     encoder = getattr(model, model.base_model_prefix, model)
     generator = torch.Generator().manual_seed(seed + 1)
     config = model.config

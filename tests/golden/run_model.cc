@@ -2,13 +2,14 @@
 //
 // For try_models.py: loads a model folder and compares it with what PyTorch computed.
 //   golden_run_model FOLDER CASE.safetensors [f32|bf16|int8]
-// Prints one line, "layout max_abs_error largest_expected cosine computed_in ignored_tensors"; the error and
-// exit 1 if the model cannot be loaded.
+// Prints one line, "layout max_abs_error largest_expected cosine computed_in ignored_tensors" and behind that the
+// keys of config.json that were not understood; the error and exit 1 if the model cannot be loaded.
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <string>
 
+#include "absl/strings/str_join.h"
 #include "tests/golden/golden_case.h"
 
 int main(int argc, char** argv) {
@@ -31,8 +32,9 @@ int main(int argc, char** argv) {
   }
   float largest = 0.0f;
   for (const float value : run->expected_output) largest = std::max(largest, std::abs(value));
-  std::printf("%s %.3g %.3g %.6f %s %zu\n", run->summary.format.c_str(), error, static_cast<double>(largest),
+  std::printf("%s %.3g %.3g %.6f %s %zu %s\n", run->summary.format.c_str(), error, static_cast<double>(largest),
               headlight::Cosine(run->output, run->expected_output), headlight::Name(run->precision),
-              run->summary.ignored_tensors.size());
+              run->summary.ignored_tensors.size(),
+              absl::StrJoin(run->summary.not_understood, " ").c_str());
   return 0;
 }

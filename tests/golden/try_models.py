@@ -2,11 +2,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Makes models with random options on the fly and compares what a built program computes with what PyTorch does.
 
-  python3 tests/golden/try_models.py --program build/dev/bin/golden_run_model [--count 100] [--seed 1]
+  python3 tests/golden/try_models.py --program build/dev/bin/golden_run_model [--count 100] [--seed 1] [--strange-keys]
+
+With --strange-keys each folder of transformers gets one key more in its config.json, of any family there is: it must be
+computed as transformers does with it, or refused, or reported as not understood.
 
 Exit 77, which means skipped, where torch, transformers or safetensors are missing.
 """
 import argparse
+import collections
+import functools
 import json
 import os
 import random
@@ -226,9 +231,13 @@ def try_encoder(rng, folder):
     return f'{layout} {options} {config}'
 
 
+def run(program, folder):
+    return subprocess.run([program, folder, folder + '.case.safetensors'], capture_output=True, text=True, check=False)
+
+
 def compare(program, folder):
     """What is wrong, or nothing."""
-    result = subprocess.run([program, folder, folder + '.case.safetensors'], capture_output=True, text=True, check=False)
+    result = run(program, folder)
     if result.returncode != 0:
         return result.stderr or f'exit {result.returncode}'
     error, largest = (float(word) for word in result.stdout.split()[1:3])
@@ -237,26 +246,88 @@ def compare(program, folder):
     return ''
 
 
+@functools.cache
+def all_keys():
+    """Every key of every config class, with the default that it has there first."""
+    keys = {}
+    for name in sorted(set(transformers.CONFIG_MAPPING.keys())):
+        try:
+            config = transformers.CONFIG_MAPPING[name]().to_dict()
+        except Exception:  # pylint: disable=broad-except
+            continue
+        for key, value in config.items():
+            keys.setdefault(key, []).append(value)
+    return sorted(keys.items())
+
+
+def other_value(rng, value):
+    """A value of the kind that a key has."""
+    if rng.random() < 0.1:
+        return None
+    if isinstance(value, bool):
+        return rng.random() < 0.7
+    if isinstance(value, int):
+        return rng.choice([0, 1, 2, 3, 4, 8, value])
+    if isinstance(value, float):
+        return rng.choice([0.0, 0.5, 1.0, 2.0, value])
+    if value is None:
+        return rng.choice([True, 1, 2, 0.5, None])
+    return value
+
+
+def try_strange_key(rng, folder, program):
+    """The description, what became of it, and what is wrong."""
+    seed = rng.randint(0, 1 << 30)
+    description = try_transformers(rng, folder)
+    path = folder + '/config.json'
+    with open(path, encoding='utf-8') as file:
+        config = json.load(file)
+    key, values = rng.choice([(key, values) for key, values in all_keys() if key not in config])
+    config[key] = other_value(rng, rng.choice(values))
+    with open(path, 'w', encoding='utf-8') as file:
+        json.dump(config, file)
+    description = f'{key} = {config[key]!r} in {description}'
+    try:
+        cases.save_transformers_case(folder, transformers.AutoModel, lens(rng), seed)
+    except Exception:  # pylint: disable=broad-except
+        return description, 'refused by transformers', ''
+    result = run(program, folder)
+    if result.returncode != 0:
+        return description, 'refused', '' if key in result.stderr else result.stderr
+    problem = compare(program, folder)
+    if problem and key in result.stdout.split()[6:]:
+        return description, 'other and reported', ''
+    return description, 'right', problem
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument('--program', required=True)
     parser.add_argument('--count', type=int, default=100)
     parser.add_argument('--seed', type=int, default=1)
+    parser.add_argument('--strange-keys', action='store_true')
     options = parser.parse_args()
     torch.set_num_threads(1)
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     wrong = 0
+    outcomes = collections.Counter()
     for seed in range(options.seed, options.seed + options.count):
         rng = random.Random(seed)
         torch.manual_seed(seed)
         with tempfile.TemporaryDirectory() as root:
             folder = os.path.join(root, 'model')
-            description = rng.choice([try_transformers, try_transformers, try_attention, try_encoder])(rng, folder)
-            problem = compare(options.program, folder)
+            if options.strange_keys:
+                description, outcome, problem = try_strange_key(rng, folder, options.program)
+                outcomes[outcome] += 1
+            else:
+                description = rng.choice([try_transformers, try_transformers, try_attention, try_encoder])(rng, folder)
+                problem = compare(options.program, folder)
         if problem:
             wrong += 1
             print(f'--seed {seed} --count 1: {problem}\n  {description}')
+    if outcomes:
+        print(', '.join(f'{count} {outcome}' for outcome, count in outcomes.most_common()))
     print(f'{options.count - wrong} passed, {wrong} failed')
     return 1 if wrong else 0
 

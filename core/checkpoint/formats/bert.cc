@@ -81,24 +81,34 @@ TensorPlan Plan(const BertNames& names, const std::string& prefix, const ModelCo
   return plan;
 }
 
-// What BERT and RoBERTa share.
-Format ReadBertLike(ConfigFields& fields, const std::string& prefix) {
+// What BERT and RoBERTa share. Defaults are those of the families' classes, which agree but for vocab_size.
+Format ReadBertLike(ConfigFields& fields, const std::string& prefix, int64_t vocab_size) {
   Format format;
   ModelConfig& config = format.config;
   BlockConfig& block = config.block;
-  block.attention.embed_dim = fields.Int("hidden_size", 1, kMaxDimension);
-  block.attention.num_heads = fields.Int("num_attention_heads", 1, kMaxDimension);
-  config.num_layers = fields.Int("num_hidden_layers", 1, kMaxLayers);
+  block.attention.embed_dim = fields.Int("hidden_size", 1, kMaxDimension, 768);
+  block.attention.num_heads = fields.Int("num_attention_heads", 1, kMaxDimension, 12);
+  config.num_layers = fields.Int("num_hidden_layers", 1, kMaxLayers, 12);
   block.norm_placement = NormPlacement::kPost;
   block.norm_eps = fields.Number("layer_norm_eps", 1e-12);
-  block.feed_forward.hidden_dim = fields.Int("intermediate_size", 1, kMaxDimension);
+  block.feed_forward.hidden_dim = fields.Int("intermediate_size", 1, kMaxDimension, 3072);
   block.feed_forward.activation = ReadHuggingFaceActivation(fields, "hidden_act", "gelu");
   config.causal = fields.Bool("is_decoder", false);
-  config.embedding = {.vocab_size = fields.Int("vocab_size", 1, kMaxDimension),
+  if (config.causal) {
+    RefuseNonCausal(fields);
+  } else {
+    fields.WithoutEffect({"is_causal"});  // only a decoder's mask asks
+  }
+  config.embedding = {.vocab_size = fields.Int("vocab_size", 1, kMaxDimension, vocab_size),
                       .num_positions = fields.Int("max_position_embeddings", 1, kMaxDimension, 512),
                       .num_token_types = fields.Int("type_vocab_size", 0, kMaxDimension, 2),
                       .norm = true};
-  RefuseUnservedOptions(fields);
+  // Relative positions were served by transformers 4 and are ignored by 5.
+  fields.Only("position_embedding_type", {"\"absolute\""});
+  fields.WithoutEffect({"hidden_dropout_prob", "attention_probs_dropout_prob"});
+  // The pooler's own, in the first configs.
+  fields.WithoutEffect({"directionality", "pooler_fc_size", "pooler_num_attention_heads",
+                        "pooler_num_fc_layers", "pooler_size_per_head", "pooler_type"});
   format.plan = [prefix](const ModelConfig& resolved, ModelParameters& weights) {
     return Plan(kBert, prefix, resolved, weights);
   };
@@ -110,12 +120,16 @@ constexpr char kTokenTable[] = "embeddings.word_embeddings.weight";
 }  // namespace
 
 Format ReadBert(ConfigFields& fields, const Shards& checkpoint) {
-  return ReadBertLike(fields, FindPrefix(checkpoint, kTokenTable, {"", "bert."}));
+  return ReadBertLike(fields, FindPrefix(checkpoint, kTokenTable, {"", "bert."}), 30522);
 }
 
 Format ReadRoberta(ConfigFields& fields, const Shards& checkpoint) {
-  Format format = ReadBertLike(fields, FindPrefix(checkpoint, kTokenTable, {"", "roberta."}));
+  Format format = ReadBertLike(fields, FindPrefix(checkpoint, kTokenTable, {"", "roberta."}), 50265);
   // Positions are counted over what is no padding, from the row after padding's own.
+  if (fields.IsNull("pad_token_id")) {
+    fields.Fail(ConfigFields::Problem::kInvalid, "pad_token_id",
+                "got null, wanted an id: positions are counted from it");
+  }
   const int64_t padding_id = fields.Int("pad_token_id", 0, kMaxDimension, 1);
   format.config.embedding->padding_id = padding_id;
   format.config.embedding->position_offset = padding_id + 1;
@@ -126,18 +140,20 @@ Format ReadDistilBert(ConfigFields& fields, const Shards& checkpoint) {
   Format format;
   ModelConfig& config = format.config;
   BlockConfig& block = config.block;
-  block.attention.embed_dim = fields.Int("dim", 1, kMaxDimension);
-  block.attention.num_heads = fields.Int("n_heads", 1, kMaxDimension);
-  config.num_layers = fields.Int("n_layers", 1, kMaxLayers);
+  block.attention.embed_dim = fields.Int(fields.EitherOf("dim", "hidden_size"), 1, kMaxDimension, 768);
+  block.attention.num_heads =
+      fields.Int(fields.EitherOf("n_heads", "num_attention_heads"), 1, kMaxDimension, 12);
+  config.num_layers = fields.Int(fields.EitherOf("n_layers", "num_hidden_layers"), 1, kMaxLayers, 6);
   block.norm_placement = NormPlacement::kPost;
   block.norm_eps = 1e-12;  // the family has no key for it
-  block.feed_forward.hidden_dim = fields.Int("hidden_dim", 1, kMaxDimension);
+  block.feed_forward.hidden_dim = fields.Int("hidden_dim", 1, kMaxDimension, 3072);
   block.feed_forward.activation = ReadHuggingFaceActivation(fields, "activation", "gelu");
-  // sinusoidal_pos_embds only says how the table began; it is stored either way.
-  config.embedding = {.vocab_size = fields.Int("vocab_size", 1, kMaxDimension),
+  config.embedding = {.vocab_size = fields.Int("vocab_size", 1, kMaxDimension, 30522),
                       .num_positions = fields.Int("max_position_embeddings", 1, kMaxDimension, 512),
                       .norm = true};
-  RefuseUnservedOptions(fields);
+  // A table of sines is stored like any other; the family has no decoder.
+  fields.WithoutEffect({"sinusoidal_pos_embds", "is_decoder", "is_causal", "dropout", "attention_dropout",
+                        "qa_dropout", "seq_classif_dropout", "output_past", "tie_weights_"});
   const std::string prefix = FindPrefix(checkpoint, kTokenTable, {"", "distilbert."});
   format.plan = [prefix](const ModelConfig& resolved, ModelParameters& weights) {
     return Plan(kDistilBert, prefix, resolved, weights);

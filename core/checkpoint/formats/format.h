@@ -24,6 +24,8 @@ struct Format {
   std::string name;
   ModelConfig config;  // not yet resolved or validated
   std::optional<Precision> precision;
+  std::vector<std::string> not_understood;  // keys of config.json that nobody knows
+  std::vector<std::string> assumed;         // what stands for keys that are not there
   // The wanted tensors, into `weights`, whose layers are there but empty. `config` is valid and resolved.
   std::function<TensorPlan(const ModelConfig& config, ModelParameters& weights)> plan;
 };

@@ -7,6 +7,7 @@
 #include "absl/strings/str_join.h"
 #include "absl/strings/string_view.h"
 #include "core/base/status_macros.h"
+#include "core/checkpoint/formats/huggingface.h"
 
 namespace headlight {
 namespace {
@@ -67,12 +68,16 @@ absl::StatusOr<Format> ReadFormat(ConfigFields& fields, const Shards& checkpoint
     format = ReadNamed(fields, "layout", kOwnFormats, checkpoint);
   } else if (fields.Has("model_type")) {
     format = ReadNamed(fields, "model_type", kModelTypes, checkpoint);
+    AccountForCommonKeys(fields);
+    ReadOwnKeys(fields, format.config);
+    format.not_understood = fields.UnknownKeys();
   } else {
     return absl::InvalidArgumentError(absl::StrCat(
         "wanted \"format\": \"headlight\" with a \"layout\" (", NamesOf(kOwnFormats),
         "), or a Hugging Face config with a \"model_type\" (", NamesOf(kModelTypes), "); neither is there"));
   }
   HEADLIGHT_RETURN_IF_ERROR(fields.status());
+  format.assumed = fields.Assumed();
   return format;
 }
 

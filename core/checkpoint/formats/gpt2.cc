@@ -59,23 +59,29 @@ Format ReadGpt2(ConfigFields& fields, const Shards& checkpoint) {
   Format format;
   ModelConfig& config = format.config;
   BlockConfig& block = config.block;
-  const int64_t width = fields.Int("n_embd", 1, kMaxDimension);
+  const int64_t width = fields.Int(fields.EitherOf("n_embd", "hidden_size"), 1, kMaxDimension, 768);
   block.attention.embed_dim = width;
-  block.attention.num_heads = fields.Int("n_head", 1, kMaxDimension);
+  block.attention.num_heads =
+      fields.Int(fields.EitherOf("n_head", "num_attention_heads"), 1, kMaxDimension, 12);
   if (!fields.Bool("scale_attn_weights", true)) block.attention.scale = 1.0;
   config.scale_by_inverse_layer = fields.Bool("scale_attn_by_inverse_layer_idx", false);
-  config.num_layers = fields.Int("n_layer", 1, kMaxLayers);
+  config.num_layers = fields.Int(fields.EitherOf("n_layer", "num_hidden_layers"), 1, kMaxLayers, 12);
   block.norm_placement = NormPlacement::kPre;
   block.norm_eps = fields.Number("layer_norm_epsilon", 1e-5);
   block.feed_forward.hidden_dim = fields.Int("n_inner", 1, kMaxDimension, 4 * width);
   block.feed_forward.activation = ReadHuggingFaceActivation(fields, "activation_function", "gelu_new");
   config.final_norm = true;
   config.causal = true;
+  RefuseNonCausal(fields);
   // Before 2021 some configs said n_ctx only.
-  const int64_t positions =
-      fields.Int("n_positions", 1, kMaxDimension, fields.Int("n_ctx", 1, kMaxDimension, 1024));
-  config.embedding = {.vocab_size = fields.Int("vocab_size", 1, kMaxDimension), .num_positions = positions};
-  RefuseUnservedOptions(fields);
+  const std::string positions = fields.EitherOf("n_positions", "max_position_embeddings");
+  const int64_t num_positions = fields.Int(fields.EitherOf(positions, "n_ctx"), 1, kMaxDimension, 1024);
+  config.embedding = {.vocab_size = fields.Int("vocab_size", 1, kMaxDimension, 50257),
+                      .num_positions = num_positions};
+  // Where scores are scaled, before or after the product, is the same in f32; "summary" is a task's head.
+  fields.WithoutEffect({"reorder_and_upcast_attn", "is_decoder", "resid_pdrop", "embd_pdrop", "attn_pdrop",
+                        "summary_type", "summary_use_proj", "summary_activation", "summary_proj_to_labels",
+                        "summary_first_dropout"});
   const std::string prefix = FindPrefix(checkpoint, "wte.weight", {"", "transformer."});
   format.plan = [prefix](const ModelConfig& resolved, ModelParameters& weights) {
     return Plan(prefix, resolved, weights);

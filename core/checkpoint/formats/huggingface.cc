@@ -44,35 +44,35 @@ Activation ReadHuggingFaceActivation(ConfigFields& fields, const std::string& ke
   return Activation::kRelu;
 }
 
-void RefuseUnservedOptions(ConfigFields& fields) {
-  if (fields.Has("quantization_config")) {
-    fields.Fail(Problem::kUnimplemented, "quantization_config",
-                "quantised weights are not served; save the model in f32, f16 or bf16");
-  }
-  if (fields.Bool("add_cross_attention", false)) {
-    fields.Fail(Problem::kUnimplemented, "add_cross_attention", "got true, served is false");
-  }
-  if (!fields.Object("pruned_heads").empty()) {
-    fields.Fail(Problem::kUnimplemented, "pruned_heads", "layers of different sizes are not served");
-  }
-  const std::string positions = fields.String("position_embedding_type", "absolute");
-  if (positions != "absolute") {
-    fields.Fail(Problem::kUnimplemented, "position_embedding_type",
-                absl::StrCat("got \"", positions, "\", served is \"absolute\""));
-  }
+void RefuseNonCausal(ConfigFields& fields) {
+  if (fields.Object("headlight").Has("causal")) return fields.WithoutEffect({"is_causal"});
+  if (!fields.Has("is_causal") && !fields.IsNull("is_causal")) return;
+  if (fields.Bool("is_causal", false)) return;
+  fields.Fail(Problem::kUnimplemented, "is_causal",
+              "got false or null, with which transformers masks later keys or does not, depending on how it "
+              "computes attention; say what is meant with \"headlight\": {\"causal\": false}");
 }
 
-RopeConfig ReadHuggingFaceRope(ConfigFields& fields) {
+RopeConfig ReadHuggingFaceRope(ConfigFields& fields, int64_t max_position_embeddings) {
   RopeConfig rope;
-  rope.theta = fields.Number("rope_theta", rope.theta);
-  const std::string key = fields.Has("rope_parameters") ? "rope_parameters" : "rope_scaling";
-  ConfigFields scaling = fields.Object(key);
-  rope.theta = scaling.Number("rope_theta", rope.theta);
-  const std::string type = scaling.String("rope_type", scaling.String("type", "default"));
-  // Absent or 1 in this family.
-  if (scaling.Number("partial_rotary_factor", fields.Number("partial_rotary_factor", 1.0)) != 1.0) {
-    fields.Fail(Problem::kUnimplemented, "partial_rotary_factor", "served is 1");
+  // transformers 5 takes the older key where it says anything.
+  const ConfigFields older = fields.Object("rope_scaling");
+  ConfigFields scaling = older.empty() ? fields.Object("rope_parameters") : older;
+  if (!older.empty() && fields.Has("rope_parameters") && !fields.Object("rope_parameters").empty()) {
+    fields.Fail(Problem::kInvalid, "rope_scaling", "got an object, and rope_parameters too, wanted one of them");
   }
+  for (const std::string& key : scaling.keys()) {
+    if (!scaling.IsObject(key)) continue;
+    scaling.Fail(Problem::kUnimplemented, key, "got an object: positions of each kind of layer are not served");
+  }
+  // The inner one counts where there are two.
+  const std::optional<double> theta = scaling.OptionalNumber("rope_theta");
+  const std::optional<double> beside = fields.OptionalNumber("rope_theta");
+  rope.theta = theta ? *theta : beside ? *beside : fields.Number("rope_theta", rope.theta);
+  const std::string type = scaling.String(scaling.EitherOf("rope_type", "type"), "default");
+  // Absent or 1 in this family.
+  fields.Only("partial_rotary_factor", {"1", "1.0"});
+  scaling.Only("partial_rotary_factor", {"1", "1.0"});
   if (type == "default") return rope;
   if (type == "linear") {
     rope.scaling = RopeConfig::Scaling::kLinear;
@@ -84,7 +84,17 @@ RopeConfig ReadHuggingFaceRope(ConfigFields& fields) {
     rope.factor = scaling.Number("factor");
     rope.low_freq_factor = scaling.Number("low_freq_factor");
     rope.high_freq_factor = scaling.Number("high_freq_factor");
-    rope.original_max_len = scaling.Int("original_max_position_embeddings", 1, int64_t{1} << 40);
+    constexpr char kOriginal[] = "original_max_position_embeddings";
+    constexpr int64_t kMaxLen = int64_t{1} << 40;
+    const std::optional<int64_t> len = fields.OptionalInt(kOriginal, 1, kMaxLen);
+    const std::optional<int64_t> inner = scaling.OptionalInt(kOriginal, 1, kMaxLen);
+    if (len && inner && *len != *inner) {
+      scaling.Fail(Problem::kInvalid, kOriginal,
+                   absl::StrCat("got ", *inner, ", and beside the object ", *len, "; wanted one value"));
+    }
+    rope.original_max_len = len     ? *len
+                            : inner ? *inner
+                                    : scaling.Int(kOriginal, 1, kMaxLen, max_position_embeddings);
     return rope;
   }
   scaling.Fail(Problem::kUnimplemented, "rope_type",

@@ -19,13 +19,21 @@ namespace headlight {
 Activation ReadHuggingFaceActivation(ConfigFields& fields, const std::string& key,
                                      const std::string& fallback);
 
-// Options of any family that change what is computed and are not served: quantised weights, cross attention,
-// pruned heads, relative positions.
-void RefuseUnservedOptions(ConfigFields& fields);
+// Accounts for the keys that any family's config may have beside its own: those that change nothing of hidden
+// states are known to be so, others are served with one value alone, such as quantised weights, or layers that
+// differ; and code that comes with the model is refused, whatever it computes.
+void AccountForCommonKeys(ConfigFields& fields);
+
+// "is_causal", which transformers 5 reads in every family that is causal: only with the value true.
+void RefuseNonCausal(ConfigFields& fields);
+
+// Our own key "headlight" in their config.json, an object of what their files do not say: how a model's
+// vectors are pooled ("pooling", "normalize_pooled"), and whether it is causal after all ("causal").
+void ReadOwnKeys(ConfigFields& fields, ModelConfig& config);
 
 // The rotary positions of the LLaMA family, from "rope_parameters" (transformers 5) or "rope_theta" and
 // "rope_scaling" (before).
-RopeConfig ReadHuggingFaceRope(ConfigFields& fields);
+RopeConfig ReadHuggingFaceRope(ConfigFields& fields, int64_t max_position_embeddings);
 
 // What stands before the encoder's names: one of `prefixes` under which the checkpoint has `tensor`, the
 // first if none fits. A model with a task head is saved with a prefix, a bare encoder without.

@@ -3,6 +3,10 @@
 // LLaMA (Touvron et al. 2023, arXiv:2302.13971) and Mistral (Jiang et al. 2023, arXiv:2310.06825) as
 // transformers saves them: pre-norm, causal, grouped-query attention with rotary positions, RMSNorm, gated
 // feed-forward networks.
+#include <algorithm>
+#include <cstdint>
+#include <string>
+
 #include "absl/strings/str_cat.h"
 #include "core/checkpoint/formats/format.h"
 #include "core/checkpoint/formats/huggingface.h"
@@ -10,10 +14,18 @@
 namespace headlight {
 namespace {
 
+// What the families differ in.
 struct Options {
   std::string prefix;
   bool attention_bias = false;
   bool mlp_bias = false;
+};
+
+// Defaults of a family's class.
+struct Defaults {
+  int64_t hidden_dim;
+  int64_t num_kv_heads;  // 0: as many as heads
+  int64_t max_position_embeddings;
 };
 
 TensorPlan Plan(const Options& options, const ModelConfig& config, ModelParameters& weights) {
@@ -44,27 +56,34 @@ TensorPlan Plan(const Options& options, const ModelConfig& config, ModelParamete
   return plan;
 }
 
-Format ReadFamily(ConfigFields& fields, const Shards& checkpoint, Options options) {
+Format ReadFamily(ConfigFields& fields, const Shards& checkpoint, const Defaults& defaults, Options options) {
   Format format;
   ModelConfig& config = format.config;
   BlockConfig& block = config.block;
   AttentionConfig& attention = block.attention;
-  attention.embed_dim = fields.Int("hidden_size", 1, kMaxDimension);
-  attention.num_heads = fields.Int("num_attention_heads", 1, kMaxDimension);
-  attention.num_kv_heads = fields.Int("num_key_value_heads", 1, kMaxDimension, attention.num_heads);
-  attention.head_dim = fields.Int("head_dim", 1, kMaxDimension, 0);
-  attention.rope = ReadHuggingFaceRope(fields);
-  config.num_layers = fields.Int("num_hidden_layers", 1, kMaxLayers);
+  attention.embed_dim = fields.Int("hidden_size", 1, kMaxDimension, 4096);
+  attention.num_heads = fields.Int("num_attention_heads", 1, kMaxDimension, 32);
+  // Null says as many as heads, absence what the class says.
+  const bool as_heads = defaults.num_kv_heads == 0 || fields.IsNull("num_key_value_heads");
+  attention.num_kv_heads = fields.Int("num_key_value_heads", 1, kMaxDimension,
+                                      as_heads ? attention.num_heads : defaults.num_kv_heads);
+  attention.head_dim =
+      fields.Int("head_dim", 1, kMaxDimension, std::max<int64_t>(1, attention.embed_dim / attention.num_heads));
+  attention.rope = ReadHuggingFaceRope(
+      fields, fields.Int("max_position_embeddings", 1, kMaxDimension, defaults.max_position_embeddings));
+  config.num_layers = fields.Int("num_hidden_layers", 1, kMaxLayers, 32);
   block.norm_placement = NormPlacement::kPre;
   block.norm_kind = NormKind::kRmsNorm;
   block.norm_eps = fields.Number("rms_norm_eps", 1e-6);
-  block.feed_forward.hidden_dim = fields.Int("intermediate_size", 1, kMaxDimension);
+  block.feed_forward.hidden_dim = fields.Int("intermediate_size", 1, kMaxDimension, defaults.hidden_dim);
   block.feed_forward.activation = ReadHuggingFaceActivation(fields, "hidden_act", "silu");
   block.feed_forward.gated = true;
   config.final_norm = true;
   config.causal = true;
-  config.embedding = {.vocab_size = fields.Int("vocab_size", 1, kMaxDimension)};
-  RefuseUnservedOptions(fields);
+  RefuseNonCausal(fields);
+  config.embedding = {.vocab_size = fields.Int("vocab_size", 1, kMaxDimension, 32000)};
+  // The families are decoders whether or not they say so; pretraining_tp sums the same in other order.
+  fields.WithoutEffect({"is_decoder", "attention_dropout", "pretraining_tp"});
   // "transformer." is what the question answering model calls it.
   options.prefix = FindPrefix(checkpoint, "embed_tokens.weight", {"", "model.", "transformer."});
   format.plan = [options](const ModelConfig& resolved, ModelParameters& weights) {
@@ -79,14 +98,24 @@ Format ReadLlama(ConfigFields& fields, const Shards& checkpoint) {
   Options options;
   options.attention_bias = fields.Bool("attention_bias", false);
   options.mlp_bias = fields.Bool("mlp_bias", false);
-  return ReadFamily(fields, checkpoint, options);
+  return ReadFamily(fields, checkpoint,
+                    {.hidden_dim = 11008, .num_kv_heads = 0, .max_position_embeddings = 2048}, options);
 }
 
 Format ReadMistral(ConfigFields& fields, const Shards& checkpoint) {
-  Format format = ReadFamily(fields, checkpoint, {});
-  // A query sees this many keys, itself among them.
-  const std::optional<int64_t> window = fields.OptionalInt("sliding_window", 1, INT64_MAX);
-  if (window) format.config.block.attention.window_left = *window - 1;
+  Format format = ReadFamily(
+      fields, checkpoint,
+      {.hidden_dim = 14336, .num_kv_heads = 8, .max_position_embeddings = int64_t{4096} * 32}, {});
+  // A query sees this many keys, itself among them. Null says all, absence what the class says.
+  if (!fields.IsNull("sliding_window")) {
+    const int64_t window = fields.Int("sliding_window", 1, INT64_MAX, 4096);
+    format.config.block.attention.window_left = window - 1;
+  }
+  // With it transformers takes the model for another family, whose layers differ; so it does for null.
+  if (fields.Has("layer_types") || fields.IsNull("layer_types")) {
+    fields.Fail(ConfigFields::Problem::kUnimplemented, "layer_types",
+                "got it, which makes the model another family, ministral; not served");
+  }
   return format;
 }
 

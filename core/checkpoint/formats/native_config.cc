@@ -93,10 +93,14 @@ void ReadAttentionOptions(ConfigFields& fields, AttentionConfig& attention) {
   attention.window_right = fields.OptionalInt("window_right", 0, INT64_MAX);
 }
 
+void ReadPoolingOptions(ConfigFields& fields, ModelConfig& config) {
+  config.pooling = ReadSpelled(fields, "pooling", kPoolings, config.pooling);
+  config.normalize_pooled = fields.Bool("normalize_pooled", config.normalize_pooled);
+}
+
 void ReadModelOptions(ConfigFields& fields, ModelConfig& config) {
   config.causal = fields.Bool("causal", false);
-  config.pooling = ReadSpelled(fields, "pooling", kPoolings, Pooling::kMean);
-  config.normalize_pooled = fields.Bool("normalize_pooled", false);
+  ReadPoolingOptions(fields, config);
 }
 
 std::optional<Precision> ReadPrecision(ConfigFields& fields) {

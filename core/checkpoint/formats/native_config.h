@@ -15,7 +15,10 @@ namespace headlight {
 // Keys of a layer that tensors do not tell, for every format: num_heads, scale, rope, windows and so on.
 void ReadAttentionOptions(ConfigFields& fields, AttentionConfig& attention);
 
-// Keys of a whole model that tensors do not tell: causal, pooling, normalize_pooled.
+// "pooling" and "normalize_pooled"; what `config` says stands where a key is absent.
+void ReadPoolingOptions(ConfigFields& fields, ModelConfig& config);
+
+// Keys of a whole model that tensors do not tell: causal and those of pooling.
 void ReadModelOptions(ConfigFields& fields, ModelConfig& config);
 
 // "precision", which may be absent.

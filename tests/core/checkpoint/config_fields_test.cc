@@ -15,7 +15,9 @@ namespace {
 using ::headlight::testing::IsOk;
 using ::headlight::testing::StatusIs;
 using ::testing::AllOf;
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+using ::testing::IsEmpty;
 
 absl::StatusOr<ConfigFields> Fields(const std::string& text) {
   const std::string path = ::testing::TempDir() + "/config_fields_test.json";
@@ -86,6 +88,86 @@ TEST(ConfigFieldsTest, WhatIsNoObjectIsRefused) {
               StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("config_fields_test.json")));
   EXPECT_THAT(ConfigFields::Read("/nowhere/config.json"),
               StatusIs(absl::StatusCode::kNotFound, HasSubstr("/nowhere")));
+}
+
+TEST(ConfigFieldsTest, WhatNobodyAskedForIsUnknownInEveryObject) {
+  auto fields = Fields(R"({"a": 1, "b": null, "c": 2, "inner": {"x": 1, "y": 2}, "closed": {"z": 1}})");
+  ASSERT_THAT(fields, IsOk());
+  fields->Int("a", 1, 9);
+  fields->WithoutEffect({"c", "closed", "absent"});
+  fields->Object("inner").Int("x", 1, 9);
+  fields->Object("inner").Has("w");
+  EXPECT_THAT(fields->UnknownKeys(), ElementsAre("b", "inner.y"));
+}
+
+TEST(ConfigFieldsTest, WhatStandsForAbsentKeysIsAssumed) {
+  auto fields = Fields(R"({"a": 1, "inner": {}})");
+  ASSERT_THAT(fields, IsOk());
+  fields->Int("a", 1, 9, 3);
+  fields->Int("b", 1, 9, 3);
+  fields->Int("b", 1, 9, 3);
+  fields->String("act", "gelu");
+  fields->Bool("flag", false);
+  fields->OptionalInt("window", 0, 9);
+  fields->Object("inner").Number("eps", 1e-12);
+  EXPECT_THAT(fields->Assumed(), ElementsAre("b 3", "act \"gelu\"", "flag false", "inner.eps 1e-12"));
+}
+
+TEST(ConfigFieldsTest, ANullIsToldFromAbsence) {
+  auto fields = Fields(R"({"null": null, "zero": 0})");
+  ASSERT_THAT(fields, IsOk());
+  EXPECT_TRUE(fields->IsNull("null"));
+  EXPECT_FALSE(fields->IsNull("zero"));
+  EXPECT_FALSE(fields->IsNull("absent"));
+}
+
+TEST(ConfigFieldsTest, TwoNamesOfOneThingAgree) {
+  auto fields = Fields(R"({"dim": 4, "hidden_size": 4, "n_heads": 2, "num_heads": 3, "num_layers": 1})");
+  ASSERT_THAT(fields, IsOk());
+  EXPECT_EQ(fields->EitherOf("dim", "hidden_size"), "dim");
+  EXPECT_EQ(fields->EitherOf("n_layers", "num_layers"), "num_layers");
+  EXPECT_EQ(fields->EitherOf("none", "neither"), "none");
+  EXPECT_THAT(fields->status(), IsOk());
+  fields->EitherOf("n_heads", "num_heads");
+  EXPECT_THAT(fields->status(), StatusIs(absl::StatusCode::kInvalidArgument,
+                                         HasSubstr("n_heads: got 2, and num_heads 3, which is another name")));
+}
+
+TEST(ConfigFieldsTest, SomeKeysHaveOneValueThatIsServed) {
+  auto fields = Fields(R"({"a": false, "b": 1.0, "c": {}, "d": null, "e": "x"})");
+  ASSERT_THAT(fields, IsOk());
+  fields->Only("a", {"false"});
+  fields->Only("b", {"1"});
+  fields->Only("c", {"{}"});
+  fields->Only("d", {"true"});
+  fields->Only("absent", {"true"});
+  EXPECT_THAT(fields->status(), IsOk());
+  fields->Only("e", {"\"y\"", "\"z\""});
+  EXPECT_THAT(fields->status(), StatusIs(absl::StatusCode::kUnimplemented,
+                                         HasSubstr("e: got \"x\", served is \"y\" or \"z\"")));
+}
+
+TEST(ConfigFieldsTest, ArraysOfStringsAreThatAlone) {
+  auto fields = Fields(R"({"modes": ["mean", "cls"], "mixed": ["a", 1], "one": "a"})");
+  ASSERT_THAT(fields, IsOk());
+  EXPECT_THAT(fields->Strings("modes"), ElementsAre("mean", "cls"));
+  EXPECT_THAT(fields->Strings("absent"), IsEmpty());
+  EXPECT_THAT(fields->status(), IsOk());
+  fields->Strings("mixed");
+  fields->Strings("one");
+  EXPECT_THAT(fields->status(), StatusIs(absl::StatusCode::kInvalidArgument,
+                                         AllOf(HasSubstr("mixed: got an array, wanted an array of strings"),
+                                               HasSubstr("one: got \"a\""))));
+}
+
+TEST(ConfigFieldsTest, AHundredThousandClassesMayHaveNames) {
+  std::string labels, ids;
+  for (int i = 0; i < 100000; ++i) {
+    const std::string name = "label_" + std::to_string(i);
+    labels += (i > 0 ? ", \"" : "\"") + std::to_string(i) + "\": \"" + name + "\"";
+    ids += (i > 0 ? ", \"" : "\"") + name + "\": " + std::to_string(i);
+  }
+  EXPECT_THAT(Fields("{\"id2label\": {" + labels + "}, \"label2id\": {" + ids + "}}"), IsOk());
 }
 
 }  // namespace

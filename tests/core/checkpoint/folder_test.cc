@@ -194,8 +194,8 @@ TEST_F(ModelFolderTest, HuggingFaceOptionsThatAreNotServedAreNamed) {
   EXPECT_THAT(InspectBert({{"add_cross_attention", "true"}}),
               StatusIs(kUnimplemented, HasSubstr("add_cross_attention")));
   EXPECT_THAT(
-      InspectBert({{"hidden_size", ""}, {"num_hidden_layers", "0"}}),
-      StatusIs(kInvalid, AllOf(HasSubstr("hidden_size: missing"), HasSubstr("num_hidden_layers: got 0"))));
+      InspectBert({{"hidden_size", R"("8")"}, {"num_hidden_layers", "0"}}),
+      StatusIs(kInvalid, AllOf(HasSubstr("hidden_size: got \"8\""), HasSubstr("num_hidden_layers: got 0"))));
   EXPECT_THAT(InspectBert({{"num_hidden_layers", "1000000000"}}),
               StatusIs(kInvalid, HasSubstr("num_hidden_layers: got 1000000000")));
 }

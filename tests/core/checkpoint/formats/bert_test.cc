@@ -175,5 +175,34 @@ TEST(BertTest, OptionsThatChangeWhatIsComputedAreRefused) {
               StatusIs(absl::StatusCode::kUnimplemented, HasSubstr("hidden_act: got \"mish\"")));
 }
 
+TEST(BertTest, AbsentKeysAreWhatTheClassSays) {
+  FormatFolder folder;
+  AddBert(folder);
+  ConfigFields fields = folder.Fields("{}").value();
+  const ModelConfig config = ReadBert(fields, folder.Checkpoint().value()).config;
+  EXPECT_THAT(fields.status(), IsOk());
+  EXPECT_EQ(config.block.attention.embed_dim, 768);
+  EXPECT_EQ(config.block.attention.num_heads, 12);
+  EXPECT_EQ(config.num_layers, 12);
+  EXPECT_EQ(config.block.feed_forward.hidden_dim, 3072);
+  EXPECT_EQ(config.block.norm_eps, 1e-12);
+  EXPECT_EQ(config.embedding->vocab_size, 30522);
+}
+
+TEST(BertTest, OnlyADecodersMaskAsksWhetherItIsCausal) {
+  FormatFolder folder;
+  AddBert(folder);
+  EXPECT_THAT(folder.Read(ReadBert, BertConfig(R"(, "is_causal": false)")), IsOk());
+  EXPECT_THAT(folder.Read(ReadBert, BertConfig(R"(, "is_causal": false, "is_decoder": true)")),
+              StatusIs(absl::StatusCode::kUnimplemented, HasSubstr("is_causal")));
+}
+
+TEST(RobertaTest, WithoutAPaddingIdPositionsCannotBeCounted) {
+  FormatFolder folder;
+  AddBert(folder);
+  EXPECT_THAT(folder.Read(ReadRoberta, BertConfig(R"(, "pad_token_id": null)")),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("pad_token_id: got null")));
+}
+
 }  // namespace
 }  // namespace headlight

@@ -12,6 +12,8 @@ namespace headlight {
 namespace {
 
 using ::testing::AllOf;
+using ::testing::Contains;
+using ::testing::ElementsAre;
 using testing::FormatFolder;
 using ::testing::HasSubstr;
 using testing::IsOk;
@@ -66,8 +68,18 @@ TEST(ReadFormatTest, NamesThatAreNotServedAreToldThoseThatAre) {
 TEST(ReadFormatTest, AllProblemsStandInOneMessage) {
   EXPECT_THAT(FormatOf(R"({"model_type": "bert", "num_attention_heads": 0, "vocab_size": "5"})"),
               StatusIs(absl::StatusCode::kInvalidArgument,
-                       AllOf(HasSubstr("hidden_size: missing"), HasSubstr("num_attention_heads: got 0"),
-                             HasSubstr("vocab_size: got \"5\""))));
+                       AllOf(HasSubstr("num_attention_heads: got 0"), HasSubstr("vocab_size: got \"5\""))));
+  EXPECT_THAT(FormatOf(R"({"format": "headlight", "layout": "native", "num_layers": 0})"),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       AllOf(HasSubstr("embed_dim: missing"), HasSubstr("num_layers: got 0"))));
+}
+
+TEST(ReadFormatTest, WhatNobodyKnowsIsReportedAndWhatIsAbsentAssumed) {
+  const auto format = FormatOf(R"({"model_type": "bert", "num_hidden_layers": 1, "sliding_window": 3})");
+  ASSERT_THAT(format, IsOk());
+  EXPECT_THAT(format->not_understood, ElementsAre("sliding_window"));
+  EXPECT_THAT(format->assumed, AllOf(Contains("hidden_act \"gelu\""), Contains("layer_norm_eps 1e-12"),
+                                     Contains("num_attention_heads 12"), Contains("is_decoder false")));
 }
 
 TEST(WantedTensorsTest, ALinearLayerIsStoredOutputsFirst) {

@@ -16,7 +16,9 @@ namespace {
 using testing::CountedFrom;
 using ::testing::ElementsAre;
 using testing::FormatFolder;
+using ::testing::HasSubstr;
 using testing::IsOk;
+using testing::StatusIs;
 
 void AddGpt2(FormatFolder& folder, int64_t hidden) {
   folder.Add("wte.weight", {5, 4}, 1000);
@@ -117,6 +119,17 @@ TEST(Gpt2Test, HeadAndConstantBuffersAreLeftAside) {
   ASSERT_THAT(model, IsOk());
   EXPECT_THAT(model->ignored,
               ElementsAre("lm_head.weight", "transformer.h.0.attn.bias", "transformer.h.0.attn.masked_bias"));
+}
+
+TEST(Gpt2Test, ItsKeysHaveTheNamesOfOtherFamiliesToo) {
+  FormatFolder folder;
+  AddGpt2(folder, 16);
+  const auto model = folder.Read(ReadGpt2, R"({"hidden_size": 4, "num_attention_heads": 2,
+      "num_hidden_layers": 1, "vocab_size": 5, "max_position_embeddings": 7})");
+  ASSERT_THAT(model, IsOk());
+  EXPECT_EQ(model->config.block.attention.num_heads, 2);
+  EXPECT_THAT(folder.Read(ReadGpt2, Gpt2Config(R"(, "num_attention_heads": 4)")),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("n_head: got 2, and num_attention_heads 4")));
 }
 
 }  // namespace

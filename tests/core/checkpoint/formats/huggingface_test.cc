@@ -7,6 +7,8 @@
 #include <string>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
+
 #include "tests/core/checkpoint/formats/format_folder.h"
 #include "tests/testing/status_matchers.h"
 
@@ -43,26 +45,7 @@ TEST(HuggingFaceActivationTest, HasTheNamesOfTransformers) {
                                        HasSubstr("act: got \"quick_gelu\", served are relu")));
 }
 
-TEST(HuggingFaceOptionsTest, ThoseThatChangeWhatIsComputedAreRefused) {
-  const FormatFolder folder;
-  for (const auto& [config, message] :
-       {std::pair(R"({"quantization_config": {"bits": 4}})", "quantization_config"),
-        std::pair(R"({"add_cross_attention": true})", "add_cross_attention: got true"),
-        std::pair(R"({"pruned_heads": {"0": [1]}})", "pruned_heads"),
-        std::pair(R"({"position_embedding_type": "relative_key"})", "position_embedding_type")}) {
-    ConfigFields fields = HuggingFaceFields(folder, config);
-    RefuseUnservedOptions(fields);
-    EXPECT_THAT(fields.status(), StatusIs(absl::StatusCode::kUnimplemented, HasSubstr(message)));
-  }
-}
-
-TEST(HuggingFaceOptionsTest, ThoseThatChangeNothingAreTaken) {
-  const FormatFolder folder;
-  ConfigFields fields = HuggingFaceFields(
-      folder, R"({"add_cross_attention": false, "pruned_heads": {}, "position_embedding_type": "absolute"})");
-  RefuseUnservedOptions(fields);
-  EXPECT_THAT(fields.status(), IsOk());
-}
+constexpr int64_t kMaxPositions = 70;
 
 TEST(HuggingFaceRopeTest, IsReadInOldAndNewSpelling) {
   const FormatFolder folder;
@@ -71,7 +54,7 @@ TEST(HuggingFaceRopeTest, IsReadInOldAndNewSpelling) {
         R"({"rope_theta": 500.0, "rope_scaling": {"rope_type": "linear", "factor": 4.0}})",
         R"({"rope_parameters": {"rope_theta": 500.0, "rope_type": "linear", "factor": 4.0}})"}) {
     ConfigFields fields = HuggingFaceFields(folder, config);
-    const RopeConfig rope = ReadHuggingFaceRope(fields);
+    const RopeConfig rope = ReadHuggingFaceRope(fields, kMaxPositions);
     EXPECT_THAT(fields.status(), IsOk());
     EXPECT_EQ(rope, (RopeConfig{.theta = 500.0, .scaling = RopeConfig::Scaling::kLinear, .factor = 4.0}))
         << config;
@@ -82,7 +65,7 @@ TEST(HuggingFaceRopeTest, HasTheConstantsOfLlama3) {
   const FormatFolder folder;
   ConfigFields fields = HuggingFaceFields(folder, R"({"rope_scaling": {"rope_type": "llama3", "factor": 8.0,
       "low_freq_factor": 1.5, "high_freq_factor": 3.5, "original_max_position_embeddings": 100}})");
-  const RopeConfig rope = ReadHuggingFaceRope(fields);
+  const RopeConfig rope = ReadHuggingFaceRope(fields, kMaxPositions);
   EXPECT_THAT(fields.status(), IsOk());
   EXPECT_EQ(rope, (RopeConfig{.scaling = RopeConfig::Scaling::kLlama3,
                               .factor = 8.0,
@@ -91,23 +74,69 @@ TEST(HuggingFaceRopeTest, HasTheConstantsOfLlama3) {
                               .original_max_len = 100}));
 }
 
+// As transformers 5 does: the length beside the object, else that in it, else the model's own.
+TEST(HuggingFaceRopeTest, Llama3TakesTheLengthOfTrainingWhereItIs) {
+  const FormatFolder folder;
+  const std::string llama3 =
+      R"("rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1, "high_freq_factor": 4)";
+  for (const auto& [config, len] :
+       {std::pair(absl::StrCat(R"({"rope_parameters": {)", llama3, "}}"), kMaxPositions),
+        std::pair(absl::StrCat(R"({"original_max_position_embeddings": 30, "rope_parameters": {)", llama3, "}}"),
+                  int64_t{30}),
+        std::pair(absl::StrCat(R"({"original_max_position_embeddings": 30, "rope_parameters": {)", llama3,
+                               R"(, "original_max_position_embeddings": 30}})"),
+                  int64_t{30})}) {
+    ConfigFields fields = HuggingFaceFields(folder, config);
+    EXPECT_EQ(ReadHuggingFaceRope(fields, kMaxPositions).original_max_len, len) << config;
+    EXPECT_THAT(fields.status(), IsOk());
+  }
+  ConfigFields both = HuggingFaceFields(
+      folder, absl::StrCat(R"({"original_max_position_embeddings": 30, "rope_parameters": {)", llama3,
+                           R"(, "original_max_position_embeddings": 40}})"));
+  ReadHuggingFaceRope(both, kMaxPositions);
+  EXPECT_THAT(both.status(), StatusIs(absl::StatusCode::kInvalidArgument,
+                                      HasSubstr("original_max_position_embeddings: got 40, and beside")));
+}
+
+TEST(HuggingFaceRopeTest, TheInnerThetaCounts) {
+  const FormatFolder folder;
+  ConfigFields fields =
+      HuggingFaceFields(folder, R"({"rope_theta": 1.0, "rope_parameters": {"rope_theta": 500.0}})");
+  EXPECT_EQ(ReadHuggingFaceRope(fields, kMaxPositions).theta, 500.0);
+  EXPECT_THAT(fields.status(), IsOk());
+}
+
+TEST(HuggingFaceRopeTest, KeysThatContradictEachOtherAreRefused) {
+  const FormatFolder folder;
+  for (const auto& [config, message] :
+       {std::pair(R"({"rope_scaling": {"type": "linear", "rope_type": "llama3", "factor": 2.0}})", "rope_type"),
+        std::pair(R"({"rope_scaling": {"type": "linear", "factor": 2.0}, "rope_parameters": {"factor": 2.0}})",
+                  "rope_scaling: got an object, and rope_parameters too"),
+        std::pair(R"({"rope_parameters": {"full_attention": {"rope_theta": 5.0}}})",
+                  "rope_parameters.full_attention")}) {
+    ConfigFields fields = HuggingFaceFields(folder, config);
+    ReadHuggingFaceRope(fields, kMaxPositions);
+    EXPECT_THAT(fields.status().message(), HasSubstr(message));
+  }
+}
+
 TEST(HuggingFaceRopeTest, NoneIsPlain) {
   const FormatFolder folder;
   ConfigFields fields = HuggingFaceFields(folder, R"({"rope_scaling": null})");
-  EXPECT_EQ(ReadHuggingFaceRope(fields), RopeConfig());
+  EXPECT_EQ(ReadHuggingFaceRope(fields, kMaxPositions), RopeConfig());
   EXPECT_THAT(fields.status(), IsOk());
 }
 
 TEST(HuggingFaceRopeTest, KindsThatAreNotServedAreNamed) {
   const FormatFolder folder;
   ConfigFields yarn = HuggingFaceFields(folder, R"({"rope_scaling": {"type": "yarn", "factor": 2.0}})");
-  ReadHuggingFaceRope(yarn);
+  ReadHuggingFaceRope(yarn, kMaxPositions);
   EXPECT_THAT(yarn.status(), StatusIs(absl::StatusCode::kUnimplemented,
                                       HasSubstr("rope_scaling.rope_type: got \"yarn\", served are default")));
   ConfigFields partial = HuggingFaceFields(folder, R"({"partial_rotary_factor": 0.5})");
-  ReadHuggingFaceRope(partial);
+  ReadHuggingFaceRope(partial, kMaxPositions);
   EXPECT_THAT(partial.status(),
-              StatusIs(absl::StatusCode::kUnimplemented, HasSubstr("partial_rotary_factor: served is 1")));
+              StatusIs(absl::StatusCode::kUnimplemented, HasSubstr("partial_rotary_factor: got 0.5, served is 1")));
 }
 
 TEST(FindPrefixTest, IsWhatTheTensorHasOrElseOtherNames) {

@@ -135,5 +135,36 @@ TEST(MistralTest, AQuerySeesItselfAndTheWindowBefore) {
   EXPECT_EQ(model->config.block.attention.window_left, std::nullopt);
 }
 
+// Null is a value: no window, and as many key heads as heads. Absence says what the family's class says.
+TEST(MistralTest, NullAndAbsenceDiffer) {
+  FormatFolder folder;
+  AddLlama(folder);
+  const auto model = folder.Read(ReadMistral, LlamaConfig(""));
+  ASSERT_THAT(model, IsOk());
+  EXPECT_EQ(model->config.block.attention.window_left, 4095);
+  const auto kv_heads = [&](const std::string& more) {
+    ConfigFields fields = folder.Fields(absl::StrCat(R"({"num_attention_heads": 16)", more, "}")).value();
+    return ReadMistral(fields, folder.Checkpoint().value()).config.block.attention.num_kv_heads;
+  };
+  EXPECT_EQ(kv_heads(""), 8);
+  EXPECT_EQ(kv_heads(R"(, "num_key_value_heads": null)"), 16);
+}
+
+TEST(MistralTest, KindsOfLayersMakeItAnotherFamily) {
+  FormatFolder folder;
+  AddLlama(folder);
+  for (const char* layer_types : {R"(["sliding_attention"])", "null"}) {
+    EXPECT_THAT(folder.Read(ReadMistral, LlamaConfig(absl::StrCat(R"(, "layer_types": )", layer_types))),
+                StatusIs(absl::StatusCode::kUnimplemented, HasSubstr("layer_types")));
+  }
+}
+
+TEST(LlamaTest, WithoutItsMaskItIsRefusedUnlessThatIsMeant) {
+  FormatFolder folder;
+  AddLlama(folder);
+  EXPECT_THAT(folder.Read(ReadLlama, LlamaConfig(R"(, "is_causal": false)")),
+              StatusIs(absl::StatusCode::kUnimplemented, HasSubstr("is_causal")));
+}
+
 }  // namespace
 }  // namespace headlight
