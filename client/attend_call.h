@@ -44,6 +44,7 @@ struct AttendCall {
   int64_t query_end = 0;
   std::optional<int64_t> layer;                            // of the weights; absent: the last one
   v1::PoolingMode pooling = v1::POOLING_MODE_UNSPECIFIED;  // of the output; unspecified: hidden states
+  int64_t dimensions = 0;                                  // of pooled vectors, the first ones; 0: all
   // How long the answer is of use, from the request's arrival at the server on; 0: as long as the call or the
   // stream lasts. On a stream it ends this request alone, with DEADLINE_EXCEEDED.
   std::chrono::microseconds timeout{0};

@@ -75,7 +75,8 @@ using TryModel = std::function<absl::Status(const std::shared_ptr<const LoadedMo
 std::unique_ptr<ModelLoader> MakeLoader(const ServerOptions& options, MemoryBudget& memory,
                                         ModelRegistry& registry, Metrics& metrics, TryModel try_model) {
   if (options.model_repository.empty() && options.model_folders.empty()) return nullptr;
-  const FolderModelOptions folder_options = {options.precision, options.strict, options.kernel, &memory};
+  const FolderModelOptions folder_options = {options.precision, options.strict, options.pooling,
+                                             options.kernel, &memory};
   return std::make_unique<ModelLoader>(
       ModelLoaderOptions{options.model_repository, options.load, options.repository_poll_s,
                          options.model_folders},

@@ -4,6 +4,7 @@
 #include <charconv>
 #include <limits>
 #include <optional>
+#include <utility>
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
@@ -13,6 +14,11 @@
 
 namespace headlight::client {
 namespace {
+
+constexpr std::pair<const char*, v1::PoolingMode> kPoolings[] = {
+    {"cls", v1::POOLING_MODE_CLS},   {"mean", v1::POOLING_MODE_MEAN},
+    {"max", v1::POOLING_MODE_MAX},   {"mean_sqrt_len", v1::POOLING_MODE_MEAN_SQRT_LEN},
+    {"last", v1::POOLING_MODE_LAST}, {"weighted_mean", v1::POOLING_MODE_WEIGHTED_MEAN}};
 
 // A whole number in decimal digits within [min, max]; nothing else, not even a sign.
 std::optional<int64_t> ParseWhole(const std::string& text, int64_t min, int64_t max) {
@@ -152,10 +158,18 @@ std::string DTypeName(v1::DType dtype) {
   }
 }
 
+std::string PoolingName(v1::PoolingMode mode) {
+  for (const auto& [name, known] : kPoolings) {
+    if (mode == known) return name;
+  }
+  return "-";
+}
+
 absl::StatusOr<v1::PoolingMode> ParsePooling(const std::string& text) {
-  if (text == "cls") return v1::POOLING_MODE_CLS;
-  if (text == "mean") return v1::POOLING_MODE_MEAN;
-  return Wanted("cls or mean", text);
+  for (const auto& [name, mode] : kPoolings) {
+    if (text == name) return mode;
+  }
+  return Wanted("cls, mean, max, mean_sqrt_len, weighted_mean or last", text);
 }
 
 absl::StatusOr<LoadBalancing> ParseLoadBalancing(const std::string& text) {
@@ -242,9 +256,16 @@ void AddRequestFlags(CLI::App& app, RequestFlags& flags) {
   CLI::Option* const pooled = app.add_flag_callback(
       "--pooled", [&flags] { flags.pooling = v1::POOLING_MODE_MODEL; },
       "Output one vector for each sequence, pooled as the model says");
-  AddParsed(app, {"--pooling", "cls|mean", "The same, pooled so: first token, or mean over the tokens"},
+  AddParsed(app,
+            {"--pooling", "MODE",
+             "The same, pooled so: cls (the first token), mean, max, mean_sqrt_len, weighted_mean or last"},
             ParsePooling, &flags.pooling)
       ->excludes(pooled);
+  app.add_option("--dimensions", flags.dimensions,
+                 "Numbers to keep of each pooled vector, the first ones; 0: all")
+      ->check(CLI::NonNegativeNumber)
+      ->type_name("N")
+      ->capture_default_str();
   AddParsed(app, {"--dtype", "f32|bf16|f16", "How query, key, value and an added mask travel"}, ParseDType,
             &flags.dtype)
       ->default_str("f32");

@@ -25,7 +25,8 @@ absl::StatusOr<v1::WeightsMode> ParseWeightsMode(const std::string& text);      
 absl::StatusOr<v1::DType> ParseDType(const std::string& text);                     // "f32", "bf16", "f16"
 std::string WeightsModeName(v1::WeightsMode mode);                                 // the reverse
 std::string DTypeName(v1::DType dtype);                                            // the reverse
-absl::StatusOr<v1::PoolingMode> ParsePooling(const std::string& text);             // "cls", "mean"
+absl::StatusOr<v1::PoolingMode> ParsePooling(const std::string& text);             // "cls", "mean", ...
+std::string PoolingName(v1::PoolingMode mode);                              // what that reads; else "-"
 absl::StatusOr<LoadBalancing> ParseLoadBalancing(const std::string& text);  // "pick_first", "round_robin"
 
 // Query rows [begin, end).
@@ -92,6 +93,7 @@ struct RequestFlags {
   QueryRange queries;
   std::optional<int64_t> layer;
   v1::PoolingMode pooling = v1::POOLING_MODE_UNSPECIFIED;
+  int64_t dimensions = 0;
   v1::DType dtype = v1::DTYPE_F32;
   v1::DType output_dtype = v1::DTYPE_F32;
   int priority = 0;

@@ -167,6 +167,7 @@ AttendCall Inputs::Call(const RequestFlags& flags) const {
       .query_end = flags.queries.end,
       .layer = flags.layer,
       .pooling = flags.pooling,
+      .dimensions = flags.dimensions,
       .priority = flags.priority,
       .dtype = flags.dtype,
       .output_dtype = flags.output_dtype,

@@ -41,6 +41,14 @@ Json RopeJson(const v1::Rope& rope) {
   };
 }
 
+Json PoolingParts(const v1::Model& model) {
+  Json modes = Json::array();
+  for (const int mode : model.pooling_parts()) {
+    modes.push_back(v1::PoolingMode_Name(static_cast<v1::PoolingMode>(mode)));
+  }
+  return modes;
+}
+
 // The fields of the Model message under their own names; null what is absent.
 Json ToJson(const v1::Model& model) {
   return {
@@ -82,6 +90,9 @@ Json ToJson(const v1::Model& model) {
       {"max_seq_len", model.max_seq_len()},
       {"pooling", v1::PoolingMode_Name(model.pooling())},
       {"normalize_pooled", model.normalize_pooled()},
+      {"pooling_parts", PoolingParts(model)},
+      {"pooled_dim", model.pooled_dim()},
+      {"no_pooling", model.no_pooling()},
       {"layout", model.layout()},
   };
 }
@@ -114,12 +125,14 @@ std::string InputText(const v1::Model& model) {
   return text;
 }
 
-// "mean", "cls, normalized", or "-".
+// "mean", "mean+cls, normalized", or "-".
 std::string PoolingText(const v1::Model& model) {
-  const char* const mode = model.pooling() == v1::POOLING_MODE_CLS    ? "cls"
-                           : model.pooling() == v1::POOLING_MODE_MEAN ? "mean"
-                                                                      : "-";
-  return absl::StrCat(mode, model.normalize_pooled() ? ", normalized" : "");
+  std::string modes;
+  for (const int mode : model.pooling_parts()) {
+    absl::StrAppend(&modes, modes.empty() ? "" : "+", PoolingName(static_cast<v1::PoolingMode>(mode)));
+  }
+  if (modes.empty()) modes = PoolingName(model.pooling());  // a server that knows one mode alone
+  return absl::StrCat(modes, model.normalize_pooled() ? ", normalized" : "");
 }
 
 std::string ToTable(const v1::ListModelsResponse& response) {

@@ -312,6 +312,7 @@ absl::StatusOr<v1::AttendRequest> MakeEnvelope(const AttendCall& call, RequestWr
   if (call.window_right) envelope.set_window_right(*call.window_right);
   DescribeWeights(call, envelope);
   envelope.set_pooling(call.pooling);
+  envelope.set_dimensions(call.dimensions);
   envelope.set_timeout_us(call.timeout.count());
   envelope.set_priority(call.priority);
   if (call.output_dtype != v1::DTYPE_F32) envelope.set_output_dtype(call.output_dtype);

@@ -41,6 +41,34 @@ absl::StatusOr<Format> MakeFormat(ConfigFields fields, const Shards& checkpoint)
   return format;
 }
 
+bool Exists(const std::string& path) {
+  std::error_code ignored;  // what cannot be asked for is not there
+  return std::filesystem::exists(path, ignored);
+}
+
+// Where the encoder's files are: in the folder, or where sentence-transformers' list of modules has them.
+// UNIMPLEMENTED: beside them lies something that changes what the model computes. NOT_FOUND: they are
+// elsewhere.
+absl::StatusOr<std::string> EncoderFolder(const std::string& folder) {
+  if (Exists(folder + "/adapter_config.json")) {
+    return absl::UnimplementedError(absl::StrCat(
+        folder,
+        "/adapter_config.json: got an adapter, which would not be applied; merge it into the "
+        "model first: PeftModel.from_pretrained(base, folder).merge_and_unload().save_pretrained(...)"));
+  }
+  if (Exists(folder + "/config.json")) return folder;
+  const absl::StatusOr<std::string> path = SentenceTransformersEncoder(folder);
+  if (!path.ok()) return InFolder(folder, "", path.status());
+  if (!path->empty()) return EncoderFolder(absl::StrCat(folder, "/", *path));
+  if (Exists(folder + "/snapshots") && Exists(folder + "/refs")) {
+    return absl::NotFoundError(absl::StrCat(
+        folder,
+        "/config.json: there is none; this is a repository of Hugging Face's cache, whose models are the "
+        "folders in snapshots/"));
+  }
+  return folder;
+}
+
 // A plan by the parts of a model, which are read at different times.
 struct PlanParts {
   std::vector<std::vector<WantedTensor>> layers;
@@ -104,13 +132,15 @@ class OpenFolder final : public ModelFolder {
 
 absl::StatusOr<std::unique_ptr<const OpenFolder>> OpenFolder::Open(const std::string& folder) {
   // The config first: without it the folder is no model, whatever else lies in it.
-  HEADLIGHT_ASSIGN_OR_RETURN(ConfigFields fields, ConfigFields::Read(folder + "/config.json"));
-  absl::StatusOr<Shards> checkpoint = Shards::Open(folder);
+  HEADLIGHT_ASSIGN_OR_RETURN(const std::string encoder, EncoderFolder(folder));
+  HEADLIGHT_ASSIGN_OR_RETURN(ConfigFields fields, ConfigFields::Read(encoder + "/config.json"));
+  absl::StatusOr<Shards> checkpoint = Shards::Open(encoder);
   if (!checkpoint.ok()) return InFolder(folder, "", checkpoint.status());
   absl::StatusOr<Format> format = MakeFormat(std::move(fields), *checkpoint);
   if (!format.ok()) return InFolder(folder, "config.json", format.status());
   const bool own = format->name == "native" || absl::StartsWith(format->name, "torch.");
-  if (!own) HEADLIGHT_RETURN_IF_ERROR(InFolder(folder, "", ReadSentenceTransformers(folder, format->config)));
+  if (!own)
+    HEADLIGHT_RETURN_IF_ERROR(InFolder(folder, "", ReadSentenceTransformers(folder, encoder, *format)));
 
   std::unique_ptr<OpenFolder> open(new OpenFolder(folder, *std::move(checkpoint)));
   open->reading_->layers.resize(format->config.num_layers);
@@ -189,7 +219,7 @@ absl::Status OpenFolder::ReadNorm(const std::string& name, NormKind kind, NormPa
 absl::StatusOr<NormParameters> OpenFolder::FinalNorm() const {
   NormParameters norm;
   HEADLIGHT_RETURN_IF_ERROR(
-      ReadNorm("final_norm", summary_.config.block.norm_kind, reading_->final_norm, norm));
+      ReadNorm("final_norm", *summary_.config.final_norm_kind, reading_->final_norm, norm));
   return norm;
 }
 
@@ -208,7 +238,8 @@ absl::StatusOr<std::unique_ptr<const ModelFolder>> ModelFolder::Open(const std::
 
 absl::Status CheckUnderstood(const ModelSummary& summary) {
   if (summary.not_understood.empty()) return absl::OkStatus();
-  return absl::UnimplementedError(absl::StrCat("config.json: not understood: ", Listed(summary.not_understood)));
+  return absl::UnimplementedError(
+      absl::StrCat("config.json: not understood: ", Listed(summary.not_understood)));
 }
 
 absl::StatusOr<ModelSummary> InspectModelFolder(const std::string& folder) {

@@ -10,6 +10,7 @@
 #include <optional>
 #include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 #include "core/base/regular_file.h"
@@ -64,6 +65,13 @@ SafetensorsFile::~SafetensorsFile() {
 }
 
 absl::Status SafetensorsFile::Parse(std::span<const std::byte> bytes, const std::string& name) {
+  constexpr absl::string_view kPointer = "version https://git-lfs.github.com/spec/";
+  const absl::string_view text(static_cast<const char*>(static_cast<const void*>(bytes.data())),
+                               bytes.size());
+  if (absl::StartsWith(text, kPointer)) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        name, ": got a pointer of git-lfs, wanted the file it stands for; `git lfs pull` fetches it"));
+  }
   if (std::ssize(bytes) < kLengthBytes) {
     return absl::InvalidArgumentError(absl::StrCat(name, ": got ", bytes.size(),
                                                    " bytes, wanted at least the ", kLengthBytes,

@@ -21,8 +21,8 @@ namespace {
 using Tensor = SafetensorsHeader::Tensor;
 
 // Takes the events of
-//   {"__metadata__": {name: string, ...}, name: {"dtype": string, "shape": [int, ...], "data_offsets": [int,
-//   int]}, ...}
+//   {"__metadata__": {name: string, ...} or null,
+//    name: {"dtype": string, "shape": [int, ...], "data_offsets": [int, int]}, ...}
 // and nothing else; the depth of the JSON is bounded by that.
 class HeaderHandler final : public JsonHandler {
  public:
@@ -63,6 +63,12 @@ class HeaderHandler final : public JsonHandler {
       default:
         return BeginField(name);
     }
+  }
+
+  bool null() override {  // as some writers have it who know nothing to say
+    if (place_ != Place::kMetadataStart) return Unexpected("null");
+    place_ = Place::kNames;
+    return true;
   }
 
   bool string(string_t& value) override {

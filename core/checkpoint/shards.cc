@@ -94,42 +94,85 @@ absl::StatusOr<Shards> Shards::Open(const std::string& folder) {
         shown < names.size() ? ", ..." : "", ", wanted ", kSingleFile, ", or ", kIndex,
         " to tell how they belong together"));
   }
+  checkpoint.AddAliases();
+  checkpoint.TakeOffWrappers();
   return checkpoint;
 }
 
 absl::Status Shards::AddFile(const std::string& name) {
   HEADLIGHT_ASSIGN_OR_RETURN(auto file, SafetensorsFile::Open(PathIn(folder_, name)));
-  for (const auto& [tensor, entry] : file->entries()) {
-    if (!entries_.emplace(tensor, entry).second) {
-      return absl::InvalidArgumentError(absl::StrCat(folder_, ": tensor ", Quoted(tensor), ": got it in ",
-                                                     name, " and in another file, wanted it in one"));
-    }
-  }
+  entries_ = file->entries();
   files_.push_back(std::move(file));
   return absl::OkStatus();
 }
 
+// Where several files have a tensor, the index decides: newer ones may lie over older ones.
 absl::Status Shards::AddShards(const std::string& index) {
   HEADLIGHT_ASSIGN_OR_RETURN(const WeightMap weight_map, ReadWeightMap(index));
   std::map<std::string, const SafetensorsFile*> shards;
   for (const auto& [tensor, name] : weight_map) shards.emplace(name, nullptr);
+  std::map<std::string, std::string> file_of;  // of the tensors that the index says nothing of
   for (auto& [name, shard] : shards) {
-    if (absl::Status status = AddFile(name); absl::IsNotFound(status)) {
+    absl::StatusOr<std::unique_ptr<const SafetensorsFile>> file =
+        SafetensorsFile::Open(PathIn(folder_, name));
+    if (absl::IsNotFound(file.status())) {
       return absl::NotFoundError(
           absl::StrCat(index, ": it lists ", Quoted(name), ", and there is no such file"));
-    } else if (!status.ok()) {
-      return status;
     }
-    shard = files_.back().get();
+    HEADLIGHT_RETURN_IF_ERROR(file.status());
+    shard = file->get();
+    files_.push_back(*std::move(file));
+    for (const auto& [tensor, entry] : shard->entries()) {
+      if (weight_map.contains(tensor)) continue;
+      const auto [other, is_new] = file_of.emplace(tensor, name);
+      if (!is_new) {
+        return absl::InvalidArgumentError(absl::StrCat(index, ": weight_map: tensor ", Quoted(tensor),
+                                                       ": got it in ", other->second, " and ", name,
+                                                       ", wanted the index to say in which"));
+      }
+      entries_.emplace(tensor, entry);
+    }
   }
   for (const auto& [tensor, name] : weight_map) {
-    if (!shards[name]->entries().contains(tensor)) {
-      return absl::InvalidArgumentError(absl::StrCat(
-          index, ": weight_map: tensor ", Quoted(tensor), ": got ", Quoted(name),
-          ", which has no such tensor", entries_.contains(tensor) ? " (another file has it)" : ""));
+    const auto found = shards[name]->entries().find(tensor);
+    if (found == shards[name]->entries().end()) {
+      const bool elsewhere = std::any_of(shards.begin(), shards.end(), [&](const auto& shard) {
+        return shard.second->entries().contains(tensor);
+      });
+      return absl::InvalidArgumentError(absl::StrCat(index, ": weight_map: tensor ", Quoted(tensor), ": got ",
+                                                     Quoted(name), ", which has no such tensor",
+                                                     elsewhere ? " (another file has it)" : ""));
     }
+    entries_.emplace(tensor, found->second);
   }
   return absl::OkStatus();
+}
+
+void Shards::AddAliases() {
+  for (const auto& file : files_) {
+    for (const auto& [alias, name] : file->metadata()) {
+      const auto tensor = file->entries().find(name);
+      if (tensor != file->entries().end()) entries_.emplace(alias, tensor->second);
+    }
+  }
+}
+
+void Shards::TakeOffWrappers() {
+  for (bool found = true; found && !entries_.empty();) {
+    found = false;
+    for (const absl::string_view wrapper : {"_orig_mod.", "module."}) {
+      if (!std::all_of(entries_.begin(), entries_.end(), [&](const auto& entry) {
+            return absl::StartsWith(entry.first, wrapper) && entry.first.size() > wrapper.size();
+          })) {
+        continue;
+      }
+      std::map<std::string, SafetensorsEntry> entries;
+      for (auto& [name, entry] : entries_) entries.emplace(name.substr(wrapper.size()), std::move(entry));
+      entries_ = std::move(entries);
+      absl::StrAppend(&wrapper_, wrapper);
+      found = true;
+    }
+  }
 }
 
 const SafetensorsEntry* Shards::Find(const std::string& name) const {
@@ -143,12 +186,6 @@ absl::StatusOr<std::vector<float>> Shards::ReadF32(const std::string& name) cons
   if (entry == nullptr)
     return absl::InvalidArgumentError(absl::StrCat(where, ": there is none of this name"));
   return headlight::ReadF32(*entry, where);
-}
-
-int64_t Shards::size_bytes() const {
-  int64_t sum = 0;
-  for (const auto& [name, entry] : entries_) sum += std::ssize(entry.bytes);
-  return sum;
 }
 
 }  // namespace headlight

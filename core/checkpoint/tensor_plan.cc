@@ -14,6 +14,7 @@
 #include "absl/strings/str_join.h"
 #include "absl/strings/string_view.h"
 #include "core/base/status_macros.h"
+#include "core/base/text.h"
 #include "core/checkpoint/tensor_reader.h"
 
 namespace headlight {
@@ -75,6 +76,23 @@ std::string ProblemOf(const Shards& checkpoint, const WantedTensor& wanted) {
   return problem;
 }
 
+// One sentence instead of two lines for each tensor, where every name has something before it.
+absl::Status CheckPrefix(const TensorPlan& plan, const Shards& checkpoint) {
+  for (const WantedTensor& wanted : plan.wanted) {
+    if (NameIn(checkpoint, wanted) != nullptr) return absl::OkStatus();
+  }
+  for (const WantedTensor& wanted : plan.wanted) {
+    for (const auto& [name, entry] : checkpoint.entries()) {
+      if (entry.shape != wanted.shape || !absl::EndsWith(name, "." + wanted.names.front())) continue;
+      const std::string prefix = name.substr(0, name.size() - wanted.names.front().size());
+      return absl::InvalidArgumentError(
+          absl::StrCat("names: got ", Quoted(name), ", wanted ", Quoted(wanted.names.front()),
+                       ": nobody here knows the prefix ", Quoted(prefix), "; save the model without it"));
+    }
+  }
+  return absl::OkStatus();
+}
+
 absl::Status LoadTensor(const Shards& checkpoint, const WantedTensor& wanted) {
   const std::string* name = NameIn(checkpoint, wanted);
   if (name == nullptr) {
@@ -95,6 +113,7 @@ absl::Status LoadTensor(const Shards& checkpoint, const WantedTensor& wanted) {
 }  // namespace
 
 absl::Status CheckPlan(const TensorPlan& plan, const Shards& checkpoint) {
+  HEADLIGHT_RETURN_IF_ERROR(CheckPrefix(plan, checkpoint));
   std::vector<std::string> problems;
   for (const WantedTensor& wanted : plan.wanted) {
     std::string problem = ProblemOf(checkpoint, wanted);

@@ -19,10 +19,16 @@ namespace {
 constexpr int64_t kMaxHiddenDim = 1 << 20;
 constexpr int64_t kMaxRows = int64_t{1} << 26;  // of an embedding table
 constexpr double kMaxNormEps = 1.0;
+constexpr int64_t kMaxPoolings = 16;  // side by side
 
 absl::Status Prefixed(const std::string& prefix, const absl::Status& status) {
   if (status.ok()) return status;
   return absl::Status(status.code(), absl::StrCat(prefix, std::string(status.message())));
+}
+
+absl::Status CheckEps(const char* field, double eps) {
+  if (eps >= 0.0 && eps <= kMaxNormEps) return absl::OkStatus();  // which NaN is not
+  return absl::InvalidArgumentError(absl::StrCat(field, ": got ", eps, ", wanted 0..", kMaxNormEps));
 }
 
 absl::Status CheckEmbedding(const EmbeddingConfig& embedding) {
@@ -52,11 +58,7 @@ absl::Status CheckBlock(const BlockConfig& block, bool stacked) {
                                                      " (only a single bare attention layer may differ)"));
     }
   }
-  // Comparisons that NaN fails.
-  if (!(block.norm_eps >= 0.0 && block.norm_eps <= kMaxNormEps)) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("norm_eps: got ", block.norm_eps, ", wanted 0..", kMaxNormEps));
-  }
+  HEADLIGHT_RETURN_IF_ERROR(CheckEps("norm_eps", block.norm_eps));
   if (!block.attention_norm && block.norm_placement != NormPlacement::kPre) {
     return absl::InvalidArgumentError("attention_norm: got false, wanted true unless norm_placement is pre");
   }
@@ -122,13 +124,16 @@ absl::Status ModelConfig::Validate() const {
   }
   HEADLIGHT_RETURN_IF_ERROR(CheckLayerBlocks(layer_blocks, num_layers, num_others));
   if (embedding) HEADLIGHT_RETURN_IF_ERROR(CheckEmbedding(*embedding));
-  return absl::OkStatus();
+  HEADLIGHT_RETURN_IF_ERROR(CheckRange("pooling", std::ssize(pooling), 0, kMaxPoolings));
+  return final_norm_eps ? CheckEps("final_norm_eps", *final_norm_eps) : absl::OkStatus();
 }
 
 ModelConfig ModelConfig::Resolved() const {
   ModelConfig resolved = *this;
   resolved.block.attention = block.attention.Resolved();
   for (BlockConfig& other : resolved.other_blocks) other.attention = other.attention.Resolved();
+  resolved.final_norm_kind = final_norm_kind.value_or(block.norm_kind);
+  resolved.final_norm_eps = final_norm_eps.value_or(block.norm_eps);
   return resolved;
 }
 

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <optional>
 #include <set>
+#include <string>
 #include <vector>
 
 #include "absl/functional/function_ref.h"
@@ -71,10 +72,14 @@ struct EmbeddingConfig {
   int64_t max_seq_len() const { return num_positions == 0 ? INT64_MAX : num_positions - position_offset; }
 };
 
+// How the hidden states of a sequence's n tokens become one vector.
 enum class Pooling : uint8_t {
-  kNone,  // hidden states of all tokens
-  kCls,   // the hidden state of a sequence's first token
-  kMean,  // the mean over a sequence's tokens
+  kCls,           // that of the first token
+  kMean,          // their mean
+  kMax,           // the largest of each column
+  kMeanSqrtLen,   // their sum divided by sqrt(n)
+  kWeightedMean,  // their mean with the weights 1, 2, ..., n (Muennighoff 2022, arXiv:2202.08904)
+  kLast,          // that of the last token
 };
 
 // Fields at their defaults are a single attention layer on embeddings.
@@ -87,11 +92,17 @@ struct ModelConfig {
   // One entry for each layer: 0 for `block`, i for other_blocks[i - 1]. Empty: all 0.
   std::vector<int32_t> layer_blocks;
   int64_t num_layers = 1;
-  bool final_norm = false;              // norm as `block` has it after the last layer
+  bool final_norm = false;  // a norm after the last layer
+  // Of that norm; default `block`'s.
+  std::optional<NormKind> final_norm_kind;
+  std::optional<double> final_norm_eps;
   bool scale_by_inverse_layer = false;  // layer i divides its scores by i + 1 (GPT-2's option of that name)
   bool causal = false;                  // no query sees a later key, whatever the request says
-  Pooling pooling = Pooling::kMean;     // what a request for pooled output gets
-  bool normalize_pooled = false;        // pooled vectors are divided by their L2 norm
+  // What a request for the model's own pooling gets: vectors made so, side by side. Empty: that is refused,
+  // and `no_pooling` says why and what to do.
+  std::vector<Pooling> pooling = {Pooling::kMean};
+  std::string no_pooling;
+  bool normalize_pooled = false;  // pooled vectors are divided by their L2 norm
 
   // INVALID_ARGUMENT naming the field that contradicts the others or leaves the supported range. Beyond one
   // layer, or with residuals, kdim and vdim must be embed_dim.

@@ -129,7 +129,9 @@ class Model::Impl {
   RowNorm FeedForwardNorm(int64_t layer) const {
     return NormOf(config_.LayerBlock(layer), layers_[layer].feed_forward_norm);
   }
-  RowNorm FinalNorm() const { return NormOf(config_.block, final_norm_); }
+  RowNorm FinalNorm() const {
+    return RowNorm(*config_.final_norm_kind, *config_.final_norm_eps, final_norm_);
+  }
   // Whether attention of the layer reads rows that were normed for it.
   bool ReadsNormed(int64_t layer) const { return IsPre() && config_.LayerBlock(layer).attention_norm; }
   const FeedForward& NetworkOf(int64_t layer) const { return networks_[layers_[layer].network]; }

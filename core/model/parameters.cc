@@ -137,7 +137,7 @@ absl::Status ModelParameters::Validate(const ModelConfig& config) const {
     HEADLIGHT_RETURN_IF_ERROR(ValidateLayer(config, i, layers[i]));
   }
   if (!config.final_norm) return absl::OkStatus();
-  return ValidateNorm("final_norm", final_norm, config.block.norm_kind, embed_dim);
+  return ValidateNorm("final_norm", final_norm, *config.final_norm_kind, embed_dim);
 }
 
 int64_t ModelParameters::NumParameters() const {
@@ -194,7 +194,7 @@ ModelParameters RandomModelParameters(const ModelConfig& config, uint64_t seed) 
     layer.feed_forward_norm = RandomNorm(embed_dim, norm_bias, source);
     layer.feed_forward = RandomFeedForward(block.feed_forward, embed_dim, source);
   }
-  const bool norm_bias = config.block.norm_kind == NormKind::kLayerNorm;
+  const bool norm_bias = config.final_norm_kind == NormKind::kLayerNorm;
   if (config.final_norm) weights.final_norm = RandomNorm(embed_dim, norm_bias, source);
   return weights;
 }

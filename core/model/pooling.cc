@@ -4,23 +4,70 @@
 #include <algorithm>
 #include <cmath>
 #include <iterator>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
 
 namespace headlight {
 namespace {
 
-// Columns whose sums are in work at once, on the stack.
+constexpr std::pair<Pooling, const char*> kNames[] = {
+    {Pooling::kCls, "cls"},   {Pooling::kMean, "mean"},
+    {Pooling::kMax, "max"},   {Pooling::kMeanSqrtLen, "mean_sqrt_len"},
+    {Pooling::kLast, "last"}, {Pooling::kWeightedMean, "weighted_mean"}};
+
+// Columns that are in work at once, on the stack.
 constexpr int64_t kCols = 64;
 
-void MeanOfRows(MatrixView hidden, int64_t first_row, int64_t end_row, float* out) {
-  const auto count = static_cast<double>(end_row - first_row);
-  for (int64_t first_col = 0; first_col < hidden.cols; first_col += kCols) {
-    const int64_t cols = std::min(kCols, hidden.cols - first_col);
+// What the sum of a sequence of n tokens, weighted or not, is divided by.
+double Divisor(Pooling pooling, double n) {
+  switch (pooling) {
+    case Pooling::kMeanSqrtLen:
+      return std::sqrt(n);
+    case Pooling::kWeightedMean:
+      return n * (n + 1) / 2;
+    default:
+      return n;
+  }
+}
+
+// The first out.size() columns of the sequence `rows`.
+void SumRows(MatrixView rows, Pooling pooling, std::span<float> out) {
+  const double divisor = Divisor(pooling, static_cast<double>(rows.rows));
+  for (int64_t first_col = 0; first_col < std::ssize(out); first_col += kCols) {
+    const int64_t cols = std::min(kCols, std::ssize(out) - first_col);
     double sums[kCols] = {};
-    for (int64_t row = first_row; row < end_row; ++row) {
-      const float* in = hidden.Row(row) + first_col;
-      for (int64_t col = 0; col < cols; ++col) sums[col] += static_cast<double>(in[col]);
+    for (int64_t row = 0; row < rows.rows; ++row) {
+      const float* in = rows.Row(row) + first_col;
+      const double weight = pooling == Pooling::kWeightedMean ? static_cast<double>(row + 1) : 1.0;
+      for (int64_t col = 0; col < cols; ++col) sums[col] += weight * static_cast<double>(in[col]);
     }
-    for (int64_t col = 0; col < cols; ++col) out[first_col + col] = static_cast<float>(sums[col] / count);
+    for (int64_t col = 0; col < cols; ++col) out[first_col + col] = static_cast<float>(sums[col] / divisor);
+  }
+}
+
+void PoolRows(MatrixView rows, Pooling pooling, std::span<float> out) {
+  switch (pooling) {
+    case Pooling::kCls:
+      std::copy_n(rows.Row(0), out.size(), out.data());
+      return;
+    case Pooling::kLast:
+      std::copy_n(rows.Row(rows.rows - 1), out.size(), out.data());
+      return;
+    case Pooling::kMax:
+      std::copy_n(rows.Row(0), out.size(), out.data());
+      for (int64_t row = 1; row < rows.rows; ++row) {
+        for (size_t col = 0; col < out.size(); ++col) {
+          // A NaN stays: what is not a number has no largest.
+          const float value = rows.Row(row)[col];
+          if (value > out[col] || std::isnan(value)) out[col] = value;
+        }
+      }
+      return;
+    case Pooling::kMean:
+    case Pooling::kMeanSqrtLen:
+    case Pooling::kWeightedMean:
+      return SumRows(rows, pooling, out);
   }
 }
 
@@ -34,16 +81,44 @@ void DivideByNorm(float* row, int64_t cols) {
 
 }  // namespace
 
-void PoolSequences(MatrixView hidden, std::span<const int64_t> cu_lens, Pooling pooling, bool normalize,
-                   MutableMatrixView out) {
+const char* Name(Pooling pooling) {
+  for (const auto& [known, name] : kNames) {
+    if (known == pooling) return name;
+  }
+  return "";
+}
+
+std::string Names(std::span<const Pooling> poolings) {
+  if (poolings.empty()) return "none";
+  std::string names;
+  for (const Pooling pooling : poolings) absl::StrAppend(&names, names.empty() ? "" : ",", Name(pooling));
+  return names;
+}
+
+std::optional<Pooling> PoolingNamed(absl::string_view name) {
+  for (const auto& [pooling, known] : kNames) {
+    if (name == known) return pooling;
+  }
+  return std::nullopt;
+}
+
+std::string PoolingNames() {
+  std::string names;
+  for (const auto& [pooling, name] : kNames) absl::StrAppend(&names, names.empty() ? "" : ", ", name);
+  return names;
+}
+
+void PoolSequences(MatrixView hidden, std::span<const int64_t> cu_lens, std::span<const Pooling> poolings,
+                   bool normalize, MutableMatrixView out) {
   for (int64_t i = 0; i + 1 < std::ssize(cu_lens); ++i) {
-    float* const row = out.Row(i);
-    if (pooling == Pooling::kMean) {
-      MeanOfRows(hidden, cu_lens[i], cu_lens[i + 1], row);
-    } else {
-      std::copy_n(hidden.Row(cu_lens[i]), hidden.cols, row);
+    const MatrixView rows = {hidden.Row(cu_lens[i]), cu_lens[i + 1] - cu_lens[i], hidden.cols, hidden.stride};
+    const std::span<float> vector(out.Row(i), out.cols);
+    for (size_t part = 0; part < poolings.size(); ++part) {
+      const int64_t first = static_cast<int64_t>(part) * hidden.cols;
+      if (first >= out.cols) break;
+      PoolRows(rows, poolings[part], vector.subspan(first, std::min(hidden.cols, out.cols - first)));
     }
-    if (normalize) DivideByNorm(row, hidden.cols);
+    if (normalize) DivideByNorm(out.Row(i), out.cols);
   }
 }
 

@@ -5,18 +5,30 @@
 #define HEADLIGHT_CORE_MODEL_POOLING_H_
 
 #include <cstdint>
+#include <optional>
 #include <span>
+#include <string>
 
+#include "absl/strings/string_view.h"
 #include "core/model/config.h"
 #include "core/tensor/matrix_view.h"
 
 namespace headlight {
 
+// "cls", "mean", "max", "mean_sqrt_len", "weighted_mean", "last"; of several, "mean,cls"; of none, "none".
+const char* Name(Pooling pooling);
+std::string Names(std::span<const Pooling> poolings);
+std::optional<Pooling> PoolingNamed(absl::string_view name);
+// All of them, for messages.
+std::string PoolingNames();
+
 // Pools each sequence of `hidden` [tokens, embed_dim], whose rows [cu_lens[i], cu_lens[i + 1]) are sequence
-// i, into row i of `out` [sequences, embed_dim]. `pooling` is not kNone. With `normalize` each row is divided
-// by its L2 norm; a row of zeros stays. `out` aliases nothing. A row's bits depend on its sequence alone.
-void PoolSequences(MatrixView hidden, std::span<const int64_t> cu_lens, Pooling pooling, bool normalize,
-                   MutableMatrixView out);
+// i, into row i of `out` [sequences, dim]: the vectors of `poolings`, at least one, side by side, of which
+// the first dim numbers are kept, at most all. With `normalize` each row is then divided by its L2 norm; a
+// row of zeros stays. Sums are in double precision. `out` aliases nothing. A row's bits depend on its
+// sequence alone.
+void PoolSequences(MatrixView hidden, std::span<const int64_t> cu_lens, std::span<const Pooling> poolings,
+                   bool normalize, MutableMatrixView out);
 
 }  // namespace headlight
 

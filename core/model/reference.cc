@@ -163,7 +163,7 @@ ModelReferenceResult ReferenceModel(const ModelConfig& config, const ModelParame
         break;
     }
   }
-  if (config.final_norm) x = Norm(config.block.norm_kind, config.block.norm_eps, weights.final_norm, x);
+  if (config.final_norm) x = Norm(*config.final_norm_kind, *config.final_norm_eps, weights.final_norm, x);
   result.hidden = std::move(x);
   return result;
 }
@@ -171,18 +171,32 @@ ModelReferenceResult ReferenceModel(const ModelConfig& config, const ModelParame
 std::vector<double> ReferencePooled(const ModelConfig& config, const std::vector<double>& hidden,
                                     std::span<const int64_t> cu_lens) {
   const int64_t width = config.block.attention.embed_dim;
-  std::vector<double> pooled((cu_lens.size() - 1) * width, 0.0);
+  const int64_t dim = width * std::ssize(config.pooling);
+  std::vector<double> pooled((cu_lens.size() - 1) * dim, 0.0);
   for (int64_t s = 0; s + 1 < std::ssize(cu_lens); ++s) {
-    const int64_t end = config.pooling == Pooling::kCls ? cu_lens[s] + 1 : cu_lens[s + 1];
-    const auto count = static_cast<double>(end - cu_lens[s]);
+    const int64_t n = cu_lens[s + 1] - cu_lens[s];
     double squares = 0;
-    for (int64_t i = 0; i < width; ++i) {
-      double& mean = pooled[s * width + i];
-      for (int64_t row = cu_lens[s]; row < end; ++row) mean += hidden[row * width + i] / count;
-      squares += mean * mean;
+    for (int64_t i = 0; i < dim; ++i) {
+      const auto at = [&](int64_t token) { return hidden[(cu_lens[s] + token) * width + i % width]; };
+      const Pooling pooling = config.pooling[i / width];
+      double sum = 0, weighted = 0, largest = at(0);
+      for (int64_t token = 0; token < n; ++token) {
+        sum += at(token);
+        weighted += static_cast<double>(token + 1) * at(token);
+        largest = std::max(largest, at(token));
+      }
+      const auto count = static_cast<double>(n);
+      double& out = pooled[s * dim + i];
+      if (pooling == Pooling::kCls) out = at(0);
+      if (pooling == Pooling::kLast) out = at(n - 1);
+      if (pooling == Pooling::kMax) out = largest;
+      if (pooling == Pooling::kMean) out = sum / count;
+      if (pooling == Pooling::kMeanSqrtLen) out = sum / std::sqrt(count);
+      if (pooling == Pooling::kWeightedMean) out = weighted / (count * (count + 1) / 2);
+      squares += out * out;
     }
     if (!config.normalize_pooled || squares == 0) continue;
-    for (int64_t i = 0; i < width; ++i) pooled[s * width + i] /= std::sqrt(squares);
+    for (int64_t i = 0; i < dim; ++i) pooled[s * dim + i] /= std::sqrt(squares);
   }
   return pooled;
 }

@@ -34,7 +34,7 @@ struct ModelReferenceResult {
 ModelReferenceResult ReferenceModel(const ModelConfig& config, const ModelParameters& weights,
                                     const ModelBatch& batch);
 
-// [sequences, embed_dim]: what pooling.h makes of `hidden`, as config says.
+// [sequences, poolings * embed_dim]: what pooling.h makes of `hidden`, as config says.
 std::vector<double> ReferencePooled(const ModelConfig& config, const std::vector<double>& hidden,
                                     std::span<const int64_t> cu_lens);
 

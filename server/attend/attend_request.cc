@@ -2,6 +2,7 @@
 #include "server/attend/attend_request.h"
 
 #include <cstddef>
+#include <optional>
 #include <span>
 #include <string>
 #include <utility>
@@ -11,6 +12,7 @@
 #include "absl/strings/str_join.h"
 #include "core/base/status_macros.h"
 #include "server/attend/dtype_names.h"
+#include "server/attend/pooling_modes.h"
 #include "server/wire/envelope.h"
 
 namespace headlight {
@@ -48,16 +50,15 @@ absl::StatusOr<Mode> ModeOf(v1::WeightsMode mode) {
 absl::StatusOr<PoolingAsked> PoolingOf(v1::PoolingMode mode) {
   switch (mode) {
     case v1::POOLING_MODE_UNSPECIFIED:
-      return PoolingAsked::kNone;
+      return PoolingAsked();
     case v1::POOLING_MODE_MODEL:
-      return PoolingAsked::kModel;
-    case v1::POOLING_MODE_CLS:
-      return PoolingAsked::kCls;
-    case v1::POOLING_MODE_MEAN:
-      return PoolingAsked::kMean;
+      return PoolingAsked{.of_model = true};
     default:
-      return NotInEnum("pooling", static_cast<int>(mode),
-                       "PoolingMode; wanted UNSPECIFIED, MODEL, CLS or MEAN");
+      if (const std::optional<Pooling> pooling = FromProto(mode)) return PoolingAsked{.mode = pooling};
+      return NotInEnum(
+          "pooling", static_cast<int>(mode),
+          "PoolingMode; wanted UNSPECIFIED, MODEL, CLS, MEAN, MAX, MEAN_SQRT_LEN, WEIGHTED_MEAN or "
+          "LAST");
   }
 }
 
@@ -107,6 +108,7 @@ absl::StatusOr<RequestFields> OptionsOf(const v1::AttendRequest& request) {
   if (request.has_window_right()) fields.window_right = request.window_right();
   HEADLIGHT_ASSIGN_OR_RETURN(fields.weights, WeightsOf(request.weights()));
   HEADLIGHT_ASSIGN_OR_RETURN(fields.pooling, PoolingOf(request.pooling()));
+  fields.dimensions = request.dimensions();
   if (request.output_dtype() != v1::DTYPE_UNSPECIFIED)
     fields.output_dtype = FromProto(request.output_dtype());
   fields.timeout_us = request.timeout_us();
@@ -139,9 +141,9 @@ absl::StatusOr<RequestFields> FieldsOf(const ParsedAttend& parsed) {
   const std::vector<NamedSpec> specs = SpecsOf(parsed.request);
   if (parsed.payloads.size() != specs.size()) {
     const auto field = [](std::string* out, const NamedSpec& spec) { absl::StrAppend(out, spec.field); };
-    fields.payloads = absl::InvalidArgumentError(
-        absl::StrCat("payloads: got ", parsed.payloads.size(), ", wanted ", specs.size(), " (",
-                     absl::StrJoin(specs, ", ", field), ")"));
+    fields.payloads =
+        absl::InvalidArgumentError(absl::StrCat("payloads: got ", parsed.payloads.size(), ", wanted ",
+                                                specs.size(), " (", absl::StrJoin(specs, ", ", field), ")"));
   }
   for (size_t i = 0; i < specs.size(); ++i) {
     const bool there = i < parsed.payloads.size();

@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "server/attend/describe_model.h"
 
+#include <iterator>
+
 #include "core/attention/config.h"
 #include "core/attention/layer.h"
 #include "core/model/config.h"
+#include "server/attend/pooling_modes.h"
 
 namespace headlight {
 namespace {
@@ -45,18 +48,6 @@ void DescribeScores(const AttentionConfig& config, v1::Model& out) {
   out.set_num_appended_keys(config.num_appended_keys());
 }
 
-v1::PoolingMode ToProto(Pooling pooling) {
-  switch (pooling) {
-    case Pooling::kNone:
-      return v1::POOLING_MODE_UNSPECIFIED;
-    case Pooling::kCls:
-      return v1::POOLING_MODE_CLS;
-    case Pooling::kMean:
-      return v1::POOLING_MODE_MEAN;
-  }
-  return v1::POOLING_MODE_UNSPECIFIED;
-}
-
 // What surrounds the attention layers.
 void DescribeStack(const ModelConfig& config, v1::Model& out) {
   out.set_num_layers(config.num_layers);
@@ -72,7 +63,10 @@ void DescribeStack(const ModelConfig& config, v1::Model& out) {
     const int64_t max_seq_len = config.embedding->max_seq_len();
     out.set_max_seq_len(max_seq_len == INT64_MAX ? 0 : max_seq_len);
   }
-  out.set_pooling(ToProto(config.pooling));
+  if (config.pooling.size() == 1) out.set_pooling(ToProto(config.pooling.front()));
+  for (const Pooling pooling : config.pooling) out.add_pooling_parts(ToProto(pooling));
+  out.set_pooled_dim(std::ssize(config.pooling) * config.block.attention.embed_dim);
+  out.set_no_pooling(config.no_pooling);
   out.set_normalize_pooled(config.normalize_pooled);
 }
 

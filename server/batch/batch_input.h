@@ -80,13 +80,17 @@ struct BatchInput {
   Visibility visibility;
   ExplicitMask mask;
   WeightsRequest weights;
-  Pooling pooling = Pooling::kNone;  // of the output
+  std::vector<Pooling> pooling;      // of the output, side by side; empty: hidden states
+  int64_t pooled_dim = 0;            // numbers that are kept of what they make
   DType output_dtype = DType::kF32;  // or kF16, kBf16
   // Never null once it is to be computed; shared with whoever hears of the cancellation.
   std::shared_ptr<const CancellationToken> cancelled;
 
   int64_t num_sequences() const { return static_cast<int64_t>(q_lens.size()); }
-  int64_t output_rows() const { return pooling == Pooling::kNone ? q_tokens : num_sequences(); }
+  bool pools() const { return !pooling.empty(); }
+  int64_t num_pooled() const { return num_sequences() * pooled_dim; }
+  // Of the output, of a model that is `embed_dim` wide.
+  int64_t num_outputs(int64_t embed_dim) const { return pools() ? num_pooled() : q_tokens * embed_dim; }
   // What it adds to a batch: rows to project.
   int64_t cost_tokens() const {
     const bool cross = kind == InputKind::kSharedKey || kind == InputKind::kKeyAndValue;

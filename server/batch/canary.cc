@@ -76,7 +76,7 @@ absl::Status Compute(const std::shared_ptr<const LoadedModel>& model, int64_t to
   auto ticket = std::make_unique<Ticket>();
   work->input = ZeroInput(model, tokens, zeros);
   const auto num_outputs =
-      static_cast<size_t>(work->input.output_rows() * model->model.config().block.attention.embed_dim);
+      static_cast<size_t>(work->input.num_outputs(model->model.config().block.attention.embed_dim));
   ticket->arrival = clock.Now();
   ticket->held_back = true;  // it may wait, but is not refused because the server is busy
   ticket->cancelled = std::make_shared<CancellationToken>();

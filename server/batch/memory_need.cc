@@ -40,7 +40,7 @@ int64_t BufferNeed(const BatchInput& input) {
       break;
   }
   bytes += Result(input.q_tokens * config.embed_dim);
-  if (input.pooling != Pooling::kNone) bytes += Result(input.num_sequences() * config.embed_dim);
+  if (input.pools()) bytes += Result(input.num_pooled());
   bytes +=
       Result(input.weights.num_weights) + Result(input.weights.num_received) + F32(input.weights.num_keys);
   if (!input.mask.bytes.empty()) {

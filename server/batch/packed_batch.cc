@@ -116,7 +116,7 @@ absl::StatusOr<std::vector<BatchResult>> PackedBatch::TakeResults(ComputeArena& 
     };
     const int64_t first = buffers.pooled == nullptr ? first_row * config_.embed_dim : 0;
     HEADLIGHT_RETURN_IF_ERROR(take(buffers.pooled == nullptr ? output_ : buffers.pooled, first,
-                                   input.output_rows() * config_.embed_dim, result.output));
+                                   input.num_outputs(config_.embed_dim), result.output));
     HEADLIGHT_RETURN_IF_ERROR(take(buffers.weights, 0, input.weights.num_weights, result.weights));
     HEADLIGHT_RETURN_IF_ERROR(
         take(buffers.received_mass, 0, input.weights.num_received, result.received_mass));
@@ -200,9 +200,8 @@ absl::Status PackedBatch::AllocateResults() {
   for (size_t i = 0; i < inputs_.size(); ++i) {
     const WeightsRequest& request = inputs_[i]->weights;
     RequestBuffers& buffers = buffers_[i];
-    if (inputs_[i]->pooling != Pooling::kNone) {
-      HEADLIGHT_RETURN_IF_ERROR(
-          AcquireNumbers(inputs_[i]->num_sequences() * config_.embed_dim, buffers.pooled));
+    if (inputs_[i]->pools()) {
+      HEADLIGHT_RETURN_IF_ERROR(AcquireNumbers(inputs_[i]->num_pooled(), buffers.pooled));
     }
     if (request.mode == WeightsSink::Mode::kNone) continue;
     HEADLIGHT_RETURN_IF_ERROR(AcquireNumbers(request.num_weights, buffers.weights));
@@ -298,7 +297,7 @@ void PackedBatch::Pool(ComputeArena& arena) const {
   for (size_t i = 0; i < inputs_.size(); ++i) {
     for (int64_t place = 0; place < inputs_[i]->num_sequences(); ++place, ++sequence) {
       if (buffers_[i].pooled == nullptr) continue;
-      pooled.push_back({sequence, inputs_[i], buffers_[i].pooled->floats() + place * config_.embed_dim});
+      pooled.push_back({sequence, inputs_[i], buffers_[i].pooled->floats() + place * inputs_[i]->pooled_dim});
     }
   }
   if (pooled.empty()) return;
@@ -309,7 +308,7 @@ void PackedBatch::Pool(ComputeArena& arena) const {
     const int64_t first = cu_q_lens_[from];
     const int64_t cu_lens[] = {0, cu_q_lens_[from + 1] - first};
     PoolSequences({output_->floats() + first * width, cu_lens[1], width, width}, cu_lens, input->pooling,
-                  model_.normalize_pooled, {to, 1, width, width});
+                  model_.normalize_pooled, {to, 1, input->pooled_dim, input->pooled_dim});
   });
 }
 

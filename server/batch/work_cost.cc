@@ -41,7 +41,7 @@ double ProjectionFlops(const ModelConfig& config, const BatchInput& input) {
 // Payload that is copied in and out, as the kernels read and write it.
 double MovedBytes(const ModelConfig& config, const BatchInput& input) {
   const AttentionConfig& attention = config.block.attention;
-  int64_t numbers = input.output_rows() * attention.embed_dim + input.weights.num_weights +
+  int64_t numbers = input.num_outputs(attention.embed_dim) + input.weights.num_weights +
                     input.weights.num_keys + input.weights.num_received;
   switch (input.kind) {
     case InputKind::kTokenIds:

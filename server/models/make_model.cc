@@ -73,6 +73,10 @@ absl::StatusOr<std::shared_ptr<const LoadedModel>> MakeModelFromFolder(const Fol
   WarnIfOverruled(options.precision, source.name, summary.precision);
   ModelConfig config = summary.config;
   config.SetPrecision(options.precision.Of(source.name, summary.precision));
+  if (const auto asked = options.pooling.find(source.name); asked != options.pooling.end()) {
+    config.pooling = asked->second;
+    config.no_pooling.clear();
+  }
   HEADLIGHT_ASSIGN_OR_RETURN(Lease memory,
                              ReserveForLoading(EstimateMemory(config, summary.table_dtype), options.memory));
   HEADLIGHT_ASSIGN_OR_RETURN(auto model,

@@ -5,10 +5,13 @@
 #define HEADLIGHT_SERVER_MODELS_MAKE_MODEL_H_
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/status/statusor.h"
+#include "core/model/config.h"
 #include "core/runtime/cancellation.h"
 #include "server/memory/memory_budget.h"
 #include "server/models/loaded_model.h"
@@ -19,9 +22,10 @@ namespace headlight {
 
 struct FolderModelOptions {
   PrecisionChoice precision;
-  bool strict = false;             // whether keys that config.json has and nobody knows are errors
-  std::string kernel;              // empty: the fastest that fits
-  MemoryBudget* memory = nullptr;  // that must hold it, all the time; null: not counted
+  bool strict = false;  // whether keys that config.json has and nobody knows are errors
+  std::map<std::string, std::vector<Pooling>> pooling;  // by name, goes before what the files say
+  std::string kernel;                                   // empty: the fastest that fits
+  MemoryBudget* memory = nullptr;                       // that must hold it, all the time; null: not counted
 };
 
 // Checks the folder and reserves the memory that loading takes before it reads any weights;

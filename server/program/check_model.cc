@@ -18,6 +18,7 @@
 #include "core/checkpoint/folder.h"
 #include "core/checkpoint/memory_estimate.h"
 #include "core/model/model.h"
+#include "core/model/pooling.h"
 #include "core/runtime/compute_arena.h"
 #include "server/models/loaded_model.h"
 #include "server/models/precision_choice.h"
@@ -30,8 +31,10 @@ void PrintRow(std::ostream& out, const std::string& name, const std::string& val
   out << absl::StrFormat("%-18s %s\n", name, value);
 }
 
+const char* NameOf(NormKind kind) { return kind == NormKind::kLayerNorm ? "LayerNorm" : "RMSNorm"; }
+
 std::string NormText(const BlockConfig& block) {
-  const std::string kind = block.norm_kind == NormKind::kLayerNorm ? "LayerNorm" : "RMSNorm";
+  const std::string kind = NameOf(block.norm_kind);
   switch (block.norm_placement) {
     case NormPlacement::kNone:
       return "none: attention alone";
@@ -71,9 +74,8 @@ std::string InputText(const ModelConfig& config) {
 }
 
 std::string PoolingText(const ModelConfig& config) {
-  static constexpr const char* kNames[] = {"none", "cls", "mean"};
-  return absl::StrCat(kNames[static_cast<int>(config.pooling)],
-                      config.normalize_pooled ? ", L2-normalised" : "");
+  if (config.pooling.empty()) return absl::StrCat("none: ", config.no_pooling);
+  return absl::StrCat(Names(config.pooling), config.normalize_pooled ? ", L2-normalised" : "");
 }
 
 std::string RopeText(const RopeConfig& rope, int64_t head_dim) {
@@ -121,11 +123,14 @@ void PrintSummary(const ModelSummary& summary, const ModelConfig& config, std::o
   PrintRow(out, "layout", summary.format);
   PrintRow(out, "input", InputText(config));
   PrintRow(out, "layers",
-           absl::StrCat(config.num_layers, config.final_norm ? " and a final norm" : "",
-                        config.other_blocks.empty() ? "" : ", not all as below"));
+           absl::StrCat(config.num_layers, config.other_blocks.empty() ? "" : ", not all as below"));
   PrintRow(out, "embed_dim", absl::StrCat(config.block.attention.embed_dim));
   PrintRow(out, "attention", AttentionText(config));
   PrintRow(out, "norms", NormText(config.block));
+  if (config.final_norm) {
+    PrintRow(out, "final norm",
+             absl::StrCat(NameOf(*config.final_norm_kind), ", eps ", *config.final_norm_eps));
+  }
   PrintRow(out, "feed-forward", FeedForwardText(config.block));
   PrintRow(out, "pooling", PoolingText(config));
   PrintRow(out, "parameters", absl::StrCat(summary.num_parameters));

@@ -24,8 +24,13 @@ const std::map<std::string, NormPlacement> kPlacements = {
     {"none", NormPlacement::kNone}, {"post", NormPlacement::kPost}, {"pre", NormPlacement::kPre}};
 const std::map<std::string, NormKind> kNorms = {{"layer-norm", NormKind::kLayerNorm},
                                                 {"rms-norm", NormKind::kRmsNorm}};
-const std::map<std::string, Pooling> kPoolings = {
-    {"none", Pooling::kNone}, {"cls", Pooling::kCls}, {"mean", Pooling::kMean}};
+const std::map<std::string, std::vector<Pooling>> kPoolings = {{"none", {}},
+                                                               {"cls", {Pooling::kCls}},
+                                                               {"mean", {Pooling::kMean}},
+                                                               {"max", {Pooling::kMax}},
+                                                               {"mean_sqrt_len", {Pooling::kMeanSqrtLen}},
+                                                               {"weighted_mean", {Pooling::kWeightedMean}},
+                                                               {"last", {Pooling::kLast}}};
 
 const std::map<std::string, std::optional<Precision>> kPrecisions = {
     {"f32", Precision::kF32}, {"bf16", Precision::kBf16}, {"int8", Precision::kInt8}};
@@ -46,7 +51,7 @@ struct InitFlags {
   Activation activation = Activation::kGeluErf;
   NormPlacement placement = NormPlacement::kPost;
   NormKind norm = NormKind::kLayerNorm;
-  Pooling pooling = Pooling::kMean;
+  std::vector<Pooling> pooling = {Pooling::kMean};
   std::optional<Precision> precision;  // none: config.json asks for none
   uint64_t seed = 0;
 };

@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "server/program/option_kinds.h"
 
+#include <optional>
 #include <utility>
 
 #include "absl/status/statusor.h"
 #include "absl/strings/numbers.h"
+#include "absl/strings/str_replace.h"
 #include "absl/strings/str_split.h"
 #include "core/base/status_macros.h"
+#include "core/model/pooling.h"
 
 namespace headlight {
 namespace {
@@ -21,6 +24,22 @@ absl::StatusOr<std::vector<std::string>> SplitNames(const std::string& text) {
     names.push_back(part);
   }
   return names;
+}
+
+// NAME=VALUE with commas, each name once.
+absl::StatusOr<std::map<std::string, std::string>> ParsePairs(const std::string& text, const char* wanted) {
+  std::map<std::string, std::string> pairs;
+  for (const std::string& part : std::vector<std::string>(absl::StrSplit(text, ',', absl::SkipEmpty()))) {
+    const std::vector<std::string> sides = absl::StrSplit(part, absl::MaxSplits('=', 1));
+    if (sides.size() != 2 || sides[0].empty() || sides[1].empty()) {
+      return absl::InvalidArgumentError(absl::StrCat("got ", Quoted(part), ", wanted ", wanted));
+    }
+    if (!pairs.emplace(sides[0], sides[1]).second) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("got ", Quoted(sides[0]), " twice, wanted each name once"));
+    }
+  }
+  return pairs;
 }
 
 }  // namespace
@@ -129,29 +148,45 @@ Option Names(const std::string& name, const std::string& help, const std::vector
           /*is_list=*/true};
 }
 
+Option Poolings(const std::string& name, const std::string& help,
+                Member<std::map<std::string, std::vector<Pooling>>> member) {
+  Option option = {name, "MODEL=MODE,...", help,
+                   [member](const std::string& text, ServerOptions& options) -> absl::Status {
+                     HEADLIGHT_ASSIGN_OR_RETURN(const auto given, ParsePairs(text, "MODEL=MODE"));
+                     std::map<std::string, std::vector<Pooling>> poolings;
+                     for (const auto& [model, modes] : given) {
+                       for (const std::string& mode : std::vector<std::string>(absl::StrSplit(modes, '+'))) {
+                         const std::optional<Pooling> pooling = PoolingNamed(mode);
+                         if (!pooling) {
+                           return absl::InvalidArgumentError(
+                               absl::StrCat("got ", Quoted(mode), ", wanted one of ", PoolingNames()));
+                         }
+                         poolings[model].push_back(*pooling);
+                       }
+                     }
+                     options.*member = std::move(poolings);
+                     return absl::OkStatus();
+                   },
+                   [member](const ServerOptions& options) {
+                     return absl::StrJoin(options.*member, ",", [](std::string* out, const auto& model) {
+                       const std::string modes = absl::StrReplaceAll(Names(model.second), {{",", "+"}});
+                       absl::StrAppend(out, model.first, "=", modes);
+                     });
+                   }};
+  option.is_list = true;
+  return option;
+}
+
 Option Folders(const std::string& name, const std::string& help,
                Member<std::map<std::string, std::string>> member) {
-  Option option = {
-      name, "NAME=DIR", help,
-      [member](const std::string& text, ServerOptions& options) -> absl::Status {
-        std::map<std::string, std::string> folders;
-        for (const std::string& part :
-             std::vector<std::string>(absl::StrSplit(text, ',', absl::SkipEmpty()))) {
-          const std::vector<std::string> sides = absl::StrSplit(part, absl::MaxSplits('=', 1));
-          if (sides.size() != 2 || sides[0].empty() || sides[1].empty()) {
-            return absl::InvalidArgumentError(absl::StrCat("got ", Quoted(part), ", wanted NAME=DIR"));
-          }
-          if (!folders.emplace(sides[0], sides[1]).second) {
-            return absl::InvalidArgumentError(
-                absl::StrCat("got ", Quoted(sides[0]), " twice, wanted each name once"));
-          }
-        }
-        options.*member = std::move(folders);
-        return absl::OkStatus();
-      },
-      [member](const ServerOptions& options) {
-        return absl::StrJoin(options.*member, ",", absl::PairFormatter("="));
-      }};
+  Option option = {name, "NAME=DIR", help,
+                   [member](const std::string& text, ServerOptions& options) -> absl::Status {
+                     HEADLIGHT_ASSIGN_OR_RETURN(options.*member, ParsePairs(text, "NAME=DIR"));
+                     return absl::OkStatus();
+                   },
+                   [member](const ServerOptions& options) {
+                     return absl::StrJoin(options.*member, ",", absl::PairFormatter("="));
+                   }};
   option.is_list = option.repeats = true;
   return option;
 }

@@ -57,6 +57,9 @@ Option Switch(const std::string& name, const std::string& help, Member<bool> mem
 
 // As ParsePrecisionChoice reads it.
 Option Precisions(const std::string& name, const std::string& help, Member<PrecisionChoice> member);
+// MODEL=MODE or MODEL=MODE+MODE, with commas.
+Option Poolings(const std::string& name, const std::string& help,
+                Member<std::map<std::string, std::vector<Pooling>>> member);
 
 // Any names, none twice, separated by commas; none at all is allowed.
 Option AnyNames(const std::string& name, const std::string& help, Member<std::vector<std::string>> member);

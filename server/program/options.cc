@@ -63,6 +63,10 @@ const std::vector<Option>& Options() {
           "Arithmetic of matrix products: f32, bf16 or int8; f32 where the CPU is not faster in it. One "
           "for all models whose config.json asks for none, or MODEL=PRECISION",
           &O::precision),
+      Poolings("pooling",
+               "How a model's vectors are pooled, whatever its files say: cls, mean, max, mean_sqrt_len, "
+               "weighted_mean or last, or several side by side",
+               &O::pooling),
       Text("kernel", "NAME", "Attention kernel; empty: the fastest that fits", &O::kernel),
       Text("metrics-listen", "HOST:PORT",
            "Address to serve Prometheus metrics on, at /metrics; port 0 picks a free one; empty: none",

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "core/model/config.h"
 #include "server/models/precision_choice.h"
 
 namespace headlight {
@@ -33,8 +34,9 @@ struct ServerOptions {
   int64_t memory_for_models = 0;                     // bytes of it that requests leave alone; 0: half
   bool strict = false;                               // whether models' configs must be understood whole
   PrecisionChoice precision;
-  std::string kernel;          // empty: the fastest that fits
-  std::string metrics_listen;  // empty: no metrics are served
+  std::map<std::string, std::vector<Pooling>> pooling;  // of models by name, whatever their files say
+  std::string kernel;                                   // empty: the fastest that fits
+  std::string metrics_listen;                           // empty: no metrics are served
   int64_t max_message_bytes = int64_t{256} << 20;
   int64_t max_batch_tokens = 8192;
   int64_t queue_max_requests = 1024;

@@ -107,7 +107,7 @@ class RequestChecker {
     if (fields_.window_right) input().visibility.window_right = *fields_.window_right;
     HEADLIGHT_ASSIGN_OR_RETURN(input().weights, CheckWeights(fields_.weights, model()));
     HEADLIGHT_ASSIGN_OR_RETURN(input().output_dtype, OutputDType());
-    HEADLIGHT_ASSIGN_OR_RETURN(input().pooling, PoolingOf(fields_.pooling));
+    HEADLIGHT_RETURN_IF_ERROR(CheckPooling());
     if (fields_.timeout_us < 0) return Invalid("timeout_us: got ", fields_.timeout_us, ", wanted at least 0");
     if (fields_.priority < -kMaxPriority || fields_.priority > kMaxPriority) {
       return Invalid("priority: got ", fields_.priority, ", wanted ", -kMaxPriority, " to ", kMaxPriority);
@@ -117,19 +117,21 @@ class RequestChecker {
     return absl::OkStatus();
   }
 
-  absl::StatusOr<Pooling> PoolingOf(PoolingAsked asked) const {
-    switch (asked) {
-      case PoolingAsked::kNone:
-        return Pooling::kNone;
-      case PoolingAsked::kModel:
-        if (model().pooling != Pooling::kNone) return model().pooling;
-        return Invalid("pooling: got MODEL, but the model has no pooling of its own, wanted CLS or MEAN");
-      case PoolingAsked::kCls:
-        return Pooling::kCls;
-      case PoolingAsked::kMean:
-        return Pooling::kMean;
+  absl::Status CheckPooling() {
+    const auto& [of_model, mode] = fields_.pooling;
+    if (of_model && model().pooling.empty()) {
+      return Invalid("pooling: got MODEL, but the model has no pooling of its own: ", model().no_pooling,
+                     "; wanted a mode by name, or none");
     }
-    return absl::InternalError("pooling: a choice that nobody knows");
+    if (of_model) input().pooling = model().pooling;
+    if (mode) input().pooling = {*mode};
+    const int64_t dim = std::ssize(input().pooling) * config().embed_dim;
+    if (fields_.dimensions < 0 || fields_.dimensions > dim) {
+      if (dim == 0) return Invalid("dimensions: got ", fields_.dimensions, ", wanted 0 without pooling");
+      return Invalid("dimensions: got ", fields_.dimensions, ", wanted 0..", dim);
+    }
+    input().pooled_dim = fields_.dimensions > 0 ? fields_.dimensions : dim;
+    return absl::OkStatus();
   }
 
   absl::StatusOr<DType> OutputDType() const {
@@ -321,13 +323,13 @@ class RequestChecker {
   absl::Status PlanReply() {
     ReplyPlan& reply = checked_.reply;
     reply.dtype = input().output_dtype;
-    if (input().pooling == Pooling::kNone) {
+    if (!input().pools()) {
       reply.output = query_shape_;
       // Full sequences lie packed in either form.
       if (input().q_tokens != query_layout_.rows) reply.padded_len = query_layout_.padded_len;
       if (reply.padded_len != 0) reply.q_lens = input().q_lens;
     } else {
-      reply.output = {query_layout_.num_sequences, config().embed_dim};
+      reply.output = {query_layout_.num_sequences, input().pooled_dim};
     }
     WeightsRequest& weights = input().weights;
     HEADLIGHT_ASSIGN_OR_RETURN(WeightsShapes shapes,

@@ -14,6 +14,7 @@
 
 #include "absl/status/status.h"
 #include "core/attention/batch.h"
+#include "core/model/config.h"
 #include "server/wire/wire_tensor.h"
 
 namespace headlight {
@@ -22,7 +23,10 @@ namespace headlight {
 enum class Role : uint8_t { kQuery, kKey, kValue, kMask, kTokenIds, kTokenTypes };
 inline constexpr size_t kNumRoles = 6;
 
-enum class PoolingAsked : uint8_t { kNone, kModel, kCls, kMean };
+struct PoolingAsked {
+  bool of_model = false;        // the model's own
+  std::optional<Pooling> mode;  // this one; with neither: none
+};
 
 // attention.proto's WeightsOptions.
 struct WeightsFields {
@@ -50,7 +54,8 @@ struct RequestFields {
   std::optional<int64_t> window_left;
   std::optional<int64_t> window_right;
   WeightsFields weights;
-  PoolingAsked pooling = PoolingAsked::kNone;
+  PoolingAsked pooling;
+  int64_t dimensions = 0;  // of pooled vectors; 0: all
   WireDType output_dtype{DType::kF32, {}};
   int64_t timeout_us = 0;
   int64_t priority = 0;

@@ -296,7 +296,7 @@ class Bench {
     HEADLIGHT_ASSIGN_OR_RETURN(const Measured measured, Measure(precision, [&] {
                                  const absl::Status status = model.Forward(data.batch, arena_, *workspace);
                                  PoolSequences({hidden.data, hidden.rows, hidden.cols, hidden.stride},
-                                               data.cu_lens, Pooling::kMean, config.normalize_pooled,
+                                               data.cu_lens, {{Pooling::kMean}}, config.normalize_pooled,
                                                {data.pooled.data(), kSequences, data.width, data.width});
                                  return status;
                                }));

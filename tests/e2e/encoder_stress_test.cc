@@ -87,7 +87,7 @@ std::string BytesOf(const BatchInput& input, const BatchResult& result) {
   const auto add = [&bytes](const void* data, int64_t size_bytes) {
     bytes.append(static_cast<const char*>(data), size_bytes);
   };
-  add(result.output.get(), input.output_rows() * width * size);
+  add(result.output.get(), input.num_outputs(width) * size);
   if (result.weights != nullptr) add(result.weights.get(), input.weights.num_weights * size);
   if (result.received_mass != nullptr) add(result.received_mass.get(), input.weights.num_received * size);
   return bytes;

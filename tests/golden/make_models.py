@@ -36,12 +36,12 @@ def make_torch():
     layer = torch.nn.TransformerEncoderLayer(48, 4, 72, activation='gelu', norm_first=True, batch_first=True)
     cases.save_encoder(folder('encoder-layer-pre'), layer,
                        {'layout': 'torch.nn.TransformerEncoderLayer', 'num_heads': 4, 'norm_first': True,
-                        'activation': 'gelu'}, LENS, 4)
+                        'activation': 'gelu', 'layer_norm_eps': 1e-5}, LENS, 4)
     layer = torch.nn.TransformerEncoderLayer(36, 3, 50, bias=False, layer_norm_eps=1e-3, batch_first=True)
     encoder = torch.nn.TransformerEncoder(layer, 3, norm=torch.nn.LayerNorm(36, eps=1e-3), enable_nested_tensor=False)
     cases.save_encoder(folder('encoder-post'), encoder,
                        {'layout': 'torch.nn.TransformerEncoder', 'num_heads': 3, 'layer_norm_eps': 1e-3,
-                        'causal': True}, LENS, 5)
+                        'causal': True, 'norm_first': False, 'activation': 'relu', 'final_norm_eps': 1e-3}, LENS, 5)
 
 
 def make_transformers():

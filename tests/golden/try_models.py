@@ -220,13 +220,18 @@ def try_encoder(rng, folder):
     function = {'relu': 'relu', 'gelu': 'gelu', 'silu': torch.nn.functional.silu}[name]
     module = torch.nn.TransformerEncoderLayer(width, heads, activation=function, batch_first=True, **options)
     layout = 'torch.nn.TransformerEncoderLayer'
+    final = {}
     if rng.random() < 0.7:
-        norm = torch.nn.LayerNorm(width, options['layer_norm_eps']) if rng.random() < 0.5 else None
+        norm = None
+        if rng.random() < 0.7:
+            final = {'final_norm_kind': rng.choice(['layer_norm', 'rms_norm']), 'final_norm_eps': rng.choice([1e-5, 1e-2])}
+            norm = (torch.nn.RMSNorm(width, final['final_norm_eps']) if final['final_norm_kind'] == 'rms_norm' else
+                    torch.nn.LayerNorm(width, final['final_norm_eps'], bias=rng.random() < 0.7))
         module = torch.nn.TransformerEncoder(module, rng.randint(1, 12), norm, enable_nested_tensor=False)
         layout = 'torch.nn.TransformerEncoder'
     prefix = rng.choice(['', 'encoder.'])
     config = {'layout': layout, 'num_heads': heads, 'activation': name, 'norm_first': options['norm_first'],
-              'layer_norm_eps': options['layer_norm_eps'], 'prefix': prefix, 'causal': rng.random() < 0.3}
+              'layer_norm_eps': options['layer_norm_eps'], 'prefix': prefix, 'causal': rng.random() < 0.3, **final}
     cases.save_encoder(folder, module, config, lens(rng), rng.randint(0, 1 << 30), prefix)
     return f'{layout} {options} {config}'
 

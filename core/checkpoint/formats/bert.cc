@@ -42,12 +42,19 @@ constexpr BertNames kDistilBert = {.layers = "transformer.layer.",
                                    .down = "ffn.lin2",
                                    .feed_forward_norm = "output_layer_norm"};
 
-void WantEmbedding(const std::string& prefix, const ModelConfig& config, EmbeddingParameters& weights,
+// Where a checkpoint's tensors are.
+struct Places {
+  BertNames names;
+  std::string prefix;
+  TokenTable table;
+};
+
+void WantEmbedding(const Places& places, const ModelConfig& config, EmbeddingParameters& weights,
                    TensorPlan& plan) {
   const EmbeddingConfig& sizes = *config.embedding;
   const int64_t width = config.block.attention.embed_dim;
-  const std::string name = prefix + "embeddings.";
-  WantAsIs(name + "word_embeddings.weight", {sizes.vocab_size, width}, weights.tokens, plan);
+  const std::string name = places.prefix + "embeddings.";
+  WantTokenTable(places.table, {sizes.vocab_size, width}, weights.tokens, plan);
   WantAsIs(name + "position_embeddings.weight", {sizes.num_positions, width}, weights.positions, plan);
   // A table without rows is saved too, by some versions, and is no table.
   plan.wanted.push_back({.names = {name + "token_type_embeddings.weight"},
@@ -57,15 +64,15 @@ void WantEmbedding(const std::string& prefix, const ModelConfig& config, Embeddi
   WantNorm(name + "LayerNorm", width, /*bias=*/true, weights.norm, plan);
 }
 
-TensorPlan Plan(const BertNames& names, const std::string& prefix, const ModelConfig& config,
-                ModelParameters& weights) {
+TensorPlan Plan(const Places& places, const ModelConfig& config, ModelParameters& weights) {
   TensorPlan plan;
-  IgnoreHeadsAndBuffers(prefix, plan);
-  WantEmbedding(prefix, config, weights.embedding, plan);
+  const BertNames& names = places.names;
+  IgnoreHeadsAndBuffers(places.prefix, plan);
+  WantEmbedding(places, config, weights.embedding, plan);
   const int64_t width = config.block.attention.embed_dim;
   const int64_t hidden = config.block.feed_forward.hidden_dim;
   for (int64_t i = 0; i < config.num_layers; ++i) {
-    const std::string layer = absl::StrCat(prefix, names.layers, i, ".");
+    const std::string layer = absl::StrCat(places.prefix, names.layers, i, ".");
     BlockParameters& block = weights.layers[i];
     AttentionParameters& attention = block.attention;
     FeedForwardParameters& feed_forward = block.feed_forward;
@@ -81,8 +88,16 @@ TensorPlan Plan(const BertNames& names, const std::string& prefix, const ModelCo
   return plan;
 }
 
+constexpr char kTokenTable[] = "embeddings.word_embeddings.weight";
+
+Places PlacesIn(const Shards& checkpoint, ConfigFields& fields, const BertNames& names, const char* family,
+                const char* head) {
+  const std::string prefix = FindPrefix(checkpoint, kTokenTable, {"", family});
+  return {names, prefix, ReadTokenTable(fields, prefix + kTokenTable, head, /*tied=*/true)};
+}
+
 // What BERT and RoBERTa share. Defaults are those of the families' classes, which agree but for vocab_size.
-Format ReadBertLike(ConfigFields& fields, const std::string& prefix, int64_t vocab_size) {
+Format ReadBertLike(ConfigFields& fields, const Places& places, int64_t vocab_size) {
   Format format;
   ModelConfig& config = format.config;
   BlockConfig& block = config.block;
@@ -109,22 +124,22 @@ Format ReadBertLike(ConfigFields& fields, const std::string& prefix, int64_t voc
   // The pooler's own, in the first configs.
   fields.WithoutEffect({"directionality", "pooler_fc_size", "pooler_num_attention_heads",
                         "pooler_num_fc_layers", "pooler_size_per_head", "pooler_type"});
-  format.plan = [prefix](const ModelConfig& resolved, ModelParameters& weights) {
-    return Plan(kBert, prefix, resolved, weights);
+  format.plan = [places](const ModelConfig& resolved, ModelParameters& weights) {
+    return Plan(places, resolved, weights);
   };
   return format;
 }
 
-constexpr char kTokenTable[] = "embeddings.word_embeddings.weight";
-
 }  // namespace
 
 Format ReadBert(ConfigFields& fields, const Shards& checkpoint) {
-  return ReadBertLike(fields, FindPrefix(checkpoint, kTokenTable, {"", "bert."}), 30522);
+  return ReadBertLike(fields, PlacesIn(checkpoint, fields, kBert, "bert.", "cls.predictions.decoder.weight"),
+                      30522);
 }
 
 Format ReadRoberta(ConfigFields& fields, const Shards& checkpoint) {
-  Format format = ReadBertLike(fields, FindPrefix(checkpoint, kTokenTable, {"", "roberta."}), 50265);
+  Format format =
+      ReadBertLike(fields, PlacesIn(checkpoint, fields, kBert, "roberta.", "lm_head.decoder.weight"), 50265);
   // Positions are counted over what is no padding, from the row after padding's own.
   if (fields.IsNull("pad_token_id")) {
     fields.Fail(ConfigFields::Problem::kInvalid, "pad_token_id",
@@ -154,9 +169,9 @@ Format ReadDistilBert(ConfigFields& fields, const Shards& checkpoint) {
   // A table of sines is stored like any other; the family has no decoder.
   fields.WithoutEffect({"sinusoidal_pos_embds", "is_decoder", "is_causal", "dropout", "attention_dropout",
                         "qa_dropout", "seq_classif_dropout", "output_past", "tie_weights_"});
-  const std::string prefix = FindPrefix(checkpoint, kTokenTable, {"", "distilbert."});
-  format.plan = [prefix](const ModelConfig& resolved, ModelParameters& weights) {
-    return Plan(kDistilBert, prefix, resolved, weights);
+  const Places places = PlacesIn(checkpoint, fields, kDistilBert, "distilbert.", "vocab_projector.weight");
+  format.plan = [places](const ModelConfig& resolved, ModelParameters& weights) {
+    return Plan(places, resolved, weights);
   };
   return format;
 }

@@ -61,6 +61,14 @@ void WantNorm(const std::string& name, int64_t width, bool bias, NormParameters&
 // A matrix or vector that is taken as it is.
 void WantAsIs(const std::string& name, Shape shape, std::vector<float>& destination, TensorPlan& plan);
 
+// The path of the encoder's own files in a folder of sentence-transformers, "0_Transformer" say; empty if
+// they are in the folder itself, or it is of another kind. Errors name the file.
+absl::StatusOr<std::string> SentenceTransformersEncoder(const std::string& folder);
+
+// What the files of sentence-transformers in `folder`, whose encoder lies in the folder `encoder`, say of
+// pooling, unless `format` says it already. Errors name the file.
+absl::Status ReadSentenceTransformers(const std::string& folder, const std::string& encoder, Format& format);
+
 }  // namespace headlight
 
 #endif  // HEADLIGHT_CORE_CHECKPOINT_FORMATS_FORMAT_H_

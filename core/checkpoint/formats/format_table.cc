@@ -8,6 +8,7 @@
 #include "absl/strings/string_view.h"
 #include "core/base/status_macros.h"
 #include "core/checkpoint/formats/huggingface.h"
+#include "core/model/pooling.h"
 
 namespace headlight {
 namespace {
@@ -69,6 +70,12 @@ absl::StatusOr<Format> ReadFormat(ConfigFields& fields, const Shards& checkpoint
   } else if (fields.Has("model_type")) {
     format = ReadNamed(fields, "model_type", kModelTypes, checkpoint);
     AccountForCommonKeys(fields);
+    format.config.pooling.clear();
+    format.config.no_pooling =
+        "no file says how; give the server --pooling MODEL=mean, or write \"headlight\": {\"pooling\": "
+        "\"mean\"} "
+        "into config.json, or another of " +
+        PoolingNames();
     ReadOwnKeys(fields, format.config);
     format.not_understood = fields.UnknownKeys();
   } else {

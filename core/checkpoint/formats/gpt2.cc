@@ -30,13 +30,14 @@ void WantPackedProjections(const std::string& name, int64_t width, AttentionPara
            {&attention.bq, 0, width}, {&attention.bk, width, width}, {&attention.bv, 2 * width, width}}});
 }
 
-TensorPlan Plan(const std::string& prefix, const ModelConfig& config, ModelParameters& weights) {
+TensorPlan Plan(const std::string& prefix, const TokenTable& table, const ModelConfig& config,
+                ModelParameters& weights) {
   TensorPlan plan;
   IgnoreHeadsAndBuffers(prefix, plan);
   const EmbeddingConfig& sizes = *config.embedding;
   const int64_t width = config.block.attention.embed_dim;
   const int64_t hidden = config.block.feed_forward.hidden_dim;
-  WantAsIs(prefix + "wte.weight", {sizes.vocab_size, width}, weights.embedding.tokens, plan);
+  WantTokenTable(table, {sizes.vocab_size, width}, weights.embedding.tokens, plan);
   WantAsIs(prefix + "wpe.weight", {sizes.num_positions, width}, weights.embedding.positions, plan);
   for (int64_t i = 0; i < config.num_layers; ++i) {
     const std::string layer = absl::StrCat(prefix, "h.", i, ".");
@@ -83,8 +84,9 @@ Format ReadGpt2(ConfigFields& fields, const Shards& checkpoint) {
                         "summary_type", "summary_use_proj", "summary_activation", "summary_proj_to_labels",
                         "summary_first_dropout"});
   const std::string prefix = FindPrefix(checkpoint, "wte.weight", {"", "transformer."});
-  format.plan = [prefix](const ModelConfig& resolved, ModelParameters& weights) {
-    return Plan(prefix, resolved, weights);
+  const TokenTable table = ReadTokenTable(fields, prefix + "wte.weight", "lm_head.weight", /*tied=*/true);
+  format.plan = [prefix, table](const ModelConfig& resolved, ModelParameters& weights) {
+    return Plan(prefix, table, resolved, weights);
   };
   return format;
 }

@@ -9,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/string_view.h"
+#include "core/checkpoint/formats/format.h"
 
 namespace headlight {
 namespace {
@@ -59,11 +60,13 @@ RopeConfig ReadHuggingFaceRope(ConfigFields& fields, int64_t max_position_embedd
   const ConfigFields older = fields.Object("rope_scaling");
   ConfigFields scaling = older.empty() ? fields.Object("rope_parameters") : older;
   if (!older.empty() && fields.Has("rope_parameters") && !fields.Object("rope_parameters").empty()) {
-    fields.Fail(Problem::kInvalid, "rope_scaling", "got an object, and rope_parameters too, wanted one of them");
+    fields.Fail(Problem::kInvalid, "rope_scaling",
+                "got an object, and rope_parameters too, wanted one of them");
   }
   for (const std::string& key : scaling.keys()) {
     if (!scaling.IsObject(key)) continue;
-    scaling.Fail(Problem::kUnimplemented, key, "got an object: positions of each kind of layer are not served");
+    scaling.Fail(Problem::kUnimplemented, key,
+                 "got an object: positions of each kind of layer are not served");
   }
   // The inner one counts where there are two.
   const std::optional<double> theta = scaling.OptionalNumber("rope_theta");
@@ -105,7 +108,13 @@ RopeConfig ReadHuggingFaceRope(ConfigFields& fields, int64_t max_position_embedd
 std::string FindPrefix(const Shards& checkpoint, const std::string& tensor,
                        std::initializer_list<const char*> prefixes) {
   for (const char* prefix : prefixes) {
-    if (checkpoint.Find(prefix + tensor) != nullptr) return prefix;
+    // What torch.compile, DataParallel and a module of one's own put around the encoder alone.
+    for (const auto& [before, behind] :
+         {std::pair("", ""), std::pair("_orig_mod.", ""), std::pair("", "_orig_mod."),
+          std::pair("module.", ""), std::pair("", "module."), std::pair("model.", "")}) {
+      std::string name = absl::StrCat(before, prefix, behind);
+      if (checkpoint.Find(name + tensor) != nullptr) return name;
+    }
   }
   // The checkpoint lacks that tensor; then its other names tell, so that only what is wrong is reported.
   for (const char* prefix : prefixes) {
@@ -115,6 +124,15 @@ std::string FindPrefix(const Shards& checkpoint, const std::string& tensor,
     }
   }
   return *prefixes.begin();
+}
+
+TokenTable ReadTokenTable(ConfigFields& fields, const std::string& name, const std::string& head, bool tied) {
+  return {.name = name, .head = head, .tied = fields.Bool("tie_word_embeddings", tied)};
+}
+
+void WantTokenTable(const TokenTable& table, Shape shape, std::vector<float>& destination, TensorPlan& plan) {
+  WantAsIs(table.name, std::move(shape), destination, plan);
+  if (table.tied) plan.wanted.back().names.push_back(table.head);
 }
 
 void IgnoreHeadsAndBuffers(const std::string& prefix, TensorPlan& plan) {

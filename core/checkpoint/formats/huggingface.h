@@ -6,12 +6,13 @@
 
 #include <initializer_list>
 #include <string>
+#include <vector>
 
-#include "absl/status/status.h"
 #include "core/checkpoint/config_fields.h"
 #include "core/checkpoint/shards.h"
 #include "core/checkpoint/tensor_plan.h"
 #include "core/model/config.h"
+#include "core/tensor/shape.h"
 
 namespace headlight {
 
@@ -20,8 +21,8 @@ Activation ReadHuggingFaceActivation(ConfigFields& fields, const std::string& ke
                                      const std::string& fallback);
 
 // Accounts for the keys that any family's config may have beside its own: those that change nothing of hidden
-// states are known to be so, others are served with one value alone, such as quantised weights, or layers that
-// differ; and code that comes with the model is refused, whatever it computes.
+// states are known to be so, others are served with one value alone, such as quantised weights, or layers
+// that differ; and code that comes with the model is refused, whatever it computes.
 void AccountForCommonKeys(ConfigFields& fields);
 
 // "is_causal", which transformers 5 reads in every family that is causal: only with the value true.
@@ -35,18 +36,25 @@ void ReadOwnKeys(ConfigFields& fields, ModelConfig& config);
 // "rope_scaling" (before).
 RopeConfig ReadHuggingFaceRope(ConfigFields& fields, int64_t max_position_embeddings);
 
-// What stands before the encoder's names: one of `prefixes` under which the checkpoint has `tensor`, the
-// first if none fits. A model with a task head is saved with a prefix, a bare encoder without.
+// What stands before the encoder's names: one of `prefixes` under which the checkpoint has `tensor`, with
+// what wrappers add, or the first if none fits. A model with a task head is saved with a prefix, a bare
+// encoder without.
 std::string FindPrefix(const Shards& checkpoint, const std::string& tensor,
                        std::initializer_list<const char*> prefixes);
+
+// The table of tokens, called `name`. Where it is tied to a task's head, the files may have the head's name
+// for it alone: "tie_word_embeddings" of config.json says so, `tied` where that is absent.
+struct TokenTable {
+  std::string name;
+  std::string head;
+  bool tied = false;
+};
+TokenTable ReadTokenTable(ConfigFields& fields, const std::string& name, const std::string& head, bool tied);
+void WantTokenTable(const TokenTable& table, Shape shape, std::vector<float>& destination, TensorPlan& plan);
 
 // What is ignored with an encoder's prefix: everything outside of it and the pooler inside. Without a prefix:
 // the pooler and heads by their usual names. Constant buffers always.
 void IgnoreHeadsAndBuffers(const std::string& prefix, TensorPlan& plan);
-
-// sentence-transformers: pooling and normalisation as modules.json and the pooling module's config.json say,
-// if they are there. Errors name the file.
-absl::Status ReadSentenceTransformers(const std::string& folder, ModelConfig& config);
 
 }  // namespace headlight
 

@@ -12,9 +12,9 @@ using Problem = ConfigFields::Problem;
 
 // Keys that change nothing of hidden states, by what they are for. They are what PreTrainedConfig of
 // transformers 4.30, 4.57 and 5.24 knows.
-constexpr const char* kOrigin[] = {"architectures", "model_type",    "name_or_path",        "_name_or_path",
-                                   "_commit_hash",  "dtype",         "transformers_version", "torch_dtype",
-                                   "_num_labels",   "task_specific_params"};
+constexpr const char* kOrigin[] = {
+    "architectures", "model_type",           "name_or_path", "_name_or_path", "_commit_hash",
+    "dtype",         "transformers_version", "torch_dtype",  "_num_labels",   "task_specific_params"};
 // How it is run: in parts, on which device, with which implementation of the same formula, with which of its
 // intermediate results.
 constexpr const char* kExecution[] = {"_attn_implementation",
@@ -36,13 +36,13 @@ constexpr const char* kExecution[] = {"_attn_implementation",
                                       "use_cache",
                                       "use_return_dict"};
 // What only a task's head reads, or ties to the table of tokens.
-constexpr const char* kHeads[] = {"classifier_dropout", "finetuning_task", "id2label",
-                                  "label2id",           "num_labels",      "problem_type",
-                                  "tie_encoder_decoder", "tie_word_embeddings"};
+constexpr const char* kHeads[] = {
+    "classifier_dropout", "finetuning_task",     "id2label",           "label2id", "num_labels",
+    "problem_type",       "tie_encoder_decoder", "tie_word_embeddings"};
 // Training draws parameters and drops values.
 constexpr const char* kTraining[] = {"initializer_range"};
 // Of the tokenizer: ids come from there. Where a position depends on one, its family reads it.
-constexpr const char* kTokens[] = {"bos_token_id", "decoder_start_token_id", "eos_token_id", "pad_token_id",
+constexpr const char* kTokens[] = {"bos_token_id", "decoder_start_token_id", "eos_token_id",   "pad_token_id",
                                    "prefix",       "sep_token_id",           "tokenizer_class"};
 // Which token is drawn next.
 constexpr const char* kGeneration[] = {"assistant_confidence_threshold",

@@ -17,6 +17,7 @@ namespace {
 // What the families differ in.
 struct Options {
   std::string prefix;
+  TokenTable table;
   bool attention_bias = false;
   bool mlp_bias = false;
 };
@@ -34,8 +35,7 @@ TensorPlan Plan(const Options& options, const ModelConfig& config, ModelParamete
   const AttentionConfig& sizes = config.block.attention;
   const int64_t width = sizes.embed_dim;
   const int64_t hidden = config.block.feed_forward.hidden_dim;
-  WantAsIs(options.prefix + "embed_tokens.weight", {config.embedding->vocab_size, width},
-           weights.embedding.tokens, plan);
+  WantTokenTable(options.table, {config.embedding->vocab_size, width}, weights.embedding.tokens, plan);
   for (int64_t i = 0; i < config.num_layers; ++i) {
     const std::string layer = absl::StrCat(options.prefix, "layers.", i, ".");
     BlockParameters& block = weights.layers[i];
@@ -67,8 +67,8 @@ Format ReadFamily(ConfigFields& fields, const Shards& checkpoint, const Defaults
   const bool as_heads = defaults.num_kv_heads == 0 || fields.IsNull("num_key_value_heads");
   attention.num_kv_heads = fields.Int("num_key_value_heads", 1, kMaxDimension,
                                       as_heads ? attention.num_heads : defaults.num_kv_heads);
-  attention.head_dim =
-      fields.Int("head_dim", 1, kMaxDimension, std::max<int64_t>(1, attention.embed_dim / attention.num_heads));
+  attention.head_dim = fields.Int("head_dim", 1, kMaxDimension,
+                                  std::max<int64_t>(1, attention.embed_dim / attention.num_heads));
   attention.rope = ReadHuggingFaceRope(
       fields, fields.Int("max_position_embeddings", 1, kMaxDimension, defaults.max_position_embeddings));
   config.num_layers = fields.Int("num_hidden_layers", 1, kMaxLayers, 32);
@@ -86,6 +86,8 @@ Format ReadFamily(ConfigFields& fields, const Shards& checkpoint, const Defaults
   fields.WithoutEffect({"is_decoder", "attention_dropout", "pretraining_tp"});
   // "transformer." is what the question answering model calls it.
   options.prefix = FindPrefix(checkpoint, "embed_tokens.weight", {"", "model.", "transformer."});
+  options.table =
+      ReadTokenTable(fields, options.prefix + "embed_tokens.weight", "lm_head.weight", /*tied=*/false);
   format.plan = [options](const ModelConfig& resolved, ModelParameters& weights) {
     return Plan(options, resolved, weights);
   };
@@ -103,9 +105,9 @@ Format ReadLlama(ConfigFields& fields, const Shards& checkpoint) {
 }
 
 Format ReadMistral(ConfigFields& fields, const Shards& checkpoint) {
-  Format format = ReadFamily(
-      fields, checkpoint,
-      {.hidden_dim = 14336, .num_kv_heads = 8, .max_position_embeddings = int64_t{4096} * 32}, {});
+  Format format =
+      ReadFamily(fields, checkpoint,
+                 {.hidden_dim = 14336, .num_kv_heads = 8, .max_position_embeddings = int64_t{4096} * 32}, {});
   // A query sees this many keys, itself among them. Null says all, absence what the class says.
   if (!fields.IsNull("sliding_window")) {
     const int64_t window = fields.Int("sliding_window", 1, INT64_MAX, 4096);

@@ -3,13 +3,17 @@
 
 #include <cstdint>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <span>
+#include <string>
 #include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "core/base/text.h"
 #include "core/checkpoint/formats/format.h"
+#include "core/model/pooling.h"
 
 namespace headlight {
 namespace {
@@ -21,8 +25,6 @@ constexpr Spelling<Activation> kActivations[] = {{"relu", Activation::kRelu},
                                                  {"gelu", Activation::kGeluErf},
                                                  {"gelu_tanh", Activation::kGeluTanh},
                                                  {"silu", Activation::kSilu}};
-constexpr Spelling<Pooling> kPoolings[] = {
-    {"none", Pooling::kNone}, {"cls", Pooling::kCls}, {"mean", Pooling::kMean}};
 constexpr Spelling<Precision> kPrecisions[] = {
     {"f32", Precision::kF32}, {"bf16", Precision::kBf16}, {"int8", Precision::kInt8}};
 constexpr Spelling<NormPlacement> kPlacements[] = {
@@ -53,6 +55,13 @@ T ReadSpelled(ConfigFields& fields, const std::string& key, const Spelling<T> (&
   fields.Fail(ConfigFields::Problem::kInvalid, key,
               absl::StrCat("got \"", got, "\", wanted one of ", absl::StrJoin(served, ", ")));
   return fallback;
+}
+
+nlohmann::ordered_json PoolingJson(const std::vector<Pooling>& poolings) {
+  if (poolings.size() < 2) return Names(poolings);
+  nlohmann::ordered_json names = nlohmann::ordered_json::array();
+  for (const Pooling pooling : poolings) names.push_back(Name(pooling));
+  return names;
 }
 
 RopeConfig ReadRope(ConfigFields fields) {
@@ -94,7 +103,20 @@ void ReadAttentionOptions(ConfigFields& fields, AttentionConfig& attention) {
 }
 
 void ReadPoolingOptions(ConfigFields& fields, ModelConfig& config) {
-  config.pooling = ReadSpelled(fields, "pooling", kPoolings, config.pooling);
+  if (fields.Has("pooling")) {
+    const std::vector<std::string> names = fields.IsString("pooling")
+                                               ? std::vector<std::string>{fields.String("pooling")}
+                                               : fields.Strings("pooling");
+    config.pooling.clear();
+    for (const std::string& name : names) {
+      const std::optional<Pooling> pooling = PoolingNamed(name);
+      if (pooling) config.pooling.push_back(*pooling);
+      if (pooling || (name == "none" && names.size() == 1)) continue;
+      fields.Fail(ConfigFields::Problem::kInvalid, "pooling",
+                  absl::StrCat("got ", Quoted(name), ", wanted none, or one or more of ", PoolingNames()));
+    }
+    config.no_pooling = config.pooling.empty() ? "its config.json says none" : "";
+  }
   config.normalize_pooled = fields.Bool("normalize_pooled", config.normalize_pooled);
 }
 
@@ -106,6 +128,10 @@ void ReadModelOptions(ConfigFields& fields, ModelConfig& config) {
 std::optional<Precision> ReadPrecision(ConfigFields& fields) {
   if (!fields.Has("precision")) return std::nullopt;
   return ReadSpelled(fields, "precision", kPrecisions, Precision::kF32);
+}
+
+NormKind ReadNormKind(ConfigFields& fields, const std::string& key) {
+  return ReadSpelled(fields, key, kNormKinds, NormKind::kLayerNorm);
 }
 
 Activation ReadActivation(ConfigFields& fields, Activation fallback) {
@@ -126,12 +152,14 @@ ModelConfig ReadNativeConfig(ConfigFields& fields) {
   attention.add_bias_kv = fields.Bool("add_bias_kv", false);
   config.num_layers = fields.Int("num_layers", 1, kMaxLayers, 1);
   block.norm_placement = ReadSpelled(fields, "norm_placement", kPlacements, NormPlacement::kNone);
-  block.norm_kind = ReadSpelled(fields, "norm_kind", kNormKinds, NormKind::kLayerNorm);
+  block.norm_kind = ReadNormKind(fields, "norm_kind");
   block.norm_eps = fields.Number("norm_eps", block.norm_eps);
   block.feed_forward.hidden_dim = fields.Int("hidden_dim", 0, kMaxDimension, 0);
   block.feed_forward.activation = ReadActivation(fields, Activation::kRelu);
   block.feed_forward.gated = fields.Bool("gated", false);
   config.final_norm = fields.Bool("final_norm", false);
+  if (fields.Has("final_norm_kind")) config.final_norm_kind = ReadNormKind(fields, "final_norm_kind");
+  config.final_norm_eps = fields.OptionalNumber("final_norm_eps");
   config.scale_by_inverse_layer = fields.Bool("scale_by_inverse_layer", false);
   ReadModelOptions(fields, config);
   if (fields.Has("embedding")) config.embedding = ReadEmbedding(fields.Object("embedding"));
@@ -165,8 +193,12 @@ std::string NativeConfigText(const ModelConfig& config, bool with_precision) {
       {"final_norm", config.final_norm},
       {"scale_by_inverse_layer", config.scale_by_inverse_layer},
       {"causal", config.causal},
-      {"pooling", Spell<Pooling>(kPoolings, config.pooling)},
+      {"pooling", PoolingJson(config.pooling)},
       {"normalize_pooled", config.normalize_pooled}};
+  if (config.final_norm) {
+    json["final_norm_kind"] = Spell<NormKind>(kNormKinds, *config.final_norm_kind);
+    json["final_norm_eps"] = *config.final_norm_eps;
+  }
   if (with_precision) json["precision"] = Name(attention.precision);
   if (attention.window_left) json["window_left"] = *attention.window_left;
   if (attention.window_right) json["window_right"] = *attention.window_right;

@@ -24,6 +24,9 @@ void ReadModelOptions(ConfigFields& fields, ModelConfig& config);
 // "precision", which may be absent.
 std::optional<Precision> ReadPrecision(ConfigFields& fields);
 
+// "layer_norm", which it is where the key is absent, or "rms_norm".
+NormKind ReadNormKind(ConfigFields& fields, const std::string& key);
+
 // "activation": relu, gelu (erf), gelu_tanh or silu.
 Activation ReadActivation(ConfigFields& fields, Activation fallback);
 

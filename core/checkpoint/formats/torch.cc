@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // state_dict()s of torch.nn.MultiheadAttention, TransformerEncoderLayer and TransformerEncoder. Widths come
-// from the tensors' shapes, the rest from our own config.json.
+// from the tensors' shapes, the rest from our own config.json: what tensors cannot tell is asked for.
 #include <algorithm>
 #include <optional>
 
@@ -42,10 +42,11 @@ std::optional<int64_t> Dimension(const Shards& checkpoint, const std::string& na
 
 bool Has(const Shards& checkpoint, const std::string& name) { return checkpoint.Find(name) != nullptr; }
 
-// "prefix" of config.json, which may leave out the final dot.
-std::string ReadPrefix(ConfigFields& fields) {
+// "prefix" of config.json, which may leave out the final dot, and may have what is taken off all names.
+std::string ReadPrefix(ConfigFields& fields, const Shards& checkpoint) {
   std::string prefix = fields.String("prefix", "");
   if (!prefix.empty() && !absl::EndsWith(prefix, ".")) prefix += ".";
+  if (absl::StartsWith(prefix, checkpoint.wrapper())) prefix.erase(0, checkpoint.wrapper().size());
   return prefix;
 }
 
@@ -139,6 +140,31 @@ TensorPlan EncoderPlan(const std::string& prefix, const EncoderShape& shape, Mod
   return plan;
 }
 
+// What tensors do not tell, and a wrong guess would not show.
+void AskFor(ConfigFields& fields, const std::string& key, const std::string& what) {
+  if (fields.Has(key)) return;
+  fields.Fail(ConfigFields::Problem::kInvalid, key, "missing: the tensors do not tell it; wanted " + what);
+}
+
+// The norm after the last layer is a module that the caller made: of any kind, with an eps of its own. One
+// that has a bias is no RMSNorm.
+void ReadFinalNorm(ConfigFields& fields, const EncoderShape& shape, ModelConfig& config) {
+  config.final_norm = shape.final_norm;
+  if (!shape.final_norm) return;
+  if (!shape.final_norm_bias) {
+    AskFor(fields, "final_norm_kind", "\"layer_norm\" or \"rms_norm\", as the module that was given as norm");
+  }
+  AskFor(fields, "final_norm_eps",
+         "that of the module that was given as norm; PyTorch's own defaults are 1e-5 for LayerNorm and "
+         "1.1920929e-7 for RMSNorm");
+  config.final_norm_kind = ReadNormKind(fields, "final_norm_kind");
+  config.final_norm_eps = fields.Number("final_norm_eps", 1e-5);
+  if (shape.final_norm_bias && config.final_norm_kind == NormKind::kRmsNorm) {
+    fields.Fail(ConfigFields::Problem::kInvalid, "final_norm_kind",
+                "got \"rms_norm\", and the norm has a bias, which RMSNorm has not");
+  }
+}
+
 void ApplyShape(const AttentionShape& shape, AttentionConfig& attention) {
   attention.embed_dim = shape.embed_dim;
   attention.kdim = shape.kdim;
@@ -151,7 +177,7 @@ void ApplyShape(const AttentionShape& shape, AttentionConfig& attention) {
 Format ReadTorchAttention(ConfigFields& fields, const Shards& checkpoint) {
   Format format;
   AttentionConfig& attention = format.config.block.attention;
-  const std::string prefix = ReadPrefix(fields);
+  const std::string prefix = ReadPrefix(fields, checkpoint);
   ReadAttentionOptions(fields, attention);
   attention.add_zero_attn = fields.Bool("add_zero_attn", false);
   ReadModelOptions(fields, format.config);
@@ -173,14 +199,16 @@ Format ReadTorchEncoder(ConfigFields& fields, const Shards& checkpoint) {
   Format format;
   ModelConfig& config = format.config;
   BlockConfig& block = config.block;
-  const std::string prefix = ReadPrefix(fields);
+  const std::string prefix = ReadPrefix(fields, checkpoint);
   ReadAttentionOptions(fields, block.attention);
   ReadModelOptions(fields, config);
   format.precision = ReadPrecision(fields);
+  AskFor(fields, "norm_first", "the argument of the layers, false or true; PyTorch's own default is false");
+  AskFor(fields, "activation", "that of the layers; PyTorch's own default is \"relu\"");
+  AskFor(fields, "layer_norm_eps", "the argument of the layers; PyTorch's own default is 1e-5");
   block.norm_placement = fields.Bool("norm_first", false) ? NormPlacement::kPre : NormPlacement::kPost;
   block.norm_eps = fields.Number("layer_norm_eps", 1e-5);
   block.feed_forward.activation = ReadActivation(fields, Activation::kRelu);
-  fields.FailUnknownKeys();
 
   EncoderShape shape;
   const int64_t layers = CountLayers(checkpoint, prefix);
@@ -203,10 +231,11 @@ Format ReadTorchEncoder(ConfigFields& fields, const Shards& checkpoint) {
   }
   shape.final_norm = shape.stack && Has(checkpoint, prefix + "norm.weight");
   shape.final_norm_bias = Has(checkpoint, prefix + "norm.bias");
+  ReadFinalNorm(fields, shape, config);
+  fields.FailUnknownKeys();
   ApplyShape(shape.attention, block.attention);
   block.feed_forward.hidden_dim = shape.hidden_dim;
   config.num_layers = shape.num_layers;
-  config.final_norm = shape.final_norm;
   format.plan = [prefix, shape](const ModelConfig& resolved, ModelParameters& weights) {
     TensorPlan plan = EncoderPlan(prefix, shape, weights);
     if (resolved.final_norm) {

@@ -92,7 +92,7 @@ TEST(CliTest, WrongUsageIsTwoWithAReason) {
       {{"loadtest", "--output-dtype", "i8"}, "--output-dtype: got 'i8', wanted f32, bf16 or f16"},
       {{"attend", "--top-k", "0"}, "--top-k"},
       {{"attend", "--layer", "-1"}, "--layer"},
-      {{"attend", "--pooling", "max"}, "--pooling: got 'max', wanted cls or mean"},
+      {{"attend", "--pooling", "median"}, "--pooling: got 'median', wanted cls, mean, max, mean_sqrt_len"},
       {{"attend", "--pooling", "cls", "--pooled"}, "--pooled"},
       {{"attend", "--window-left", "-1"}, "--window-left"},
       {{"loadtest", "--window-right", "x"}, "--window-right"},
@@ -201,6 +201,7 @@ TEST(ModelsCommandTest, JsonHasTheFieldsOfTheMessage) {
                                       "causal": false, "takes_key": true, "takes_token_ids": false,
                                       "vocab_size": 0, "num_token_types": 0, "max_seq_len": 0,
                                       "pooling": "POOLING_MODE_UNSPECIFIED", "normalize_pooled": false,
+                                      "pooling_parts": [], "pooled_dim": 0, "no_pooling": "",
                                       "layout": "built-in", "load_error": ""})"));
   EXPECT_EQ(json["models"][1]["pooling"], "POOLING_MODE_MEAN");
   EXPECT_EQ(json["models"][1]["vocab_size"], 50);

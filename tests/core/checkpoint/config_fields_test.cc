@@ -129,8 +129,9 @@ TEST(ConfigFieldsTest, TwoNamesOfOneThingAgree) {
   EXPECT_EQ(fields->EitherOf("none", "neither"), "none");
   EXPECT_THAT(fields->status(), IsOk());
   fields->EitherOf("n_heads", "num_heads");
-  EXPECT_THAT(fields->status(), StatusIs(absl::StatusCode::kInvalidArgument,
-                                         HasSubstr("n_heads: got 2, and num_heads 3, which is another name")));
+  EXPECT_THAT(fields->status(),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       HasSubstr("n_heads: got 2, and num_heads 3, which is another name")));
 }
 
 TEST(ConfigFieldsTest, SomeKeysHaveOneValueThatIsServed) {

@@ -282,10 +282,10 @@ std::vector<CorruptFolder> CorruptFolders() {
        {{index, Index(R"({"a":")" + s2 + R"(","b":")" + s1 + R"("})")}, {s1, a}, {s2, b}},
        kInvalid,
        {index, R"(tensor "a")", s2, "another file has it"}},
-      {"tensor_in_two_shards",
+      {"one_tensor_instead_of_another",
        {{index, both}, {s1, a}, {s2, a}},
        kInvalid,
-       {R"(tensor "a")", s2, "wanted it in one"}},
+       {index, R"(tensor "b")", s2, "which has no such tensor"}},
   };
 }
 

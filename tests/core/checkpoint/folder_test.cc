@@ -26,7 +26,11 @@ namespace {
 using ::headlight::testing::IsOk;
 using ::headlight::testing::StatusIs;
 using ::testing::AllOf;
+using ::testing::Contains;
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using ::testing::Not;
 using ::testing::StartsWith;
 
 constexpr auto kInvalid = absl::StatusCode::kInvalidArgument;
@@ -125,7 +129,7 @@ TEST_F(ModelFolderTest, ShapesTellWhatTheConfigLeavesOut) {
   EXPECT_EQ(config.block.attention.rope->theta, 500.0);
   EXPECT_EQ(config.block.attention.scale, 0.5);
   EXPECT_TRUE(config.causal);
-  EXPECT_EQ(config.pooling, Pooling::kCls);
+  EXPECT_THAT(config.pooling, ElementsAre(Pooling::kCls));
 }
 
 TEST_F(ModelFolderTest, OldNamesOfLayerNormAreUnderstood) {
@@ -252,7 +256,8 @@ TEST_F(ModelFolderTest, UnderAPrefixOnlyWhatIsWrongIsListed) {
   WriteTensors(tensors);
   EXPECT_THAT(InspectModelFolder(folder_),
               StatusIs(kInvalid, HasSubstr("1 tensor does not fit:\n  missing: "
-                                           "bert.embeddings.word_embeddings.weight, expected [20, 8]")));
+                                           "bert.embeddings.word_embeddings.weight (or "
+                                           "cls.predictions.decoder.weight), expected [20, 8]")));
 }
 
 TEST_F(ModelFolderTest, ATokenTypeTableWithoutRowsIsNone) {
@@ -288,22 +293,76 @@ TEST_F(ModelFolderTest, AFolderWithoutAModelIsNotFound) {
 
 TEST_F(ModelFolderTest, SentenceTransformersSayHowToPool) {
   ASSERT_THAT(InspectBert({}), IsOk());
-  EXPECT_EQ(InspectModelFolder(folder_)->config.pooling, Pooling::kMean);
+  EXPECT_THAT(InspectModelFolder(folder_)->config.pooling, IsEmpty());
+  EXPECT_THAT(InspectModelFolder(folder_)->config.no_pooling, HasSubstr("no file says how"));
   WriteFile("1_Pooling/config.json", R"({"word_embedding_dimension": 8, "pooling_mode_cls_token": true,
                                          "pooling_mode_mean_tokens": false})");
-  EXPECT_EQ(InspectModelFolder(folder_)->config.pooling, Pooling::kCls);
+  EXPECT_THAT(InspectModelFolder(folder_)->config.pooling, ElementsAre(Pooling::kCls));
   WriteFile("modules.json", R"([
     {"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"},
     {"idx": 1, "name": "1", "path": "1_Pooling", "type": "sentence_transformers.models.Pooling"},
     {"idx": 2, "name": "2", "path": "2_Normalize", "type": "sentence_transformers.models.Normalize"}])");
-  EXPECT_EQ(InspectModelFolder(folder_)->config.pooling, Pooling::kCls);
+  EXPECT_THAT(InspectModelFolder(folder_)->config.pooling, ElementsAre(Pooling::kCls));
   EXPECT_TRUE(InspectModelFolder(folder_)->config.normalize_pooled);
+  EXPECT_THAT(InspectBert({{"headlight", R"({"pooling": ["mean", "last"]})"}}), IsOk());
+  EXPECT_THAT(InspectModelFolder(folder_)->config.pooling, ElementsAre(Pooling::kMean, Pooling::kLast))
+      << "our own key goes before";
+}
+
+// As sentence-transformers wrote it before it kept the encoder in the folder itself.
+TEST_F(ModelFolderTest, TheEncoderMayLieWhereTheListOfModulesSays) {
+  ASSERT_THAT(InspectBert({}), IsOk());
+  std::filesystem::create_directories(folder_ + "/0_Transformer");
+  for (const char* file : {"/config.json", "/model.safetensors"}) {
+    std::filesystem::rename(folder_ + file, folder_ + "/0_Transformer" + file);
+  }
+  WriteFile("modules.json", R"([
+    {"idx": 0, "name": "0", "path": "0_Transformer", "type": "sentence_transformers.models.Transformer"},
+    {"idx": 1, "name": "1", "path": "1_Pooling", "type": "sentence_transformers.models.Pooling"}])");
   WriteFile("1_Pooling/config.json", R"({"pooling_mode_max_tokens": true})");
-  EXPECT_THAT(InspectModelFolder(folder_), StatusIs(kUnimplemented, HasSubstr("got pooling \"max_tokens\"")));
-  WriteFile("1_Pooling/config.json", R"({"pooling_mode": "mean"})");
-  EXPECT_THAT(InspectModelFolder(folder_), IsOk());
-  WriteFile("modules.json", R"([{"type": "sentence_transformers.models.Dense", "path": "2_Dense"}])");
-  EXPECT_THAT(InspectModelFolder(folder_), StatusIs(kUnimplemented, HasSubstr("Dense")));
+  WriteFile("0_Transformer/sentence_bert_config.json", R"({"max_seq_length": 12, "do_lower_case": false})");
+  const auto summary = InspectModelFolder(folder_);
+  ASSERT_THAT(summary, IsOk());
+  EXPECT_THAT(summary->config.pooling, ElementsAre(Pooling::kMax));
+  EXPECT_THAT(summary->assumed, Contains(HasSubstr("texts are cut to 12 tokens")));
+}
+
+TEST_F(ModelFolderTest, AnAdapterBesideTheModelIsRefusedWithWhatToDo) {
+  ASSERT_THAT(InspectBert({}), IsOk());
+  WriteFile("adapter_config.json", "{}");
+  EXPECT_THAT(InspectModelFolder(folder_), StatusIs(kUnimplemented, AllOf(HasSubstr("adapter_config.json"),
+                                                                          HasSubstr("merge_and_unload"))));
+}
+
+TEST_F(ModelFolderTest, ACacheOfHuggingFacesIsToldFromItsModels) {
+  std::filesystem::create_directories(folder_ + "/snapshots/0123");
+  std::filesystem::create_directories(folder_ + "/refs");
+  EXPECT_THAT(InspectModelFolder(folder_),
+              StatusIs(absl::StatusCode::kNotFound, HasSubstr("are the folders in snapshots/")));
+}
+
+TEST_F(ModelFolderTest, KeysThatAreNotUnderstoodAreReported) {
+  const auto summary = InspectBert({{"rope_theta", "3"}});
+  ASSERT_THAT(summary, IsOk());
+  EXPECT_THAT(summary->not_understood, ElementsAre("rope_theta"));
+  EXPECT_THAT(CheckUnderstood(*summary), StatusIs(kUnimplemented, HasSubstr("\"rope_theta\"")));
+  EXPECT_THAT(CheckUnderstood(*InspectBert({})), IsOk());
+}
+
+TEST_F(ModelFolderTest, OnePrefixOfAllNamesIsOneProblem) {
+  ASSERT_THAT(InspectBert({}), IsOk());
+  std::map<std::string, Shape> tensors;
+  for (const auto& [name, shape] : BertTensors()) tensors["lightning.net." + name] = shape;
+  WriteTensors(tensors);
+  EXPECT_THAT(InspectModelFolder(folder_),
+              StatusIs(kInvalid, AllOf(HasSubstr("nobody here knows the prefix \"lightning.net.\""),
+                                       Not(HasSubstr("missing")))));
+  for (const char* known : {"model.", "bert._orig_mod.", "_orig_mod.bert.", "module.bert."}) {
+    tensors = {{"classifier.weight", {3, 8}}};
+    for (const auto& [name, shape] : BertTensors()) tensors[known + name] = shape;
+    WriteTensors(tensors);
+    EXPECT_THAT(InspectModelFolder(folder_), IsOk()) << known;
+  }
 }
 
 // Every field away from its default.
@@ -335,7 +394,9 @@ ModelConfig RichConfig() {
   config.num_layers = 2;
   config.final_norm = true;
   config.causal = true;
-  config.pooling = Pooling::kCls;
+  config.pooling = {Pooling::kMean, Pooling::kLast};
+  config.final_norm_kind = NormKind::kRmsNorm;
+  config.final_norm_eps = 1e-7;
   config.normalize_pooled = true;
   config.embedding = {.vocab_size = 30,
                       .num_positions = 10,

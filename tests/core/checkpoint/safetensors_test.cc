@@ -95,6 +95,21 @@ TEST(Safetensors, AFileMayHoldNoTensors) {
   EXPECT_THAT((*file)->metadata(), IsEmpty());
 }
 
+TEST(Safetensors, MetadataMayBeNull) {
+  const auto file = Parse(
+      SafetensorsBytes(R"({"__metadata__":null,"w":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}})", "x"));
+  ASSERT_THAT(file, IsOk());
+  EXPECT_THAT((*file)->metadata(), IsEmpty());
+  EXPECT_EQ((*file)->entries().size(), 1u);
+  EXPECT_THAT(Parse(SafetensorsBytes(R"({"w":null})", "x")),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("got null")));
+}
+
+TEST(Safetensors, APointerOfGitLfsIsSaidToBeOne) {
+  EXPECT_THAT(Parse("version https://git-lfs.github.com/spec/v1\noid sha256:0123\nsize 5\n"),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("git lfs pull")));
+}
+
 TEST(Safetensors, EveryDtypeOfTheFormatIsKnownByItsSize) {
   for (const char* dtype : {"BOOL", "U8", "I8", "F8_E4M3", "F8_E5M2"})
     EXPECT_EQ(SafetensorsDtypeBits(dtype), 8);

@@ -238,13 +238,20 @@ TEST_P(ModelTest, PoolsAsTheReference) {
   ModelInputs inputs(config, {1, 30, 5}, {1, 2, 3});
   ASSERT_THAT(Compute(*model, inputs, 1), IsOk());
   const std::vector<double> hidden(inputs.output.begin(), inputs.output.end());
-  for (const Pooling pooling : {Pooling::kCls, Pooling::kMean}) {
+  for (const std::vector<Pooling>& poolings : {std::vector{Pooling::kCls},
+                                               {Pooling::kMean},
+                                               {Pooling::kMax},
+                                               {Pooling::kMeanSqrtLen},
+                                               {Pooling::kWeightedMean},
+                                               {Pooling::kLast},
+                                               {Pooling::kMean, Pooling::kLast, Pooling::kMax}}) {
     for (const bool normalize : {false, true}) {
-      config.pooling = pooling;
+      config.pooling = poolings;
       config.normalize_pooled = normalize;
-      std::vector<float> pooled(3 * inputs.width);
+      const int64_t dim = inputs.width * std::ssize(poolings);
+      std::vector<float> pooled(3 * dim);
       PoolSequences({inputs.output.data(), inputs.tokens(), inputs.width, inputs.width}, inputs.cu_lens,
-                    pooling, normalize, {pooled.data(), 3, inputs.width, inputs.width});
+                    poolings, normalize, {pooled.data(), 3, dim, dim});
       const std::vector<double> wanted = ReferencePooled(config, hidden, inputs.cu_lens);
       // Sums are of doubles: only the result rounds, and once more with the norm.
       for (size_t i = 0; i < pooled.size(); ++i) {

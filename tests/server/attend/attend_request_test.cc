@@ -36,6 +36,7 @@ TEST(AttendRequestTest, EveryOptionIsRead) {
   request.mutable_weights()->add_heads(1);
   request.mutable_weights()->set_layer(0);
   request.set_pooling(v1::POOLING_MODE_CLS);
+  request.set_dimensions(5);
   request.set_output_dtype(v1::DTYPE_BF16);
   request.set_timeout_us(250'000);
   request.set_priority(-3);
@@ -56,7 +57,9 @@ TEST(AttendRequestTest, EveryOptionIsRead) {
   EXPECT_EQ(fields->weights.top_k, 4);
   EXPECT_THAT(fields->weights.heads, ElementsAre(1));
   EXPECT_EQ(fields->weights.layer, 0);
-  EXPECT_EQ(fields->pooling, PoolingAsked::kCls);
+  EXPECT_EQ(fields->pooling.mode, Pooling::kCls);
+  EXPECT_FALSE(fields->pooling.of_model);
+  EXPECT_EQ(fields->dimensions, 5);
   EXPECT_EQ(fields->output_dtype.dtype, DType::kBf16);
   EXPECT_EQ(fields->timeout_us, 250'000);
   EXPECT_EQ(fields->priority, -3);
@@ -85,10 +88,11 @@ TEST(AttendRequestTest, NumbersOfNoEnumerationAreRefused) {
       StatusIs(kInvalid,
                "weights.mode: got 9, which is no WeightsMode; wanted NONE, FULL, MEAN, TOP_K or SUMMARY"));
   parsed.request.clear_weights();
-  parsed.request.set_pooling(static_cast<v1::PoolingMode>(7));
-  EXPECT_THAT(
-      FieldsOf(parsed),
-      StatusIs(kInvalid, "pooling: got 7, which is no PoolingMode; wanted UNSPECIFIED, MODEL, CLS or MEAN"));
+  parsed.request.set_pooling(static_cast<v1::PoolingMode>(8));
+  EXPECT_THAT(FieldsOf(parsed),
+              StatusIs(kInvalid,
+                       "pooling: got 8, which is no PoolingMode; wanted UNSPECIFIED, MODEL, CLS, MEAN, MAX, "
+                       "MEAN_SQRT_LEN, WEIGHTED_MEAN or LAST"));
 }
 
 TEST(AttendRequestTest, ADescribedRequestHasShapesAndNoPayloads) {

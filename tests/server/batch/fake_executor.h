@@ -86,7 +86,7 @@ class FakeExecutor final : public BatchExecutor {
     const int64_t size = SizeOf(input.output_dtype);
     BatchResult result;
     result.output =
-        ZeroBytes(input.output_rows() * input.model->model.config().block.attention.embed_dim * size);
+        ZeroBytes(input.num_outputs(input.model->model.config().block.attention.embed_dim) * size);
     result.weights = ZeroBytes(input.weights.num_weights * size);
     auto keys = std::make_shared<std::vector<int32_t>>(input.weights.num_keys);
     if (!keys->empty()) result.weights_keys = {keys, keys->data()};

@@ -45,8 +45,12 @@ class CheckRequestIdsTest : public ::testing::Test {
     untyped.embedding->num_token_types = 0;
     untyped.embedding->num_positions = 0;
     untyped.block.attention.alibi = true;
-    untyped.pooling = Pooling::kNone;
+    untyped.pooling = {};
+    untyped.no_pooling = "nobody said how";
     ASSERT_THAT(registry_->Add(LoadTestModel("untyped", untyped)), IsOk());
+    ModelConfig both = EncoderConfig();
+    both.pooling = {Pooling::kCls, Pooling::kMean};
+    ASSERT_THAT(registry_->Add(LoadTestModel("side-by-side", both)), IsOk());
     ModelConfig stack = EncoderConfig();
     stack.embedding.reset();
     ASSERT_THAT(registry_->Add(LoadTestModel("stack", stack)), IsOk());
@@ -100,7 +104,7 @@ TEST_F(CheckRequestIdsTest, DenseIdsAreFullSequences) {
     EXPECT_THAT(task.q_lens, ElementsAre(3, 3));
     EXPECT_THAT(task.kv_lens, ElementsAre(3, 3));
     EXPECT_EQ(task.cost_tokens(), 6);
-    EXPECT_EQ(task.output_rows(), 6);
+    EXPECT_EQ(task.num_outputs(16), 6 * 16);
     EXPECT_EQ(task.weights.layer, 0);
     EXPECT_EQ(decoded->reply.output, Shape({2, 3, 16}));
     EXPECT_EQ(decoded->reply.padded_len, 0);
@@ -137,15 +141,47 @@ TEST_F(CheckRequestIdsTest, PooledOutputHasARowForEachSequence) {
   for (int64_t len : {3, 1}) request.add_seq_lens(len);
   for (const auto& [mode, pooling] :
        {std::pair(v1::POOLING_MODE_MODEL, Pooling::kMean), std::pair(v1::POOLING_MODE_CLS, Pooling::kCls),
-        std::pair(v1::POOLING_MODE_MEAN, Pooling::kMean)}) {
+        std::pair(v1::POOLING_MODE_MEAN, Pooling::kMean), std::pair(v1::POOLING_MODE_MAX, Pooling::kMax),
+        std::pair(v1::POOLING_MODE_MEAN_SQRT_LEN, Pooling::kMeanSqrtLen),
+        std::pair(v1::POOLING_MODE_WEIGHTED_MEAN, Pooling::kWeightedMean),
+        std::pair(v1::POOLING_MODE_LAST, Pooling::kLast)}) {
     request.set_pooling(mode);
     const auto decoded = Decode(request);
     ASSERT_THAT(decoded, IsOk());
-    EXPECT_EQ(decoded->input.pooling, pooling);
-    EXPECT_EQ(decoded->input.output_rows(), 2);
+    EXPECT_THAT(decoded->input.pooling, ElementsAre(pooling));
+    EXPECT_EQ(decoded->input.num_outputs(16), 32);
     EXPECT_EQ(decoded->reply.output, Shape({2, 16}));
     EXPECT_EQ(decoded->reply.padded_len, 0);
   }
+}
+
+TEST_F(CheckRequestIdsTest, PooledVectorsHaveTheDimensionsThatAreAskedFor) {
+  v1::AttendRequest request = MakeIdsRequest("side-by-side", {2, 3});
+  request.set_pooling(v1::POOLING_MODE_MODEL);
+  EXPECT_EQ(Decode(request)->reply.output, Shape({2, 32}));
+  request.set_dimensions(20);
+  EXPECT_EQ(Decode(request)->reply.output, Shape({2, 20}));
+  EXPECT_EQ(Decode(request)->input.num_outputs(16), 40);
+  request.set_dimensions(33);
+  ExpectInvalid(request, "dimensions: got 33, wanted 0..32");
+  request.set_pooling(v1::POOLING_MODE_CLS);
+  ExpectInvalid(request, "dimensions: got 33, wanted 0..16");
+  request.set_dimensions(-1);
+  ExpectInvalid(request, "dimensions: got -1, wanted 0..16");
+  request.clear_pooling();
+  request.set_dimensions(4);
+  ExpectInvalid(request, "dimensions: got 4, wanted 0 without pooling");
+}
+
+TEST_F(CheckRequestIdsTest, WithoutAPoolingOfItsOwnAModelSaysWhy) {
+  v1::AttendRequest request = MakeIdsRequest("untyped", {2, 3});
+  request.set_pooling(v1::POOLING_MODE_MODEL);
+  ExpectInvalid(
+      request,
+      "pooling: got MODEL, but the model has no pooling of its own: nobody said how; wanted a mode by "
+      "name, or none");
+  request.set_pooling(v1::POOLING_MODE_LAST);
+  EXPECT_THAT(Decode(request), IsOk());
 }
 
 TEST_F(CheckRequestIdsTest, MasksAndWeightsGoWithIds) {
@@ -288,10 +324,7 @@ TEST_F(CheckRequestIdsTest, TypesFitTheIdsAndTheModel) {
 TEST_F(CheckRequestIdsTest, PoolingIsAKnownMode) {
   v1::AttendRequest request = DenseIds();
   request.set_pooling(static_cast<v1::PoolingMode>(17));
-  ExpectInvalid(request, "pooling: got 17, which is no PoolingMode; wanted UNSPECIFIED, MODEL, CLS or MEAN");
-  v1::AttendRequest none = MakeIdsRequest("untyped", {3});
-  none.set_pooling(v1::POOLING_MODE_MODEL);
-  ExpectInvalid(none, "pooling: got MODEL, but the model has no pooling of its own, wanted CLS or MEAN");
+  ExpectInvalid(request, HasSubstr("pooling: got 17, which is no PoolingMode; wanted UNSPECIFIED, MODEL"));
 }
 
 TEST_F(CheckRequestIdsTest, ALayerIsOneOfTheModels) {

@@ -128,8 +128,23 @@ TEST(Gpt2Test, ItsKeysHaveTheNamesOfOtherFamiliesToo) {
       "num_hidden_layers": 1, "vocab_size": 5, "max_position_embeddings": 7})");
   ASSERT_THAT(model, IsOk());
   EXPECT_EQ(model->config.block.attention.num_heads, 2);
-  EXPECT_THAT(folder.Read(ReadGpt2, Gpt2Config(R"(, "num_attention_heads": 4)")),
-              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("n_head: got 2, and num_attention_heads 4")));
+  EXPECT_THAT(
+      folder.Read(ReadGpt2, Gpt2Config(R"(, "num_attention_heads": 4)")),
+      StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("n_head: got 2, and num_attention_heads 4")));
+}
+
+// Tied tables are one tensor, which save_model and tools of one's own keep under the head's name.
+TEST(Gpt2Test, ATiedTableMayHaveTheNameOfTheHead) {
+  FormatFolder folder;
+  AddGpt2(folder, 16);
+  folder.Remove("wte.weight");
+  folder.Prefix("transformer.");
+  folder.Add("lm_head.weight", {5, 4}, 1000);
+  const auto model = folder.Read(ReadGpt2, Gpt2Config(""));
+  ASSERT_THAT(model, IsOk());
+  EXPECT_EQ(model->parameters.embedding.tokens, CountedFrom(1000, 20));
+  EXPECT_THAT(folder.Read(ReadGpt2, Gpt2Config(R"(, "tie_word_embeddings": false)")),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("missing: transformer.wte.weight")));
 }
 
 }  // namespace

@@ -75,11 +75,11 @@ TEST_F(HuggingFaceKeysTest, ThoseThatNobodyKnowsAreReported) {
 
 TEST_F(HuggingFaceKeysTest, OwnKeysSayWhatTheirFilesDoNot) {
   absl::Status status;
-  const ModelConfig model = Own(
-      R"({"headlight": {"causal": false, "pooling": "cls", "normalize_pooled": true}})", status);
+  const ModelConfig model =
+      Own(R"({"headlight": {"causal": false, "pooling": "cls", "normalize_pooled": true}})", status);
   EXPECT_THAT(status, IsOk());
   EXPECT_FALSE(model.causal);
-  EXPECT_EQ(model.pooling, Pooling::kCls);
+  EXPECT_THAT(model.pooling, ElementsAre(Pooling::kCls));
   EXPECT_TRUE(model.normalize_pooled);
   Own(R"({"headlight": {"poling": "cls"}})", status);
   EXPECT_THAT(status, StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("\"poling\": unknown key")));

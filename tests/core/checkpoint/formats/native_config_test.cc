@@ -54,7 +54,7 @@ std::vector<ModelConfig> ManyConfigs() {
   attention.window_right = 0;
   config.embedding->padding_id = 0;
   config.embedding->position_offset = 3;
-  config.pooling = Pooling::kNone;
+  config.pooling = {};
   config.normalize_pooled = true;
   for (const auto scaling :
        {RopeConfig::Scaling::kLinear, RopeConfig::Scaling::kNtk, RopeConfig::Scaling::kLlama3}) {
@@ -109,7 +109,9 @@ TEST(NativeConfigTest, ValuesThatAreNotServedAreNamedWithThoseThatAre) {
                 StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr(message)));
   };
   refused(R"("activation": "mish")", "activation: got \"mish\", wanted one of relu, gelu, gelu_tanh, silu");
-  refused(R"("pooling": "max")", "pooling: got \"max\", wanted one of none, cls, mean");
+  refused(R"("pooling": "median")", "pooling: got \"median\", wanted none, or one or more of cls, mean, max");
+  refused(R"("pooling": ["mean", "none"])",
+          "pooling: got \"none\", wanted none, or one or more of cls, mean, max");
   refused(R"("precision": "fp8")", "precision: got \"fp8\", wanted one of f32, bf16, int8");
   refused(R"("norm_placement": "both")", "norm_placement: got \"both\", wanted one of none, post, pre");
   refused(R"("norm_kind": "batch")", "norm_kind: got \"batch\", wanted one of layer_norm, rms_norm");

@@ -3,78 +3,159 @@
 #include <gtest/gtest.h>
 
 #include <string>
+#include <tuple>
+#include <utility>
+#include <vector>
 
-#include "core/checkpoint/formats/huggingface.h"
+#include "core/checkpoint/formats/format.h"
 #include "tests/testing/status_matchers.h"
 #include "tests/testing/temp_folder.h"
 
 namespace headlight {
 namespace {
 
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+using ::testing::IsEmpty;
 using testing::IsOk;
 using testing::StatusIs;
 
+constexpr char kTransformer[] = R"({"type": "sentence_transformers.models.Transformer", "path": ""})";
+constexpr char kPooling[] = R"({"type": "sentence_transformers.models.Pooling", "path": "1_Pooling"})";
+constexpr char kNormalize[] = R"({"type": "sentence_transformers.models.Normalize", "path": "2_Normalize"})";
+
 class SentenceTransformersTest : public ::testing::Test {
  protected:
-  absl::Status Read() { return ReadSentenceTransformers(folder_.path(), config_); }
-  void WriteModules(const std::string& modules) const { folder_.Write("modules.json", "[" + modules + "]"); }
+  absl::Status Read() {
+    format_ = Format();
+    format_.config.pooling.clear();
+    format_.config.no_pooling = "no file says how";
+    return ReadSentenceTransformers(folder_.path(), folder_.path(), format_);
+  }
+  void WriteModules(const std::vector<std::string>& modules) const {
+    std::string list = "[";
+    for (const std::string& module : modules) list += (list.size() > 1 ? ", " : "") + module;
+    folder_.Write("modules.json", list + "]");
+  }
+  // With this module Pooling.
+  void ExpectPooling(const std::string& config, const std::vector<Pooling>& poolings) {
+    WriteModules({kTransformer, kPooling});
+    folder_.Write("1_Pooling/config.json", config);
+    EXPECT_THAT(Read(), IsOk()) << config;
+    EXPECT_EQ(format_.config.pooling, poolings) << config;
+    EXPECT_EQ(format_.config.no_pooling, "");
+  }
+  void ExpectNoPooling(const std::string& reason) {
+    EXPECT_THAT(Read(), IsOk()) << "hidden states are served";
+    EXPECT_THAT(format_.config.pooling, IsEmpty());
+    EXPECT_THAT(format_.config.no_pooling, HasSubstr(reason));
+  }
 
   const testing::TempFolder folder_;
-  ModelConfig config_;
+  Format format_;
 };
 
-constexpr char kTransformer[] = R"({"type": "sentence_transformers.models.Transformer", "path": ""})";
-constexpr char kPoolingModule[] =
-    R"(, {"type": "sentence_transformers.models.Pooling", "path": "1_Pooling"})";
-
 TEST_F(SentenceTransformersTest, AFolderOfAnotherKindIsLeftAlone) {
-  config_.pooling = Pooling::kNone;
-  EXPECT_THAT(Read(), IsOk());
-  EXPECT_EQ(config_.pooling, Pooling::kNone);
-  EXPECT_FALSE(config_.normalize_pooled);
+  ExpectNoPooling("no file says how");
+  EXPECT_FALSE(format_.config.normalize_pooled);
 }
 
 TEST_F(SentenceTransformersTest, TheModeIsASwitchOrAName) {
-  WriteModules(std::string(kTransformer) + kPoolingModule);
-  config_.pooling = Pooling::kNone;
-  folder_.Write("1_Pooling/config.json",
-                R"({"pooling_mode_cls_token": false, "pooling_mode_mean_tokens": true})");
-  EXPECT_THAT(Read(), IsOk());
-  EXPECT_EQ(config_.pooling, Pooling::kMean);
-  folder_.Write("1_Pooling/config.json", R"({"pooling_mode": "cls"})");
-  EXPECT_THAT(Read(), IsOk());
-  EXPECT_EQ(config_.pooling, Pooling::kCls);
+  ExpectPooling(R"({"pooling_mode_cls_token": false, "pooling_mode_mean_tokens": true})", {Pooling::kMean});
+  ExpectPooling(R"({"pooling_mode": "cls"})", {Pooling::kCls});
+  for (const auto& [new_name, old_name, pooling] :
+       {std::tuple("cls", "cls_token", Pooling::kCls), std::tuple("mean", "mean_tokens", Pooling::kMean),
+        std::tuple("max", "max_tokens", Pooling::kMax),
+        std::tuple("mean_sqrt_len_tokens", "mean_sqrt_len_tokens", Pooling::kMeanSqrtLen),
+        std::tuple("weightedmean", "weightedmean_tokens", Pooling::kWeightedMean),
+        std::tuple("lasttoken", "lasttoken", Pooling::kLast)}) {
+    ExpectPooling(std::string(R"({"pooling_mode": ")") + new_name + "\"}", {pooling});
+    ExpectPooling(std::string(R"({"pooling_mode_)") + old_name + "\": true}", {pooling});
+  }
+}
+
+TEST_F(SentenceTransformersTest, SeveralModesStandInTheOrderOfTheLibrary) {
+  ExpectPooling(R"({"pooling_mode_mean_tokens": true, "pooling_mode_cls_token": true})",
+                {Pooling::kCls, Pooling::kMean});
+  ExpectPooling(R"({"pooling_mode": ["mean", "cls"]})", {Pooling::kMean, Pooling::kCls});
+  ExpectPooling(R"({"pooling_mode": "max", "pooling_mode_cls_token": true})", {Pooling::kMax});
+}
+
+TEST_F(SentenceTransformersTest, WithoutAModeItIsTheLibrarysOwn) {
+  ExpectPooling("{}", {Pooling::kMean});
+  ExpectPooling(R"({"pooling_mode_mean_tokens": false})", {Pooling::kMean});
 }
 
 TEST_F(SentenceTransformersTest, WithoutAListThePoolingLiesInItsUsualPlace) {
   folder_.Write("1_Pooling/config.json", R"({"pooling_mode_cls_token": true})");
   EXPECT_THAT(Read(), IsOk());
-  EXPECT_EQ(config_.pooling, Pooling::kCls);
+  EXPECT_THAT(format_.config.pooling, ElementsAre(Pooling::kCls));
 }
 
 TEST_F(SentenceTransformersTest, NormalizingIsAModule) {
-  WriteModules(std::string(kTransformer) +
-               R"(, {"type": "sentence_transformers.models.Normalize", "path": "2"})");
+  folder_.Write("1_Pooling/config.json", "{}");
+  WriteModules({kTransformer, kPooling, kNormalize});
   EXPECT_THAT(Read(), IsOk());
-  EXPECT_TRUE(config_.normalize_pooled);
+  EXPECT_TRUE(format_.config.normalize_pooled);
+  EXPECT_THAT(format_.config.pooling, ElementsAre(Pooling::kMean));
+  folder_.Write("2_Normalize/config.json", R"({"module_input_name": "token_embeddings"})");
+  ExpectNoPooling("module_input_name: got \"token_embeddings\"");
+  WriteModules({kTransformer, kNormalize, kPooling});
+  ExpectNoPooling("Normalize before Pooling");
 }
 
-TEST_F(SentenceTransformersTest, ModesAndModulesThatAreNotServedAreNamed) {
-  WriteModules(std::string(kTransformer) + kPoolingModule);
-  folder_.Write("1_Pooling/config.json", R"({"pooling_mode_max_tokens": true})");
-  EXPECT_THAT(Read(), StatusIs(absl::StatusCode::kUnimplemented, HasSubstr("got pooling \"max_tokens\"")));
-  folder_.Write("1_Pooling/config.json",
-                R"({"pooling_mode_cls_token": true, "pooling_mode_mean_tokens": true})");
-  EXPECT_THAT(Read(), StatusIs(absl::StatusCode::kUnimplemented,
-                               HasSubstr("got pooling \"cls_token and mean_tokens\"")));
-  WriteModules(R"({"type": "sentence_transformers.models.Dense", "path": "2_Dense"})");
-  EXPECT_THAT(Read(), StatusIs(absl::StatusCode::kUnimplemented, HasSubstr("models.Dense")));
+TEST_F(SentenceTransformersTest, WhatIsNotServedIsSaidToWhoAsksForPooling) {
+  WriteModules({kTransformer, kPooling});
+  folder_.Write("1_Pooling/config.json", R"({"pooling_mode": "attention"})");
+  ExpectNoPooling("pooling_mode: got \"attention\"");
+  folder_.Write("1_Pooling/config.json", R"({"pooling_mode": "mean", "include_prompt": false})");
+  ExpectNoPooling("include_prompt: got false");
+  folder_.Write("1_Pooling/config.json", R"({"pooling_mode": "mean"})");
+  WriteModules(
+      {kTransformer, kPooling, R"({"type": "sentence_transformers.models.Dense", "path": "2_Dense"})"});
+  ExpectNoPooling("got a module \"Dense\"");
+  WriteModules({kTransformer, kPooling, kPooling});
+  ExpectNoPooling("several modules Pooling");
+  WriteModules({kTransformer});
+  ExpectNoPooling("got no module Pooling");
+  WriteModules({kTransformer, kPooling});
+  folder_.Write("config_sentence_transformers.json", R"({"truncate_dim": 5})");
+  ExpectNoPooling("truncate_dim");
+}
+
+TEST_F(SentenceTransformersTest, KeysThatNobodyKnowsAreReported) {
+  WriteModules({kTransformer, kPooling});
+  folder_.Write("1_Pooling/config.json", R"({"word_embedding_dimension": 8, "temperature": 2})");
+  folder_.Write("sentence_bert_config.json", R"({"max_seq_length": 8, "model_args": {}})");
+  folder_.Write("config_sentence_transformers.json", R"({"prompts": {}, "sparsity": 0.5})");
+  EXPECT_THAT(Read(), IsOk());
+  EXPECT_THAT(format_.not_understood,
+              ElementsAre("sentence_bert_config.json: model_args", "1_Pooling/config.json: temperature",
+                          "config_sentence_transformers.json: sparsity"));
+  EXPECT_THAT(format_.assumed, ElementsAre(HasSubstr("texts are cut to 8 tokens")));
+}
+
+TEST_F(SentenceTransformersTest, OurOwnKeyGoesBefore) {
+  WriteModules({kTransformer, kPooling});
+  folder_.Write("1_Pooling/config.json", R"({"pooling_mode": "mean"})");
+  format_.config.pooling = {Pooling::kLast};
+  EXPECT_THAT(ReadSentenceTransformers(folder_.path(), folder_.path(), format_), IsOk());
+  EXPECT_THAT(format_.config.pooling, ElementsAre(Pooling::kLast));
+}
+
+TEST_F(SentenceTransformersTest, TheListSaysWhereTheEncoderIs) {
+  EXPECT_EQ(*SentenceTransformersEncoder(folder_.path()), "");
+  WriteModules({R"({"type": "sentence_transformers.models.Transformer", "path": "0_Transformer"})"});
+  EXPECT_EQ(*SentenceTransformersEncoder(folder_.path()), "0_Transformer");
+  WriteModules({kPooling});
+  EXPECT_THAT(SentenceTransformersEncoder(folder_.path()),
+              StatusIs(absl::StatusCode::kUnimplemented, HasSubstr("no module Transformer")));
 }
 
 TEST_F(SentenceTransformersTest, APathThatLeavesTheFolderIsRefused) {
   for (const char* path : {"../other", "/etc", "1_Pooling/../../x"}) {
-    WriteModules(std::string(R"({"type": "sentence_transformers.models.Pooling", "path": ")") + path + "\"}");
+    WriteModules(
+        {std::string(R"({"type": "sentence_transformers.models.Pooling", "path": ")") + path + "\"}"});
     EXPECT_THAT(Read(), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("leaves the folder"))) << path;
   }
 }
@@ -82,8 +163,6 @@ TEST_F(SentenceTransformersTest, APathThatLeavesTheFolderIsRefused) {
 TEST_F(SentenceTransformersTest, AListThatIsNoneIsRefused) {
   folder_.Write("modules.json", "{}");
   EXPECT_THAT(Read(), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("wanted a JSON array")));
-  WriteModules("7");
-  EXPECT_THAT(Read(), StatusIs(absl::StatusCode::kUnimplemented, HasSubstr("got module type \"\"")));
 }
 
 }  // namespace

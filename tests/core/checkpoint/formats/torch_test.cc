@@ -6,6 +6,7 @@
 
 #include <string>
 
+#include "absl/strings/str_cat.h"
 #include "tests/core/checkpoint/formats/format_folder.h"
 #include "tests/testing/status_matchers.h"
 
@@ -121,6 +122,9 @@ TEST(TorchAttentionTest, OtherTensorsAreNoAttention) {
                AllOf(HasSubstr("no matrix in_proj_weight"), HasSubstr("its first tensor is fc.weight"))));
 }
 
+constexpr char kLayerConfig[] =
+    R"({"num_heads": 2, "norm_first": false, "activation": "relu", "layer_norm_eps": 1e-5})";
+
 TEST(TorchEncoderTest, AStackIsReadLayerByLayer) {
   FormatFolder folder;
   AddTorchLayer(folder, "layers.0.");
@@ -129,7 +133,8 @@ TEST(TorchEncoderTest, AStackIsReadLayerByLayer) {
   folder.Add("norm.weight", {4}, 50);
   const auto model =
       folder.Read(ReadTorchEncoder,
-                  R"({"num_heads": 2, "norm_first": true, "activation": "gelu", "layer_norm_eps": 0.5})");
+                  R"({"num_heads": 2, "norm_first": true, "activation": "gelu", "layer_norm_eps": 0.5,
+                      "final_norm_kind": "rms_norm", "final_norm_eps": 0.25})");
   ASSERT_THAT(model, IsOk());
   EXPECT_EQ(model->config.num_layers, 2);
   EXPECT_EQ(model->config.block.norm_placement, NormPlacement::kPre);
@@ -137,6 +142,8 @@ TEST(TorchEncoderTest, AStackIsReadLayerByLayer) {
   EXPECT_EQ(model->config.block.feed_forward.hidden_dim, 6);
   EXPECT_EQ(model->config.block.feed_forward.activation, Activation::kGeluErf);
   EXPECT_TRUE(model->config.final_norm);
+  EXPECT_EQ(model->config.final_norm_kind, NormKind::kRmsNorm);
+  EXPECT_EQ(model->config.final_norm_eps, 0.25);
   const auto& layers = model->parameters.layers;
   EXPECT_EQ(layers[0].feed_forward.up, TransposedFrom(500, 4, 6));
   EXPECT_EQ(layers[1].feed_forward.up, TransposedFrom(5000, 4, 6));
@@ -154,7 +161,7 @@ TEST(TorchEncoderTest, AStackIsReadLayerByLayer) {
 TEST(TorchEncoderTest, ASingleLayerHasNoNumber) {
   FormatFolder folder;
   AddTorchLayer(folder, "");
-  const auto model = folder.Read(ReadTorchEncoder, R"({"num_heads": 2})");
+  const auto model = folder.Read(ReadTorchEncoder, kLayerConfig);
   ASSERT_THAT(model, IsOk());
   EXPECT_EQ(model->config.num_layers, 1);
   EXPECT_EQ(model->config.block.norm_placement, NormPlacement::kPost);
@@ -166,7 +173,7 @@ TEST(TorchEncoderTest, ALayerThatIsNotThereIsMissing) {
   FormatFolder folder;
   AddTorchLayer(folder, "layers.0.");
   AddTorchLayer(folder, "layers.2.");
-  EXPECT_THAT(folder.Read(ReadTorchEncoder, R"({"num_heads": 2})"),
+  EXPECT_THAT(folder.Read(ReadTorchEncoder, kLayerConfig),
               StatusIs(absl::StatusCode::kInvalidArgument,
                        HasSubstr("missing: layers.1.linear2.weight, expected [4, 6]")));
 }
@@ -175,7 +182,7 @@ TEST(TorchEncoderTest, NamesOfTooManyLayersAreRefused) {
   FormatFolder folder;
   AddTorchLayer(folder, "layers.0.");
   folder.Add("layers.99999999.norm1.weight", {4});
-  EXPECT_THAT(folder.Read(ReadTorchEncoder, R"({"num_heads": 2})"),
+  EXPECT_THAT(folder.Read(ReadTorchEncoder, kLayerConfig),
               StatusIs(absl::StatusCode::kInvalidArgument,
                        HasSubstr("names of layer 99999999, served are 1024 layers")));
 }
@@ -183,7 +190,7 @@ TEST(TorchEncoderTest, NamesOfTooManyLayersAreRefused) {
 TEST(TorchEncoderTest, WithoutAFeedForwardNetworkItIsNone) {
   FormatFolder folder;
   AddTorchAttention(folder, "self_attn.");
-  EXPECT_THAT(folder.Read(ReadTorchEncoder, R"({"num_heads": 2})"),
+  EXPECT_THAT(folder.Read(ReadTorchEncoder, kLayerConfig),
               StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("no matrix linear1.weight")));
 }
 
@@ -192,6 +199,42 @@ TEST(TorchEncoderTest, KeysThatItDoesNotKnowAreRefused) {
   AddTorchLayer(folder, "");
   EXPECT_THAT(folder.Read(ReadTorchEncoder, R"({"num_heads": 2, "nhead": 2})"),
               StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("\"nhead\": unknown key")));
+}
+
+TEST(TorchEncoderTest, WhatTensorsDoNotTellIsAskedFor) {
+  FormatFolder folder;
+  AddTorchLayer(folder, "layers.0.");
+  folder.Add("norm.weight", {4}, 50);
+  EXPECT_THAT(folder.Read(ReadTorchEncoder, R"({"num_heads": 2})"),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       AllOf(HasSubstr("norm_first: missing"), HasSubstr("activation: missing"),
+                             HasSubstr("layer_norm_eps: missing"), HasSubstr("final_norm_kind: missing"),
+                             HasSubstr("final_norm_eps: missing"))));
+}
+
+TEST(TorchEncoderTest, ABiasTellsWhichNormItIs) {
+  FormatFolder folder;
+  AddTorchLayer(folder, "layers.0.");
+  folder.Add("norm.weight", {4}, 50);
+  folder.Add("norm.bias", {4}, 60);
+  const std::string config =
+      R"({"num_heads": 2, "norm_first": false, "activation": "relu", "layer_norm_eps": 1e-5, "final_norm_eps": 0.25)";
+  const auto model = folder.Read(ReadTorchEncoder, config + "}");
+  ASSERT_THAT(model, IsOk());
+  EXPECT_EQ(model->config.final_norm_kind, NormKind::kLayerNorm);
+  EXPECT_EQ(model->config.final_norm_eps, 0.25);
+  EXPECT_THAT(folder.Read(ReadTorchEncoder, config + R"(, "final_norm_kind": "rms_norm"})"),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("the norm has a bias")));
+}
+
+TEST(TorchEncoderTest, APrefixMayNameWhatIsTakenOffAllNames) {
+  FormatFolder folder;
+  AddTorchLayer(folder, "module.encoder.");
+  for (const char* prefix : {"module.encoder", "encoder"}) {
+    EXPECT_THAT(folder.Read(ReadTorchEncoder, absl::StrCat(R"({"prefix": ")", prefix, R"(", "num_heads": 2,
+        "norm_first": false, "activation": "relu", "layer_norm_eps": 1e-5})")),
+                IsOk());
+  }
 }
 
 }  // namespace
