@@ -115,11 +115,24 @@ class BrgemmGemm final : public Gemm {
     }
   }
 
+  // A few rows go through all panels before the next ones, so that their sums stay in the L1 cache.
+  void RunPanels(int64_t rows, const void* a, const void* const* b, int64_t num_panels, void* c,
+                 std::byte* scratch) const override {
+    const auto* a_row = static_cast<const std::byte*>(a);
+    auto* c_row = static_cast<std::byte*>(c);
+    for (int64_t done = 0; done < rows; done += kPanelRows) {
+      const int64_t some = std::min(kPanelRows, rows - done);
+      Gemm::RunPanels(some, a_row + done * shape_.lda * OperandBytes(shape_.operands), b, num_panels,
+                      c_row + done * shape_.ldc * int64_t{sizeof(float)}, scratch);
+    }
+  }
+
   int64_t scratch_bytes() const override { return scratch_bytes_; }
 
  private:
   static constexpr std::array<int64_t, 20> kRows = {256, 128, 64, 32, 16, 15, 14, 13, 12, 11,
                                                     10,  9,   8,  7,  6,  5,  4,  3,  2,  1};
+  static constexpr int64_t kPanelRows = 64;
   const uint64_t first_id_ = TakeIds(kRows.size());
   std::vector<brgemm> kernels_;  // one for each entry of kRows
   int64_t scratch_bytes_ = 0;

@@ -1,24 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "core/product/operands.h"
 
-#include <algorithm>
-
 #include "core/product/quantize.h"
 #include "core/tensor/bf16.h"
-#include "core/tensor/convert.h"
 
 namespace headlight {
-namespace {
-
-// out[r] = in[r] rounded, zeros from in.cols up to out_stride.
-void ConvertRowsToBf16(MatrixView in, Bf16* out, int64_t out_stride) {
-  for (int64_t r = 0; r < in.rows; ++r, out += out_stride) {
-    ConvertFromF32(in.Row(r), in.cols, DType::kBf16, out);
-    std::fill(out + in.cols, out + out_stride, Bf16{});
-  }
-}
-
-}  // namespace
 
 bool OperandBuffer::Reserve(Precision precision, MatrixView matrix) {
   precision_ = precision;
@@ -38,7 +24,7 @@ void OperandBuffer::Convert(int64_t first_row, int64_t rows) const {
     case Precision::kF32:
       return;
     case Precision::kBf16:
-      return ConvertRowsToBf16(part, reinterpret_cast<Bf16*>(operands_.bytes()) + first_row * cols, cols);
+      return RoundRows(part, reinterpret_cast<Bf16*>(operands_.bytes()) + first_row * cols, cols);
     case Precision::kInt8:
       return QuantizeRows(part, reinterpret_cast<uint8_t*>(operands_.bytes()) + first_row * cols, cols,
                           scale_.floats() + first_row, zero_.floats() + first_row);

@@ -16,6 +16,16 @@
 HWY_BEFORE_NAMESPACE();
 namespace headlight::HWY_NAMESPACE {
 
+void RoundEachRow(MatrixView in, Bf16* out, int64_t out_stride) {
+  for (int64_t r = 0; r < in.rows; ++r, out += out_stride) {
+    const float* row = in.Row(r);
+    int64_t col = 0;
+    for (; col + kStep <= in.cols; col += kStep) StoreAs(hn::LoadU(kFloats, row + col), out + col);
+    for (; col < in.cols; ++col) out[col] = ToBf16(row[col]);
+    std::fill(out + col, out + out_stride, Bf16{});
+  }
+}
+
 void QuantizeEachRow(MatrixView in, uint8_t* out, int64_t out_stride, float* scale, float* zero) {
   constexpr float kLevels = 255.0f;
   const hn::Rebind<uint8_t, Floats> bytes;
@@ -91,8 +101,13 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace headlight {
 
+HWY_EXPORT(RoundEachRow);
 HWY_EXPORT(QuantizeEachRow);
 HWY_EXPORT(DequantizeRows);
+
+void RoundRows(MatrixView in, Bf16* out, int64_t out_stride) {
+  HWY_DYNAMIC_DISPATCH(RoundEachRow)(in, out, out_stride);
+}
 
 void QuantizeRows(MatrixView in, uint8_t* out, int64_t out_stride, float* scale, float* zero) {
   HWY_DYNAMIC_DISPATCH(QuantizeEachRow)(in, out, out_stride, scale, zero);

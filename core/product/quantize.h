@@ -1,15 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Rows of 8-bit operands, and numbers again out of their products. Each row is worked on by itself, so its
-// bits do not depend on what else is in a batch.
+// Rows of 16-bit and 8-bit operands, and numbers again out of the products of the latter. Each row is worked on
+// by itself, so its bits do not depend on what else is in a batch.
 #ifndef HEADLIGHT_CORE_PRODUCT_QUANTIZE_H_
 #define HEADLIGHT_CORE_PRODUCT_QUANTIZE_H_
 
 #include <cstdint>
 
+#include "core/tensor/bf16.h"
 #include "core/tensor/matrix_view.h"
 
 namespace headlight {
+
+// out[r] = in[r] rounded to nearest, ties to even, by the CPU's own instruction where it has one, which takes
+// denormals for zeros as its products do. Columns from in.cols up to out_stride become 0.
+void RoundRows(MatrixView in, Bf16* out, int64_t out_stride);
 
 // Dynamic quantisation, each row by itself: in[r][c] is about scale[r] * (out[r][c] - zero[r]). The range of
 // a row is widened to hold 0. A row that holds no finite number at all, or some NaN or infinity, gets scale

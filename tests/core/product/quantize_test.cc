@@ -201,5 +201,25 @@ TEST(DequantizeTest, AScaleOfNanMakesItsRowNan) {
   }
 }
 
+// Every column of widths around a vector, with ties both ways, and zeros behind.
+TEST(RoundRowsTest, RoundsToNearestWithZerosBehind) {
+  for (const int64_t cols : {int64_t{1}, int64_t{15}, int64_t{16}, int64_t{33}}) {
+    const int64_t stride = cols + 3, out_stride = 64;
+    std::vector<float> in(2 * stride);
+    for (size_t i = 0; i < in.size(); ++i) {
+      in[i] =
+          (i % 2 == 0 ? 1.0f : -3.0f) * (1.0f + static_cast<float>(i) * 0x1p-8f);  // every second one a tie
+    }
+    std::vector<Bf16> out(2 * out_stride, ToBf16(7.0f));
+    RoundRows({in.data(), 2, cols, stride}, out.data(), out_stride);
+    for (int64_t row = 0; row < 2; ++row) {
+      for (int64_t col = 0; col < out_stride; ++col) {
+        const Bf16 wanted = col < cols ? ToBf16(in[row * stride + col]) : Bf16{};
+        EXPECT_EQ(out[row * out_stride + col].bits, wanted.bits) << row << ", " << col;
+      }
+    }
+  }
+}
+
 }  // namespace
 }  // namespace headlight
