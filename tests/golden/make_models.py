@@ -63,6 +63,9 @@ def make_transformers():
     cases.save_transformers(folder('llama'), t.LlamaForCausalLM(config), LENS, 15, save={'max_shard_size': '60KB'})
     config = t.MistralConfig(**BERT_SIZES, num_key_value_heads=1, head_dim=16, sliding_window=4)
     cases.save_transformers(folder('mistral'), t.MistralModel(config), LENS, 16)
+    config = t.Qwen2Config(**BERT_SIZES, num_key_value_heads=2, use_sliding_window=True, sliding_window=5,
+                           max_window_layers=1)
+    cases.save_transformers(folder('qwen2'), t.Qwen2Model(config), LENS, 17)
 
 
 def main():

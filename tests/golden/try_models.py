@@ -139,6 +139,18 @@ def mistral(rng):
     return rng.choice([t.MistralModel, t.MistralForCausalLM, t.MistralForSequenceClassification])(config)
 
 
+def qwen2(rng):
+    t = transformers
+    sizes = llama_sizes(rng)
+    layers = sizes['num_hidden_layers']
+    types = {'layer_types': [rng.choice(['full_attention', 'sliding_attention']) for _ in range(layers)]}
+    windows = rng.choice([{}, {'use_sliding_window': True, 'sliding_window': rng.choice([1, 3, 4096]),
+                               'max_window_layers': rng.randint(0, layers), **(types if rng.random() < 0.5 else {})}])
+    config = t.Qwen2Config(**sizes, **windows, hidden_act=activation(rng))
+    return rng.choice([t.Qwen2Model, t.Qwen2ForCausalLM, t.Qwen2ForSequenceClassification,
+                       t.Qwen2ForTokenClassification])(config)
+
+
 def use_old_tensors(folder, model_type):
     """Adds the constant buffers that old versions saved, and the names of norms that came from TensorFlow."""
     path = folder + '/model.safetensors'
@@ -184,7 +196,7 @@ def use_old_keys(folder):
 
 
 def try_transformers(rng, folder):
-    model = rng.choice([bert, roberta, distilbert, gpt2, llama, mistral])(rng)
+    model = rng.choice([bert, roberta, distilbert, gpt2, llama, mistral, qwen2])(rng)
     dtype = rng.choice([torch.float32, torch.float32, torch.float16, torch.bfloat16])
     save = {'max_shard_size': rng.choice(['2KB', '20KB'])} if rng.random() < 0.4 else {}
     description = f'{type(model).__name__} {dtype} {save} {json.dumps(model.config.to_dict())}'

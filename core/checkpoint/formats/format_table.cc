@@ -26,9 +26,9 @@ constexpr NamedReader kOwnFormats[] = {{"native", ReadNative},
 
 // Values of "model_type" in Hugging Face's.
 constexpr NamedReader kModelTypes[] = {
-    {"bert", ReadBert},       {"camembert", ReadRoberta},  {"distilbert", ReadDistilBert},
-    {"gpt2", ReadGpt2},       {"llama", ReadLlama},        {"mistral", ReadMistral},
-    {"roberta", ReadRoberta}, {"xlm-roberta", ReadRoberta}};
+    {"bert", ReadBert},   {"camembert", ReadRoberta}, {"distilbert", ReadDistilBert},
+    {"gpt2", ReadGpt2},   {"llama", ReadLlama},       {"mistral", ReadMistral},
+    {"qwen2", ReadQwen2}, {"roberta", ReadRoberta},   {"xlm-roberta", ReadRoberta}};
 
 template <size_t n>
 std::string NamesOf(const NamedReader (&readers)[n]) {

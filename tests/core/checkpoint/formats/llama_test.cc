@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// LLaMA and Mistral as transformers saves them.
+// LLaMA, Mistral and Qwen2 as transformers saves them.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <optional>
 #include <string>
+#include <tuple>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "tests/core/checkpoint/formats/format_folder.h"
@@ -164,6 +167,70 @@ TEST(LlamaTest, WithoutItsMaskItIsRefusedUnlessThatIsMeant) {
   AddLlama(folder);
   EXPECT_THAT(folder.Read(ReadLlama, LlamaConfig(R"(, "is_causal": false)")),
               StatusIs(absl::StatusCode::kUnimplemented, HasSubstr("is_causal")));
+}
+
+class Qwen2Test : public ::testing::Test {
+ protected:
+  Qwen2Test() {
+    AddLlama(folder_);
+    for (const auto& [name, width, first] :
+         {std::tuple("q_proj", int64_t{4}, 1.0f), std::tuple("k_proj", int64_t{2}, 11.0f),
+          std::tuple("v_proj", int64_t{2}, 21.0f)}) {
+      folder_.Add(absl::StrCat("layers.0.self_attn.", name, ".bias"), {width}, first);
+    }
+  }
+  // Of three layers.
+  ModelConfig Config(const std::string& more, absl::Status& status) {
+    ConfigFields fields = folder_.Fields(absl::StrCat(R"({"num_hidden_layers": 3)", more, "}")).value();
+    const ModelConfig config = ReadQwen2(fields, folder_.Checkpoint().value()).config;
+    status = fields.status();
+    return config;
+  }
+  std::vector<std::optional<int64_t>> Windows(const std::string& more) {
+    absl::Status status;
+    const ModelConfig config = Config(more, status);
+    EXPECT_THAT(status, IsOk()) << more;
+    std::vector<std::optional<int64_t>> windows;
+    for (int64_t i = 0; i < 3; ++i) windows.push_back(config.LayerBlock(i).attention.window_left);
+    return windows;
+  }
+
+  FormatFolder folder_;
+};
+
+TEST_F(Qwen2Test, QueriesKeysAndValuesHaveBiases) {
+  const auto model = folder_.Read(ReadQwen2, LlamaConfig(""));
+  ASSERT_THAT(model, IsOk());
+  const AttentionParameters& attention = model->parameters.layers[0].attention;
+  EXPECT_EQ(attention.bq, CountedFrom(1, 4));
+  EXPECT_EQ(attention.bk, CountedFrom(11, 2));
+  EXPECT_EQ(attention.bv, CountedFrom(21, 2));
+  EXPECT_TRUE(attention.bo.empty());
+  EXPECT_EQ(model->config.block.attention.window_left, std::nullopt);
+}
+
+TEST_F(Qwen2Test, WindowsAreThoseOfTheLayersThatHaveThem) {
+  using Windows3 = std::vector<std::optional<int64_t>>;
+  EXPECT_EQ(Windows(R"(, "sliding_window": 5)"), Windows3(3)) << "off unless switched on";
+  EXPECT_EQ(Windows(R"(, "use_sliding_window": true, "sliding_window": 5, "max_window_layers": 2)"),
+            (Windows3{std::nullopt, std::nullopt, 4}));
+  EXPECT_EQ(Windows(R"(, "use_sliding_window": true, "max_window_layers": 0)"), (Windows3{4095, 4095, 4095}));
+  EXPECT_EQ(Windows(R"(, "use_sliding_window": true, "sliding_window": null, "max_window_layers": 0)"),
+            Windows3(3));
+  EXPECT_EQ(Windows(R"(, "use_sliding_window": true, "sliding_window": 5,
+                        "layer_types": ["sliding_attention", "full_attention", "sliding_attention"])"),
+            (Windows3{4, std::nullopt, 4}));
+}
+
+TEST_F(Qwen2Test, KindsOfLayersThatAreNotServedAreNamed) {
+  absl::Status status;
+  Config(R"(, "layer_types": ["full_attention"])", status);
+  EXPECT_THAT(status,
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("layer_types: got 1, wanted one")));
+  for (const char* type : {"sliding_attention", "linear_attention"}) {  // a window that is not there
+    Config(absl::StrCat(R"(, "layer_types": ["full_attention", "full_attention", ")", type, "\"]"), status);
+    EXPECT_THAT(status, StatusIs(absl::StatusCode::kUnimplemented, HasSubstr(type)));
+  }
 }
 
 }  // namespace
