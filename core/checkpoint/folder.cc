@@ -46,20 +46,27 @@ bool Exists(const std::string& path) {
   return std::filesystem::exists(path, ignored);
 }
 
+absl::Status RefuseAdapter(const std::string& folder) {
+  if (!Exists(folder + "/adapter_config.json")) return absl::OkStatus();
+  return absl::UnimplementedError(absl::StrCat(
+      folder,
+      "/adapter_config.json: got an adapter, which would not be applied; merge it into the "
+      "model first: PeftModel.from_pretrained(base, folder).merge_and_unload().save_pretrained(...)"));
+}
+
 // Where the encoder's files are: in the folder, or where sentence-transformers' list of modules has them.
 // UNIMPLEMENTED: beside them lies something that changes what the model computes. NOT_FOUND: they are
 // elsewhere.
 absl::StatusOr<std::string> EncoderFolder(const std::string& folder) {
-  if (Exists(folder + "/adapter_config.json")) {
-    return absl::UnimplementedError(absl::StrCat(
-        folder,
-        "/adapter_config.json: got an adapter, which would not be applied; merge it into the "
-        "model first: PeftModel.from_pretrained(base, folder).merge_and_unload().save_pretrained(...)"));
-  }
+  HEADLIGHT_RETURN_IF_ERROR(RefuseAdapter(folder));
   if (Exists(folder + "/config.json")) return folder;
   const absl::StatusOr<std::string> path = SentenceTransformersEncoder(folder);
   if (!path.ok()) return InFolder(folder, "", path.status());
-  if (!path->empty()) return EncoderFolder(absl::StrCat(folder, "/", *path));
+  if (!path->empty()) {
+    const std::string encoder = absl::StrCat(folder, "/", *path);
+    HEADLIGHT_RETURN_IF_ERROR(RefuseAdapter(encoder));
+    return encoder;
+  }
   if (Exists(folder + "/snapshots") && Exists(folder + "/refs")) {
     return absl::NotFoundError(absl::StrCat(
         folder,

@@ -76,18 +76,20 @@ std::string ProblemOf(const Shards& checkpoint, const WantedTensor& wanted) {
   return problem;
 }
 
-// One sentence instead of two lines for each tensor, where every name has something before it.
+// One sentence instead of two lines for each tensor, where every name has something before it. A few of the
+// wanted ones tell.
 absl::Status CheckPrefix(const TensorPlan& plan, const Shards& checkpoint) {
+  constexpr size_t kTried = 4;
   for (const WantedTensor& wanted : plan.wanted) {
     if (NameIn(checkpoint, wanted) != nullptr) return absl::OkStatus();
   }
-  for (const WantedTensor& wanted : plan.wanted) {
+  for (size_t i = 0; i < std::min(kTried, plan.wanted.size()); ++i) {
+    const std::string& wanted = plan.wanted[i].names.front();
     for (const auto& [name, entry] : checkpoint.entries()) {
-      if (entry.shape != wanted.shape || !absl::EndsWith(name, "." + wanted.names.front())) continue;
-      const std::string prefix = name.substr(0, name.size() - wanted.names.front().size());
-      return absl::InvalidArgumentError(
-          absl::StrCat("names: got ", Quoted(name), ", wanted ", Quoted(wanted.names.front()),
-                       ": nobody here knows the prefix ", Quoted(prefix), "; save the model without it"));
+      if (entry.shape != plan.wanted[i].shape || !absl::EndsWith(name, "." + wanted)) continue;
+      return absl::InvalidArgumentError(absl::StrCat(
+          "names: got ", Quoted(name), ", wanted ", Quoted(wanted), ": nobody here knows the prefix ",
+          Quoted(name.substr(0, name.size() - wanted.size())), "; save the model without it"));
     }
   }
   return absl::OkStatus();

@@ -32,10 +32,17 @@ bool IsVersion(const std::string& text) {
          std::all_of(text.begin(), text.end(), absl::ascii_isdigit);
 }
 
-// The files that make a model. A folder without any of them is none.
+// The files that make a model. A folder without any of them is none. sentence-transformers' list of modules may
+// name the folder that has the others.
 bool IsModelFile(const std::string& name) {
-  return name == "config.json" || absl::EndsWith(name, ".safetensors") ||
+  return name == "config.json" || name == "modules.json" || absl::EndsWith(name, ".safetensors") ||
          absl::EndsWith(name, ".safetensors.index.json");
+}
+
+// What is read beside them.
+bool IsReadToo(const std::string& name) {
+  return name == "adapter_config.json" || name == "sentence_bert_config.json" ||
+         name == "config_sentence_transformers.json";
 }
 
 // What is in `folder`, by name; folders that vanish meanwhile are empty.
@@ -70,13 +77,13 @@ std::string FactsOf(const fs::path& folder, const std::string& name) {
                       ":", static_cast<uint64_t>(facts.st_ino));
 }
 
-// Adds every config.json in the folders of `folder`/`below`: modules.json may name any of them.
+// Adds what is read in the folders of `folder`/`below`: modules.json may name any of them.
 void AddModules(const fs::path& folder, const std::string& below, int depth,
                 std::vector<std::string>& parts) {
   std::error_code ignored;
   for (const std::string& name : NamesIn(folder / below, ignored)) {
     const std::string path = below.empty() ? name : absl::StrCat(below, "/", name);
-    if (!below.empty() && name == "config.json") parts.push_back(FactsOf(folder, path));
+    if (!below.empty() && (IsAnyModelFile(name) || IsReadToo(name))) parts.push_back(FactsOf(folder, path));
     const bool is_version = below.empty() && IsVersion(name);
     if (name[0] != '.' && !is_version && depth < kMaxDepth && IsFolder(folder / path)) {
       AddModules(folder, path, depth + 1, parts);
@@ -89,7 +96,7 @@ std::string SignatureOf(const fs::path& folder, const std::vector<std::string>& 
   if (std::none_of(names.begin(), names.end(), IsAnyModelFile)) return "";
   std::vector<std::string> parts;
   for (const std::string& name : names) {
-    if (IsAnyModelFile(name) || name == "modules.json") parts.push_back(FactsOf(folder, name));
+    if (IsAnyModelFile(name) || IsReadToo(name)) parts.push_back(FactsOf(folder, name));
   }
   AddModules(folder, "", 0, parts);
   return absl::StrJoin(parts, "\n");

@@ -24,6 +24,7 @@ struct Format {
   std::string name;
   ModelConfig config;  // not yet resolved or validated
   std::optional<Precision> precision;
+  bool says_pooling = false;  // in our own words, which go before those of sentence-transformers
   std::vector<std::string> not_understood;  // keys of config.json that nobody knows
   std::vector<std::string> assumed;         // what stands for keys that are not there
   // The wanted tensors, into `weights`, whose layers are there but empty. `config` is valid and resolved.
@@ -67,7 +68,7 @@ void WantAsIs(const std::string& name, Shape shape, std::vector<float>& destinat
 absl::StatusOr<std::string> SentenceTransformersEncoder(const std::string& folder);
 
 // What the files of sentence-transformers in `folder`, whose encoder lies in the folder `encoder`, say of
-// pooling, unless `format` says it already. Errors name the file.
+// pooling, unless it says so itself. Errors name the file.
 absl::Status ReadSentenceTransformers(const std::string& folder, const std::string& encoder, Format& format);
 
 }  // namespace headlight

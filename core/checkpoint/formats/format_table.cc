@@ -76,7 +76,7 @@ absl::StatusOr<Format> ReadFormat(ConfigFields& fields, const Shards& checkpoint
         "\"mean\"} "
         "into config.json, or another of " +
         PoolingNames();
-    ReadOwnKeys(fields, format.config);
+    format.says_pooling = ReadOwnKeys(fields, format.config);
     format.not_understood = fields.UnknownKeys();
   } else {
     return absl::InvalidArgumentError(absl::StrCat(

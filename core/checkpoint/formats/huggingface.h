@@ -30,7 +30,8 @@ void RefuseNonCausal(ConfigFields& fields);
 
 // Our own key "headlight" in their config.json, an object of what their files do not say: how a model's
 // vectors are pooled ("pooling", "normalize_pooled"), and whether it is causal after all ("causal").
-void ReadOwnKeys(ConfigFields& fields, ModelConfig& config);
+// Returns whether it says how to pool.
+bool ReadOwnKeys(ConfigFields& fields, ModelConfig& config);
 
 // The rotary positions of the LLaMA family, from "rope_parameters" (transformers 5) or "rope_theta" and
 // "rope_scaling" (before).

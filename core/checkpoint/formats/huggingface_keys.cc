@@ -115,12 +115,13 @@ void AccountForCommonKeys(ConfigFields& fields) {
   fields.Only("per_layer_config", {"{}"});
 }
 
-void ReadOwnKeys(ConfigFields& fields, ModelConfig& config) {
-  if (!fields.Has("headlight")) return;
+bool ReadOwnKeys(ConfigFields& fields, ModelConfig& config) {
+  if (!fields.Has("headlight")) return false;
   ConfigFields own = fields.Object("headlight");
   config.causal = own.Bool("causal", config.causal);
   ReadPoolingOptions(own, config);
   own.FailUnknownKeys();
+  return own.Has("pooling");
 }
 
 }  // namespace headlight

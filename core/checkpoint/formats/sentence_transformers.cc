@@ -226,7 +226,7 @@ absl::Status ReadSentenceTransformers(const std::string& folder, const std::stri
   HEADLIGHT_ASSIGN_OR_RETURN(const auto modules, ReadModules(folder));
   HEADLIGHT_RETURN_IF_ERROR(ReadTransformerModule(encoder, format));
   // Our own key goes before their files.
-  if (!format.config.pooling.empty()) return absl::OkStatus();
+  if (format.says_pooling) return absl::OkStatus();
   std::vector<Module> tail;
   if (modules) {
     for (const Module& module : *modules) {

@@ -189,6 +189,16 @@ TEST_F(RepositoryTest, WhatPoolingIsReadFromChangesTheSignature) {
   EXPECT_NE(SignatureOf("bert"), mean);
 }
 
+TEST_F(RepositoryTest, TheEncoderMayLieInAFolderOfItsOwn) {
+  Write("bert/modules.json", "[]");
+  Write("bert/0_Transformer/config.json", "{}");
+  Write("bert/0_Transformer/model.safetensors", "1");
+  EXPECT_THAT(Found(), ElementsAre("bert/1"));
+  const std::string before = SignatureOf("bert");
+  Write("bert/0_Transformer/model.safetensors", "22");
+  EXPECT_NE(SignatureOf("bert"), before);
+}
+
 TEST_F(RepositoryTest, AVersionOfItsOwnIsNoPartOfVersion1BesideIt) {
   Write("bert/config.json");
   const std::string before = SignatureOf("bert");

@@ -28,16 +28,17 @@ class HuggingFaceKeysTest : public ::testing::Test {
     AccountForCommonKeys(fields);
     return fields;
   }
-  ModelConfig Own(const std::string& config, absl::Status& status) const {
+  ModelConfig Own(const std::string& config, absl::Status& status) {
     ConfigFields fields = folder_.Fields(config).value();
     ModelConfig model;
     model.causal = true;
-    ReadOwnKeys(fields, model);
+    says_pooling_ = ReadOwnKeys(fields, model);
     status = fields.status();
     return model;
   }
 
   const FormatFolder folder_;
+  bool says_pooling_ = false;
 };
 
 TEST_F(HuggingFaceKeysTest, ThoseThatChangeWhatIsComputedAreRefused) {
@@ -81,6 +82,9 @@ TEST_F(HuggingFaceKeysTest, OwnKeysSayWhatTheirFilesDoNot) {
   EXPECT_FALSE(model.causal);
   EXPECT_THAT(model.pooling, ElementsAre(Pooling::kCls));
   EXPECT_TRUE(model.normalize_pooled);
+  EXPECT_TRUE(says_pooling_);
+  Own(R"({"headlight": {"causal": false}})", status);
+  EXPECT_FALSE(says_pooling_);
   Own(R"({"headlight": {"poling": "cls"}})", status);
   EXPECT_THAT(status, StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("\"poling\": unknown key")));
 }

@@ -139,6 +139,7 @@ TEST_F(SentenceTransformersTest, OurOwnKeyGoesBefore) {
   WriteModules({kTransformer, kPooling});
   folder_.Write("1_Pooling/config.json", R"({"pooling_mode": "mean"})");
   format_.config.pooling = {Pooling::kLast};
+  format_.says_pooling = true;
   EXPECT_THAT(ReadSentenceTransformers(folder_.path(), folder_.path(), format_), IsOk());
   EXPECT_THAT(format_.config.pooling, ElementsAre(Pooling::kLast));
 }
