@@ -84,11 +84,6 @@ bool ConfigFields::IsNull(const std::string& key) {
   return Get(key) == nullptr && value_->json_value.contains(key);
 }
 
-bool ConfigFields::IsString(const std::string& key) {
-  const auto* value = static_cast<const json*>(Get(key));
-  return value != nullptr && value->is_string();
-}
-
 bool ConfigFields::IsObject(const std::string& key) {
   const auto* value = static_cast<const json*>(Get(key));
   return value != nullptr && value->is_object();
@@ -206,6 +201,12 @@ std::vector<std::string> ConfigFields::Strings(const std::string& key) {
   }
   Fail(Problem::kInvalid, key, absl::StrCat("got ", Shown(*value), ", wanted an array of strings"));
   return {};
+}
+
+std::vector<std::string> ConfigFields::StringOrStrings(const std::string& key) {
+  const auto* value = static_cast<const json*>(Get(key));
+  if (value != nullptr && value->is_string()) return {value->get<std::string>()};
+  return Strings(key);
 }
 
 ConfigFields ConfigFields::Object(const std::string& key) {

@@ -3,10 +3,12 @@
 
 #include <algorithm>
 #include <array>
+#include <numeric>
 #include <set>
 
 #include "core/attention/rope_table.h"
 #include "core/model/feed_forward.h"
+#include "core/model/precision_error.h"
 #include "core/product/arithmetic.h"
 #include "core/product/parameter_panels.h"
 #include "core/simd/targets.h"
@@ -135,7 +137,7 @@ int64_t TableBytes(const ModelConfig& config, DType dtype) {
 // inputs and results, and the workspace. Its rows are few, but a feed-forward network takes room for all that
 // it could work on at once, and so do the rows of a head.
 int64_t ProbeBytes(const ModelConfig& config) {
-  constexpr int64_t kProbeRows = 1 + 17 + 64;
+  constexpr int64_t kProbeRows = std::accumulate(kProbeLens.begin(), kProbeLens.end(), int64_t{0});
   constexpr int64_t kHeadRows = 256;
   // Scores and probabilities, and what does not grow with the model.
   constexpr int64_t kTileBytes = int64_t{1} << 20;

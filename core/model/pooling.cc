@@ -4,17 +4,11 @@
 #include <algorithm>
 #include <cmath>
 #include <iterator>
-#include <utility>
 
 #include "absl/strings/str_cat.h"
 
 namespace headlight {
 namespace {
-
-constexpr std::pair<Pooling, const char*> kNames[] = {
-    {Pooling::kCls, "cls"},   {Pooling::kMean, "mean"},
-    {Pooling::kMax, "max"},   {Pooling::kMeanSqrtLen, "mean_sqrt_len"},
-    {Pooling::kLast, "last"}, {Pooling::kWeightedMean, "weighted_mean"}};
 
 // Columns that are in work at once, on the stack.
 constexpr int64_t kCols = 64;
@@ -82,31 +76,40 @@ void DivideByNorm(float* row, int64_t cols) {
 }  // namespace
 
 const char* Name(Pooling pooling) {
-  for (const auto& [known, name] : kNames) {
-    if (known == pooling) return name;
+  switch (pooling) {
+    case Pooling::kCls:
+      return "cls";
+    case Pooling::kMean:
+      return "mean";
+    case Pooling::kMax:
+      return "max";
+    case Pooling::kMeanSqrtLen:
+      return "mean_sqrt_len";
+    case Pooling::kWeightedMean:
+      return "weighted_mean";
+    case Pooling::kLast:
+      return "last";
   }
   return "";
 }
 
-std::string Names(std::span<const Pooling> poolings) {
+std::string Names(std::span<const Pooling> poolings, const char* separator) {
   if (poolings.empty()) return "none";
   std::string names;
-  for (const Pooling pooling : poolings) absl::StrAppend(&names, names.empty() ? "" : ",", Name(pooling));
+  for (const Pooling pooling : poolings) {
+    absl::StrAppend(&names, names.empty() ? "" : separator, Name(pooling));
+  }
   return names;
 }
 
 std::optional<Pooling> PoolingNamed(absl::string_view name) {
-  for (const auto& [pooling, known] : kNames) {
-    if (name == known) return pooling;
+  for (const Pooling pooling : kAllPoolings) {
+    if (name == Name(pooling)) return pooling;
   }
   return std::nullopt;
 }
 
-std::string PoolingNames() {
-  std::string names;
-  for (const auto& [pooling, name] : kNames) absl::StrAppend(&names, names.empty() ? "" : ", ", name);
-  return names;
-}
+std::string PoolingNames() { return Names(kAllPoolings, ", "); }
 
 void PoolSequences(MatrixView hidden, std::span<const int64_t> cu_lens, std::span<const Pooling> poolings,
                    bool normalize, MutableMatrixView out) {

@@ -15,9 +15,12 @@
 
 namespace headlight {
 
+inline constexpr Pooling kAllPoolings[] = {Pooling::kCls,         Pooling::kMean, Pooling::kMax,
+                                           Pooling::kMeanSqrtLen, Pooling::kLast, Pooling::kWeightedMean};
+
 // "cls", "mean", "max", "mean_sqrt_len", "weighted_mean", "last"; of several, "mean,cls"; of none, "none".
 const char* Name(Pooling pooling);
-std::string Names(std::span<const Pooling> poolings);
+std::string Names(std::span<const Pooling> poolings, const char* separator = ",");
 std::optional<Pooling> PoolingNamed(absl::string_view name);
 // All of them, for messages.
 std::string PoolingNames();

@@ -23,7 +23,7 @@ struct Probe {
   explicit Probe(const ModelConfig& config) {
     std::mt19937_64 twister(kProbeSeed);
     const int64_t max_len = config.embedding ? config.embedding->max_seq_len() : INT64_MAX;
-    for (int64_t len : {1, 17, 64}) cu_lens.push_back(cu_lens.back() + std::min(len, max_len));
+    for (const int64_t len : kProbeLens) cu_lens.push_back(cu_lens.back() + std::min(len, max_len));
     if (config.embedding) {
       const auto vocab_size = static_cast<uint64_t>(config.embedding->vocab_size);
       token_ids.resize(cu_lens.back());

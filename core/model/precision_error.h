@@ -4,6 +4,9 @@
 #ifndef HEADLIGHT_CORE_MODEL_PRECISION_ERROR_H_
 #define HEADLIGHT_CORE_MODEL_PRECISION_ERROR_H_
 
+#include <array>
+#include <cstdint>
+
 #include "absl/status/statusor.h"
 #include "core/model/model.h"
 #include "core/model/parameter_source.h"
@@ -16,6 +19,9 @@ struct PrecisionError {
   double rms = 0.0;      // square root of the mean squared difference
   double cosine = 1.0;   // of the angle between the two, all outputs taken as one vector
 };
+
+// The sequences of the probe.
+inline constexpr std::array<int64_t, 3> kProbeLens = {1, 17, 64};
 
 // Compares `model` with one of the same parameters in f32 on three sequences of 1, 17 and 64 tokens (shorter
 // where the position table ends): random ids where it begins at ids, else rows uniform in [-1, 1). From a

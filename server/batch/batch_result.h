@@ -14,7 +14,7 @@ namespace headlight {
 // and all of a cancelled request.
 struct BatchResult {
   std::shared_ptr<const void> output;  // [query tokens, embed_dim], without padding; or pooled [sequences,
-                                       // embed_dim]
+                                       // pooled_dim]
   std::shared_ptr<const void> weights;
   std::shared_ptr<const int32_t> weights_keys;
   std::shared_ptr<const void> received_mass;

@@ -4,6 +4,7 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
@@ -11,6 +12,7 @@
 #include "core/checkpoint/folder.h"
 #include "core/model/config.h"
 #include "core/model/parameters.h"
+#include "core/model/pooling.h"
 #include "server/program/program_commands.h"
 
 namespace headlight {
@@ -24,13 +26,11 @@ const std::map<std::string, NormPlacement> kPlacements = {
     {"none", NormPlacement::kNone}, {"post", NormPlacement::kPost}, {"pre", NormPlacement::kPre}};
 const std::map<std::string, NormKind> kNorms = {{"layer-norm", NormKind::kLayerNorm},
                                                 {"rms-norm", NormKind::kRmsNorm}};
-const std::map<std::string, std::vector<Pooling>> kPoolings = {{"none", {}},
-                                                               {"cls", {Pooling::kCls}},
-                                                               {"mean", {Pooling::kMean}},
-                                                               {"max", {Pooling::kMax}},
-                                                               {"mean_sqrt_len", {Pooling::kMeanSqrtLen}},
-                                                               {"weighted_mean", {Pooling::kWeightedMean}},
-                                                               {"last", {Pooling::kLast}}};
+const std::map<std::string, std::vector<Pooling>> kPoolings = [] {
+  std::map<std::string, std::vector<Pooling>> poolings = {{"none", {}}};
+  for (const Pooling pooling : kAllPoolings) poolings[Name(pooling)] = {pooling};
+  return poolings;
+}();
 
 const std::map<std::string, std::optional<Precision>> kPrecisions = {
     {"f32", Precision::kF32}, {"bf16", Precision::kBf16}, {"int8", Precision::kInt8}};

@@ -6,7 +6,6 @@
 
 #include "absl/status/statusor.h"
 #include "absl/strings/numbers.h"
-#include "absl/strings/str_replace.h"
 #include "absl/strings/str_split.h"
 #include "core/base/status_macros.h"
 #include "core/model/pooling.h"
@@ -169,8 +168,7 @@ Option Poolings(const std::string& name, const std::string& help,
                    },
                    [member](const ServerOptions& options) {
                      return absl::StrJoin(options.*member, ",", [](std::string* out, const auto& model) {
-                       const std::string modes = absl::StrReplaceAll(Names(model.second), {{",", "+"}});
-                       absl::StrAppend(out, model.first, "=", modes);
+                       absl::StrAppend(out, model.first, "=", Names(model.second, "+"));
                      });
                    }};
   option.is_list = true;

@@ -104,9 +104,7 @@ void ReadAttentionOptions(ConfigFields& fields, AttentionConfig& attention) {
 
 void ReadPoolingOptions(ConfigFields& fields, ModelConfig& config) {
   if (fields.Has("pooling")) {
-    const std::vector<std::string> names = fields.IsString("pooling")
-                                               ? std::vector<std::string>{fields.String("pooling")}
-                                               : fields.Strings("pooling");
+    const std::vector<std::string> names = fields.StringOrStrings("pooling");
     config.pooling.clear();
     for (const std::string& name : names) {
       const std::optional<Pooling> pooling = PoolingNamed(name);

@@ -54,6 +54,24 @@ absl::StatusOr<std::optional<std::vector<Module>>> ReadModules(const std::string
   return modules;
 }
 
+// A file of a folder; nothing if there is none.
+absl::StatusOr<std::optional<ConfigFields>> OpenIn(const std::string& folder, const std::string& file) {
+  absl::StatusOr<ConfigFields> fields = ConfigFields::Read(absl::StrCat(folder, "/", file));
+  if (absl::IsNotFound(fields.status())) return std::nullopt;
+  HEADLIGHT_RETURN_IF_ERROR(fields.status());
+  return *std::move(fields);
+}
+
+// What was wrong in a file, and what nobody asked for.
+absl::Status Close(const std::string& file, const ConfigFields& fields, Format& format) {
+  const absl::Status status = fields.status();
+  if (!status.ok()) return absl::Status(status.code(), absl::StrCat(file, ": ", status.message()));
+  for (const std::string& key : fields.UnknownKeys()) {
+    format.not_understood.push_back(absl::StrCat(file, ": ", key));
+  }
+  return absl::OkStatus();
+}
+
 // The names of a pooling module, old and new, in the order in which vectors stand side by side.
 struct PoolingSpelling {
   const char* name;
@@ -86,7 +104,8 @@ class Tail {
   // What the folder says of itself as a whole.
   absl::Status Finish() {
     if (config().pooling.empty()) Refuse("modules.json: got no module Pooling");
-    HEADLIGHT_ASSIGN_OR_RETURN(std::optional<ConfigFields> fields, Open("config_sentence_transformers.json"));
+    HEADLIGHT_ASSIGN_OR_RETURN(std::optional<ConfigFields> fields,
+                               OpenIn(folder_, "config_sentence_transformers.json"));
     if (fields) {
       if (fields->Has("truncate_dim")) {
         Refuse(
@@ -95,7 +114,7 @@ class Tail {
       // Of the text that is tokenized, and of how vectors are compared.
       fields->WithoutEffect(
           {"__version__", "model_type", "prompts", "default_prompt_name", "similarity_fn_name"});
-      HEADLIGHT_RETURN_IF_ERROR(Close("config_sentence_transformers.json", *fields));
+      HEADLIGHT_RETURN_IF_ERROR(Close("config_sentence_transformers.json", *fields, format_));
     }
     if (config().no_pooling.empty()) return absl::OkStatus();
     config().pooling.clear();
@@ -110,29 +129,13 @@ class Tail {
     if (config().no_pooling.empty()) config().no_pooling = why;
   }
 
-  absl::StatusOr<std::optional<ConfigFields>> Open(const std::string& file) const {
-    absl::StatusOr<ConfigFields> fields = ConfigFields::Read(absl::StrCat(folder_, "/", file));
-    if (absl::IsNotFound(fields.status())) return std::nullopt;
-    HEADLIGHT_RETURN_IF_ERROR(fields.status());
-    return *std::move(fields);
-  }
-
-  absl::Status Close(const std::string& file, const ConfigFields& fields) {
-    const absl::Status status = fields.status();
-    if (!status.ok()) return absl::Status(status.code(), absl::StrCat(file, ": ", status.message()));
-    for (const std::string& key : fields.UnknownKeys()) {
-      format_.not_understood.push_back(absl::StrCat(file, ": ", key));
-    }
-    return absl::OkStatus();
-  }
-
   static std::string ConfigIn(const std::string& path) {
     return path.empty() ? "config.json" : absl::StrCat(path, "/config.json");
   }
 
   absl::Status AddPooling(const std::string& path) {
     const std::string file = ConfigIn(path);
-    HEADLIGHT_ASSIGN_OR_RETURN(std::optional<ConfigFields> fields, Open(file));
+    HEADLIGHT_ASSIGN_OR_RETURN(std::optional<ConfigFields> fields, OpenIn(folder_, file));
     if (!fields)
       return absl::NotFoundError(absl::StrCat(file, ": modules.json lists it, and there is no such file"));
     if (!config().pooling.empty()) Refuse("modules.json: got several modules Pooling, served is one");
@@ -141,16 +144,12 @@ class Tail {
       Refuse(absl::StrCat(file, ": include_prompt: got false, and nobody here knows how long prompts are"));
     }
     fields->WithoutEffect({"word_embedding_dimension", "embedding_dimension"});
-    return Close(file, *fields);
+    return Close(file, *fields, format_);
   }
 
   std::vector<Pooling> PoolingsOf(ConfigFields& fields, const std::string& file) {
     std::vector<Pooling> poolings;
-    std::vector<std::string> names;
-    if (fields.Has("pooling_mode")) {
-      names = fields.IsString("pooling_mode") ? std::vector<std::string>{fields.String("pooling_mode")}
-                                              : fields.Strings("pooling_mode");
-    }
+    const std::vector<std::string> names = fields.StringOrStrings("pooling_mode");
     for (const PoolingSpelling& spelling : kModulePoolings) {
       if (fields.Has(spelling.old_switch) && fields.Bool(spelling.old_switch, false) && names.empty()) {
         poolings.push_back(spelling.pooling);
@@ -175,7 +174,7 @@ class Tail {
     config().normalize_pooled = true;
     if (path.empty()) return absl::OkStatus();
     const std::string file = ConfigIn(path);
-    HEADLIGHT_ASSIGN_OR_RETURN(std::optional<ConfigFields> fields, Open(file));
+    HEADLIGHT_ASSIGN_OR_RETURN(std::optional<ConfigFields> fields, OpenIn(folder_, file));
     if (!fields) return absl::OkStatus();  // older versions wrote none
     for (const char* key : {"module_input_name", "module_output_name"}) {
       fields->Only(key, {"\"sentence_embedding\""});
@@ -191,9 +190,8 @@ class Tail {
 // What the module Transformer says beside the encoder's own files.
 absl::Status ReadTransformerModule(const std::string& encoder, Format& format) {
   constexpr char kFile[] = "sentence_bert_config.json";
-  absl::StatusOr<ConfigFields> fields = ConfigFields::Read(absl::StrCat(encoder, "/", kFile));
-  if (absl::IsNotFound(fields.status())) return absl::OkStatus();
-  HEADLIGHT_RETURN_IF_ERROR(fields.status());
+  HEADLIGHT_ASSIGN_OR_RETURN(std::optional<ConfigFields> fields, OpenIn(encoder, kFile));
+  if (!fields) return absl::OkStatus();
   if (const auto len = fields->OptionalInt("max_seq_length", 1, kMaxDimension)) {
     format.assumed.push_back(
         absl::StrCat(kFile, ": texts are cut to ", *len, " tokens where they are tokenized"));
@@ -202,13 +200,7 @@ absl::Status ReadTransformerModule(const std::string& encoder, Format& format) {
   fields->Only("module_output_name", {"\"token_embeddings\""});
   // Of texts and their tokens, and how many of those are computed at once.
   fields->WithoutEffect({"do_lower_case", "unpad_inputs"});
-  if (absl::Status status = fields->status(); !status.ok()) {
-    return absl::Status(status.code(), absl::StrCat(kFile, ": ", status.message()));
-  }
-  for (const std::string& key : fields->UnknownKeys()) {
-    format.not_understood.push_back(absl::StrCat(kFile, ": ", key));
-  }
-  return absl::OkStatus();
+  return Close(kFile, *fields, format);
 }
 
 }  // namespace
