@@ -60,6 +60,11 @@ absl::Status CheckSequence(const SequenceOptions& options, const AttentionConfig
   HEADLIGHT_RETURN_IF_ERROR(CheckWindow(".visibility.window_left", options.visibility.window_left));
   HEADLIGHT_RETURN_IF_ERROR(CheckWindow(".visibility.window_right", options.visibility.window_right));
   HEADLIGHT_RETURN_IF_ERROR(CheckMask(options.mask));
+  if (config.rope && config.rope->max_len > 0 && std::max(q_len, kv_len) > config.rope->max_len) {
+    return absl::InvalidArgumentError(absl::StrCat(": got ", std::max(q_len, kv_len),
+                                                   " tokens, wanted at most ", config.rope->max_len,
+                                                   ": rotary positions of longer sequences are not served"));
+  }
   return CheckSink(options.weights, config, q_len, kv_len);
 }
 

@@ -71,6 +71,40 @@ absl::Status CheckRope(const RopeConfig& rope, int64_t head_dim) {
   return CheckRange("rope.original_max_len", rope.original_max_len, 1, int64_t{1} << 40);
 }
 
+constexpr int64_t kMaxBuckets = 1 << 14;
+constexpr int64_t kMaxDistance = 1 << 20;
+
+absl::Status CheckRelativeBias(const RelativeBiasConfig& config) {
+  HEADLIGHT_RETURN_IF_ERROR(CheckRange("relative_bias.num_buckets", config.num_buckets, 4, kMaxBuckets));
+  if (config.num_buckets % 2 != 0) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("relative_bias.num_buckets: got ", config.num_buckets, ", wanted an even number"));
+  }
+  return CheckRange("relative_bias.max_distance", config.max_distance, config.num_buckets / 4 + 1,
+                    kMaxDistance);
+}
+
+// What goes with disentangled attention in the models that have it, and no more.
+absl::Status CheckDisentangled(const AttentionConfig& config) {
+  const DisentangledConfig& disentangled = *config.disentangled;
+  HEADLIGHT_RETURN_IF_ERROR(CheckRange("disentangled.num_buckets", disentangled.num_buckets, 2, kMaxBuckets));
+  if (disentangled.max_distance != 0) {
+    HEADLIGHT_RETURN_IF_ERROR(CheckRange("disentangled.max_distance", disentangled.max_distance,
+                                         disentangled.num_buckets / 2 + 2, kMaxDistance));
+  }
+  const auto refuse = [](const char* field, const char* wanted) {
+    return absl::InvalidArgumentError(absl::StrCat(field, ": got it, wanted ", wanted, " with disentangled"));
+  };
+  if (config.rope) return refuse("rope", "none");
+  if (config.qk_norm != QkNorm::kNone) return refuse("qk_norm", "none");
+  if (config.add_bias_kv || config.add_zero_attn) return refuse("add_bias_kv, add_zero_attn", "none");
+  if (config.num_kv_heads != 0 && config.num_kv_heads != config.num_heads) {
+    return refuse("num_kv_heads", "num_heads");
+  }
+  if (config.kdim != 0 && config.kdim != config.embed_dim) return refuse("kdim", "embed_dim");
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 absl::Status AttentionConfig::Validate() const {
@@ -94,6 +128,11 @@ absl::Status AttentionConfig::Validate() const {
   if (rope) {
     HEADLIGHT_RETURN_IF_ERROR(CheckRope(*rope, head_dim == 0 ? embed_dim / num_heads : head_dim));
   }
+  if (qk_norm != QkNorm::kNone && !(qk_norm_eps >= 0.0 && qk_norm_eps <= 1.0)) {
+    return absl::InvalidArgumentError(absl::StrCat("qk_norm_eps: got ", qk_norm_eps, ", wanted 0..1"));
+  }
+  if (relative_bias) HEADLIGHT_RETURN_IF_ERROR(CheckRelativeBias(*relative_bias));
+  if (disentangled) HEADLIGHT_RETURN_IF_ERROR(CheckDisentangled(*this));
   if (logit_softcap != 0.0) HEADLIGHT_RETURN_IF_ERROR(CheckSoftcap(logit_softcap));
   HEADLIGHT_RETURN_IF_ERROR(CheckWindow("window_left", window_left));
   HEADLIGHT_RETURN_IF_ERROR(CheckWindow("window_right", window_right));

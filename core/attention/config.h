@@ -14,6 +14,14 @@
 
 namespace headlight {
 
+// An RMS norm of projected queries and keys, before they turn: x / sqrt(mean(x^2) + eps) * gain, of each head by
+// itself or of all heads together.
+enum class QkNorm : uint8_t {
+  kNone,
+  kEachHead,  // one gain for all heads of the queries, one for those of the keys (Qwen3, Gemma 3)
+  kAllHeads,  // OLMo 2
+};
+
 // What a layer looks like, apart from its numbers. Fields at 0 take the default that their comment names;
 // Resolved() fills them in, and everything below the public API sees resolved configs only.
 struct AttentionConfig {
@@ -31,10 +39,14 @@ struct AttentionConfig {
   // As in torch.nn.MultiheadAttention: a learned key/value (AttentionParameters::bias_k, bias_v) appended to
   // every sequence before the one of zeros, allowed for every query, neither rotated nor biased by position.
   bool add_bias_kv = false;
+  QkNorm qk_norm = QkNorm::kNone;
+  double qk_norm_eps = 1e-6;
   std::optional<RopeConfig> rope;
   // Scores get -slope_h |position of the query - position of the key|, slopes as Press et al. 2022
   // (arXiv:2108.12409) choose them; see AlibiSlope.
   bool alibi = false;
+  std::optional<RelativeBiasConfig> relative_bias;
+  std::optional<DisentangledConfig> disentangled;
   // Scores become softcap * tanh(score / softcap) before ALiBi and masks; 0 means none, else at least 1e-6.
   double logit_softcap = 0.0;
   // Sliding window of the layer; a request's own window narrows it further. As in visibility.h.

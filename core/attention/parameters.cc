@@ -48,12 +48,27 @@ absl::Status AttentionParameters::Validate(const AttentionConfig& config) const 
   const int64_t appended_width = config.add_bias_kv ? kv_width : 0;
   HEADLIGHT_RETURN_IF_ERROR(CheckSize("bias_k", bias_k, 1, appended_width, Presence::kRequired));
   HEADLIGHT_RETURN_IF_ERROR(CheckSize("bias_v", bias_v, 1, appended_width, Presence::kRequired));
-  return absl::OkStatus();
+  const auto norm_width = [&](int64_t all_heads) {
+    return config.qk_norm == QkNorm::kNone       ? 0
+           : config.qk_norm == QkNorm::kEachHead ? config.head_dim
+                                                 : all_heads;
+  };
+  HEADLIGHT_RETURN_IF_ERROR(CheckSize("q_norm", q_norm, 1, norm_width(q_width), Presence::kRequired));
+  HEADLIGHT_RETURN_IF_ERROR(CheckSize("k_norm", k_norm, 1, norm_width(kv_width), Presence::kRequired));
+  const int64_t buckets = config.relative_bias ? config.relative_bias->num_buckets : 0;
+  HEADLIGHT_RETURN_IF_ERROR(CheckMatrix("relative_bias", relative_bias, buckets, config.num_heads));
+  const int64_t rows = config.disentangled ? 2 * config.disentangled->num_buckets : 0;
+  HEADLIGHT_RETURN_IF_ERROR(CheckMatrix("distances", distances, rows, config.embed_dim));
+  const int64_t norm = config.disentangled && config.disentangled->norm_eps ? config.embed_dim : 0;
+  HEADLIGHT_RETURN_IF_ERROR(CheckSize("distance_gain", distance_gain, 1, norm, Presence::kRequired));
+  return CheckSize("distance_bias", distance_bias, 1, norm, Presence::kRequired);
 }
 
 int64_t AttentionParameters::NumParameters() const {
   int64_t num_parameters = 0;
-  for (const std::vector<float>* tensor : {&wq, &wk, &wv, &wo, &bq, &bk, &bv, &bo, &bias_k, &bias_v}) {
+  for (const std::vector<float>* tensor :
+       {&wq, &wk, &wv, &wo, &bq, &bk, &bv, &bo, &bias_k, &bias_v, &q_norm, &k_norm, &relative_bias,
+        &distances, &distance_gain, &distance_bias}) {
     num_parameters += static_cast<int64_t>(tensor->size());
   }
   return num_parameters;
@@ -77,6 +92,26 @@ AttentionParameters RandomParameters(const AttentionConfig& config, uint64_t see
   if (config.add_bias_kv) {
     weights.bias_k = source.Draw(kv_width, XavierBound(1, kv_width));
     weights.bias_v = source.Draw(kv_width, XavierBound(1, kv_width));
+  }
+  const auto gains = [&](int64_t width) {  // around 1
+    std::vector<float> gain = source.Draw(width, kGainBound);
+    for (float& number : gain) number += 1.0f;
+    return gain;
+  };
+  if (config.qk_norm != QkNorm::kNone) {
+    const bool each = config.qk_norm == QkNorm::kEachHead;
+    weights.q_norm = gains(each ? config.head_dim : q_width);
+    weights.k_norm = gains(each ? config.head_dim : kv_width);
+  }
+  if (config.relative_bias) {
+    weights.relative_bias = source.Draw(config.relative_bias->num_buckets * config.num_heads, 1.0f);
+  }
+  if (config.disentangled) {
+    weights.distances = source.Draw(2 * config.disentangled->num_buckets * config.embed_dim, 1.0f);
+    if (config.disentangled->norm_eps) {
+      weights.distance_gain = gains(config.embed_dim);
+      weights.distance_bias = source.Draw(config.embed_dim, kBiasBound);
+    }
   }
   return weights;
 }

@@ -28,6 +28,15 @@ struct AttentionParameters {
   // empty.
   std::vector<float> bias_k;  // [num_kv_heads * head_dim]
   std::vector<float> bias_v;  // [num_kv_heads * head_dim]
+  // With AttentionConfig::qk_norm: gains, [head_dim] for kEachHead, else as wide as all heads. Else empty.
+  std::vector<float> q_norm;
+  std::vector<float> k_norm;
+  std::vector<float>
+      relative_bias;  // [num_buckets, num_heads] with AttentionConfig::relative_bias, else empty
+  // With AttentionConfig::disentangled: the table of distances and its norm. Else empty.
+  std::vector<float> distances;      // [2 * num_buckets, embed_dim]
+  std::vector<float> distance_gain;  // [embed_dim] with DisentangledConfig::norm_eps
+  std::vector<float> distance_bias;  // [embed_dim]
 
   // INVALID_ARGUMENT naming the tensor whose size does not fit `config` (resolved).
   absl::Status Validate(const AttentionConfig& config) const;

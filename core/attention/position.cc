@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
+#include <cstdlib>
 #include <numbers>
 
 namespace headlight {
@@ -13,6 +14,35 @@ double AlibiSlope(int64_t head, int64_t num_heads) {
   if (head < below) return std::exp2(-8.0 * static_cast<double>(head + 1) / static_cast<double>(below));
   const int64_t odd = 2 * (head - below) + 1;  // first, third, ... slope of twice as many heads
   return std::exp2(-8.0 * static_cast<double>(odd) / static_cast<double>(2 * below));
+}
+
+int64_t RelativeBucket(const RelativeBiasConfig& config, int64_t distance) {
+  const int64_t half = config.num_buckets / 2;
+  const int64_t first = distance > 0 ? half : 0;
+  const int64_t exact = half / 2;
+  const int64_t away = std::abs(distance);
+  if (away < exact) return first + away;
+  // In f32, as where models are trained: near a bound the rounding decides.
+  const auto growth =
+      static_cast<float>(std::log(static_cast<double>(config.max_distance) / static_cast<double>(exact)));
+  const float share = std::log(static_cast<float>(away) / static_cast<float>(exact)) / growth;
+  const auto beyond = static_cast<int64_t>(share * static_cast<float>(half - exact));
+  return first + std::min(exact + beyond, half - 1);
+}
+
+int64_t DisentangledRow(const DisentangledConfig& config, int64_t distance) {
+  const int64_t exact = config.num_buckets / 2;
+  int64_t bucket = distance;
+  if (config.max_distance > 0 && std::abs(distance) > exact) {
+    // In f32, as where models are trained.
+    const auto of = [&](int64_t away) {
+      return std::log(static_cast<float>(static_cast<double>(away) / static_cast<double>(exact)));
+    };
+    const float share = of(std::abs(distance)) / of(config.max_distance - 1);
+    const auto beyond = static_cast<int64_t>(std::ceil(share * static_cast<float>(exact - 1)));
+    bucket = distance < 0 ? -(exact + beyond) : exact + beyond;
+  }
+  return std::clamp<int64_t>(bucket + config.num_buckets, 0, 2 * config.num_buckets - 1);
 }
 
 double RopeFrequency(const RopeConfig& rope, int64_t pair) {

@@ -58,6 +58,39 @@ void Rotate(const RopeConfig& rope, int64_t position, int64_t num_heads, int64_t
   }
 }
 
+// Each head of the rows [*, width], or all of them together, through an RMS norm.
+void NormHeads(const AttentionConfig& config, const std::vector<float>& gain, int64_t width,
+               std::vector<double>& rows) {
+  if (config.qk_norm == QkNorm::kNone) return;
+  const int64_t part = config.qk_norm == QkNorm::kEachHead ? config.head_dim : width;
+  for (size_t first = 0; first < rows.size(); first += part) {
+    double squares = 0;
+    for (int64_t i = 0; i < part; ++i) squares += rows[first + i] * rows[first + i];
+    const double factor = 1.0 / std::sqrt(squares / static_cast<double>(part) + config.qk_norm_eps);
+    for (int64_t i = 0; i < part; ++i) rows[first + i] *= factor * gain[i];
+  }
+}
+
+// The table of distances as the layer projects it, rounded to f32.
+std::vector<float> NormedDistances(const AttentionConfig& config, const AttentionParameters& weights) {
+  std::vector<float> rows = weights.distances;
+  if (!config.disentangled->norm_eps) return rows;
+  const auto width = static_cast<double>(config.embed_dim);
+  for (size_t row = 0; row < rows.size(); row += config.embed_dim) {
+    double mean = 0, variance = 0;
+    for (int64_t i = 0; i < config.embed_dim; ++i) mean += rows[row + i] / width;
+    for (int64_t i = 0; i < config.embed_dim; ++i) {
+      variance += (rows[row + i] - mean) * (rows[row + i] - mean) / width;
+    }
+    const double factor = 1.0 / std::sqrt(variance + *config.disentangled->norm_eps);
+    for (int64_t i = 0; i < config.embed_dim; ++i) {
+      rows[row + i] = static_cast<float>((rows[row + i] - mean) * factor * weights.distance_gain[i] +
+                                         weights.distance_bias[i]);
+    }
+  }
+  return rows;
+}
+
 // The k and v of one sequence with the appended keys, each [kv_len, kv_width].
 struct KeysAndValues {
   int64_t kv_len = 0;
@@ -80,6 +113,7 @@ KeysAndValues ProjectKeysAndValues(const AttentionConfig& config, const Attentio
   kv.kv_len = end - begin;
   kv.k = Project(batch.key, begin, end, weights.wk, kv_width, weights.bk);
   kv.v = Project(batch.value, begin, end, weights.wv, kv_width, weights.bv);
+  NormHeads(config, weights.k_norm, kv_width, kv.k);
   for (int64_t key = 0; config.rope && key < kv.kv_len; ++key) {
     Rotate(*config.rope, key, config.num_kv_heads, config.head_dim, kv.k.data() + key * kv_width);
   }
@@ -119,7 +153,9 @@ class SequenceReference {
     const int64_t q_begin = batch_.cu_q_lens[sequence_];
     const int64_t q_end = batch_.cu_q_lens[sequence_ + 1];
     q_ = Project(batch_.query, q_begin, q_end, weights_.wq, config_.q_width(), weights_.bq);
+    NormHeads(config_, weights_.q_norm, config_.q_width(), q_);
     kv_ = ProjectKeysAndValues(config_, weights_, batch_, sequence_);
+    ProjectDistances();
     result_.q_len = batch_.q_len(sequence_);
     result_.kv_len = kv_.kv_len;
     result_.own_kv_len = batch_.kv_len(sequence_);
@@ -153,7 +189,9 @@ class SequenceReference {
       const double* k = kv_.k.data() + key * config_.kv_width() + kv_head * head_dim;
       const double bias = PositionAndMask(head, query, key);
       allowed[key] = bias != kForbidden;
-      row[key] = SoftCap(*config_.scale * std::inner_product(q, q + head_dim, k, 0.0)) + bias;
+      const double product =
+          std::inner_product(q, q + head_dim, k, 0.0) + Disentangled(head, query, key, q, k);
+      row[key] = SoftCap(*config_.scale * product) + bias;
     }
     Softmax(row, allowed);
     for (int64_t key = 0; key < result_.kv_len; ++key) {
@@ -161,6 +199,31 @@ class SequenceReference {
       const double* v = kv_.v.data() + key * config_.kv_width() + kv_head * head_dim;
       for (int64_t i = 0; i < head_dim; ++i) attended[i] += row[key] * v[i];
     }
+  }
+
+  // K and Q of distances, each [2 * num_buckets, q_width].
+  void ProjectDistances() {
+    if (!config_.disentangled) return;
+    const std::vector<float> rows = NormedDistances(config_, weights_);
+    const int64_t count = 2 * config_.disentangled->num_buckets;
+    const MatrixView table = {rows.data(), count, config_.embed_dim, config_.embed_dim};
+    distance_keys_ = Project(table, 0, count, weights_.wk, config_.kv_width(), weights_.bk);
+    distance_queries_ = Project(table, 0, count, weights_.wq, config_.q_width(), weights_.bq);
+  }
+
+  // What disentangled attention adds to the product of q and k, a head's rows.
+  double Disentangled(int64_t head, int64_t query, int64_t key, const double* q, const double* k) const {
+    if (!config_.disentangled) return 0.0;
+    const int64_t row = DisentangledRow(*config_.disentangled, Position(query) - key);
+    const int64_t place = row * config_.q_width() + head * config_.head_dim;
+    double sum = 0.0;
+    if (config_.disentangled->query_to_position) {
+      sum += std::inner_product(q, q + config_.head_dim, distance_keys_.data() + place, 0.0);
+    }
+    if (config_.disentangled->key_to_position) {
+      sum += std::inner_product(k, k + config_.head_dim, distance_queries_.data() + place, 0.0);
+    }
+    return sum;
   }
 
   double SoftCap(double score) const {
@@ -181,7 +244,12 @@ class SequenceReference {
     if (key < visible.begin || key >= visible.end) return kForbidden;
     const auto distance = static_cast<double>(std::abs(Position(query) - key));
     const double alibi = config_.alibi ? -AlibiSlope(head, config_.num_heads) * distance : 0.0;
-    return alibi + MaskTerm(options.mask, head, query, key);
+    double bias = 0.0;
+    if (config_.relative_bias) {
+      const int64_t bucket = RelativeBucket(*config_.relative_bias, key - Position(query));
+      bias = weights_.relative_bias[bucket * config_.num_heads + head];
+    }
+    return alibi + bias + MaskTerm(options.mask, head, query, key);
   }
 
   void ProjectOutput() {
@@ -203,6 +271,7 @@ class SequenceReference {
   const AttentionBatch& batch_;
   const int64_t sequence_;
   std::vector<double> q_;
+  std::vector<double> distance_keys_, distance_queries_;
   KeysAndValues kv_;
   std::vector<double> attended_;
   ReferenceResult result_;

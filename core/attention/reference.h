@@ -7,12 +7,17 @@
 // their head's index:
 //
 //   q[i] = Xq[i] Wq + bq,  k[j] = Xk[j] Wk + bk,  v[j] = Xv[j] Wv + bv
+//   q, k  through their RMS norms, of each head or of all together, where the config has them
 //   q[i][h], k[j][g]  turned by RoPE to position(i) and j, where the config says so
-//   s[h][i][j] = softcap(scale * q[i][h] . k[j][g]) - slope[h] |position(i) - j| + mask[h][i][j]
+//   s[h][i][j] = softcap(scale * (q[i][h] . k[j][g] + d[h][i][j]))
+//                - slope[h] |position(i) - j| + bias[bucket(j - position(i))][h] + mask[h][i][j]
+//   d[h][i][j] = q[i][h] . K[r][h] + k[j][h] . Q[r][h],  r the row of position(i) - j,  K = D Wk + bk,
+//                Q = D Wq + bq,  D the (normed) table of distances: disentangled attention, else 0
 //   p[h][i][j] = exp(s[h][i][j] - max_j s) / sum_j exp(...)  over the allowed keys; 0 for the others
 //   y[i] = concat over h (sum_j p[h][i][j] v[j][g]) Wo + bo
 //
-// position(i) = i + kv_len - q_len, below 0 where there are more queries than keys. slope is 0 without ALiBi.
+// position(i) = i + kv_len - q_len, below 0 where there are more queries than keys. slope is 0 without ALiBi
+// and bias 0 without relative_bias; RelativeBucket and DisentangledRow (position.h) say which bucket and row.
 // RoPE turns the pair (a, b) at the angle t = position * RopeFrequency into
 // (a cos t - b sin t, a sin t + b cos t). softcap(x) = c tanh(x / c).
 //

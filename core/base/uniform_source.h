@@ -40,6 +40,7 @@ inline float XavierBound(int64_t in, int64_t out) {
 }
 
 constexpr float kBiasBound = 0.02f;
+constexpr float kGainBound = 0.1f;  // around 1
 
 }  // namespace headlight
 

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "core/checkpoint/folder.h"
 
+#include <algorithm>
 #include <cstdint>
 #include <filesystem>
+#include <initializer_list>
 #include <memory>
 #include <span>
 #include <string>
@@ -125,8 +127,9 @@ class OpenFolder final : public ModelFolder {
   absl::Status Read(std::span<const WantedTensor> wanted) const {
     return InFolder(folder_, "", LoadTensors(wanted, checkpoint_));
   }
-  absl::Status ReadNorm(const std::string& name, NormKind kind, NormParameters& from,
+  absl::Status ReadNorm(const std::string& name, NormKind kind, int64_t width, NormParameters& from,
                         NormParameters& to) const;
+  absl::Status ReadRest(std::initializer_list<const std::vector<float>*> destinations) const;
   DType WidestTable() const;
 
   const std::string folder_;
@@ -196,9 +199,13 @@ absl::StatusOr<EmbeddingTables> OpenFolder::Embedding() const {
     *to = *std::move(table);
   }
   if (summary_.config.embedding->norm) {
-    HEADLIGHT_RETURN_IF_ERROR(
-        ReadNorm("embedding.norm", NormKind::kLayerNorm, reading_->embedding.norm, tables.norm));
+    HEADLIGHT_RETURN_IF_ERROR(ReadNorm("embedding.norm", NormKind::kLayerNorm, summary_.config.embedding->dim,
+                                       reading_->embedding.norm, tables.norm));
   }
+  EmbeddingParameters& reading = reading_->embedding;
+  HEADLIGHT_RETURN_IF_ERROR(ReadRest({&reading.projection, &reading.projection_bias}));
+  tables.projection = std::exchange(reading.projection, {});
+  tables.projection_bias = std::exchange(reading.projection_bias, {});
   return tables;
 }
 
@@ -212,21 +219,27 @@ absl::StatusOr<const BlockParameters*> OpenFolder::Layer(int64_t layer, BlockPar
   return &memory;
 }
 
-absl::Status OpenFolder::ReadNorm(const std::string& name, NormKind kind, NormParameters& from,
-                                  NormParameters& to) const {
+// Those tensors outside of the layers that go to `destinations`.
+absl::Status OpenFolder::ReadRest(std::initializer_list<const std::vector<float>*> destinations) const {
   for (const WantedTensor& tensor : plan_.rest) {
-    const std::vector<float>* const part = tensor.parts.front().destination;
-    if (part == &from.gain || part == &from.bias) HEADLIGHT_RETURN_IF_ERROR(Read({&tensor, 1}));
+    const std::vector<float>* const to = tensor.parts.front().destination;
+    if (std::find(destinations.begin(), destinations.end(), to) == destinations.end()) continue;
+    HEADLIGHT_RETURN_IF_ERROR(Read({&tensor, 1}));
   }
+  return absl::OkStatus();
+}
+
+absl::Status OpenFolder::ReadNorm(const std::string& name, NormKind kind, int64_t width, NormParameters& from,
+                                  NormParameters& to) const {
+  HEADLIGHT_RETURN_IF_ERROR(ReadRest({&from.gain, &from.bias}));
   to = std::exchange(from, {});
-  const int64_t width = summary_.config.block.attention.embed_dim;
   return InFolder(folder_, "", ValidateNorm(name, to, kind, width));
 }
 
 absl::StatusOr<NormParameters> OpenFolder::FinalNorm() const {
   NormParameters norm;
-  HEADLIGHT_RETURN_IF_ERROR(
-      ReadNorm("final_norm", *summary_.config.final_norm_kind, reading_->final_norm, norm));
+  HEADLIGHT_RETURN_IF_ERROR(ReadNorm("final_norm", *summary_.config.final_norm_kind,
+                                     summary_.config.block.attention.embed_dim, reading_->final_norm, norm));
   return norm;
 }
 
@@ -263,9 +276,16 @@ absl::StatusOr<LoadedModelFolder> LoadModelFolder(const std::string& folder) {
 absl::Status SaveModelFolder(const std::string& folder, const ModelConfig& config,
                              const ModelParameters& weights, bool with_precision) {
   HEADLIGHT_RETURN_IF_ERROR(config.Validate());
-  if (!config.other_blocks.empty() || !config.block.attention_norm) {
+  const AttentionConfig& attention = config.block.attention;
+  if (!config.other_blocks.empty() || !config.block.attention_norm || !config.layer_parameters.empty()) {
     return absl::UnimplementedError(
-        "other_blocks, attention_norm: the native format has layers that are alike, with all norms");
+        "other_blocks, attention_norm, layer_parameters: the native format has layers that are alike, with "
+        "all "
+        "norms and parameters of their own");
+  }
+  if (attention.qk_norm != QkNorm::kNone || attention.relative_bias || attention.disentangled) {
+    return absl::UnimplementedError(
+        "qk_norm, relative_bias, disentangled: the native format has no tensors for them");
   }
   const ModelConfig resolved = config.Resolved();
   HEADLIGHT_RETURN_IF_ERROR(weights.Validate(resolved));

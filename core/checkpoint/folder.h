@@ -64,7 +64,8 @@ absl::StatusOr<LoadedModelFolder> LoadModelFolder(const std::string& folder);
 
 // Writes config.json and model.safetensors in the native format, which LoadModelFolder reads back bit for
 // bit. Makes the folder. Without `with_precision` config.json asks for none, which leaves it to the server.
-// ALREADY_EXISTS: there is a config.json in it. UNIMPLEMENTED: layers differ, or have no attention_norm.
+// ALREADY_EXISTS: there is a config.json in it. UNIMPLEMENTED: layers differ, share parameters, or
+// have no attention_norm, or attention is more than positions and windows.
 absl::Status SaveModelFolder(const std::string& folder, const ModelConfig& config,
                              const ModelParameters& weights, bool with_precision = true);
 

@@ -74,7 +74,7 @@ int64_t VectorBytes(const BlockConfig& block, const Packing& packing) {
   if (HasFeedForward(block)) {
     const FeedForwardConfig& network = block.feed_forward;
     cols += (network.gated ? 2 : 1) * RoundUp(network.hidden_dim, kLanes) + attention.embed_dim;
-    norms = 4 * attention.embed_dim;
+    norms = (block.norm_placement == NormPlacement::kSandwich ? 8 : 4) * attention.embed_dim;
   }
   const int64_t appended = 4 * attention.num_kv_heads * head_dim;
   const int64_t of_a_column = packing.precision == Precision::kInt8 ? 3 : 1;
@@ -118,7 +118,7 @@ int64_t PlainBytes(const ModelConfig& config) {
                      (attention.kdim + attention.vdim) * most.kv_width +
                      4 * (most.q_width + most.kv_width + attention.embed_dim);
   if (HasFeedForward(config.block)) {
-    elements += (attention.embed_dim + 1) * (2 * most.hidden_dim + most.gate_dim) + 5 * attention.embed_dim;
+    elements += (attention.embed_dim + 1) * (2 * most.hidden_dim + most.gate_dim) + 9 * attention.embed_dim;
   }
   return kFloatBytes * elements;
 }
@@ -127,10 +127,12 @@ int64_t PlainBytes(const ModelConfig& config) {
 int64_t TableBytes(const ModelConfig& config, DType dtype) {
   if (!config.embedding) return 0;
   const auto bytes = [&](int64_t rows) {
-    return rows == 0 ? 0 : Buffer::RoundedBytes(rows * config.block.attention.embed_dim * SizeOf(dtype));
+    return rows == 0 ? 0 : Buffer::RoundedBytes(rows * config.embedding->dim * SizeOf(dtype));
   };
   const EmbeddingConfig& sizes = *config.embedding;
-  return bytes(sizes.vocab_size) + bytes(sizes.num_positions) + bytes(sizes.num_token_types);
+  const int64_t width = config.block.attention.embed_dim;
+  const int64_t projection = sizes.dim == width ? 0 : (sizes.dim + 1) * width * kFloatBytes;
+  return projection + bytes(sizes.vocab_size) + bytes(sizes.num_positions) + bytes(sizes.num_token_types);
 }
 
 // Of what a few short sequences pass through on one thread, a bound: the probe that compares precisions, its

@@ -31,6 +31,7 @@ struct TensorPart {
   std::vector<float>* destination = nullptr;
   int64_t begin = 0;
   int64_t size = 0;
+  int64_t period = 0;  // if not 0, the columns that come a multiple of it later too: fused heads
 };
 
 struct WantedTensor {
@@ -39,6 +40,7 @@ struct WantedTensor {
   std::vector<TensorPart> parts;
   Orientation orientation = Orientation::kInOut;
   bool optional = false;  // absent: its destinations stay empty
+  float added = 0.0f;     // to every number: gains that are stored as their difference from 1
 };
 
 struct TensorPlan {

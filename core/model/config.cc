@@ -2,6 +2,7 @@
 #include "core/model/config.h"
 
 #include <algorithm>
+#include <cmath>
 #include <iterator>
 #include <string>
 #include <utility>
@@ -18,6 +19,7 @@ namespace {
 // overflow.
 constexpr int64_t kMaxHiddenDim = 1 << 20;
 constexpr int64_t kMaxRows = int64_t{1} << 26;  // of an embedding table
+constexpr double kMaxTokenScale = 1e6;
 constexpr double kMaxNormEps = 1.0;
 constexpr int64_t kMaxPoolings = 16;  // side by side
 
@@ -31,10 +33,17 @@ absl::Status CheckEps(const char* field, double eps) {
   return absl::InvalidArgumentError(absl::StrCat(field, ": got ", eps, ", wanted 0..", kMaxNormEps));
 }
 
-absl::Status CheckEmbedding(const EmbeddingConfig& embedding) {
+absl::Status CheckEmbedding(const EmbeddingConfig& embedding, int64_t embed_dim) {
   HEADLIGHT_RETURN_IF_ERROR(CheckRange("embedding.vocab_size", embedding.vocab_size, 1, kMaxRows));
   HEADLIGHT_RETURN_IF_ERROR(CheckRange("embedding.num_positions", embedding.num_positions, 0, kMaxRows));
   HEADLIGHT_RETURN_IF_ERROR(CheckRange("embedding.num_token_types", embedding.num_token_types, 0, kMaxRows));
+  if (embedding.dim != embed_dim) {
+    HEADLIGHT_RETURN_IF_ERROR(CheckRange("embedding.dim", embedding.dim, 0, EmbeddingConfig::kMaxDim));
+  }
+  if (!(std::abs(embedding.scale) <= kMaxTokenScale)) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "embedding.scale: got ", embedding.scale, ", wanted a number of magnitude at most ", kMaxTokenScale));
+  }
   if (embedding.num_positions == 0) {
     if (embedding.position_offset == 0 && !embedding.padding_id) return absl::OkStatus();
     return absl::InvalidArgumentError(
@@ -89,10 +98,7 @@ absl::Status CheckAgreement(const BlockConfig& block, const BlockConfig& first) 
     return refuse("attention.precision", Name(got.precision), Name(wanted.precision));
   }
   if (block.norm_placement == first.norm_placement) return absl::OkStatus();
-  const auto name = [](NormPlacement placement) {
-    return placement == NormPlacement::kNone ? "none" : placement == NormPlacement::kPost ? "post" : "pre";
-  };
-  return refuse("norm_placement", name(block.norm_placement), name(first.norm_placement));
+  return refuse("norm_placement", Name(block.norm_placement), Name(first.norm_placement));
 }
 
 absl::Status CheckLayerBlocks(const std::vector<int32_t>& layer_blocks, int64_t num_layers,
@@ -109,7 +115,50 @@ absl::Status CheckLayerBlocks(const std::vector<int32_t>& layer_blocks, int64_t 
   return absl::OkStatus();
 }
 
+absl::Status CheckLayerParameters(const ModelConfig& config) {
+  const std::vector<int32_t>& owners = config.layer_parameters;
+  if (owners.empty()) return absl::OkStatus();
+  if (std::ssize(owners) != config.num_layers) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("layer_parameters: got ", owners.size(), ", wanted num_layers ", config.num_layers));
+  }
+  if (config.scale_by_inverse_layer) {
+    return absl::InvalidArgumentError("layer_parameters: got some, wanted none with scale_by_inverse_layer");
+  }
+  for (int32_t i = 0; i < std::ssize(owners); ++i) {
+    const std::string field = absl::StrCat("layer_parameters[", i, "]");
+    HEADLIGHT_RETURN_IF_ERROR(CheckRange(field, owners[i], 0, i));
+    if (owners[owners[i]] != owners[i]) {
+      return absl::InvalidArgumentError(
+          absl::StrCat(field, ": got ", owners[i], ", wanted a layer with parameters of its own"));
+    }
+    if (!config.layer_blocks.empty() && config.layer_blocks[i] != config.layer_blocks[owners[i]]) {
+      return absl::InvalidArgumentError(
+          absl::StrCat(field, ": got ", owners[i], ", wanted a layer of the same block"));
+    }
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
+
+const char* Name(NormPlacement placement) {
+  switch (placement) {
+    case NormPlacement::kNone:
+      return "none";
+    case NormPlacement::kPost:
+      return "post";
+    case NormPlacement::kPre:
+      return "pre";
+    case NormPlacement::kSandwich:
+      return "sandwich";
+    case NormPlacement::kBranch:
+      return "branch";
+    case NormPlacement::kParallel:
+      return "parallel";
+  }
+  return "";
+}
 
 absl::Status ModelConfig::Validate() const {
   HEADLIGHT_RETURN_IF_ERROR(CheckRange("num_layers", num_layers, 1, kMaxLayers));
@@ -123,7 +172,8 @@ absl::Status ModelConfig::Validate() const {
     HEADLIGHT_RETURN_IF_ERROR(Prefixed(prefix, CheckAgreement(other_blocks[i], block)));
   }
   HEADLIGHT_RETURN_IF_ERROR(CheckLayerBlocks(layer_blocks, num_layers, num_others));
-  if (embedding) HEADLIGHT_RETURN_IF_ERROR(CheckEmbedding(*embedding));
+  HEADLIGHT_RETURN_IF_ERROR(CheckLayerParameters(*this));
+  if (embedding) HEADLIGHT_RETURN_IF_ERROR(CheckEmbedding(*embedding, block.attention.embed_dim));
   HEADLIGHT_RETURN_IF_ERROR(CheckRange("pooling", std::ssize(pooling), 0, kMaxPoolings));
   return final_norm_eps ? CheckEps("final_norm_eps", *final_norm_eps) : absl::OkStatus();
 }
@@ -132,6 +182,13 @@ ModelConfig ModelConfig::Resolved() const {
   ModelConfig resolved = *this;
   resolved.block.attention = block.attention.Resolved();
   for (BlockConfig& other : resolved.other_blocks) other.attention = other.attention.Resolved();
+  if (resolved.embedding) {
+    if (resolved.embedding->dim == 0) resolved.embedding->dim = block.attention.embed_dim;
+    for (const RopeConfig& rope : RopeConfigs()) {
+      if (rope.max_len > 0)
+        resolved.embedding->max_turned_len = std::min(embedding->max_turned_len, rope.max_len);
+    }
+  }
   resolved.final_norm_kind = final_norm_kind.value_or(block.norm_kind);
   resolved.final_norm_eps = final_norm_eps.value_or(block.norm_eps);
   return resolved;
@@ -158,9 +215,12 @@ AttentionConfig ModelConfig::LayerAttention(int64_t layer) const {
 }
 
 void ModelConfig::ForEachBlock(absl::FunctionRef<void(const BlockConfig&, int64_t)> visit) const {
-  if (layer_blocks.empty()) return visit(block, num_layers);
   for (int32_t i = 0; i <= std::ssize(other_blocks); ++i) {
-    const int64_t layers = std::count(layer_blocks.begin(), layer_blocks.end(), i);
+    int64_t layers = 0;
+    for (int64_t layer = 0; layer < num_layers; ++layer) {
+      const int32_t block_of_layer = layer_blocks.empty() ? 0 : layer_blocks[layer];
+      if (block_of_layer == i && ParametersOf(layer) == layer) ++layers;
+    }
     if (layers > 0) visit(i == 0 ? block : other_blocks[i - 1], layers);
   }
 }
@@ -191,7 +251,8 @@ bool TakesKey(const ModelConfig& config) {
 
 int64_t ProjectionFlopsPerToken(const ModelConfig& config) {
   int64_t products = 0;
-  config.ForEachBlock([&](const BlockConfig& block, int64_t num_layers) {
+  for (int64_t layer = 0; layer < config.num_layers; ++layer) {
+    const BlockConfig& block = config.LayerBlock(layer);
     const AttentionConfig& attention = block.attention;
     int64_t of_layer = attention.embed_dim * attention.q_width() * 2 +
                        (attention.kdim + attention.vdim) * attention.kv_width();
@@ -199,8 +260,12 @@ int64_t ProjectionFlopsPerToken(const ModelConfig& config) {
       const FeedForwardConfig& feed_forward = block.feed_forward;
       of_layer += (feed_forward.gated ? 3 : 2) * attention.embed_dim * feed_forward.hidden_dim;
     }
-    products += of_layer * num_layers;
-  });
+    products += of_layer;
+  }
+  const int64_t table_width = config.embedding ? config.embedding->dim : 0;
+  if (table_width != 0 && table_width != config.block.attention.embed_dim) {
+    products += table_width * config.block.attention.embed_dim;
+  }
   return 2 * products;
 }
 

@@ -5,6 +5,7 @@
 #ifndef HEADLIGHT_CORE_MODEL_CONFIG_H_
 #define HEADLIGHT_CORE_MODEL_CONFIG_H_
 
+#include <algorithm>
 #include <cstdint>
 #include <optional>
 #include <set>
@@ -26,9 +27,12 @@ enum class NormKind : uint8_t {
 };
 
 enum class NormPlacement : uint8_t {
-  kNone,  // attention alone: no residual, no norm, no feed-forward
-  kPost,  // x = norm(x + f(x)) (Vaswani et al. 2017)
-  kPre,   // x = x + f(norm(x))
+  kNone,      // attention alone: no residual, no norm, no feed-forward
+  kPost,      // x = norm(x + f(x)) (Vaswani et al. 2017)
+  kPre,       // x = x + f(norm(x))
+  kSandwich,  // x = x + norm'(f(norm(x))) (Gemma 3)
+  kBranch,    // x = x + norm(f(x)) (OLMo 2)
+  kParallel,  // x = x + attention(norm(x)) + feed_forward(norm'(x)) (GPT-NeoX)
 };
 
 enum class Activation : uint8_t {
@@ -37,6 +41,8 @@ enum class Activation : uint8_t {
   kGeluTanh,  // x * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 x^3))) / 2, the same paper's approximation
   kSilu,      // x / (1 + exp(-x))
 };
+
+const char* Name(NormPlacement placement);  // "none", "post", ...
 
 // y = activation(x Wup + bup) Wdown + bdown; gated: y = (activation(x Wgate + bgate) * (x Wup + bup)) Wdown +
 // bdown (Shazeer 2020, arXiv:2002.05202).
@@ -58,9 +64,15 @@ struct BlockConfig {
   FeedForwardConfig feed_forward;  // used unless norm_placement is kNone
 };
 
-// x[i] = tokens[id] (+ positions[position]) (+ token_types[type]), then the norm if there is one.
+// x[i] = scale * tokens[id] (+ positions[position]) (+ token_types[type]), then the norm if there is one, then
+// the projection if there is one: x Wprojection + bprojection.
 struct EmbeddingConfig {
+  static constexpr int64_t kMaxDim = 8192;  // where there is a projection
+
   int64_t vocab_size = 0;
+  // Width of the tables and the norm; where it is not embed_dim, there is a projection. Default embed_dim.
+  int64_t dim = 0;
+  double scale = 1.0;
   int64_t num_positions = 0;    // rows of the position table; 0: none (RoPE, ALiBi or nothing)
   int64_t position_offset = 0;  // the first token of a sequence stands at this row of the table
   // As RoBERTa counts: tokens of this id stand at row `*padding_id` and do not advance the position.
@@ -68,8 +80,13 @@ struct EmbeddingConfig {
   int64_t num_token_types = 0;  // rows of the token type table; 0: none
   bool norm = false;            // LayerNorm with the block's norm_eps
 
-  // Longest sequence that the position table has rows for; INT64_MAX without one.
-  int64_t max_seq_len() const { return num_positions == 0 ? INT64_MAX : num_positions - position_offset; }
+  // Longest sequence that rotary positions are served for (RopeConfig::max_len); Resolved() finds it.
+  int64_t max_turned_len = INT64_MAX;
+
+  // Longest sequence that there are positions for; INT64_MAX where nothing bounds it.
+  int64_t max_seq_len() const {
+    return num_positions == 0 ? max_turned_len : std::min(max_turned_len, num_positions - position_offset);
+  }
 };
 
 // How the hidden states of a sequence's n tokens become one vector.
@@ -91,6 +108,9 @@ struct ModelConfig {
   std::vector<BlockConfig> other_blocks;
   // One entry for each layer: 0 for `block`, i for other_blocks[i - 1]. Empty: all 0.
   std::vector<int32_t> layer_blocks;
+  // One entry for each layer: the layer, itself or an earlier one that has its own, whose parameters it has
+  // (ALBERT). Empty: all have their own.
+  std::vector<int32_t> layer_parameters;
   int64_t num_layers = 1;
   bool final_norm = false;  // a norm after the last layer
   // Of that norm; default `block`'s.
@@ -116,9 +136,13 @@ struct ModelConfig {
 
   // What one layer is. Its attention has besides what depends on the layer; requires a resolved config.
   const BlockConfig& LayerBlock(int64_t layer) const;
+  // The layer whose parameters it has.
+  int64_t ParametersOf(int64_t layer) const {
+    return layer_parameters.empty() ? layer : layer_parameters[layer];
+  }
   AttentionConfig LayerAttention(int64_t layer) const;
 
-  // Calls visit(block, how many layers are such) for each block that any layer is.
+  // Calls visit(block, how many layers with parameters of their own are such) for each block that any layer is.
   void ForEachBlock(absl::FunctionRef<void(const BlockConfig& block, int64_t num_layers)> visit) const;
 
   // What layers turn by, each once.

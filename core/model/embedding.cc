@@ -8,6 +8,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "core/base/status_macros.h"
+#include "core/product/row_product.h"
 
 namespace headlight {
 namespace {
@@ -25,11 +26,13 @@ absl::Status CheckIds(const std::string& name, std::span<const int32_t> ids, int
 Embedding::Embedding(const EmbeddingConfig& config, int64_t embed_dim, double norm_eps,
                      EmbeddingTables tables)
     : config_(config), embed_dim_(embed_dim), tables_(std::move(tables)) {
+  if (!tables_.projection.empty()) tables_.projection_bias.resize(embed_dim_, 0.0f);
   if (config_.norm) norm_ = RowNorm(NormKind::kLayerNorm, norm_eps, tables_.norm);
 }
 
 int64_t Embedding::size_bytes() const {
-  return tables_.tokens.size_bytes() + tables_.positions.size_bytes() + tables_.token_types.size_bytes();
+  return tables_.tokens.size_bytes() + tables_.positions.size_bytes() + tables_.token_types.size_bytes() +
+         static_cast<int64_t>(tables_.projection.size() * sizeof(float));
 }
 
 absl::Status Embedding::Validate(std::span<const int32_t> token_ids, std::span<const int32_t> token_types,
@@ -50,7 +53,7 @@ absl::Status Embedding::Validate(std::span<const int32_t> token_ids, std::span<c
     if (len <= config_.max_seq_len()) continue;
     return absl::InvalidArgumentError(absl::StrCat("sequences[", i, "]: got ", len,
                                                    " tokens, wanted at most ", config_.max_seq_len(),
-                                                   ", where the model's position table ends"));
+                                                   ", where the model's positions end"));
   }
   return absl::OkStatus();
 }
@@ -71,17 +74,22 @@ void Embedding::FindPositions(std::span<const int32_t> token_ids, std::span<cons
 
 void Embedding::Lookup(std::span<const int32_t> token_ids, std::span<const int32_t> token_types,
                        std::span<const int32_t> positions, int64_t first_row, MutableMatrixView out) const {
+  const int64_t dim = config_.dim;
+  const auto scale = static_cast<float>(config_.scale);
+  float narrow[EmbeddingConfig::kMaxDim];
   for (int64_t r = 0; r < out.rows; ++r) {
     const int64_t token = first_row + r;
-    float* const row = out.Row(r);
-    tables_.tokens.ReadRow(token_ids[token], embed_dim_, row);
-    if (config_.num_positions != 0) tables_.positions.AddRow(positions[token], embed_dim_, row);
+    float* const row = dim == embed_dim_ ? out.Row(r) : narrow;
+    tables_.tokens.ReadRow(token_ids[token], dim, row);
+    for (int64_t i = 0; scale != 1.0f && i < dim; ++i) row[i] *= scale;
+    if (config_.num_positions != 0) tables_.positions.AddRow(positions[token], dim, row);
     if (config_.num_token_types != 0) {
-      tables_.token_types.AddRow(token_types.empty() ? 0 : token_types[token], embed_dim_, row);
+      tables_.token_types.AddRow(token_types.empty() ? 0 : token_types[token], dim, row);
     }
-    if (config_.norm) {
-      AddAndNorm(norm_, {.x = {row, 1, embed_dim_, embed_dim_}}, {}, {row, 1, embed_dim_, embed_dim_});
-    }
+    if (config_.norm) AddAndNorm(norm_, {.x = {row, 1, dim, dim}}, {}, {row, 1, dim, dim});
+    if (row != narrow) continue;
+    ProjectRow(row, {tables_.projection.data(), dim, embed_dim_, embed_dim_}, tables_.projection_bias.data(),
+               out.Row(r));
   }
 }
 

@@ -19,7 +19,7 @@ namespace headlight {
 // Tables of embeddings. Immutable and thread-safe.
 class Embedding {
  public:
-  // `tables` fit the config.
+  // `config` is resolved, and `tables` fit it.
   Embedding(const EmbeddingConfig& config, int64_t embed_dim, double norm_eps, EmbeddingTables tables);
   Embedding(const Embedding&) = delete;  // norm_ points into tables_
   Embedding& operator=(const Embedding&) = delete;
@@ -42,7 +42,7 @@ class Embedding {
  private:
   const EmbeddingConfig config_;
   const int64_t embed_dim_;
-  const EmbeddingTables tables_;
+  EmbeddingTables tables_;
   RowNorm norm_;
 };
 

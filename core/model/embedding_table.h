@@ -39,10 +39,13 @@ class EmbeddingTable {
 };
 
 struct EmbeddingTables {
-  EmbeddingTable tokens;       // [vocab_size, embed_dim]
-  EmbeddingTable positions;    // [num_positions, embed_dim] or none
-  EmbeddingTable token_types;  // [num_token_types, embed_dim] or none
+  EmbeddingTable tokens;       // [vocab_size, dim]
+  EmbeddingTable positions;    // [num_positions, dim] or none
+  EmbeddingTable token_types;  // [num_token_types, dim] or none
   NormParameters norm;         // with EmbeddingConfig::norm
+  // Where EmbeddingConfig::dim is not embed_dim.
+  std::vector<float> projection;       // [dim, embed_dim]
+  std::vector<float> projection_bias;  // [embed_dim] or empty
 };
 
 }  // namespace headlight

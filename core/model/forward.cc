@@ -18,6 +18,8 @@ constexpr int64_t kItemsPerThread = 2;
 // Elements of the rows that are normed between two looks at whether to go on: some 50 us.
 constexpr int64_t kStepElements = int64_t{1} << 16;
 
+MatrixView Const(const MutableMatrixView& rows) { return {rows.data, rows.rows, rows.cols, rows.stride}; }
+
 }  // namespace
 
 // Rows are divided as threads want it: no bit depends on it.
@@ -98,7 +100,7 @@ absl::Status Model::Impl::Reserve(int64_t tokens, const RowPlan& plan, ForwardWo
   const int64_t bytes = tokens * width() * int64_t{sizeof(float)};
   const bool stacked = !IsBare() || config_.num_layers > 1;
   bool ok = !(embedding_ || stacked) || ws.hidden.Reserve(bytes);
-  ok = ok && (!stacked || ws.attended.Reserve(bytes)) && (!IsPre() || ws.normed.Reserve(bytes));
+  ok = ok && (!stacked || ws.attended.Reserve(bytes)) && (!HasNormedInput() || ws.normed.Reserve(bytes));
   for (const FeedForward& network : networks_) {
     for (size_t i = 0; i < ws.rows.size(); ++i) {
       ok = ok && network.Reserve(plan.chunk_rows, ws.rows[i]) &&
@@ -134,7 +136,7 @@ absl::Status Model::Impl::Forward(const ModelBatch& batch, ComputeArena& arena, 
     if (embedding_ || !IsBare() || config_.num_layers > 1) pass.step.key = pass.step.value = pass.step.query;
     pass.step.output = RowsOf(IsBare() && layer % 2 == 1 ? ws.hidden : ws.attended, 0, tokens);
     if (IsBare() && last) pass.step.output = batch.attention.output;
-    HEADLIGHT_RETURN_IF_ERROR(layers_[layer].attention.Forward(pass.step, arena, *ws.attention));
+    HEADLIGHT_RETURN_IF_ERROR(LayerOf(layer).attention.Forward(pass.step, arena, *ws.attention));
     if (!IsBare()) FinishLayer(pass, layer);
     const MutableMatrixView x = IsBare() ? pass.step.output : RowsOf(ws.hidden, 0, tokens);
     pass.x = {x.data, x.rows, x.cols, x.stride};
@@ -207,7 +209,7 @@ void Model::Impl::FinishLayer(Pass& pass, int64_t layer) const {
 void Model::Impl::FinishChunk(const Pass& pass, int64_t layer, int64_t first_row, int64_t rows,
                               int worker) const {
   const FeedForward& network = NetworkOf(layer);
-  const PackedFeedForward& packed = *layers_[layer].feed_forward;
+  const PackedFeedForward& packed = *LayerOf(layer).feed_forward;
   FeedForwardRows& memory = pass.ws.rows[worker];
   FeedForwardScratch& scratch = pass.ws.scratch[worker];
   const BatchInterruption interruption = pass.InterruptionOf(first_row, rows);
@@ -230,7 +232,7 @@ void Model::Impl::FinishChunk(const Pass& pass, int64_t layer, int64_t first_row
 void Model::Impl::FinishChunkByColumns(const Pass& pass, int64_t layer, int64_t first_row,
                                        int64_t rows) const {
   const FeedForward& network = NetworkOf(layer);
-  const PackedFeedForward& packed = *layers_[layer].feed_forward;
+  const PackedFeedForward& packed = *LayerOf(layer).feed_forward;
   FeedForwardRows& memory = pass.ws.rows[0];
   const BatchInterruption interruption = pass.InterruptionOf(first_row, rows);
   const auto for_panels = [&](int64_t panels, const auto& step) {
@@ -267,12 +269,26 @@ void Model::Impl::FinishChunkByColumns(const Pass& pass, int64_t layer, int64_t 
 void Model::Impl::BeforeFeedForward(const Pass& pass, int64_t layer, int64_t first_row, int64_t rows,
                                     MutableMatrixView input) const {
   const MutableMatrixView attended = RowsOf(pass.ws.attended, first_row, rows);
-  const Residual residual{.x = {pass.x.Row(first_row), rows, pass.x.cols, pass.x.stride},
-                          .f = {attended.data, rows, attended.cols, attended.stride}};
-  if (IsPre()) {
-    AddAndNorm(FeedForwardNorm(layer), residual, RowsOf(pass.ws.hidden, first_row, rows), input);
-  } else {
-    AddAndNorm(AttentionNorm(layer), residual, {}, input);
+  const MutableMatrixView hidden = RowsOf(pass.ws.hidden, first_row, rows);
+  const MatrixView x = {pass.x.Row(first_row), rows, pass.x.cols, pass.x.stride};
+  const Residual residual{.x = x, .f = Const(attended)};
+  switch (placement()) {
+    case NormPlacement::kNone:
+      return;
+    case NormPlacement::kPost:
+      return AddAndNorm(AttentionNorm(layer), residual, {}, input);
+    case NormPlacement::kPre:
+      return AddAndNorm(FeedForwardNorm(layer), residual, hidden, input);
+    case NormPlacement::kSandwich:
+      AddAndNorm(AttentionOutputNorm(layer), {.x = Const(attended), .f = {}}, {}, attended);
+      return AddAndNorm(FeedForwardNorm(layer), residual, hidden, input);
+    case NormPlacement::kBranch:
+      AddAndNorm(AttentionNorm(layer), {.x = Const(attended), .f = {}}, {}, attended);
+      AddRows(residual, hidden);
+      return AddRows({.x = Const(hidden), .f = {}}, input);
+    case NormPlacement::kParallel:
+      AddAndNorm(FeedForwardNorm(layer), {.x = x, .f = {}}, {}, input);
+      return AddRows(residual, hidden);
   }
 }
 
@@ -283,17 +299,21 @@ void Model::Impl::AfterFeedForward(const Pass& pass, int64_t layer, int64_t firs
   const MutableMatrixView hidden = RowsOf(pass.ws.hidden, first_row, rows);
   const MutableMatrixView& output = pass.batch.attention.output;
   const MutableMatrixView out{output.Row(first_row), rows, output.cols, output.stride};
-  const MutableMatrixView x = IsPre() ? hidden : input;
-  const Residual residual{.x = {x.data, rows, x.cols, x.stride},
-                          .f = {f.data, rows, f.cols, f.stride},
-                          .f_bias = layers_[layer].feed_forward->down_bias.data()};
-  if (!IsPre()) {
+  const float* const bias = LayerOf(layer).feed_forward->down_bias.data();
+  if (IsPost()) {
     const MutableMatrixView to = last ? out : hidden;
-    AddAndNorm(FeedForwardNorm(layer), residual, {}, to);
-    if (!last || !config_.final_norm) return;
-    const Residual normed{.x = {to.data, rows, to.cols, to.stride}, .f = {}};
-    AddAndNorm(FinalNorm(), normed, {}, to);
-  } else if (!last && !ReadsNormed(layer + 1)) {
+    AddAndNorm(FeedForwardNorm(layer), {.x = Const(input), .f = Const(f), .f_bias = bias}, {}, to);
+    if (last && config_.final_norm) AddAndNorm(FinalNorm(), {.x = Const(to), .f = {}}, {}, to);
+    return;
+  }
+  Residual residual{.x = Const(hidden), .f = Const(f), .f_bias = bias};
+  if (placement() == NormPlacement::kSandwich || placement() == NormPlacement::kBranch) {
+    const RowNorm norm =
+        placement() == NormPlacement::kBranch ? FeedForwardNorm(layer) : FeedForwardOutputNorm(layer);
+    AddAndNorm(norm, {.x = Const(f), .f = {}, .f_bias = bias}, {}, f);
+    residual.f_bias = nullptr;
+  }
+  if (!last && !ReadsNormed(layer + 1)) {
     AddRows(residual, hidden);
   } else if (!last) {
     AddAndNorm(AttentionNorm(layer + 1), residual, hidden, RowsOf(pass.ws.normed, first_row, rows));

@@ -62,7 +62,7 @@ int64_t Model::Impl::ForwardBytes(const ForwardShape& shape, int num_threads,
       layers_[0].attention.WorkspaceBytes(shape, num_threads, held.attention.get(), other_kernels_);
   if (embedding_ || stacked) bytes += held.hidden.GrowthFor(rows_bytes);
   if (stacked) bytes += held.attended.GrowthFor(rows_bytes);
-  if (IsPre()) bytes += held.normed.GrowthFor(rows_bytes);
+  if (HasNormedInput()) bytes += held.normed.GrowthFor(rows_bytes);
   bytes += ListGrowth(held.sequences, shape.num_sequences);
   if (embedding_) bytes += ListGrowth(held.positions, shape.tokens);
   if (networks_.empty()) return bytes;

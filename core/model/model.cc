@@ -36,9 +36,10 @@ absl::StatusOr<Model> Model::CreateLayer(const ModelConfig& config, const Parame
   block.attention = config.LayerAttention(layer);
   alone.other_blocks = {std::move(block)};  // beside `block`, which the final norm follows
   alone.layer_blocks = {1};
+  alone.layer_parameters.clear();
   alone.scale_by_inverse_layer = false;  // done
   alone.final_norm = config.final_norm && layer + 1 == config.num_layers;
-  return Pack(alone, config.LargestDepth(), source, layer, memory, kernel_name);
+  return Pack(alone, config.LargestDepth(), source, config.ParametersOf(layer), memory, kernel_name);
 }
 
 absl::StatusOr<Model> Model::Pack(const ModelConfig& config, int64_t depth, const ParameterSource& source,
@@ -54,9 +55,10 @@ absl::StatusOr<Model> Model::Pack(const ModelConfig& config, int64_t depth, cons
       impl->SetEmbedding(std::move(tables));
     }
     for (int64_t layer = 0; layer < config.num_layers; ++layer) {
+      if (config.ParametersOf(layer) != layer) continue;
       HEADLIGHT_ASSIGN_OR_RETURN(const BlockParameters* const block,
                                  source.Layer(first_layer + layer, memory));
-      HEADLIGHT_RETURN_IF_ERROR(impl->AddLayer(*block));
+      HEADLIGHT_RETURN_IF_ERROR(impl->AddLayer(layer, *block));
     }
     if (!config.final_norm) return absl::OkStatus();
     HEADLIGHT_ASSIGN_OR_RETURN(NormParameters norm, source.FinalNorm());
@@ -97,6 +99,7 @@ absl::Status Model::Forward(const ModelBatch& batch, ComputeArena& arena, ModelW
 Model::Impl::Impl(const ModelConfig& config, Arithmetic arithmetic, int64_t num_parameters)
     : config_(config), arithmetic_(std::move(arithmetic)), num_parameters_(num_parameters) {
   layers_.reserve(config_.num_layers);
+  places_.resize(config_.num_layers);
   if (IsBare()) return;
   config_.ForEachBlock([&](const BlockConfig& block, int64_t) {
     if (NetworkIndex(block.feed_forward) < networks_.size()) return;
@@ -114,8 +117,7 @@ size_t Model::Impl::NetworkIndex(const FeedForwardConfig& config) const {
   return std::find(network_configs_.begin(), network_configs_.end(), config) - network_configs_.begin();
 }
 
-absl::Status Model::Impl::AddLayer(const BlockParameters& from) {
-  const auto layer = static_cast<int64_t>(layers_.size());
+absl::Status Model::Impl::AddLayer(int64_t layer, const BlockParameters& from) {
   const BlockConfig& block = config_.LayerBlock(layer);
   HEADLIGHT_ASSIGN_OR_RETURN(AttentionLayer attention, AttentionLayer::Create(config_.LayerAttention(layer),
                                                                               from.attention, arithmetic_));
@@ -123,13 +125,16 @@ absl::Status Model::Impl::AddLayer(const BlockParameters& from) {
     blocks_.push_back(&block);
     if (layer > 0) other_kernels_.push_back(&attention.kernel());
   }
-  ModelLayer packed{std::move(attention), {}, {}, {}};
+  ModelLayer packed{.attention = std::move(attention)};
   if (!IsBare()) {
     packed.attention_norm = from.attention_norm;
     packed.feed_forward_norm = from.feed_forward_norm;
+    packed.attention_output_norm = from.attention_output_norm;
+    packed.feed_forward_output_norm = from.feed_forward_output_norm;
     packed.network = NetworkIndex(block.feed_forward);
     packed.feed_forward.emplace(networks_[packed.network].Pack(from.feed_forward, *storage_));
   }
+  places_[layer] = layers_.size();
   layers_.push_back(std::move(packed));
   return absl::OkStatus();
 }

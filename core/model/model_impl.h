@@ -24,6 +24,8 @@ struct ModelLayer {
   AttentionLayer attention;
   NormParameters attention_norm;
   NormParameters feed_forward_norm;
+  NormParameters attention_output_norm;  // with NormPlacement::kSandwich
+  NormParameters feed_forward_output_norm;
   std::optional<PackedFeedForward> feed_forward;  // absent with NormPlacement::kNone
   size_t network = 0;                             // of the model's, which it is packed for
 };
@@ -37,7 +39,7 @@ struct ForwardWorkspace final : ModelWorkspace {
   std::unique_ptr<Workspace> attention;  // of any layer
   // f32 [tokens, embed_dim] each.
   Buffer hidden;    // what residuals are added to
-  Buffer normed;    // attention's input with NormPlacement::kPre
+  Buffer normed;    // attention's input where a norm makes it
   Buffer attended;  // attention's output
   std::vector<int32_t> positions;
   std::vector<SequenceOptions> sequences;  // as the layer at work sees them
@@ -65,12 +67,12 @@ class Model::Impl {
   void SetEmbedding(EmbeddingTables tables) {
     embedding_.emplace(*config_.embedding, width(), config_.block.norm_eps, std::move(tables));
   }
-  // Packs the next layer. Errors as AttentionLayer::Create; may throw as FeedForward does.
-  absl::Status AddLayer(const BlockParameters& from);
+  // Packs the next layer that has parameters of its own. Errors as AttentionLayer::Create; may throw as FeedForward does.
+  absl::Status AddLayer(int64_t layer, const BlockParameters& from);
   void SetFinalNorm(NormParameters norm) { final_norm_ = std::move(norm); }
 
   const ModelConfig& config() const { return config_; }
-  const AttentionLayer& attention(int64_t layer) const { return layers_[layer].attention; }
+  const AttentionLayer& attention(int64_t layer) const { return LayerOf(layer).attention; }
   int64_t num_parameters() const { return num_parameters_; }
   int64_t packed_bytes() const;
   const std::optional<Embedding>& embedding() const { return embedding_; }
@@ -114,8 +116,13 @@ class Model::Impl {
                         MutableMatrixView f) const;
   void NormOutput(const Pass& pass) const;
 
-  bool IsBare() const { return config_.block.norm_placement == NormPlacement::kNone; }
-  bool IsPre() const { return config_.block.norm_placement == NormPlacement::kPre; }
+  bool IsBare() const { return placement() == NormPlacement::kNone; }
+  bool IsPost() const { return placement() == NormPlacement::kPost; }
+  // Whether what parts give is added to rows that no norm changes on their way.
+  bool HasStream() const { return !IsBare() && !IsPost(); }
+  // Whether some layer's attention reads rows that were normed for it.
+  bool HasNormedInput() const { return HasStream() && placement() != NormPlacement::kBranch; }
+  NormPlacement placement() const { return config_.block.norm_placement; }
   int64_t width() const { return config_.block.attention.embed_dim; }
   MutableMatrixView RowsOf(const Buffer& buffer, int64_t first_row, int64_t rows) const {
     return {buffer.floats() + first_row * width(), rows, width(), width()};
@@ -124,17 +131,26 @@ class Model::Impl {
     return RowNorm(block.norm_kind, block.norm_eps, weights);
   }
   RowNorm AttentionNorm(int64_t layer) const {
-    return NormOf(config_.LayerBlock(layer), layers_[layer].attention_norm);
+    return NormOf(config_.LayerBlock(layer), LayerOf(layer).attention_norm);
   }
   RowNorm FeedForwardNorm(int64_t layer) const {
-    return NormOf(config_.LayerBlock(layer), layers_[layer].feed_forward_norm);
+    return NormOf(config_.LayerBlock(layer), LayerOf(layer).feed_forward_norm);
+  }
+  RowNorm AttentionOutputNorm(int64_t layer) const {
+    return NormOf(config_.LayerBlock(layer), LayerOf(layer).attention_output_norm);
+  }
+  RowNorm FeedForwardOutputNorm(int64_t layer) const {
+    return NormOf(config_.LayerBlock(layer), LayerOf(layer).feed_forward_output_norm);
   }
   RowNorm FinalNorm() const {
     return RowNorm(*config_.final_norm_kind, *config_.final_norm_eps, final_norm_);
   }
   // Whether attention of the layer reads rows that were normed for it.
-  bool ReadsNormed(int64_t layer) const { return IsPre() && config_.LayerBlock(layer).attention_norm; }
-  const FeedForward& NetworkOf(int64_t layer) const { return networks_[layers_[layer].network]; }
+  bool ReadsNormed(int64_t layer) const {
+    return HasNormedInput() && config_.LayerBlock(layer).attention_norm;
+  }
+  const ModelLayer& LayerOf(int64_t layer) const { return layers_[places_[config_.ParametersOf(layer)]]; }
+  const FeedForward& NetworkOf(int64_t layer) const { return networks_[LayerOf(layer).network]; }
   size_t NetworkIndex(const FeedForwardConfig& config) const;
 
   const ModelConfig config_;
@@ -144,8 +160,9 @@ class Model::Impl {
   // One for each config that layers have.
   std::vector<FeedForwardConfig> network_configs_;
   std::vector<FeedForward> networks_;
-  std::optional<PanelStorage> storage_;  // of the feed-forward networks' panels
-  std::vector<ModelLayer> layers_;
+  std::optional<PanelStorage> storage_;                // of the feed-forward networks' panels
+  std::vector<ModelLayer> layers_;                     // those with parameters of their own
+  std::vector<size_t> places_;                         // of each layer that has its own, in layers_
   std::vector<const BlockConfig*> blocks_;             // of the layers so far, each once
   std::vector<const AttentionKernel*> other_kernels_;  // one for each of them but the first layer's
   NormParameters final_norm_;

@@ -63,19 +63,31 @@ absl::Status CheckBlock(const std::string& name, const BlockParameters& weights,
   }
   HEADLIGHT_RETURN_IF_ERROR(ValidateNorm(absl::StrCat(name, ".feed_forward_norm"), weights.feed_forward_norm,
                                          config.norm_kind, embed_dim));
+  for (const auto& [field, norm] :
+       {std::pair(".attention_output_norm", &weights.attention_output_norm),
+        std::pair(".feed_forward_output_norm", &weights.feed_forward_output_norm)}) {
+    const std::string norm_name = name + field;
+    HEADLIGHT_RETURN_IF_ERROR(config.norm_placement == NormPlacement::kSandwich
+                                  ? ValidateNorm(norm_name, *norm, config.norm_kind, embed_dim)
+                                  : CheckNoNorm(norm_name, *norm));
+  }
   return CheckFeedForward(absl::StrCat(name, ".feed_forward"), weights.feed_forward, config.feed_forward,
                           embed_dim);
 }
 
 absl::Status CheckEmbedding(const EmbeddingParameters& weights, const EmbeddingConfig& config,
                             int64_t embed_dim) {
-  HEADLIGHT_RETURN_IF_ERROR(CheckMatrix("embedding.tokens", weights.tokens, config.vocab_size, embed_dim));
+  const int64_t dim = config.dim;
+  HEADLIGHT_RETURN_IF_ERROR(CheckMatrix("embedding.tokens", weights.tokens, config.vocab_size, dim));
+  HEADLIGHT_RETURN_IF_ERROR(CheckMatrix("embedding.positions", weights.positions, config.num_positions, dim));
   HEADLIGHT_RETURN_IF_ERROR(
-      CheckMatrix("embedding.positions", weights.positions, config.num_positions, embed_dim));
+      CheckMatrix("embedding.token_types", weights.token_types, config.num_token_types, dim));
+  const int64_t projected = dim == embed_dim ? 0 : dim;
+  HEADLIGHT_RETURN_IF_ERROR(CheckMatrix("embedding.projection", weights.projection, projected, embed_dim));
   HEADLIGHT_RETURN_IF_ERROR(
-      CheckMatrix("embedding.token_types", weights.token_types, config.num_token_types, embed_dim));
+      CheckBias("embedding.projection_bias", weights.projection_bias, projected == 0 ? 0 : embed_dim));
   if (!config.norm) return absl::OkStatus();
-  return ValidateNorm("embedding.norm", weights.norm, NormKind::kLayerNorm, embed_dim);
+  return ValidateNorm("embedding.norm", weights.norm, NormKind::kLayerNorm, dim);
 }
 
 int64_t Count(std::initializer_list<const std::vector<float>*> tensors) {
@@ -86,7 +98,6 @@ int64_t Count(std::initializer_list<const std::vector<float>*> tensors) {
 
 // As BERT and GPT-2 begin: a standard deviation of 0.02, which sqrt(3) times as much is the bound of.
 constexpr float kEmbeddingBound = 0.0346f;
-constexpr float kGainBound = 0.1f;                     // around 1
 constexpr uint64_t kLayerStride = 0x9e3779b97f4a7c15;  // distance of the layers' seeds
 constexpr uint64_t kRestSeed = 0x6a09e667f3bcc909;     // sets everything but attention apart
 
@@ -134,7 +145,7 @@ absl::Status ModelParameters::Validate(const ModelConfig& config) const {
         absl::StrCat("layers: got ", layers.size(), ", wanted num_layers ", config.num_layers));
   }
   for (int64_t i = 0; i < config.num_layers; ++i) {
-    HEADLIGHT_RETURN_IF_ERROR(ValidateLayer(config, i, layers[i]));
+    if (config.ParametersOf(i) == i) HEADLIGHT_RETURN_IF_ERROR(ValidateLayer(config, i, layers[i]));
   }
   if (!config.final_norm) return absl::OkStatus();
   return ValidateNorm("final_norm", final_norm, *config.final_norm_kind, embed_dim);
@@ -142,14 +153,17 @@ absl::Status ModelParameters::Validate(const ModelConfig& config) const {
 
 int64_t ModelParameters::NumParameters() const {
   int64_t count = Count({&embedding.tokens, &embedding.positions, &embedding.token_types,
-                         &embedding.norm.gain, &embedding.norm.bias, &final_norm.gain, &final_norm.bias});
+                         &embedding.norm.gain, &embedding.norm.bias, &embedding.projection,
+                         &embedding.projection_bias, &final_norm.gain, &final_norm.bias});
   for (const BlockParameters& layer : layers) {
     const FeedForwardParameters& feed_forward = layer.feed_forward;
     count +=
         layer.attention.NumParameters() +
         Count({&layer.attention_norm.gain, &layer.attention_norm.bias, &layer.feed_forward_norm.gain,
-               &layer.feed_forward_norm.bias, &feed_forward.up, &feed_forward.up_bias, &feed_forward.gate,
-               &feed_forward.gate_bias, &feed_forward.down, &feed_forward.down_bias});
+               &layer.feed_forward_norm.bias, &layer.attention_output_norm.gain,
+               &layer.attention_output_norm.bias, &layer.feed_forward_output_norm.gain,
+               &layer.feed_forward_output_norm.bias, &feed_forward.up, &feed_forward.up_bias,
+               &feed_forward.gate, &feed_forward.gate_bias, &feed_forward.down, &feed_forward.down_bias});
   }
   return count;
 }
@@ -163,6 +177,8 @@ absl::StatusOr<EmbeddingTables> ModelParameters::Embedding() const {
         *to, EmbeddingTable::Copy(DType::kF32, from->data(), static_cast<int64_t>(from->size())));
   }
   tables.norm = embedding.norm;
+  tables.projection = embedding.projection;
+  tables.projection_bias = embedding.projection_bias;
   return tables;
 }
 
@@ -178,21 +194,30 @@ ModelParameters RandomModelParameters(const ModelConfig& config, uint64_t seed) 
   ModelParameters weights;
   if (config.embedding) {
     const EmbeddingConfig& embedding = *config.embedding;
-    weights.embedding.tokens = source.Draw(embedding.vocab_size * embed_dim, kEmbeddingBound);
-    weights.embedding.positions = source.Draw(embedding.num_positions * embed_dim, kEmbeddingBound);
-    weights.embedding.token_types = source.Draw(embedding.num_token_types * embed_dim, kEmbeddingBound);
-    if (embedding.norm) weights.embedding.norm = RandomNorm(embed_dim, /*with_bias=*/true, source);
+    weights.embedding.tokens = source.Draw(embedding.vocab_size * embedding.dim, kEmbeddingBound);
+    weights.embedding.positions = source.Draw(embedding.num_positions * embedding.dim, kEmbeddingBound);
+    weights.embedding.token_types = source.Draw(embedding.num_token_types * embedding.dim, kEmbeddingBound);
+    if (embedding.norm) weights.embedding.norm = RandomNorm(embedding.dim, /*with_bias=*/true, source);
+    if (embedding.dim != embed_dim) {
+      weights.embedding.projection =
+          source.Draw(embedding.dim * embed_dim, XavierBound(embedding.dim, embed_dim));
+      weights.embedding.projection_bias = source.Draw(embed_dim, kBiasBound);
+    }
   }
   weights.layers.resize(config.num_layers);
   for (int64_t i = 0; i < config.num_layers; ++i) {
     BlockParameters& layer = weights.layers[i];
     const BlockConfig& block = config.LayerBlock(i);
+    if (config.ParametersOf(i) != i) continue;
     layer.attention = RandomParameters(block.attention, seed + static_cast<uint64_t>(i) * kLayerStride);
     if (block.norm_placement == NormPlacement::kNone) continue;
     const bool norm_bias = block.norm_kind == NormKind::kLayerNorm;
     if (block.attention_norm) layer.attention_norm = RandomNorm(embed_dim, norm_bias, source);
     layer.feed_forward_norm = RandomNorm(embed_dim, norm_bias, source);
     layer.feed_forward = RandomFeedForward(block.feed_forward, embed_dim, source);
+    if (block.norm_placement != NormPlacement::kSandwich) continue;
+    layer.attention_output_norm = RandomNorm(embed_dim, norm_bias, source);
+    layer.feed_forward_output_norm = RandomNorm(embed_dim, norm_bias, source);
   }
   const bool norm_bias = config.final_norm_kind == NormKind::kLayerNorm;
   if (config.final_norm) weights.final_norm = RandomNorm(embed_dim, norm_bias, source);

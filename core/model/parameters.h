@@ -19,15 +19,18 @@ namespace headlight {
 
 // Used with ModelConfig::embedding.
 struct EmbeddingParameters {
-  std::vector<float> tokens;       // [vocab_size, embed_dim]
-  std::vector<float> positions;    // [num_positions, embed_dim] or empty
-  std::vector<float> token_types;  // [num_token_types, embed_dim] or empty
+  std::vector<float> tokens;       // [vocab_size, dim]
+  std::vector<float> positions;    // [num_positions, dim] or empty
+  std::vector<float> token_types;  // [num_token_types, dim] or empty
   NormParameters norm;             // with EmbeddingConfig::norm
+  // Where EmbeddingConfig::dim is not embed_dim.
+  std::vector<float> projection;       // [dim, embed_dim]
+  std::vector<float> projection_bias;  // [embed_dim] or empty
 };
 
 struct ModelParameters : ParameterSource {
   EmbeddingParameters embedding;
-  std::vector<BlockParameters> layers;  // num_layers of them
+  std::vector<BlockParameters> layers;  // num_layers of them; those that share another's are empty
   NormParameters final_norm;            // with ModelConfig::final_norm
 
   // As a source: copies tables and norms, and of the layers nothing.

@@ -65,7 +65,7 @@ Matrix Sum(Matrix a, const Matrix& b) {
 
 Matrix Embed(const EmbeddingConfig& config, const BlockConfig& block, const EmbeddingParameters& weights,
              const ModelBatch& batch) {
-  const int64_t width = block.attention.embed_dim;
+  const int64_t width = config.dim;
   const std::span<const int64_t> cu_lens = batch.attention.cu_q_lens;
   Matrix x(batch.token_ids.size() * width);
   for (int64_t sequence = 0; sequence + 1 < std::ssize(cu_lens); ++sequence) {
@@ -77,13 +77,15 @@ Matrix Embed(const EmbeddingConfig& config, const BlockConfig& block, const Embe
       if (!padding) ++tokens_before;
       const int64_t type = batch.token_types.empty() ? 0 : batch.token_types[row];
       for (int64_t i = 0; i < width; ++i) {
-        x[row * width + i] = At(weights.tokens, id * width + i) +
+        x[row * width + i] = config.scale * At(weights.tokens, id * width + i) +
                              At(weights.positions, position * width + i) +
                              At(weights.token_types, type * width + i);
       }
     }
   }
-  return config.norm ? Norm(NormKind::kLayerNorm, block.norm_eps, weights.norm, std::move(x)) : x;
+  if (config.norm) x = Norm(NormKind::kLayerNorm, block.norm_eps, weights.norm, std::move(x));
+  const int64_t embed_dim = block.attention.embed_dim;
+  return width == embed_dim ? x : Project(x, width, weights.projection, weights.projection_bias, embed_dim);
 }
 
 // One layer's attention to `x`, or to the batch's own matrices while x is empty.
@@ -138,7 +140,7 @@ ModelReferenceResult ReferenceModel(const ModelConfig& config, const ModelParame
     x.assign(query.data, query.data + query.rows * query.cols);
   }
   for (int64_t i = 0; i < config.num_layers; ++i) {
-    const BlockParameters& layer = weights.layers[i];
+    const BlockParameters& layer = weights.layers[config.ParametersOf(i)];
     const BlockConfig& block = config.LayerBlock(i);
     const auto norm = [&](const NormParameters& gains, const Matrix& in) {
       return Norm(block.norm_kind, block.norm_eps, gains, in);
@@ -149,6 +151,9 @@ ModelReferenceResult ReferenceModel(const ModelConfig& config, const ModelParame
     const auto feed_forward = [&](const Matrix& in) {
       return RunFeedForward(block.feed_forward, width, layer.feed_forward, in);
     };
+    const auto read = [&](const Matrix& in) {  // what attention reads
+      return block.attention_norm ? norm(layer.attention_norm, in) : in;
+    };
     switch (block.norm_placement) {
       case NormPlacement::kNone:
         x = attend(x);
@@ -158,8 +163,19 @@ ModelReferenceResult ReferenceModel(const ModelConfig& config, const ModelParame
         x = norm(layer.feed_forward_norm, Sum(x, feed_forward(x)));
         break;
       case NormPlacement::kPre:
-        x = Sum(x, attend(block.attention_norm ? norm(layer.attention_norm, x) : x));
+        x = Sum(x, attend(read(x)));
         x = Sum(x, feed_forward(norm(layer.feed_forward_norm, x)));
+        break;
+      case NormPlacement::kSandwich:
+        x = Sum(x, norm(layer.attention_output_norm, attend(read(x))));
+        x = Sum(x, norm(layer.feed_forward_output_norm, feed_forward(norm(layer.feed_forward_norm, x))));
+        break;
+      case NormPlacement::kBranch:
+        x = Sum(x, norm(layer.attention_norm, attend(x)));
+        x = Sum(x, norm(layer.feed_forward_norm, feed_forward(x)));
+        break;
+      case NormPlacement::kParallel:
+        x = Sum(Sum(x, attend(read(x))), feed_forward(norm(layer.feed_forward_norm, x)));
         break;
     }
   }

@@ -42,6 +42,13 @@ std::string NormText(const BlockConfig& block) {
       return absl::StrCat(kind, " after each part (post), eps ", block.norm_eps);
     case NormPlacement::kPre:
       return absl::StrCat(kind, " before each part (pre), eps ", block.norm_eps);
+    case NormPlacement::kSandwich:
+      return absl::StrCat(kind, " before and after each part (sandwich), eps ", block.norm_eps);
+    case NormPlacement::kBranch:
+      return absl::StrCat(kind, " after each part, before it is added (branch), eps ", block.norm_eps);
+    case NormPlacement::kParallel:
+      return absl::StrCat(kind, " before both parts, which read the same rows (parallel), eps ",
+                          block.norm_eps);
   }
   return "";
 }

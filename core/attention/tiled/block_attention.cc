@@ -34,7 +34,9 @@ BlockAttention<T>::BlockAttention(const PackedLayer<T>& layer, const KeyPanels<T
   tiles_.first_key = first.begin / kPanelCols * kPanelCols;
   end_key_ = std::max(tiles_.first_key, last.end);
   whole_begin_ = whole_end_ = end_key_;
-  if (layer.fused_scores && rules.mask.empty() && rules.softcap == 0.0f && rules.alibi_slope == 0.0f) {
+  const bool plain = rules.mask.empty() && rules.softcap == 0.0f && rules.alibi_slope == 0.0f &&
+                     rules.distance_bias == nullptr && rules.distance_scores.cols == nullptr;
+  if (layer.fused_scores && plain) {
     whole_begin_ = RoundUp(last.begin, kPanelCols);
     whole_end_ = std::max(whole_begin_, first.end / kPanelCols * kPanelCols);
   }

@@ -67,6 +67,8 @@ bool KeyPacker<T>::PackKeys(const KeyChunk& chunk, int64_t kv_head, WorkerScratc
                             layer_.wv[kv_head].PanelAhead(0))) {
     return false;
   }
+  const float* const factors =
+      layer_.config.qk_norm == QkNorm::kAllHeads ? workspace_.k_factors.floats() : nullptr;
   ForEachPart(batch_.cu_kv_lens, chunk.first_row, chunk.rows,
               [&](int64_t row, int64_t rows, int64_t sequence, int64_t first_key) {
                 float* const part = projected + row * layer_.padded_head_dim;
@@ -76,13 +78,28 @@ bool KeyPacker<T>::PackKeys(const KeyChunk& chunk, int64_t kv_head, WorkerScratc
                 } else {
                   finished = scratch.finished.As<T>();
                 }
-                if (layer_.rope != nullptr || !kIsFloat<T>) {
-                  FinishRows(layer_.Padded(part, rows), RotationFrom(layer_, workspace_, first_key, rows),
+                const HeadNorm norm = layer_.NormOf(layer_.k_norm, kv_head, factors, chunk.first_row + row);
+                if (norm.gain != nullptr || layer_.rope != nullptr || !kIsFloat<T>) {
+                  FinishRows(layer_.Padded(part, rows), norm,
+                             RotationFrom(layer_, workspace_, first_key, rows),
                              layer_.Padded(finished, rows));
+                }
+                if (!layer_.distance_queries.empty()) {
+                  ScoreDistances(sequence, first_key, rows, kv_head, finished, scratch);
                 }
                 TransposeKeys(sequence, first_key, rows, finished);
               });
   return true;
+}
+
+// What the keys have to say of each distance that occurs in their sequence.
+template <typename T>
+void KeyPacker<T>::ScoreDistances(int64_t sequence, int64_t first_key, int64_t num_keys, int64_t head,
+                                  const T* rows, WorkerScratch& scratch) const {
+  float* const out = KeyDistanceScores(sequence) + first_key * layer_.distance_cols;
+  layer_.ScoreDistances(layer_.distance_queries, head,
+                        std::max(batch_.q_len(sequence), batch_.kv_len(sequence)), rows, num_keys, out,
+                        scratch.gemm.bytes());
 }
 
 // Keys [first_key, first_key + num_keys) of a sequence into its panels. first_key is a multiple of kPanelCols.
@@ -145,7 +162,7 @@ void KeyPacker<T>::FinishValues(int64_t sequence, int64_t first_key, MutableMatr
       std::fill(out + part.rows * width, out + room * width, 0.0f);
     } else {
       T* const finished = scratch.finished.As<T>();
-      FinishRows(part, {}, layer_.Padded(finished, part.rows));
+      FinishRows(part, {}, {}, layer_.Padded(finished, part.rows));
       std::fill(finished + part.rows * width, finished + room * width, T{});
       InterleavePairs(finished, room, width, out);
     }

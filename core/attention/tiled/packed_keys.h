@@ -63,12 +63,19 @@ class KeyPacker {
   // they are then unfinished. Thread-safe for different chunks.
   bool Pack(const KeyChunk& chunk, int64_t kv_head, WorkerScratch& scratch) const;
 
+  // With disentangled attention: of a sequence's keys, layer.distance_cols apart.
+  float* KeyDistanceScores(int64_t sequence) const {
+    return memory_.distance_scores.floats() + workspace_.plan.packed_key_row[sequence] * layer_.distance_cols;
+  }
+
   // Of a sequence of the batch.
   KeyPanels<T> PanelsOf(int64_t sequence, int64_t kv_head) const;
 
  private:
   bool PackKeys(const KeyChunk& chunk, int64_t kv_head, WorkerScratch& scratch) const;
   bool PackValues(const KeyChunk& chunk, int64_t kv_head, WorkerScratch& scratch) const;
+  void ScoreDistances(int64_t sequence, int64_t first_key, int64_t num_keys, int64_t head, const T* rows,
+                      WorkerScratch& scratch) const;
   void TransposeKeys(int64_t sequence, int64_t first_key, int64_t num_keys, const T* rows) const;
   void FinishValues(int64_t sequence, int64_t first_key, MutableMatrixView rows,
                     WorkerScratch& scratch) const;

@@ -2,11 +2,15 @@
 #include "core/attention/tiled/packed_layer.h"
 
 #include <algorithm>
+#include <cmath>
+#include <iterator>
 #include <numbers>
+#include <numeric>
 #include <type_traits>
 #include <utility>
 
 #include "core/product/gemm_cache.h"
+#include "core/product/row_product.h"
 
 namespace headlight {
 namespace {
@@ -56,6 +60,75 @@ std::vector<float> PadHeads(const std::vector<float>& rows, int64_t num_heads, i
   return out;
 }
 
+// Of the queries' matrix and bias: a norm takes their factor over.
+float QueryFactor(const AttentionConfig& config) {
+  return config.qk_norm == QkNorm::kNone ? ScoreFactor(config) : 1.0f;
+}
+
+// Gains of each head, one for all of them or one each, as [num_heads, padded head_dim].
+std::vector<float> PadGains(const AttentionConfig& config, const std::vector<float>& gains, int64_t num_heads,
+                            int64_t padded_head_dim, float factor) {
+  if (config.qk_norm == QkNorm::kNone) return {};
+  std::vector<float> rows;
+  while (std::ssize(rows) < num_heads * config.head_dim) rows.insert(rows.end(), gains.begin(), gains.end());
+  return PadHeads(Scaled(std::move(rows), factor), num_heads, config.head_dim, padded_head_dim);
+}
+
+std::vector<float> DistanceBias(const AttentionConfig& config, const std::vector<float>& by_bucket) {
+  if (!config.relative_bias) return {};
+  const int64_t max = config.relative_bias->max_distance;
+  std::vector<float> biases;
+  biases.reserve(config.num_heads * (2 * max + 1));
+  for (int64_t head = 0; head < config.num_heads; ++head) {
+    for (int64_t distance = -max; distance <= max; ++distance) {
+      const int64_t bucket = RelativeBucket(*config.relative_bias, distance);
+      biases.push_back(static_cast<float>(by_bucket[bucket * config.num_heads + head] * std::numbers::log2e));
+    }
+  }
+  return biases;
+}
+
+std::vector<float> NormDistances(const AttentionConfig& config, const AttentionParameters& parameters) {
+  std::vector<float> rows = parameters.distances;
+  if (!config.disentangled->norm_eps) return rows;
+  const int64_t width = config.embed_dim;
+  for (auto row = rows.begin(); row != rows.end(); row += width) {
+    const double mean = std::accumulate(row, row + width, 0.0) / static_cast<double>(width);
+    double squares = 0;
+    for (int64_t i = 0; i < width; ++i) squares += (row[i] - mean) * (row[i] - mean);
+    const double factor =
+        1.0 / std::sqrt(squares / static_cast<double>(width) + *config.disentangled->norm_eps);
+    for (int64_t i = 0; i < width; ++i) {
+      row[i] = static_cast<float>((row[i] - mean) * factor * parameters.distance_gain[i] +
+                                  parameters.distance_bias[i]);
+    }
+  }
+  return rows;
+}
+
+// The table of distances times a projection of all heads and `factor`, in panels for each head.
+template <typename T>
+std::vector<T> PackDistances(const AttentionConfig& config, const std::vector<float>& table,
+                             const std::vector<float>& matrix, const std::vector<float>& bias, float factor,
+                             int64_t padded_head_dim, int64_t cols) {
+  const int64_t width = config.q_width();
+  std::vector<T> panels(config.num_heads * padded_head_dim * cols, T{});
+  std::vector<float> projected(width);
+  const std::vector<float> padded_bias = bias.empty() ? std::vector<float>(width, 0.0f) : bias;
+  for (int64_t row = 0; row < 2 * config.disentangled->num_buckets; ++row) {
+    ProjectRow(table.data() + row * config.embed_dim, {matrix.data(), config.embed_dim, width, width},
+               padded_bias.data(), projected.data());
+    for (int64_t i = 0; i < width; ++i) {
+      const int64_t head = i / config.head_dim;
+      const int64_t panel = head * cols / kPanelCols + row / kPanelCols;
+      panels[panel * padded_head_dim * kPanelCols +
+             OperandPlace(T{}, i % config.head_dim, row % kPanelCols, kPanelCols)] =
+          FromFloat<T>(projected[i] * factor);
+    }
+  }
+  return panels;
+}
+
 // Of all panels of a layer.
 int64_t PanelBytes(const AttentionConfig& config, int64_t padded_head_dim) {
   const auto bytes = [&](int64_t rows, int64_t cols) {
@@ -78,16 +151,19 @@ PackedLayer<T>::PackedLayer(const Arithmetic& arithmetic, const AttentionConfig&
       rope(config.rope ? SharedRopeTable(*config.rope) : nullptr),
       storage(PanelBytes(config, padded_head_dim)),
       wq(PackHeads(config, parameters.wq, config.embed_dim, config.num_heads, padded_head_dim, storage,
-                   ScoreFactor(config))),
+                   QueryFactor(config))),
       wk(PackHeads(config, parameters.wk, config.kdim, config.num_kv_heads, padded_head_dim, storage)),
       wv(PackHeads(config, parameters.wv, config.vdim, config.num_kv_heads, padded_head_dim, storage)),
       wo(config.precision, {parameters.wo.data(), config.q_width(), config.embed_dim, config.embed_dim},
          config.embed_dim, storage),
-      bq(PadHeads(Scaled(parameters.bq, ScoreFactor(config)), config.num_heads, config.head_dim,
+      bq(PadHeads(Scaled(parameters.bq, QueryFactor(config)), config.num_heads, config.head_dim,
                   padded_head_dim)),
       bk(PadHeads(parameters.bk, config.num_kv_heads, config.head_dim, padded_head_dim)),
       bv(PadHeads(parameters.bv, config.num_kv_heads, config.head_dim, padded_head_dim)),
       bo(parameters.bo),
+      q_norm(PadGains(config, parameters.q_norm, config.num_heads, padded_head_dim, ScoreFactor(config))),
+      k_norm(PadGains(config, parameters.k_norm, config.num_kv_heads, padded_head_dim, 1.0f)),
+      distance_bias(DistanceBias(config, parameters.relative_bias)),
       project_q(provider, config.precision, config.embed_dim, padded_head_dim, padded_head_dim, !bq.empty()),
       project_k(provider, config.precision, config.kdim, padded_head_dim, padded_head_dim, !bk.empty()),
       project_v(provider, config.precision, config.vdim, padded_head_dim, padded_head_dim, !bv.empty()),
@@ -103,6 +179,25 @@ PackedLayer<T>::PackedLayer(const Arithmetic& arithmetic, const AttentionConfig&
       appended_k[first + OperandPlace(T{}, d, 0, kGranule<T>)] = FromFloat<T>(parameters.bias_k[i]);
       appended_v[first + OperandPlace(T{}, 0, d, padded_head_dim)] = FromFloat<T>(parameters.bias_v[i]);
     }
+  }
+  if (config.disentangled) {
+    const std::vector<float> table = NormDistances(config, parameters);
+    distance_cols = RoundUp(2 * config.disentangled->num_buckets, kPanelCols);
+    if (config.disentangled->query_to_position) {
+      distance_keys =
+          PackDistances<T>(config, table, parameters.wk, parameters.bk, 1.0f, padded_head_dim, distance_cols);
+    }
+    if (config.disentangled->key_to_position) {
+      distance_queries = PackDistances<T>(config, table, parameters.wq, parameters.bq, ScoreFactor(config),
+                                          padded_head_dim, distance_cols);
+    }
+    score_distances = SharedGemm(provider, {.operands = kOperands<T>,
+                                            .n = kPanelCols,
+                                            .k = padded_head_dim,
+                                            .lda = padded_head_dim,
+                                            .ldb = kPanelCols,
+                                            .ldc = distance_cols});
+    gemm_scratch_bytes = std::max(gemm_scratch_bytes, score_distances->scratch_bytes());
   }
   for (const PanelGemm* gemm : {&project_q, &project_k, &project_v, &project_out}) {
     gemm_scratch_bytes = std::max(gemm_scratch_bytes, gemm->scratch_bytes());
@@ -128,6 +223,15 @@ PackedLayer<T>::PackedLayer(const Arithmetic& arithmetic, const AttentionConfig&
 }
 
 template <typename T>
+HeadNorm PackedLayer<T>::NormOf(const std::vector<float>& gains, int64_t head, const float* factors,
+                                int64_t first_row) const {
+  return {.gain = OfHead(gains, head),
+          .factors = factors == nullptr ? nullptr : factors + first_row,
+          .eps = config.qk_norm_eps,
+          .width = config.head_dim};
+}
+
+template <typename T>
 Ahead PackedLayer<T>::AfterQueries(int64_t head) const {
   const int64_t next = head + 1;
   if (next == config.num_heads) return wo.PanelAhead(0);
@@ -136,11 +240,23 @@ Ahead PackedLayer<T>::AfterQueries(int64_t head) const {
 }
 
 template <typename T>
+void PackedLayer<T>::ScoreDistances(const std::vector<T>& panels, int64_t head, int64_t len, const T* rows,
+                                    int64_t num_rows, float* out, std::byte* gemm_scratch) const {
+  const T* const of_head = panels.data() + head * distance_cols * padded_head_dim;
+  const int64_t end = DisentangledRow(*config.disentangled, len - 1) / kPanelCols + 1;
+  for (int64_t i = DisentangledRow(*config.disentangled, 1 - len) / kPanelCols; i < end; ++i) {
+    score_distances->Run(num_rows, rows, of_head + i * kPanelCols * padded_head_dim, out + i * kPanelCols,
+                         gemm_scratch, nullptr, {});
+  }
+}
+
+template <typename T>
 TiledLayer PackedLayer<T>::Sizes() const {
   return {.config = config,
           .padded_head_dim = padded_head_dim,
           .element_bytes = sizeof(T),
           .key_granule = kGranule<T>,
+          .distance_cols = distance_cols,
           .gemm_scratch_bytes = gemm_scratch_bytes};
 }
 

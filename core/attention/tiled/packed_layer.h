@@ -13,6 +13,7 @@
 #include "core/attention/config.h"
 #include "core/attention/parameters.h"
 #include "core/attention/rope_table.h"
+#include "core/attention/tiled/rotate.h"
 #include "core/attention/tiled/workspace.h"
 #include "core/product/arithmetic.h"
 #include "core/product/gemm.h"
@@ -43,8 +44,16 @@ struct PackedLayer {
   const T* Appended(const std::vector<T>& panels, int64_t kv_head) const {
     return panels.data() + kv_head * kGranule<T> * padded_head_dim;
   }
+  // What a head's rows of queries or keys go through; `first_row` is of the batch, whose factors these are.
+  HeadNorm NormOf(const std::vector<float>& gains, int64_t head, const float* factors,
+                  int64_t first_row) const;
+
   // The panel that follows once a head's queries are projected.
   Ahead AfterQueries(int64_t head) const;
+  // out [num_rows, distance_cols] = the products of rows with a head's panels of distances, for those distances that
+  // occur in a sequence of `len` tokens.
+  void ScoreDistances(const std::vector<T>& panels, int64_t head, int64_t len, const T* rows,
+                      int64_t num_rows, float* out, std::byte* gemm_scratch) const;
   TiledLayer Sizes() const;
 
   const GemmProvider& provider;
@@ -66,6 +75,17 @@ struct PackedLayer {
   std::vector<T> appended_k;
   std::vector<T> appended_v;
 
+  // Gains of the norms of queries, with the factor for scores, and of keys; empty without.
+  std::vector<float> q_norm;  // [num_heads, padded head_dim]
+  std::vector<float> k_norm;  // [num_kv_heads, padded head_dim]
+  // Biases of the distances -max_distance .. max_distance for each head, in units of log2; empty without.
+  std::vector<float> distance_bias;
+  // With disentangled attention: for each head panels of kPanelCols rows of the table of distances, [padded head_dim,
+  // kPanelCols] as KeyPanels has keys; empty where the config does not use them.
+  std::vector<T> distance_keys;     // meet queries
+  std::vector<T> distance_queries;  // meet keys; with the factor for scores
+  int64_t distance_cols = 0;        // rows of the table, rounded up to whole panels
+
   PanelGemm project_q;
   PanelGemm project_k;
   PanelGemm project_v;
@@ -74,6 +94,7 @@ struct PackedLayer {
   static constexpr int64_t kWidths = kPanelCols / kGranule<T>;
   std::array<std::shared_ptr<const Gemm>, kWidths> score_keys;
   std::array<std::shared_ptr<const Gemm>, kWidths> add_values;
+  std::shared_ptr<const Gemm> score_distances;  // rows with a panel of distances, distance_cols apart
   int64_t gemm_scratch_bytes = 0;
 };
 

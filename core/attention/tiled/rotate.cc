@@ -2,6 +2,7 @@
 #include "core/attention/tiled/rotate.h"
 
 #include <algorithm>
+#include <cmath>
 
 // Highway compiles this file once for each instruction set by including it again and again.
 #undef HWY_TARGET_INCLUDE
@@ -39,10 +40,41 @@ HWY_INLINE void RotateRow(const Rotation& rotation, const float* cos, const floa
   }
 }
 
+// The columns are as many as the head's, rounded up, and zeros beyond.
+HWY_INLINE double SquaresOf(const float* row, int64_t cols) {
+  V sum = hn::Zero(kFloats);
+  for (int64_t col = 0; col < cols; col += kStep) {
+    const V x = hn::LoadU(kFloats, row + col);
+    sum = hn::MulAdd(x, x, sum);
+  }
+  return static_cast<double>(hn::ReduceSum(kFloats, sum));
+}
+
+HWY_INLINE void NormRow(const HeadNorm& norm, int64_t r, int64_t cols, float* row) {
+  float factor;
+  if (norm.factors != nullptr) {
+    factor = norm.factors[r];
+  } else {
+    factor = static_cast<float>(1.0 /
+                                std::sqrt(SquaresOf(row, cols) / static_cast<double>(norm.width) + norm.eps));
+  }
+  const V f = hn::Set(kFloats, factor);
+  for (int64_t col = 0; col < cols; col += kStep) {
+    const V x = hn::Mul(hn::LoadU(kFloats, row + col), f);
+    hn::StoreU(hn::Mul(x, hn::LoadU(kFloats, norm.gain + col)), kFloats, row + col);
+  }
+}
+
+void AddSquaresOfRows(MatrixView rows, double* sums) {
+  for (int64_t r = 0; r < rows.rows; ++r) sums[r] += SquaresOf(rows.Row(r), rows.cols);
+}
+
 template <typename T>
-HWY_INLINE void FinishRowsAs(MutableMatrixView in, const Rotation& rotation, BasicMatrixView<T> out) {
+HWY_INLINE void FinishRowsAs(MutableMatrixView in, const HeadNorm& norm, const Rotation& rotation,
+                             BasicMatrixView<T> out) {
   for (int64_t r = 0; r < in.rows; ++r) {
     float* row = in.Row(r);
+    if (norm.gain != nullptr) NormRow(norm, r, in.cols, row);
     if (rotation.num_pairs > 0) {
       RotateRow(rotation, rotation.cos + r * rotation.num_pairs, rotation.sin + r * rotation.num_pairs, row);
     }
@@ -53,12 +85,14 @@ HWY_INLINE void FinishRowsAs(MutableMatrixView in, const Rotation& rotation, Bas
   }
 }
 
-void FinishRowsF32(MutableMatrixView in, const Rotation& rotation, BasicMatrixView<float> out) {
-  FinishRowsAs(in, rotation, out);
+void FinishRowsF32(MutableMatrixView in, const HeadNorm& norm, const Rotation& rotation,
+                   BasicMatrixView<float> out) {
+  FinishRowsAs(in, norm, rotation, out);
 }
 
-void FinishRowsBf16(MutableMatrixView in, const Rotation& rotation, BasicMatrixView<Bf16> out) {
-  FinishRowsAs(in, rotation, out);
+void FinishRowsBf16(MutableMatrixView in, const HeadNorm& norm, const Rotation& rotation,
+                    BasicMatrixView<Bf16> out) {
+  FinishRowsAs(in, norm, rotation, out);
 }
 
 uint64_t ClearNotFinite(MutableMatrixView rows) {
@@ -81,15 +115,20 @@ namespace headlight {
 
 HWY_EXPORT(FinishRowsF32);
 HWY_EXPORT(FinishRowsBf16);
+HWY_EXPORT(AddSquaresOfRows);
 HWY_EXPORT(ClearNotFinite);
 
-void FinishRows(MutableMatrixView in, const Rotation& rotation, BasicMatrixView<float> out) {
-  HWY_DYNAMIC_DISPATCH(FinishRowsF32)(in, rotation, out);
+void FinishRows(MutableMatrixView in, const HeadNorm& norm, const Rotation& rotation,
+                BasicMatrixView<float> out) {
+  HWY_DYNAMIC_DISPATCH(FinishRowsF32)(in, norm, rotation, out);
 }
 
-void FinishRows(MutableMatrixView in, const Rotation& rotation, BasicMatrixView<Bf16> out) {
-  HWY_DYNAMIC_DISPATCH(FinishRowsBf16)(in, rotation, out);
+void FinishRows(MutableMatrixView in, const HeadNorm& norm, const Rotation& rotation,
+                BasicMatrixView<Bf16> out) {
+  HWY_DYNAMIC_DISPATCH(FinishRowsBf16)(in, norm, rotation, out);
 }
+
+void AddSquares(MatrixView rows, double* sums) { HWY_DYNAMIC_DISPATCH(AddSquaresOfRows)(rows, sums); }
 
 uint64_t ClearRowsNotFinite(MutableMatrixView rows) { return HWY_DYNAMIC_DISPATCH(ClearNotFinite)(rows); }
 

@@ -112,6 +112,49 @@ HWY_INLINE void AddAlibi(float* scores, const RowKeys& row, float slope, int64_t
   });
 }
 
+HWY_INLINE void AddConstant(float* scores, int64_t begin, int64_t end, float term) {
+  ForEachScore(scores, begin, end,
+               [&](V score, int64_t, int64_t) HWY_ATTR { return hn::Add(score, hn::Set(kFloats, term)); });
+}
+
+// Adds the bias of each distance; the tile's first key is `offset` after the position.
+HWY_INLINE void AddDistanceBias(float* scores, const RowKeys& row, const float* bias, int64_t max_distance,
+                                int64_t offset) {
+  const int64_t near = std::clamp(-max_distance - offset, row.begin, row.end);
+  const int64_t far = std::clamp(max_distance - offset, near, row.end);
+  AddConstant(scores, row.begin, near, bias[-max_distance]);
+  ForEachScore(scores, near, far, [&](V score, int64_t key, int64_t count) HWY_ATTR {
+    const float* const from = bias + offset + key;
+    const V term =
+        count == kStep ? hn::LoadU(kFloats, from) : hn::LoadN(kFloats, from, static_cast<size_t>(count));
+    return hn::Add(score, term);
+  });
+  AddConstant(scores, far, row.end, bias[max_distance]);
+}
+
+// Adds what queries and keys have to say of the distance between them.
+HWY_INLINE void AddDistanceScores(float* scores, const RowKeys& row, const DistanceScores& distances,
+                                  int64_t query, int64_t first_key, int64_t offset) {
+  const hn::RebindToSigned<Floats> integers;
+  const float* const of_query =
+      distances.of_queries == nullptr
+          ? nullptr
+          : distances.of_queries + (query - distances.first_query) * distances.stride;
+  const auto apart =
+      hn::Mul(hn::Iota(integers, 0), hn::Set(integers, static_cast<int32_t>(distances.stride)));
+  ForEachScore(scores, row.begin, row.end, [&](V score, int64_t key, int64_t count) HWY_ATTR {
+    const int32_t* const from = distances.cols + offset + key;
+    const auto cols =
+        count == kStep ? hn::LoadU(integers, from) : hn::LoadN(integers, from, static_cast<size_t>(count));
+    if (of_query != nullptr) score = hn::Add(score, hn::GatherIndex(kFloats, of_query, cols));
+    if (distances.of_keys != nullptr) {
+      const float* const of_key = distances.of_keys + (first_key + key) * distances.stride;
+      score = hn::Add(score, hn::GatherIndex(kFloats, of_key, hn::Add(cols, apart)));
+    }
+    return score;
+  });
+}
+
 HWY_INLINE float RowMax(const float* scores, int64_t keys) {
   V max = hn::Set(kFloats, kMinusInfinity);
   for (int64_t key = 0; key < keys; key += kStep) max = hn::Max(max, hn::LoadU(kFloats, scores + key));
@@ -216,8 +259,12 @@ HWY_INLINE void ExpRow(const float* scores, int64_t keys, float reference, T* ou
 // row's reference.
 HWY_INLINE void ApplyRules(const ScoreRules& rules, int64_t query, int64_t first_key, int64_t keys,
                            int64_t padded_keys, const SoftmaxState& state, int64_t row, float* scores) {
-  if (rules.softcap != 0.0f) SoftcapRow(scores, keys, rules.softcap);
   const RowKeys seen = KeysOf(rules, query, first_key, keys);
+  const int64_t offset = first_key - (query + rules.kv_len - rules.q_len);
+  if (rules.distance_scores.cols != nullptr) {
+    AddDistanceScores(scores, seen, rules.distance_scores, query, first_key, offset);
+  }
+  if (rules.softcap != 0.0f) SoftcapRow(scores, keys, rules.softcap);
   std::fill(scores, scores + seen.begin, kMinusInfinity);
   std::fill(scores + seen.end, scores + seen.own, kMinusInfinity);
   std::fill(scores + keys, scores + padded_keys, kMinusInfinity);
@@ -234,7 +281,10 @@ HWY_INLINE void ApplyRules(const ScoreRules& rules, int64_t query, int64_t first
     state.reference[row] = FirstMax(scores, padded_keys);
   }
   if (rules.alibi_slope != 0.0f) {
-    AddAlibi(scores, seen, rules.alibi_slope, first_key - (query + rules.kv_len - rules.q_len));
+    AddAlibi(scores, seen, rules.alibi_slope, offset);
+  }
+  if (rules.distance_bias != nullptr) {
+    AddDistanceBias(scores, seen, rules.distance_bias, rules.max_distance, offset);
   }
   if (by_numbers) AddNumbers(scores, seen, mask);
   if (!state.exact) return;

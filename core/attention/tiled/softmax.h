@@ -38,12 +38,29 @@ struct SoftmaxState {
   bool exact = false;
 };
 
+// What disentangled attention adds to the scores of one head: numbers of queries and of keys by the distance between
+// them.
+struct DistanceScores {
+  // `query - first_query` and the sequence's key are the rows, `stride` apart; null where nothing is added.
+  const float* of_queries = nullptr;
+  const float* of_keys = nullptr;
+  int64_t stride = 0;
+  int64_t first_query = 0;
+  const int32_t* cols =
+      nullptr;  // cols[d] is the column of a key that stands d behind the query; null: nothing is added
+};
+
 // What happens to a score q k^T before the exponential, and which scores count.
 struct ScoreRules {
   Visibility visibility;
   MaskView mask;
   float softcap = 0.0f;      // in units of log2: score = softcap * tanh(score); 0 means none
   float alibi_slope = 0.0f;  // in units of log2 per token
+  // distance_bias[d], d in [-max_distance, max_distance], is added where a key stands d behind the query, the first or
+  // last beyond; in units of log2; null: none.
+  const float* distance_bias = nullptr;
+  int64_t max_distance = 0;
+  DistanceScores distance_scores;
   int64_t head = 0;
   int64_t q_len = 0;
   int64_t kv_len = 0;    // the sequence's own keys

@@ -2,6 +2,7 @@
 #include "core/attention/tiled/tiled_kernel.h"
 
 #include <algorithm>
+#include <cmath>
 #include <numbers>
 #include <type_traits>
 #include <utility>
@@ -25,8 +26,10 @@ void ConvertRows(const OperandBuffer& buffer, int64_t first_row, int64_t rows,
   }
 }
 
-ScoreRules RulesOf(const AttentionConfig& config, const AttentionBatch& batch, int64_t sequence,
-                   int64_t head) {
+// For a head; what a block's queries and keys say of distances is not in it.
+template <typename T>
+ScoreRules RulesOf(const PackedLayer<T>& layer, const AttentionBatch& batch, int64_t sequence, int64_t head) {
+  const AttentionConfig& config = layer.config;
   const int64_t kv_len = batch.kv_len(sequence);
   ScoreRules rules;
   rules.visibility = VisibilityOf(config, batch.sequences[sequence]);
@@ -34,6 +37,11 @@ ScoreRules RulesOf(const AttentionConfig& config, const AttentionBatch& batch, i
   rules.softcap = static_cast<float>(config.logit_softcap * std::numbers::log2e);
   if (config.alibi) {
     rules.alibi_slope = static_cast<float>(AlibiSlope(head, config.num_heads) * std::numbers::log2e);
+  }
+  if (config.relative_bias) {
+    rules.max_distance = config.relative_bias->max_distance;
+    rules.distance_bias =
+        layer.distance_bias.data() + head * (2 * rules.max_distance + 1) + rules.max_distance;
   }
   rules.head = head;
   rules.q_len = batch.q_len(sequence);
@@ -157,6 +165,9 @@ class TiledKernel<T>::Item {
   // False where nobody waits for them any more.
   bool ProjectQueries(int64_t first_row, int64_t num_rows, int64_t head, WorkerScratch& scratch, T* queries);
   void AttendBlocks(const QueryChunk& chunk, int64_t head_of_group, const T* queries, WorkerScratch& scratch);
+  // With disentangled attention: what the block's queries and its sequence's keys say of distances.
+  DistanceScores DistanceScoresOf(const QueryBlock& block, int64_t head, const T* queries,
+                                  WorkerScratch& scratch) const;
 
   const TiledKernel& kernel_;
   const PackedLayer<T>& layer_;
@@ -184,12 +195,14 @@ bool TiledKernel<T>::Item::ProjectQueries(int64_t first_row, int64_t num_rows, i
                             layer_.AfterQueries(head))) {
     return false;
   }
+  const float* const factors = layer_.config.qk_norm == QkNorm::kAllHeads ? ws_.q_factors.floats() : nullptr;
   const auto finish = [&](int64_t row, int64_t rows, const Rotation& rotation) {
-    FinishRows(layer_.Padded(projected + row * layer_.padded_head_dim, rows), rotation,
+    FinishRows(layer_.Padded(projected + row * layer_.padded_head_dim, rows),
+               layer_.NormOf(layer_.q_norm, head, factors, first_row + row), rotation,
                layer_.Padded(queries + row * layer_.padded_head_dim, rows));
   };
   if (layer_.rope == nullptr) {
-    if (!std::is_same_v<T, float>) finish(0, num_rows, {});
+    if (!std::is_same_v<T, float> || !layer_.q_norm.empty()) finish(0, num_rows, {});
     return true;
   }
   ForEachPart(batch_.cu_q_lens, first_row, num_rows,
@@ -198,6 +211,22 @@ bool TiledKernel<T>::Item::ProjectQueries(int64_t first_row, int64_t num_rows, i
                 finish(row, rows, RotationFrom(layer_, ws_, position, rows));
               });
   return true;
+}
+
+template <typename T>
+DistanceScores TiledKernel<T>::Item::DistanceScoresOf(const QueryBlock& block, int64_t head, const T* queries,
+                                                      WorkerScratch& scratch) const {
+  DistanceScores scores{.stride = layer_.distance_cols,
+                        .first_query = block.first_query,
+                        .cols = ws_.distance_rows.As<int32_t>() + ws_.longest};
+  if (!layer_.distance_keys.empty()) {
+    float* const out = scratch.distance_scores.floats();
+    const int64_t len = std::max(batch_.q_len(block.sequence), batch_.kv_len(block.sequence));
+    layer_.ScoreDistances(layer_.distance_keys, head, len, queries, block.rows, out, scratch.gemm.bytes());
+    scores.of_queries = out;
+  }
+  if (!layer_.distance_queries.empty()) scores.of_keys = packer_.KeyDistanceScores(block.sequence);
+  return scores;
 }
 
 template <typename T>
@@ -211,14 +240,16 @@ void TiledKernel<T>::Item::AttendBlocks(const QueryChunk& chunk, int64_t head_of
     const QueryBlock& block = ws_.plan.query_blocks[i];
     const SequenceOptions& sequence = batch_.sequences[block.sequence];
     if (!IsCancelled(sequence)) {
-      const ScoreRules rules = RulesOf(config, batch_, block.sequence, head);
+      const T* const block_queries = queries + (row - chunk.first_row) * layer_.padded_head_dim;
+      ScoreRules rules = RulesOf(layer_, batch_, block.sequence, head);
+      if (config.disentangled) rules.distance_scores = DistanceScoresOf(block, head, block_queries, scratch);
       const KeyPanels<T> keys = packer_.PanelsOf(block.sequence, head / group_heads_);
       const BatchInterruption interruption(*ws_.arena, batch_.sequences.subspan(block.sequence, 1));
       MapWriter<T> writer(sequence.weights,
                           {head, config.num_heads, rules.q_len, rules.kv_len, rules.num_keys}, block,
                           scratch.tile_factors.floats(), SummaryOf(head_of_group, block.sequence));
       BlockAttention<T>(layer_, keys, rules, block, scratch, interruption)
-          .Run(queries + (row - chunk.first_row) * layer_.padded_head_dim, writer,
+          .Run(block_queries, writer,
                ws_.concat.bytes() + row * kernel_.concat_row_bytes_ + head * config.head_dim * element_bytes,
                kernel_.concat_row_bytes_);
     }
@@ -240,6 +271,13 @@ absl::Status TiledKernel<T>::Run(const AttentionBatch& batch, ComputeArena& aren
                                                      " query tokens and ", batch.key.rows, " key tokens"));
   }
   ConvertInputs(batch, arena, ws);
+  if (layer_.config.qk_norm == QkNorm::kAllHeads) FindNormFactors(batch, arena, ws);
+  if (layer_.config.disentangled) {
+    auto* const rows = ws.distance_rows.As<int32_t>();
+    for (int64_t i = 0; i <= 2 * ws.longest; ++i) {
+      rows[i] = static_cast<int32_t>(DisentangledRow(*layer_.config.disentangled, ws.longest - i));
+    }
+  }
   arena.ForEach(static_cast<int64_t>(ws.plan.items.size()), [&](int64_t i, int worker) {
     layer_.provider.BeginWork();
     const WorkItem& work = ws.plan.items[i];
@@ -273,6 +311,44 @@ void TiledKernel<T>::ConvertInputs(const AttentionBatch& batch, ComputeArena& ar
   ws.key = batch.key == batch.query ? ws.query : convert(ws.key_operands, batch.key.rows, batch.cu_kv_lens);
   ws.value =
       batch.value == batch.key ? ws.key : convert(ws.value_operands, batch.value.rows, batch.cu_kv_lens);
+}
+
+// What the norms of all heads together multiply rows of queries and keys by: each head is projected for it, and once more
+// when it attends.
+template <typename T>
+void TiledKernel<T>::FindNormFactors(const AttentionBatch& batch, ComputeArena& arena,
+                                     TiledWorkspace& ws) const {
+  const auto find = [&](const PanelGemm& project, const std::vector<PanelMatrix>& heads,
+                        const std::vector<float>& biases, const Operands& input, int64_t rows,
+                        std::span<const int64_t> cu_lens, float* factors) {
+    arena.ForEach((rows + kProjectionRows - 1) / kProjectionRows, [&](int64_t block, int worker) {
+      layer_.provider.BeginWork();
+      const int64_t first = block * kProjectionRows;
+      const int64_t count = std::min(kProjectionRows, rows - first);
+      const BatchInterruption interruption(arena, batch.sequences, cu_lens, first, count);
+      WorkerScratch& scratch = ws.workers[worker];
+      double squares[kProjectionRows] = {};
+      const auto num_heads = static_cast<int64_t>(heads.size());
+      for (int64_t head = 0; head < num_heads; ++head) {
+        if (!project.Run(count, input.From(first), heads[head], scratch.projected.floats(),
+                         scratch.gemm.bytes(), interruption, layer_.OfHead(biases, head),
+                         heads[(head + 1) % num_heads].PanelAhead(0))) {
+          return;
+        }
+        const MutableMatrixView projected = layer_.Padded(scratch.projected.floats(), count);
+        AddSquares({projected.data, projected.rows, projected.cols, projected.stride}, squares);
+      }
+      const auto width = static_cast<double>(num_heads * layer_.config.head_dim);
+      for (int64_t row = 0; row < count; ++row) {
+        factors[first + row] =
+            static_cast<float>(1.0 / std::sqrt(squares[row] / width + layer_.config.qk_norm_eps));
+      }
+    });
+  };
+  find(layer_.project_q, layer_.wq, layer_.bq, ws.query, batch.query.rows, batch.cu_q_lens,
+       ws.q_factors.floats());
+  find(layer_.project_k, layer_.wk, layer_.bk, ws.key, batch.key.rows, batch.cu_kv_lens,
+       ws.k_factors.floats());
 }
 
 // Columns of padding in the heads' outputs meet parameters of zero, and 0 * garbage could be NaN.

@@ -47,6 +47,7 @@ class TiledKernel final : public AttentionKernel {
 
   // The steps in the order of the maths.
   void ConvertInputs(const AttentionBatch& batch, ComputeArena& arena, TiledWorkspace& workspace) const;
+  void FindNormFactors(const AttentionBatch& batch, ComputeArena& arena, TiledWorkspace& workspace) const;
   void ClearPaddingOfConcat(const AttentionBatch& batch, TiledWorkspace& workspace) const;
   void ProjectOutput(const AttentionBatch& batch, ComputeArena& arena, TiledWorkspace& workspace) const;
 

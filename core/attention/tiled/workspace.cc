@@ -31,6 +31,8 @@ int64_t AllQueryBytes(const TiledLayer& layer, int64_t group_queries) {
          layer.element_bytes;
 }
 
+int64_t DistanceRowBytes(int64_t longest) { return (2 * longest + 1) * int64_t{sizeof(int32_t)}; }
+
 // Calls visit(member of WorkerScratch, bytes) for each buffer of a thread.
 template <typename Visit>
 void ForEachScratchSize(const TiledLayer& layer, const TiledBatch& batch, const Visit& visit) {
@@ -49,6 +51,9 @@ void ForEachScratchSize(const TiledLayer& layer, const TiledBatch& batch, const 
   visit(&W::sum, kQueryBlockRows * kLanes * kFloatBytes);
   visit(&W::exponent_sum, kQueryBlockRows * kLanes * kFloatBytes);
   visit(&W::tile_factors, tiles * kQueryBlockRows * kFloatBytes);
+  if (layer.distance_cols > 0) {
+    visit(&W::distance_scores, kQueryBlockRows * layer.distance_cols * kFloatBytes);
+  }
   visit(&W::gemm, layer.gemm_scratch_bytes);
   visit(&W::exact_queries, kExactRows * head_dim * element);
   visit(&W::exact_acc, kExactRows * head_dim * kFloatBytes);
@@ -66,6 +71,10 @@ void ForEachGroupSize(const TiledLayer& layer, const TiledBatch& batch, const Vi
   visit(&G::key_panels, batch.max_panels * int64_t{sizeof(void*)});
   visit(&G::value_panels, batch.max_panels * int64_t{sizeof(void*)});
   visit(&G::not_finite, batch.max_panels * int64_t{sizeof(uint64_t)});
+  if (layer.distance_cols > 0) {
+    // Registers are read whole, beyond the last key.
+    visit(&G::distance_scores, (batch.max_packed_keys + kLanes) * layer.distance_cols * kFloatBytes);
+  }
   visit(&G::summaries,
         layer.config.heads_per_kv_head() * batch.max_group_sequences * int64_t{sizeof(SummarySums)});
 }
@@ -165,6 +174,16 @@ bool TiledWorkspace::Reserve(const TiledLayer& layer, const AttentionBatch& batc
       ok = ok && (worker.*buffer).Reserve(bytes);
     });
   }
+  if (config.qk_norm == QkNorm::kAllHeads) {
+    ok = ok && q_factors.Reserve(q_tokens * kFloatBytes) && k_factors.Reserve(batch.key.rows * kFloatBytes);
+  }
+  if (config.disentangled) {
+    longest = 0;
+    for (int64_t s = 0; s < batch.num_sequences(); ++s) {
+      longest = std::max({longest, batch.q_len(s), batch.kv_len(s)});
+    }
+    ok = ok && distance_rows.Reserve(DistanceRowBytes(longest));
+  }
   free_groups_.clear();
   for (int64_t i = 0; i < std::min(std::ssize(groups), sizes.num_items); ++i) {
     ForEachGroupSize(layer, sizes, [&](Buffer GroupMemory::*buffer, int64_t bytes) {
@@ -197,14 +216,16 @@ GroupInUse::~GroupInUse() {
 }
 
 void WorkerScratch::ForEachBuffer(absl::FunctionRef<void(Buffer&)> visit) {
-  for (Buffer* buffer : {&projected, &finished, &queries, &scores, &probabilities, &acc, &reference, &sum,
-                         &exponent_sum, &tile_factors, &gemm, &exact_queries, &exact_acc, &exact_tile}) {
+  for (Buffer* buffer :
+       {&projected, &finished, &queries, &scores, &probabilities, &acc, &reference, &sum, &exponent_sum,
+        &tile_factors, &distance_scores, &gemm, &exact_queries, &exact_acc, &exact_tile}) {
     visit(*buffer);
   }
 }
 
 void GroupMemory::ForEachBuffer(absl::FunctionRef<void(Buffer&)> visit) {
-  for (Buffer* buffer : {&all_queries, &keys, &values, &key_panels, &value_panels, &not_finite, &summaries}) {
+  for (Buffer* buffer : {&all_queries, &keys, &values, &key_panels, &value_panels, &not_finite,
+                         &distance_scores, &summaries}) {
     visit(*buffer);
   }
 }
@@ -214,7 +235,7 @@ void TiledWorkspace::ForEachBuffer(absl::FunctionRef<void(Buffer&)> visit) {
   for (OperandBuffer* operands : {&query_operands, &key_operands, &value_operands, &concat_operands}) {
     operands->ForEachBuffer(visit);
   }
-  visit(concat);
+  for (Buffer* buffer : {&concat, &q_factors, &k_factors, &distance_rows}) visit(*buffer);
   for (WorkerScratch& worker : workers) worker.ForEachBuffer(visit);
   for (GroupMemory& group : groups) group.ForEachBuffer(visit);
 }
@@ -225,7 +246,7 @@ int64_t TiledWorkspaceBytes(std::span<const TiledLayer> layers, const ForwardSha
   const TiledWorkspace& held = kept == nullptr ? nothing : *kept;
   LargestSizes<WorkerScratch> scratch;
   LargestSizes<GroupMemory> group;
-  int64_t num_items = 0, lists = 0, concat = 0, concat_operands = 0, angles = 0;
+  int64_t num_items = 0, lists = 0, concat = 0, concat_operands = 0, angles = 0, rows = 0;
   const int64_t before = shape.self_attention ? 0 : shape.longest;
   for (const TiledLayer& layer : layers) {
     const AttentionConfig& config = layer.config;
@@ -239,6 +260,15 @@ int64_t TiledWorkspaceBytes(std::span<const TiledLayer> layers, const ForwardSha
       concat_operands = std::max(
           concat_operands, held.concat_operands.GrowthFor(config.precision, shape.tokens, config.q_width()));
     }
+    int64_t of_rows = 0;
+    if (config.qk_norm == QkNorm::kAllHeads) {
+      of_rows += held.q_factors.GrowthFor(shape.tokens * kFloatBytes) +
+                 held.k_factors.GrowthFor(shape.kv_tokens * kFloatBytes);
+    }
+    if (config.disentangled) {
+      of_rows += held.distance_rows.GrowthFor(DistanceRowBytes(std::max(shape.longest, shape.longest_kv)));
+    }
+    rows = std::max(rows, of_rows);
     if (config.rope && (before + shape.longest_kv > RopeTable::kPositions || !shape.self_attention)) {
       angles = std::max(angles, held.rope.GrowthFor(*config.rope, -before, shape.longest_kv));
     }
@@ -247,7 +277,7 @@ int64_t TiledWorkspaceBytes(std::span<const TiledLayer> layers, const ForwardSha
   int64_t bytes = GrowthOf(held.workers, num_threads, scratch) +
                   GrowthOf(held.groups, std::min<int64_t>(num_threads, num_items), group) +
                   lists +  // anew: which of the lists grow is not known
-                  concat + concat_operands + angles +
+                  concat + concat_operands + angles + rows +
                   held.query_operands.GrowthFor(config.precision, shape.tokens, config.embed_dim);
   if (!shape.self_attention) {
     bytes += held.key_operands.GrowthFor(config.precision, shape.kv_tokens, config.kdim) +

@@ -35,6 +35,7 @@ struct TiledLayer {
   int64_t padded_head_dim = 0;
   int64_t element_bytes = 0;  // of the operands T of attention itself
   int64_t key_granule = 0;    // packed keys of a sequence are a multiple of it
+  int64_t distance_cols = 0;  // of the scores of distances; 0 without disentangled attention
   int64_t gemm_scratch_bytes = 0;
 
   // Attention's output is f32 where int8 quantises it afterwards, else an operand of the output projection.
@@ -63,11 +64,12 @@ struct WorkerScratch {
   // T, one tile [kQueryBlockRows, kScoreStride], or where weights are asked for all tiles of a row, each
   // [kSmallQueryBlockRows, kScoreStride].
   Buffer probabilities;
-  Buffer acc;           // f32 [kQueryBlockRows, padded head_dim]
-  Buffer reference;     // f32 [kQueryBlockRows]
-  Buffer sum;           // f32 [kQueryBlockRows, kLanes]
-  Buffer exponent_sum;  // likewise, for summaries
-  Buffer tile_factors;  // f32 [tiles, kQueryBlockRows]
+  Buffer acc;              // f32 [kQueryBlockRows, padded head_dim]
+  Buffer reference;        // f32 [kQueryBlockRows]
+  Buffer sum;              // f32 [kQueryBlockRows, kLanes]
+  Buffer exponent_sum;     // likewise, for summaries
+  Buffer tile_factors;     // f32 [tiles, kQueryBlockRows]
+  Buffer distance_scores;  // f32 [kQueryBlockRows, distance_cols], of the block's queries with distances
   Buffer gemm;
   // Of kExactRows rows: T [padded head_dim] of queries, f32 [padded head_dim] of acc, and a tile of T.
   Buffer exact_queries;
@@ -83,9 +85,10 @@ struct GroupMemory {
   Buffer keys;         // T [keys of the group, padded head_dim], in panels
   Buffer values;       // likewise
   Buffer key_panels;   // T* [panels of the group]
-  Buffer value_panels;  // likewise
-  Buffer not_finite;    // uint64_t [panels of the group]; as in KeyPanels
-  Buffer summaries;     // SummarySums [heads of a kv head, sequences of the group]
+  Buffer value_panels;     // likewise
+  Buffer not_finite;       // uint64_t [panels of the group]; as in KeyPanels
+  Buffer distance_scores;  // f32 [keys of the group, distance_cols], of the keys with distances
+  Buffer summaries;        // SummarySums [heads of a kv head, sequences of the group]
 
   void ForEachBuffer(absl::FunctionRef<void(Buffer&)> visit);
 };
@@ -105,6 +108,12 @@ struct TiledWorkspace final : Workspace {
   WorkPlan plan;
   bool queries_with_keys = false;  // as TiledBatch has it
   RopeTable rope;                  // what the layer's table does not hold
+  // With QkNorm::kAllHeads: the factors of rows, f32 [q_tokens] and [kv_tokens].
+  Buffer q_factors, k_factors;
+  // With disentangled attention: rows of the table of distances, int32 [2 * longest + 1]; that of a key that stands `d`
+  // behind a query is entry longest + d.
+  Buffer distance_rows;
+  int64_t longest = 0;
   OperandBuffer query_operands, key_operands, value_operands;
   Operands query, key, value;     // the inputs as operands; the same where they are the same
   Buffer concat;                  // [q_tokens, q_width], the heads' outputs side by side; f32 or bf16

@@ -18,23 +18,29 @@ void VisitTensors(const ModelConfig& config, Weights& weights, const Visit& visi
   constexpr Presence kRequired = Presence::kRequired;
   constexpr Presence kOptional = Presence::kOptional;
   const int64_t width = config.block.attention.embed_dim;
-  const auto visit_norm = [&](const std::string& name, auto& norm) {
-    visit(name + ".gain", Shape{width}, kRequired, norm.gain);
-    visit(name + ".bias", Shape{width}, kOptional, norm.bias);
+  const auto visit_norm = [&](const std::string& name, int64_t cols, auto& norm) {
+    visit(name + ".gain", Shape{cols}, kRequired, norm.gain);
+    visit(name + ".bias", Shape{cols}, kOptional, norm.bias);
   };
   if (config.embedding) {
     const EmbeddingConfig& sizes = *config.embedding;
     auto& embedding = weights.embedding;
-    visit("embedding.tokens", Shape{sizes.vocab_size, width}, kRequired, embedding.tokens);
+    visit("embedding.tokens", Shape{sizes.vocab_size, sizes.dim}, kRequired, embedding.tokens);
     if (sizes.num_positions > 0) {
-      visit("embedding.positions", Shape{sizes.num_positions, width}, kRequired, embedding.positions);
+      visit("embedding.positions", Shape{sizes.num_positions, sizes.dim}, kRequired, embedding.positions);
     }
     if (sizes.num_token_types > 0) {
-      visit("embedding.token_types", Shape{sizes.num_token_types, width}, kRequired, embedding.token_types);
+      visit("embedding.token_types", Shape{sizes.num_token_types, sizes.dim}, kRequired,
+            embedding.token_types);
     }
-    if (sizes.norm) visit_norm("embedding.norm", embedding.norm);
+    if (sizes.norm) visit_norm("embedding.norm", sizes.dim, embedding.norm);
+    if (sizes.dim != width) {
+      visit("embedding.projection", Shape{sizes.dim, width}, kRequired, embedding.projection);
+      visit("embedding.projection_bias", Shape{width}, kOptional, embedding.projection_bias);
+    }
   }
   for (int64_t i = 0; i < config.num_layers; ++i) {
+    if (config.ParametersOf(i) != i) continue;
     auto& layer = weights.layers[i];
     const BlockConfig& block = config.LayerBlock(i);
     const AttentionConfig& attention = block.attention;
@@ -56,8 +62,12 @@ void VisitTensors(const ModelConfig& config, Weights& weights, const Visit& visi
     if (block.norm_placement == NormPlacement::kNone) continue;
     const int64_t hidden = block.feed_forward.hidden_dim;
     auto& feed_forward = layer.feed_forward;
-    if (block.attention_norm) visit_norm(prefix + "attention_norm", layer.attention_norm);
-    visit_norm(prefix + "feed_forward_norm", layer.feed_forward_norm);
+    if (block.attention_norm) visit_norm(prefix + "attention_norm", width, layer.attention_norm);
+    visit_norm(prefix + "feed_forward_norm", width, layer.feed_forward_norm);
+    if (block.norm_placement == NormPlacement::kSandwich) {
+      visit_norm(prefix + "attention_output_norm", width, layer.attention_output_norm);
+      visit_norm(prefix + "feed_forward_output_norm", width, layer.feed_forward_output_norm);
+    }
     visit(prefix + "feed_forward.up", Shape{width, hidden}, kRequired, feed_forward.up);
     visit(prefix + "feed_forward.up_bias", Shape{hidden}, kOptional, feed_forward.up_bias);
     if (block.feed_forward.gated) {
@@ -67,7 +77,7 @@ void VisitTensors(const ModelConfig& config, Weights& weights, const Visit& visi
     visit(prefix + "feed_forward.down", Shape{hidden, width}, kRequired, feed_forward.down);
     visit(prefix + "feed_forward.down_bias", Shape{width}, kOptional, feed_forward.down_bias);
   }
-  if (config.final_norm) visit_norm("final_norm", weights.final_norm);
+  if (config.final_norm) visit_norm("final_norm", width, weights.final_norm);
 }
 
 TensorPlan NativePlan(const ModelConfig& config, ModelParameters& weights) {

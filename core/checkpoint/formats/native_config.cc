@@ -28,7 +28,9 @@ constexpr Spelling<Activation> kActivations[] = {{"relu", Activation::kRelu},
 constexpr Spelling<Precision> kPrecisions[] = {
     {"f32", Precision::kF32}, {"bf16", Precision::kBf16}, {"int8", Precision::kInt8}};
 constexpr Spelling<NormPlacement> kPlacements[] = {
-    {"none", NormPlacement::kNone}, {"post", NormPlacement::kPost}, {"pre", NormPlacement::kPre}};
+    {"none", NormPlacement::kNone},     {"post", NormPlacement::kPost},
+    {"pre", NormPlacement::kPre},       {"sandwich", NormPlacement::kSandwich},
+    {"branch", NormPlacement::kBranch}, {"parallel", NormPlacement::kParallel}};
 constexpr Spelling<NormKind> kNormKinds[] = {{"layer_norm", NormKind::kLayerNorm},
                                              {"rms_norm", NormKind::kRmsNorm}};
 constexpr Spelling<RopeConfig::Scaling> kScalings[] = {{"none", RopeConfig::Scaling::kNone},
@@ -86,6 +88,8 @@ EmbeddingConfig ReadEmbedding(ConfigFields fields) {
   embedding.padding_id = fields.OptionalInt("padding_id", 0, kMaxDimension);
   embedding.num_token_types = fields.Int("num_token_types", 0, kMaxDimension, 0);
   embedding.norm = fields.Bool("norm", false);
+  embedding.dim = fields.Int("dim", 0, kMaxDimension, 0);
+  embedding.scale = fields.Number("scale", embedding.scale);
   fields.FailUnknownKeys();
   return embedding;
 }
@@ -217,7 +221,9 @@ std::string NativeConfigText(const ModelConfig& config, bool with_precision) {
                          {"num_positions", embedding.num_positions},
                          {"position_offset", embedding.position_offset},
                          {"num_token_types", embedding.num_token_types},
-                         {"norm", embedding.norm}};
+                         {"norm", embedding.norm},
+                         {"dim", embedding.dim},
+                         {"scale", embedding.scale}};
     if (embedding.padding_id) json["embedding"]["padding_id"] = *embedding.padding_id;
   }
   return json.dump(2) + "\n";

@@ -30,7 +30,8 @@ EmbeddingTable TableOf(int64_t rows, float unit) {
   return *std::move(table);
 }
 
-constexpr EmbeddingConfig kAllTables = {.vocab_size = 10, .num_positions = 6, .num_token_types = 2};
+constexpr EmbeddingConfig kAllTables = {
+    .vocab_size = 10, .dim = kEmbeddedCols, .num_positions = 6, .num_token_types = 2};
 
 std::unique_ptr<Embedding> EmbeddingOf(const EmbeddingConfig& config) {
   EmbeddingTables tables;
@@ -74,8 +75,27 @@ TEST(EmbeddingTest, WithoutTypesAllAreZero) {
 }
 
 TEST(EmbeddingTest, WithoutOtherTablesItIsTheTokens) {
-  EXPECT_EQ(Looked(*EmbeddingOf({.vocab_size = 10}), {9, 0, 5}, {}, {0, 2, 3}, 0, 3),
+  EXPECT_EQ(Looked(*EmbeddingOf({.vocab_size = 10, .dim = kEmbeddedCols}), {9, 0, 5}, {}, {0, 2, 3}, 0, 3),
             (std::vector<float>{10, 1, 6}));
+}
+
+TEST(EmbeddingTest, AScaleIsThatOfTokensAlone) {
+  EmbeddingConfig config = kAllTables;
+  config.scale = 4.0;
+  EXPECT_EQ(Looked(*EmbeddingOf(config), {9, 0}, {}, {0, 2}, 0, 2), (std::vector<float>{10140, 10204}));
+}
+
+// From 3 columns to kEmbeddedCols, by a matrix whose rows are 1, 10 and 100, and a bias.
+TEST(EmbeddingTest, AProjectionFollowsTablesOfAnotherWidth) {
+  const std::vector<float> tokens = {1, 2, 3, 4, 5, 6};
+  EmbeddingTables tables;
+  absl::StatusOr<EmbeddingTable> table = EmbeddingTable::Copy(DType::kF32, tokens.data(), 6);
+  tables.tokens = *std::move(table);
+  for (const float row : {1.0f, 10.0f, 100.0f})
+    tables.projection.insert(tables.projection.end(), kEmbeddedCols, row);
+  tables.projection_bias.assign(kEmbeddedCols, 7000.0f);
+  const Embedding embedding({.vocab_size = 2, .dim = 3}, kEmbeddedCols, 1e-5, std::move(tables));
+  EXPECT_EQ(Looked(embedding, {1, 0}, {}, {0, 2}, 0, 2), (std::vector<float>{7654, 7321}));
 }
 
 TEST(EmbeddingTest, LooksUpAnyRowsOfABatch) {
@@ -109,7 +129,7 @@ TEST(EmbeddingTest, PaddingStandsAtItsOwnRowAndDoesNotCount) {
 
 TEST(EmbeddingTest, WithoutAPositionTableThereAreNoPositions) {
   std::vector<int32_t> positions;
-  EmbeddingOf({.vocab_size = 10})
+  EmbeddingOf({.vocab_size = 10, .dim = kEmbeddedCols})
       ->FindPositions(std::vector<int32_t>(5, 1), std::vector<int64_t>{0, 5}, positions);
   EXPECT_TRUE(positions.empty());
 }
@@ -132,7 +152,7 @@ TEST(EmbeddingTest, RefusesIdsOutsideOfTheirTablesByTheirPlace) {
 }
 
 TEST(EmbeddingTest, RefusesTypesWhereThereAreNone) {
-  EXPECT_THAT(EmbeddingOf({.vocab_size = 10})
+  EXPECT_THAT(EmbeddingOf({.vocab_size = 10, .dim = kEmbeddedCols})
                   ->Validate(std::vector<int32_t>{1}, std::vector<int32_t>{0}, std::vector<int64_t>{0, 1}),
               StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("token_types: got some, wanted none")));
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tests/core/model/test_model.h"
 
+#include <cmath>
 #include <random>
 
 namespace headlight::testing {
@@ -114,6 +115,60 @@ std::vector<NamedConfig> ModelConfigs() {
   bare.embedding = EmbeddingConfig{.vocab_size = 9, .num_token_types = 3};
   bare.num_layers = 2;
   configs.push_back(Named("bare_stack_on_ids", bare));
+
+  ModelConfig sandwich = llama;
+  sandwich.block.norm_placement = kSandwich;
+  sandwich.embedding->scale = 8.0;
+  configs.push_back(Named("sandwich_scaled_embeddings", sandwich));
+  ModelConfig branch = llama;
+  branch.block.norm_placement = kBranch;
+  configs.push_back(Named("branch", branch));
+  ModelConfig parallel = gpt2;
+  parallel.block.norm_placement = kParallel;
+  parallel.scale_by_inverse_layer = false;
+  configs.push_back(Named("parallel", parallel));
+
+  ModelConfig qwen3 = llama;
+  qwen3.block.attention.qk_norm = QkNorm::kEachHead;
+  qwen3.block.attention.head_dim = 20;
+  configs.push_back(Named("norm_of_each_head", qwen3));
+  ModelConfig olmo2 = branch;
+  olmo2.block.attention.qk_norm = QkNorm::kAllHeads;
+  olmo2.block.attention.qk_norm_eps = 1e-3;
+  configs.push_back(Named("norm_of_all_heads", olmo2));
+  ModelConfig norms_on_rows = Encoder(40, 4, 70, kPost, kRelu, 2);
+  norms_on_rows.block.attention.qk_norm = QkNorm::kAllHeads;
+  norms_on_rows.block.attention.logit_softcap = 3.0;
+  configs.push_back(Named("norm_of_all_heads_on_rows", norms_on_rows));
+
+  ModelConfig mpnet = SmallEncoder();
+  mpnet.block.attention.relative_bias = RelativeBiasConfig{};
+  configs.push_back(Named("relative_bias", mpnet));
+  mpnet.block.attention.relative_bias = RelativeBiasConfig{.num_buckets = 8, .max_distance = 20};
+  mpnet.causal = true;
+  configs.push_back(Named("relative_bias_few_buckets", mpnet));
+
+  ModelConfig deberta = SmallEncoder();
+  deberta.block.attention.disentangled =
+      DisentangledConfig{.num_buckets = 32, .max_distance = 60, .norm_eps = 1e-7};
+  deberta.block.attention.scale = 1.0 / std::sqrt(3.0 * 24);
+  configs.push_back(Named("disentangled", deberta));
+  deberta.block.attention.disentangled = DisentangledConfig{.num_buckets = 50, .key_to_position = false};
+  configs.push_back(Named("disentangled_queries_alone", deberta));
+  deberta.block.attention.disentangled = DisentangledConfig{.num_buckets = 7, .query_to_position = false};
+  deberta.block.attention.window_left = 40;
+  configs.push_back(Named("disentangled_keys_alone", deberta));
+
+  for (const NormPlacement placement : {kSandwich, kBranch, kParallel}) {
+    configs.push_back(
+        Named(std::string(Name(placement)) + "_on_rows", Encoder(40, 4, 70, placement, kGeluErf, 2)));
+  }
+
+  ModelConfig shared = SmallEncoder();
+  shared.embedding->dim = 24;
+  shared.num_layers = 4;
+  shared.layer_parameters = {0, 0, 2, 0};
+  configs.push_back(Named("shared_layers_narrow_embeddings", shared));
 
   configs.push_back(Named("local_and_global", LocalAndGlobalLayers()));
   configs.push_back(Named("many_shapes", LayersOfManyShapes()));
