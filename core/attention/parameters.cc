@@ -57,6 +57,8 @@ absl::Status AttentionParameters::Validate(const AttentionConfig& config) const 
   HEADLIGHT_RETURN_IF_ERROR(CheckSize("k_norm", k_norm, 1, norm_width(kv_width), Presence::kRequired));
   const int64_t buckets = config.relative_bias ? config.relative_bias->num_buckets : 0;
   HEADLIGHT_RETURN_IF_ERROR(CheckMatrix("relative_bias", relative_bias, buckets, config.num_heads));
+  HEADLIGHT_RETURN_IF_ERROR(
+      CheckSize("sinks", sinks, 1, config.sinks ? config.num_heads : 0, Presence::kRequired));
   const int64_t rows = config.disentangled ? 2 * config.disentangled->num_buckets : 0;
   HEADLIGHT_RETURN_IF_ERROR(CheckMatrix("distances", distances, rows, config.embed_dim));
   const int64_t norm = config.disentangled && config.disentangled->norm_eps ? config.embed_dim : 0;
@@ -68,7 +70,7 @@ int64_t AttentionParameters::NumParameters() const {
   int64_t num_parameters = 0;
   for (const std::vector<float>* tensor :
        {&wq, &wk, &wv, &wo, &bq, &bk, &bv, &bo, &bias_k, &bias_v, &q_norm, &k_norm, &relative_bias,
-        &distances, &distance_gain, &distance_bias}) {
+        &distances, &distance_gain, &distance_bias, &sinks}) {
     num_parameters += static_cast<int64_t>(tensor->size());
   }
   return num_parameters;
@@ -113,6 +115,7 @@ AttentionParameters RandomParameters(const AttentionConfig& config, uint64_t see
       weights.distance_bias = source.Draw(config.embed_dim, kBiasBound);
     }
   }
+  if (config.sinks) weights.sinks = source.Draw(config.num_heads, 2.0f);
   return weights;
 }
 

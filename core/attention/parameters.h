@@ -33,6 +33,7 @@ struct AttentionParameters {
   std::vector<float> k_norm;
   std::vector<float>
       relative_bias;  // [num_buckets, num_heads] with AttentionConfig::relative_bias, else empty
+  std::vector<float> sinks;          // [num_heads] with AttentionConfig::sinks, else empty
   // With AttentionConfig::disentangled: the table of distances and its norm. Else empty.
   std::vector<float> distances;      // [2 * num_buckets, embed_dim]
   std::vector<float> distance_gain;  // [embed_dim] with DisentangledConfig::norm_eps

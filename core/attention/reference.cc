@@ -124,13 +124,13 @@ KeysAndValues ProjectKeysAndValues(const AttentionConfig& config, const Attentio
 }
 
 // Turns scores into probabilities in place; forbidden keys get 0, and so do all keys when none is allowed. A
-// score that is NaN or +inf makes the whole row NaN.
-void Softmax(double* row, const std::vector<bool>& allowed) {
+// score that is NaN or +inf makes the whole row NaN. `sink` is a score that nobody gets the weight of.
+void Softmax(double* row, const std::vector<bool>& allowed, double sink) {
   double max = kForbidden;
   for (size_t j = 0; j < allowed.size(); ++j) {
     if (allowed[j]) max = std::max(max, row[j]);
   }
-  double sum = 0.0;
+  double sum = sink == kForbidden || max == kForbidden ? 0.0 : std::exp(sink - max);
   for (size_t j = 0; j < allowed.size(); ++j) {
     row[j] = allowed[j] ? std::exp(row[j] - max) : 0.0;
     sum += row[j];
@@ -193,7 +193,7 @@ class SequenceReference {
           std::inner_product(q, q + head_dim, k, 0.0) + Disentangled(head, query, key, q, k);
       row[key] = SoftCap(*config_.scale * product) + bias;
     }
-    Softmax(row, allowed);
+    Softmax(row, allowed, config_.sinks ? weights_.sinks[head] : kForbidden);
     for (int64_t key = 0; key < result_.kv_len; ++key) {
       if (!allowed[key]) continue;  // not 0 * v: a forbidden value may be infinite
       const double* v = kv_.v.data() + key * config_.kv_width() + kv_head * head_dim;

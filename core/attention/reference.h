@@ -14,6 +14,7 @@
 //   d[h][i][j] = q[i][h] . K[r][h] + k[j][h] . Q[r][h],  r the row of position(i) - j,  K = D Wk + bk,
 //                Q = D Wq + bq,  D the (normed) table of distances: disentangled attention, else 0
 //   p[h][i][j] = exp(s[h][i][j] - max_j s) / sum_j exp(...)  over the allowed keys; 0 for the others
+//                (with sinks: / (exp(sink[h] - max_j s) + sum_j exp(...)))
 //   y[i] = concat over h (sum_j p[h][i][j] v[j][g]) Wo + bo
 //
 // position(i) = i + kv_len - q_len, below 0 where there are more queries than keys. slope is 0 without ALiBi

@@ -283,9 +283,10 @@ absl::Status SaveModelFolder(const std::string& folder, const ModelConfig& confi
         "all "
         "norms and parameters of their own");
   }
-  if (attention.qk_norm != QkNorm::kNone || attention.relative_bias || attention.disentangled) {
+  if (attention.qk_norm != QkNorm::kNone || attention.relative_bias || attention.disentangled ||
+      attention.sinks) {
     return absl::UnimplementedError(
-        "qk_norm, relative_bias, disentangled: the native format has no tensors for them");
+        "qk_norm, relative_bias, disentangled, sinks: the native format has no tensors for them");
   }
   const ModelConfig resolved = config.Resolved();
   HEADLIGHT_RETURN_IF_ERROR(weights.Validate(resolved));

@@ -42,6 +42,20 @@ Packing PackingOnThisCpu(const ModelConfig& config) {
           arithmetic->kind->fused ? kCompiledBesideVectorsBytes : kCompiledBytes};
 }
 
+// What a layer's scores take of distances between tokens.
+int64_t DistanceBytes(const AttentionConfig& config, const Packing& packing) {
+  int64_t bytes = 0;
+  if (config.relative_bias) {
+    bytes += config.num_heads * (2 * config.relative_bias->max_distance + 1) * kFloatBytes;
+  }
+  if (!config.disentangled) return bytes;
+  const int64_t rows = RoundUp(2 * config.disentangled->num_buckets, kPanelCols);
+  const int64_t element = packing.head_granule == kGranule<float> ? kFloatBytes : int64_t{sizeof(Bf16)};
+  const int64_t tables =
+      int64_t{config.disentangled->query_to_position} + int64_t{config.disentangled->key_to_position};
+  return bytes + tables * config.num_heads * RoundUp(config.head_dim, packing.head_granule) * rows * element;
+}
+
 // The panels of one layer's projections.
 int64_t AttentionBytes(const AttentionConfig& config, const Packing& packing) {
   const int64_t head_dim = RoundUp(config.head_dim, packing.head_granule);
@@ -117,6 +131,14 @@ int64_t PlainBytes(const ModelConfig& config) {
   int64_t elements = 2 * attention.embed_dim * most.q_width +
                      (attention.kdim + attention.vdim) * most.kv_width +
                      4 * (most.q_width + most.kv_width + attention.embed_dim);
+  int64_t distances = 0;
+  config.ForEachBlock([&](const BlockConfig& block, int64_t) {
+    if (!block.attention.disentangled) return;
+    // The table, and once more normed.
+    distances =
+        std::max(distances, 4 * block.attention.disentangled->num_buckets * block.attention.embed_dim);
+  });
+  elements += distances;
   if (HasFeedForward(config.block)) {
     elements += (attention.embed_dim + 1) * (2 * most.hidden_dim + most.gate_dim) + 9 * attention.embed_dim;
   }
@@ -187,7 +209,8 @@ int64_t MeasuringBytes(const ModelConfig& config) {
   const Packing exact = {Precision::kF32, kGranule<float>};
   int64_t layer = 0;
   config.ForEachBlock([&](const BlockConfig& block, int64_t) {
-    layer = std::max(layer, AttentionBytes(block.attention, exact) + VectorBytes(block, exact) +
+    layer = std::max(layer, AttentionBytes(block.attention, exact) + DistanceBytes(block.attention, exact) +
+                                VectorBytes(block, exact) +
                                 Buffer::RoundedBytes(FeedForwardBytes(block, Precision::kF32)));
   });
   return layer + std::max(PackingBytes(config), ProbeBytes(config));
@@ -200,7 +223,8 @@ MemoryEstimate EstimateMemory(const ModelConfig& config, DType table_dtype) {
   const Packing packing = PackingOnThisCpu(resolved);
   int64_t layers = 0, feed_forward = 0;
   resolved.ForEachBlock([&](const BlockConfig& block, int64_t num_layers) {
-    layers += num_layers * (AttentionBytes(block.attention, packing) + VectorBytes(block, packing));
+    layers += num_layers * (AttentionBytes(block.attention, packing) +
+                            DistanceBytes(block.attention, packing) + VectorBytes(block, packing));
     feed_forward += num_layers * FeedForwardBytes(block, packing.precision);
   });
   MemoryEstimate estimate;

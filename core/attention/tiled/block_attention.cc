@@ -52,6 +52,7 @@ void BlockAttention<T>::Run(const T* queries, MapWriter<T>& writer, std::byte* o
                       .acc = layer_.Padded(scratch_.acc.floats(), block_.rows)}};
   if (writer.wants_exponents()) rows.state.exponent_sum = scratch_.exponent_sum.floats();
   if (!AttendFast(rows, writer)) return;
+  if (rules_.sink) AddSink(rows.state, block_.rows, *rules_.sink);
 
   float sums[kQueryBlockRows];
   float inverse_sums[kQueryBlockRows];
@@ -138,6 +139,7 @@ bool BlockAttention<T>::AttendExactly(const T* queries, const int64_t* block_row
     }
   }
   if (keys_.appended_keys != nullptr) AttendAppended(rows, block_rows, writer);
+  if (rules_.sink) AddSink(rows.state, count, *rules_.sink);
   for (int64_t i = 0; i < count; ++i) {
     const int64_t row = block_rows[i];
     of_block.reference[row] = reference[i];

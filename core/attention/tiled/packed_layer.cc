@@ -163,6 +163,7 @@ PackedLayer<T>::PackedLayer(const Arithmetic& arithmetic, const AttentionConfig&
       bo(parameters.bo),
       q_norm(PadGains(config, parameters.q_norm, config.num_heads, padded_head_dim, ScoreFactor(config))),
       k_norm(PadGains(config, parameters.k_norm, config.num_kv_heads, padded_head_dim, 1.0f)),
+      sinks(Scaled(parameters.sinks, std::numbers::log2e_v<float>)),
       distance_bias(DistanceBias(config, parameters.relative_bias)),
       project_q(provider, config.precision, config.embed_dim, padded_head_dim, padded_head_dim, !bq.empty()),
       project_k(provider, config.precision, config.kdim, padded_head_dim, padded_head_dim, !bk.empty()),
@@ -248,6 +249,13 @@ void PackedLayer<T>::ScoreDistances(const std::vector<T>& panels, int64_t head, 
     score_distances->Run(num_rows, rows, of_head + i * kPanelCols * padded_head_dim, out + i * kPanelCols,
                          gemm_scratch, nullptr, {});
   }
+}
+
+template <typename T>
+int64_t PackedLayer<T>::packed_bytes() const {
+  return storage.size_bytes() +
+         static_cast<int64_t>((distance_keys.size() + distance_queries.size()) * sizeof(T) +
+                              distance_bias.size() * sizeof(float));
 }
 
 template <typename T>

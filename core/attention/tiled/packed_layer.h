@@ -54,6 +54,7 @@ struct PackedLayer {
   // occur in a sequence of `len` tokens.
   void ScoreDistances(const std::vector<T>& panels, int64_t head, int64_t len, const T* rows,
                       int64_t num_rows, float* out, std::byte* gemm_scratch) const;
+  int64_t packed_bytes() const;  // panels of parameters, and of distances
   TiledLayer Sizes() const;
 
   const GemmProvider& provider;
@@ -78,6 +79,7 @@ struct PackedLayer {
   // Gains of the norms of queries, with the factor for scores, and of keys; empty without.
   std::vector<float> q_norm;  // [num_heads, padded head_dim]
   std::vector<float> k_norm;  // [num_kv_heads, padded head_dim]
+  std::vector<float> sinks;   // [num_heads], in units of log2; empty without
   // Biases of the distances -max_distance .. max_distance for each head, in units of log2; empty without.
   std::vector<float> distance_bias;
   // With disentangled attention: for each head panels of kPanelCols rows of the table of distances, [padded head_dim,

@@ -421,6 +421,23 @@ void BeginSoftmax(const SoftmaxState& state, int64_t rows) {
   std::fill_n(state.acc.data, state.acc.rows * state.acc.stride, 0.0f);
 }
 
+void AddSink(const SoftmaxState& state, int64_t rows, float sink) {
+  // Beyond it the weights of the keys are 0 in f32, and what follows had better be finite.
+  constexpr float kLargestExponent = 120.0f;
+  for (int64_t row = 0; row < rows; ++row) {
+    if (state.reference[row] == -std::numeric_limits<float>::infinity()) continue;  // it saw nothing
+    const float term = std::exp2(std::min(sink - state.reference[row], kLargestExponent));
+    float* const sum = state.sum + row * kLanes;
+    sum[0] += term;
+    if (state.exponent_sum == nullptr) continue;
+    // An entropy is made of the sums as if all terms were weights: ln S - ln 2 / S * exponent_sum. This takes the share of
+    // the sink out of the first part.
+    double total = 0;
+    for (int64_t lane = 0; lane < kLanes; ++lane) total += sum[lane];
+    state.exponent_sum[row * kLanes] += static_cast<float>(term * std::log2(total));
+  }
+}
+
 void SumRows(const float* partial_sums, int64_t rows, float* out) {
   HWY_DYNAMIC_DISPATCH(SumOfRows)(partial_sums, rows, out);
 }

@@ -14,6 +14,7 @@
 #define HEADLIGHT_CORE_ATTENTION_TILED_SOFTMAX_H_
 
 #include <cstdint>
+#include <optional>
 
 #include "core/attention/mask.h"
 #include "core/attention/visibility.h"
@@ -61,6 +62,7 @@ struct ScoreRules {
   const float* distance_bias = nullptr;
   int64_t max_distance = 0;
   DistanceScores distance_scores;
+  std::optional<float> sink;  // in units of log2
   int64_t head = 0;
   int64_t q_len = 0;
   int64_t kv_len = 0;    // the sequence's own keys
@@ -84,6 +86,9 @@ void BeginSoftmax(const SoftmaxState& state, int64_t rows);
 // reference), zero where forbidden and in the padding up to kGranule<T>. Adds the rows' sums to the state.
 void SoftmaxTile(const ScoreTile<float>& tile, const ScoreRules& rules, const SoftmaxState& state);
 void SoftmaxTile(const ScoreTile<Bf16>& tile, const ScoreRules& rules, const SoftmaxState& state);
+
+// One term more for each row that has one: that of a score `sink`, in units of log2, whose weight nobody gets.
+void AddSink(const SoftmaxState& state, int64_t rows, float sink);
 
 // sums[r] = the sum of row r and inverses[r] = 1 / sums[r], but 0 where the sum is 0. Returns how many rows of
 // the fast path need the exact one, and lists them in `unsafe`: their sum or something in acc came so close to

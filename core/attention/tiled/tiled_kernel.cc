@@ -43,6 +43,7 @@ ScoreRules RulesOf(const PackedLayer<T>& layer, const AttentionBatch& batch, int
     rules.distance_bias =
         layer.distance_bias.data() + head * (2 * rules.max_distance + 1) + rules.max_distance;
   }
+  if (config.sinks) rules.sink = layer.sinks[head];
   rules.head = head;
   rules.q_len = batch.q_len(sequence);
   rules.kv_len = kv_len;

@@ -29,7 +29,7 @@ class TiledKernel final : public AttentionKernel {
               const AttentionParameters& parameters)
       : layer_(arithmetic, config, parameters), concat_row_bytes_(layer_.Sizes().ConcatRowBytes()) {}
 
-  int64_t packed_bytes() const override { return layer_.storage.size_bytes(); }
+  int64_t packed_bytes() const override { return layer_.packed_bytes(); }
   int64_t WorkspaceBytes(const ForwardShape& shape, int num_threads, const Workspace* kept,
                          std::span<const AttentionKernel* const> others) const override {
     const auto* const held = static_cast<const TiledWorkspace*>(kept);

@@ -148,6 +148,10 @@ std::vector<NamedConfig> ModelConfigs() {
   mpnet.causal = true;
   configs.push_back(Named("relative_bias_few_buckets", mpnet));
 
+  ModelConfig sinks = llama;
+  sinks.block.attention.sinks = true;
+  configs.push_back(Named("sinks", sinks));
+
   ModelConfig deberta = SmallEncoder();
   deberta.block.attention.disentangled =
       DisentangledConfig{.num_buckets = 32, .max_distance = 60, .norm_eps = 1e-7};
