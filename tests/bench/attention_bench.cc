@@ -19,7 +19,9 @@
 #include <random>
 
 #include "CLI/CLI.hpp"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
 #include "core/attention/layer.h"
 #include "core/base/status_macros.h"
 #include "core/checkpoint/folder.h"
@@ -29,6 +31,7 @@
 #include "core/tensor/buffer.h"
 #include "nlohmann/json.hpp"
 #include "tests/bench/bench_shapes.h"
+#include "tests/bench/families.h"
 #include "tests/bench/gemm_peak.h"
 #include "tests/bench/median.h"
 #include "tests/bench/model_batch.h"
@@ -46,8 +49,9 @@ struct BenchOptions {
   std::string shapes = HEADLIGHT_DEFAULT_SHAPES;
   std::string weights = "none";
   std::string json;
-  bool encoder = false;
+  std::vector<std::string> families;
   std::string model;
+  std::string lengths = "32x128";
 };
 
 const std::map<std::string, Precision> kPrecisions = {
@@ -57,6 +61,24 @@ const std::map<std::string, WeightsSink::Mode> kModes = {{"none", WeightsSink::M
                                                          {"mean", WeightsSink::Mode::kMean},
                                                          {"top-k", WeightsSink::Mode::kTopK},
                                                          {"summary", WeightsSink::Mode::kSummary}};
+
+// Of scores and weighted values of all layers, for the pairs of tokens of one sequence that see each other.
+double AttentionFlops(const ModelConfig& config, int64_t seq_len) {
+  double flops = 0;
+  for (int64_t layer = 0; layer < config.num_layers; ++layer) {
+    const AttentionConfig& attention = config.LayerBlock(layer).attention;
+    const Visibility visibility{.causal = config.causal,
+                                .window_left = attention.window_left,
+                                .window_right = attention.window_right};
+    int64_t pairs = 0;
+    for (int64_t query = 0; query < seq_len; ++query) {
+      const KeyRange keys = VisibleKeys(visibility, query, seq_len, seq_len);
+      pairs += keys.end - keys.begin;
+    }
+    flops += 4.0 * static_cast<double>(attention.q_width() * pairs);
+  }
+  return flops;
+}
 
 Buffer RandomInput(int64_t size) {
   std::mt19937 twister(1);
@@ -148,7 +170,7 @@ class Bench {
 
   absl::Status Run() {
     std::vector<BenchShape> shapes;
-    if (!options_.encoder && options_.model.empty()) {
+    if (options_.families.empty() && options_.model.empty()) {
       HEADLIGHT_ASSIGN_OR_RETURN(shapes, ReadShapes(options_.shapes));
     }
     const double stream_gbps = MeasureStreamBandwidth(arena_) / 1e9;
@@ -160,7 +182,9 @@ class Bench {
         shape.config.precision = kPrecisions.at(precision);
         HEADLIGHT_RETURN_IF_ERROR(RunShape(precision, shape));
       }
-      if (options_.encoder) HEADLIGHT_RETURN_IF_ERROR(RunEncoder(precision));
+      for (const std::string& family : options_.families) {
+        HEADLIGHT_RETURN_IF_ERROR(RunFamily(precision, family));
+      }
       if (!options_.model.empty()) HEADLIGHT_RETURN_IF_ERROR(RunFolder(precision));
     }
     nlohmann::json peaks = nlohmann::json::object();
@@ -267,12 +291,12 @@ class Bench {
     return result;
   }
 
-  absl::Status RunEncoder(const std::string& precision) {
-    ModelConfig config = EncoderConfig();
+  absl::Status RunFamily(const std::string& precision, const std::string& family) {
+    ModelConfig config = Families().at(family);
     config.SetPrecision(kPrecisions.at(precision));
     HEADLIGHT_ASSIGN_OR_RETURN(const Model model,
                                Model::Create(config, RandomModelParameters(config, 1), options_.kernel));
-    return RunModel("encoder", model);
+    return RunModel(family, model);
   }
 
   absl::Status RunFolder(const std::string& precision) {
@@ -283,13 +307,18 @@ class Bench {
     return RunModel(options_.model, model);
   }
 
-  // From ids (or embeddings) to pooled vectors; 32 x 128 tokens, or as many as the position table has.
+  // From ids (or embeddings) to pooled vectors; no longer than the position table.
   absl::Status RunModel(const std::string& name, const Model& model) {
-    constexpr int64_t kSequences = 32;
-    constexpr int64_t kSeqLen = 128;
+    int64_t num_sequences = 0, seq_len = 0;
+    const std::vector<std::string> sizes = absl::StrSplit(options_.lengths, 'x');
+    if (sizes.size() != 2 || !absl::SimpleAtoi(sizes[0], &num_sequences) ||
+        !absl::SimpleAtoi(sizes[1], &seq_len) || num_sequences < 1 || seq_len < 1) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("--lengths: got ", options_.lengths, ", wanted BATCHxSEQ_LEN"));
+    }
     const ModelConfig& config = model.config();
-    const int64_t seq_len = config.embedding ? std::min(kSeqLen, config.embedding->max_seq_len()) : kSeqLen;
-    ModelBenchBatch data(config, kSequences, seq_len);
+    if (config.embedding) seq_len = std::min(seq_len, config.embedding->max_seq_len());
+    ModelBenchBatch data(config, num_sequences, seq_len);
     const std::string precision = Name(model.attention().precision());
     const std::unique_ptr<ModelWorkspace> workspace = model.NewWorkspace(arena_);
     const MutableMatrixView& hidden = data.batch.attention.output;
@@ -297,16 +326,13 @@ class Bench {
                                  const absl::Status status = model.Forward(data.batch, arena_, *workspace);
                                  PoolSequences({hidden.data, hidden.rows, hidden.cols, hidden.stride},
                                                data.cu_lens, {{Pooling::kMean}}, config.normalize_pooled,
-                                               {data.pooled.data(), kSequences, data.width, data.width});
+                                               {data.pooled.data(), num_sequences, data.width, data.width});
                                  return status;
                                }));
     const AttentionConfig& attention = config.block.attention;
-    const double tokens = static_cast<double>(kSequences * seq_len);
-    const double pairs =
-        config.causal ? 0.5 * static_cast<double>(seq_len + 1) : static_cast<double>(seq_len);
-    const double projection_flops = static_cast<double>(ProjectionFlopsPerToken(config)) * tokens;
-    const double attention_flops =
-        4.0 * static_cast<double>(attention.q_width() * config.num_layers) * tokens * pairs;
+    const double projection_flops =
+        static_cast<double>(ProjectionFlopsPerToken(config) * num_sequences * seq_len);
+    const double attention_flops = AttentionFlops(config, seq_len) * static_cast<double>(num_sequences);
     const std::string attention_precision = precision == "int8" ? "bf16" : precision;
     const double ideal_s = projection_flops / measured.peak_flops.at(precision) +
                            attention_flops / measured.peak_flops.at(attention_precision);
@@ -316,7 +342,7 @@ class Bench {
     std::printf(
         "%-5s %s, %ldx%ld tokens, %ld layers, embed %ld, heads %ld, hidden %ld, kernel %s: %.3f ms, "
         "%.1f GFLOP/s of %.1f, fraction %.3f\n",
-        precision.c_str(), name.c_str(), kSequences, seq_len, config.num_layers, attention.embed_dim,
+        precision.c_str(), name.c_str(), num_sequences, seq_len, config.num_layers, attention.embed_dim,
         attention.num_heads, config.block.feed_forward.hidden_dim, model.attention().kernel_name().c_str(),
         measured.seconds * 1e3, gflops, peak, fraction);
     if (const std::string& note = model.attention().precision_note(); !note.empty()) {
@@ -325,7 +351,7 @@ class Bench {
     std::fflush(stdout);
     rows_.push_back({{"model", name},
                      {"precision", precision},
-                     {"batch", kSequences},
+                     {"batch", num_sequences},
                      {"seq_len", seq_len},
                      {"embed_dim", attention.embed_dim},
                      {"num_heads", attention.num_heads},
@@ -414,10 +440,16 @@ int main(int argc, char** argv) {
   app.add_option("--weights", options.weights, "Attention weights to ask for")
       ->capture_default_str()
       ->check(CLI::IsMember(headlight::bench::kModes));
-  app.add_flag("--encoder", options.encoder,
-               "Instead of shapes: a random 6-layer encoder, 384 wide, from ids to pooled vectors");
+  std::vector<std::string> names;
+  for (const auto& [name, config] : headlight::bench::Families()) names.push_back(name);
+  app.add_option("--family", options.families,
+                 "Instead of shapes: random models of these, from ids to pooled vectors")
+      ->delimiter(',')
+      ->check(CLI::IsMember(names));
   app.add_option("--model", options.model,
                  "Instead of shapes: the model of this folder, from ids (or embeddings) to pooled vectors");
+  app.add_option("--lengths", options.lengths, "What whole models compute: BATCHxSEQ_LEN")
+      ->capture_default_str();
   app.add_option("--json", options.json, "Also write the results to this file");
   CLI11_PARSE(app, argc, argv);
   const absl::Status status = headlight::bench::Bench(options).Run();
