@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/str_format.h"
 #include "core/base/catch_exceptions.h"
 #include "core/base/status_macros.h"
 
@@ -116,6 +117,15 @@ PrecisionError ComparePrecision(std::span<const float> got, std::span<const floa
 }
 
 }  // namespace
+
+std::string PrecisionWarning(const PrecisionError& error, Precision precision) {
+  if (error.cosine >= ExpectedCosine(precision)) return "";
+  return absl::StrFormat(
+      "%s takes the outputs further from f32 than it should: cosine %.6f of the probe, wanted %g; ask for a "
+      "wider "
+      "precision, or compare on data of your own",
+      Name(precision), error.cosine, ExpectedCosine(precision));
+}
 
 absl::StatusOr<PrecisionError> MeasurePrecisionError(const Model& model, const ParameterSource& source) {
   if (model.attention().precision() == Precision::kF32) return PrecisionError();

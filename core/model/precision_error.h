@@ -6,10 +6,12 @@
 
 #include <array>
 #include <cstdint>
+#include <string>
 
 #include "absl/status/statusor.h"
 #include "core/model/model.h"
 #include "core/model/parameter_source.h"
+#include "core/product/precision.h"
 
 namespace headlight {
 
@@ -19,6 +21,14 @@ struct PrecisionError {
   double rms = 0.0;      // square root of the mean squared difference
   double cosine = 1.0;   // of the angle between the two, all outputs taken as one vector
 };
+
+// What models are expected to keep of the angle, the cosine of the worst that is well (docs/performance.md).
+constexpr double ExpectedCosine(Precision precision) {
+  return precision == Precision::kF32 ? 1.0 : precision == Precision::kBf16 ? 0.9995 : 0.998;
+}
+
+// A sentence for whoever loads the model where it keeps less; else empty.
+std::string PrecisionWarning(const PrecisionError& error, Precision precision);
 
 // The sequences of the probe.
 inline constexpr std::array<int64_t, 3> kProbeLens = {1, 17, 64};

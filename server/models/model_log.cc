@@ -3,7 +3,10 @@
 
 #include <spdlog/spdlog.h>
 
+#include <string>
+
 #include "core/attention/layer.h"
+#include "core/model/precision_error.h"
 
 namespace headlight {
 
@@ -15,8 +18,9 @@ void LogModel(const LoadedModel& model) {
       model.name, model.version, model.layout, model.model.config().num_layers, model.model.num_parameters(),
       model.model.packed_bytes(), attention.kernel_name(), Name(attention.precision()),
       model.precision_error.rms);
-  if (!attention.precision_note().empty()) {
-    spdlog::warn("model {} version {}: {}", model.name, model.version, attention.precision_note());
+  for (const std::string& note :
+       {attention.precision_note(), PrecisionWarning(model.precision_error, attention.precision())}) {
+    if (!note.empty()) spdlog::warn("model {} version {}: {}", model.name, model.version, note);
   }
 }
 

@@ -63,5 +63,16 @@ TEST(PrecisionErrorTest, IsTheSameEveryTime) {
   EXPECT_EQ(once.cosine, again.cosine);
 }
 
+TEST(PrecisionErrorTest, WarnsWhereMoreIsLostThanExpected) {
+  EXPECT_EQ(PrecisionWarning({.cosine = 0.9981}, Precision::kInt8), "");
+  EXPECT_EQ(PrecisionWarning({.cosine = 0.9996}, Precision::kBf16), "");
+  EXPECT_EQ(PrecisionWarning({}, Precision::kF32), "");
+  EXPECT_EQ(PrecisionWarning({.cosine = 0.9979}, Precision::kInt8),
+            "int8 takes the outputs further from f32 than it should: cosine 0.997900 of the probe, wanted "
+            "0.998; ask "
+            "for a wider precision, or compare on data of your own");
+  EXPECT_NE(PrecisionWarning({.cosine = 0.999}, Precision::kBf16), "");
+}
+
 }  // namespace
 }  // namespace headlight
