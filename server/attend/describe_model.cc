@@ -21,6 +21,10 @@ v1::Rope::Scaling ScalingOf(RopeConfig::Scaling scaling) {
       return v1::Rope::SCALING_NTK;
     case RopeConfig::Scaling::kLlama3:
       return v1::Rope::SCALING_LLAMA3;
+    case RopeConfig::Scaling::kYarn:
+      return v1::Rope::SCALING_YARN;
+    case RopeConfig::Scaling::kByPair:
+      return v1::Rope::SCALING_BY_PAIR;
   }
   return v1::Rope::SCALING_NONE;
 }
@@ -34,6 +38,7 @@ void DescribeRope(const RopeConfig& rope, v1::Rope& out) {
   out.set_low_freq_factor(rope.low_freq_factor);
   out.set_high_freq_factor(rope.high_freq_factor);
   out.set_original_max_len(rope.original_max_len);
+  out.set_magnitude(rope.magnitude);
 }
 
 // What changes a model's scores beside its weights.

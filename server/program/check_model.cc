@@ -18,6 +18,7 @@
 #include "core/checkpoint/folder.h"
 #include "core/checkpoint/memory_estimate.h"
 #include "core/model/model.h"
+#include "core/model/precision_error.h"
 #include "core/model/pooling.h"
 #include "core/runtime/compute_arena.h"
 #include "server/models/loaded_model.h"
@@ -71,7 +72,11 @@ std::string InputText(const ModelConfig& config) {
     return text;
   }
   std::string text = absl::StrCat("token ids below ", config.embedding->vocab_size);
-  if (config.embedding->num_positions > 0) {
+  if (config.embedding->dim != attention.embed_dim) {
+    absl::StrAppend(&text, ", embeddings ", config.embedding->dim, " wide, projected");
+  }
+  if (config.embedding->scale != 1.0) absl::StrAppend(&text, ", times ", config.embedding->scale);
+  if (config.embedding->max_seq_len() != INT64_MAX) {
     absl::StrAppend(&text, ", sequences up to ", config.embedding->max_seq_len(), " tokens");
   }
   if (config.embedding->num_token_types > 0) {
@@ -102,18 +107,46 @@ std::string RopeText(const RopeConfig& rope, int64_t head_dim) {
       absl::StrAppend(&text, " scaled as Llama 3 by ", rope.factor, " (low ", rope.low_freq_factor, ", high ",
                       rope.high_freq_factor, ", trained to ", rope.original_max_len, ")");
       break;
+    case RopeConfig::Scaling::kYarn:
+      absl::StrAppend(&text, " scaled (YaRN) by ", rope.factor, " (fast ", rope.beta_fast, ", slow ",
+                      rope.beta_slow, ", trained to ", rope.original_max_len, ")");
+      break;
+    case RopeConfig::Scaling::kByPair:
+      absl::StrAppend(&text, " scaled by a factor for each pair");
+      break;
+  }
+  if (rope.magnitude != 1.0) absl::StrAppend(&text, " times ", rope.magnitude);
+  if (rope.max_len > 0) absl::StrAppend(&text, " up to ", rope.max_len, " tokens");
+  return text;
+}
+
+std::string DistanceText(const AttentionConfig& attention) {
+  std::string text;
+  if (attention.relative_bias) {
+    absl::StrAppend(&text, ", bias by ", attention.relative_bias->num_buckets, " buckets of distance up to ",
+                    attention.relative_bias->max_distance);
+  }
+  if (attention.disentangled) {
+    absl::StrAppend(&text, ", disentangled (", attention.disentangled->query_to_position ? "c2p " : "",
+                    attention.disentangled->key_to_position ? "p2c " : "", "over ",
+                    attention.disentangled->num_buckets, " buckets on each side)");
   }
   return text;
 }
 
-std::string AttentionText(const ModelConfig& config) {
-  const AttentionConfig& attention = config.block.attention;
+std::string AttentionText(const ModelConfig& config, const AttentionConfig& attention) {
   std::string text = absl::StrCat(attention.num_heads, " heads of ", attention.head_dim);
   if (attention.num_kv_heads != attention.num_heads) {
     absl::StrAppend(&text, ", ", attention.num_kv_heads, " key/value heads");
   }
   if (attention.rope) absl::StrAppend(&text, ", ", RopeText(*attention.rope, attention.head_dim));
+  if (attention.qk_norm != QkNorm::kNone) {
+    absl::StrAppend(&text, ", RMS norm of queries and keys ",
+                    attention.qk_norm == QkNorm::kEachHead ? "by head" : "over all heads", ", eps ",
+                    attention.qk_norm_eps);
+  }
   if (attention.alibi) absl::StrAppend(&text, ", ALiBi");
+  absl::StrAppend(&text, DistanceText(attention));
   if (attention.window_left) absl::StrAppend(&text, ", window_left ", *attention.window_left);
   if (attention.window_right) absl::StrAppend(&text, ", window_right ", *attention.window_right);
   if (attention.logit_softcap > 0) absl::StrAppend(&text, ", softcap ", attention.logit_softcap);
@@ -125,20 +158,42 @@ std::string AttentionText(const ModelConfig& config) {
   return text;
 }
 
+// The numbers of the layers that are `block`: "0-3, 5".
+std::string LayersOf(const ModelConfig& config, const BlockConfig& block) {
+  std::vector<std::string> ranges;
+  for (int64_t layer = 0; layer < config.num_layers; ++layer) {
+    if (&config.LayerBlock(layer) != &block) continue;
+    const int64_t first = layer;
+    while (layer + 1 < config.num_layers && &config.LayerBlock(layer + 1) == &block) ++layer;
+    ranges.push_back(first == layer ? absl::StrCat(first) : absl::StrCat(first, "-", layer));
+  }
+  return absl::StrJoin(ranges, ", ");
+}
+
+// What layers are: all of them, or those of each kind.
+void PrintLayers(const ModelConfig& config, std::ostream& out) {
+  const bool alike = config.other_blocks.empty();
+  config.ForEachBlock([&](const BlockConfig& block, int64_t) {
+    if (!alike) PrintRow(out, "layers", LayersOf(config, block));
+    PrintRow(out, "attention", AttentionText(config, block.attention));
+    PrintRow(out, "norms", NormText(block));
+    PrintRow(out, "feed-forward", FeedForwardText(block));
+  });
+}
+
 void PrintSummary(const ModelSummary& summary, const ModelConfig& config, std::ostream& out) {
   const MemoryEstimate memory = EstimateMemory(config, summary.table_dtype);
   PrintRow(out, "layout", summary.format);
   PrintRow(out, "input", InputText(config));
   PrintRow(out, "layers",
-           absl::StrCat(config.num_layers, config.other_blocks.empty() ? "" : ", not all as below"));
+           absl::StrCat(config.num_layers,
+                        config.layer_parameters.empty() ? "" : ", some with the same parameters"));
   PrintRow(out, "embed_dim", absl::StrCat(config.block.attention.embed_dim));
-  PrintRow(out, "attention", AttentionText(config));
-  PrintRow(out, "norms", NormText(config.block));
+  PrintLayers(config, out);
   if (config.final_norm) {
     PrintRow(out, "final norm",
              absl::StrCat(NameOf(*config.final_norm_kind), ", eps ", *config.final_norm_eps));
   }
-  PrintRow(out, "feed-forward", FeedForwardText(config.block));
   PrintRow(out, "pooling", PoolingText(config));
   PrintRow(out, "parameters", absl::StrCat(summary.num_parameters));
   PrintRow(out, "FLOPs per token",
@@ -200,6 +255,8 @@ absl::Status Check(const std::string& dir, const PrecisionChoice& choice, bool s
   PrintRow(out, "error against f32",
            absl::StrFormat("max abs %.3g, rms %.3g, cosine %.6f", loaded->precision_error.max_abs,
                            loaded->precision_error.rms, loaded->precision_error.cosine));
+  const std::string warning = PrecisionWarning(loaded->precision_error, attention.precision());
+  if (!warning.empty()) PrintRow(out, "", warning);
   return absl::OkStatus();
 }
 
