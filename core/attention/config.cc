@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <iterator>
 #include <string>
 
 #include "absl/strings/str_cat.h"
@@ -48,6 +49,45 @@ absl::Status CheckPositive(const std::string& field, double got) {
       absl::StrCat(field, ": got ", got, ", wanted a number above 0 and at most ", kMaxPositive));
 }
 
+constexpr int64_t kMaxRopeLen = int64_t{1} << 40;
+
+absl::Status CheckLlama3(const RopeConfig& rope) {
+  HEADLIGHT_RETURN_IF_ERROR(CheckPositive("rope.low_freq_factor", rope.low_freq_factor));
+  HEADLIGHT_RETURN_IF_ERROR(CheckPositive("rope.high_freq_factor", rope.high_freq_factor));
+  if (rope.high_freq_factor <= rope.low_freq_factor) {
+    return absl::InvalidArgumentError(absl::StrCat("rope.high_freq_factor: got ", rope.high_freq_factor,
+                                                   ", wanted more than low_freq_factor ",
+                                                   rope.low_freq_factor));
+  }
+  return CheckRange("rope.original_max_len", rope.original_max_len, 1, kMaxRopeLen);
+}
+
+absl::Status CheckYarn(const RopeConfig& rope) {
+  if (rope.theta <= 1.0) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("rope.theta: got ", rope.theta, ", wanted more than 1 with YaRN scaling"));
+  }
+  HEADLIGHT_RETURN_IF_ERROR(CheckPositive("rope.beta_slow", rope.beta_slow));
+  HEADLIGHT_RETURN_IF_ERROR(CheckPositive("rope.beta_fast", rope.beta_fast));
+  if (rope.beta_fast < rope.beta_slow) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("rope.beta_fast: got ", rope.beta_fast, ", wanted at least beta_slow ", rope.beta_slow));
+  }
+  return CheckRange("rope.original_max_len", rope.original_max_len, 1, kMaxRopeLen);
+}
+
+absl::Status CheckByPair(const RopeConfig& rope, int64_t num_pairs) {
+  if (std::ssize(rope.pair_factors) != num_pairs) {
+    return absl::InvalidArgumentError(absl::StrCat("rope.pair_factors: got ", rope.pair_factors.size(),
+                                                   ", wanted one for each of the ", num_pairs, " pairs"));
+  }
+  for (int64_t i = 0; i < num_pairs; ++i) {
+    HEADLIGHT_RETURN_IF_ERROR(
+        CheckPositive(absl::StrCat("rope.pair_factors[", i, "]"), rope.pair_factors[i]));
+  }
+  return absl::OkStatus();
+}
+
 absl::Status CheckRope(const RopeConfig& rope, int64_t head_dim) {
   HEADLIGHT_RETURN_IF_ERROR(CheckPositive("rope.theta", rope.theta));
   HEADLIGHT_RETURN_IF_ERROR(CheckPositive("rope.factor", rope.factor));
@@ -60,15 +100,12 @@ absl::Status CheckRope(const RopeConfig& rope, int64_t head_dim) {
   if (rope.scaling == RopeConfig::Scaling::kNtk && rotary_dim == 2) {
     return absl::InvalidArgumentError("rope.rotary_dim: got 2, wanted at least 4 with NTK scaling");
   }
-  if (rope.scaling != RopeConfig::Scaling::kLlama3) return absl::OkStatus();
-  HEADLIGHT_RETURN_IF_ERROR(CheckPositive("rope.low_freq_factor", rope.low_freq_factor));
-  HEADLIGHT_RETURN_IF_ERROR(CheckPositive("rope.high_freq_factor", rope.high_freq_factor));
-  if (rope.high_freq_factor <= rope.low_freq_factor) {
-    return absl::InvalidArgumentError(absl::StrCat("rope.high_freq_factor: got ", rope.high_freq_factor,
-                                                   ", wanted more than low_freq_factor ",
-                                                   rope.low_freq_factor));
-  }
-  return CheckRange("rope.original_max_len", rope.original_max_len, 1, int64_t{1} << 40);
+  HEADLIGHT_RETURN_IF_ERROR(CheckPositive("rope.magnitude", rope.magnitude));
+  HEADLIGHT_RETURN_IF_ERROR(CheckRange("rope.max_len", rope.max_len, 0, kMaxRopeLen));
+  if (rope.scaling == RopeConfig::Scaling::kLlama3) return CheckLlama3(rope);
+  if (rope.scaling == RopeConfig::Scaling::kYarn) return CheckYarn(rope);
+  if (rope.scaling == RopeConfig::Scaling::kByPair) return CheckByPair(rope, rotary_dim / 2);
+  return absl::OkStatus();
 }
 
 constexpr int64_t kMaxBuckets = 1 << 14;

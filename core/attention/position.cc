@@ -45,16 +45,55 @@ int64_t DisentangledRow(const DisentangledConfig& config, int64_t distance) {
   return std::clamp<int64_t>(bucket + config.num_buckets, 0, 2 * config.num_buckets - 1);
 }
 
+namespace {
+
+// How far the pairs that turn `turns` times within original_max_len are from the first one.
+double YarnPair(const RopeConfig& rope, double turns) {
+  const double wave = static_cast<double>(rope.original_max_len) / (turns * 2.0 * std::numbers::pi);
+  return static_cast<double>(rope.rotary_dim) * std::log(wave) / (2.0 * std::log(rope.theta));
+}
+
+// The part of the unscaled frequency that a pair keeps. As transformers has it, the upper bound may be as large as
+// the number of dimensions, which is twice that of pairs.
+double YarnShareKept(const RopeConfig& rope, int64_t pair) {
+  double first = YarnPair(rope, rope.beta_fast);
+  double last = YarnPair(rope, rope.beta_slow);
+  if (rope.truncate) {
+    first = std::floor(first);
+    last = std::ceil(last);
+  }
+  first = std::max(first, 0.0);
+  last = std::min(last, static_cast<double>(rope.rotary_dim - 1));
+  if (first == last) last += 0.001;
+  return 1.0 - std::clamp((static_cast<double>(pair) - first) / (last - first), 0.0, 1.0);
+}
+
+}  // namespace
+
 double RopeFrequency(const RopeConfig& rope, int64_t pair) {
   const auto dim = static_cast<double>(rope.rotary_dim);
   double theta = rope.theta;
   if (rope.scaling == RopeConfig::Scaling::kNtk) theta *= std::pow(rope.factor, dim / (dim - 2.0));
   const double frequency = std::pow(theta, -2.0 * static_cast<double>(pair) / dim);
-  if (rope.scaling == RopeConfig::Scaling::kLinear) return frequency / rope.factor;
-  if (rope.scaling != RopeConfig::Scaling::kLlama3) return frequency;
-  const double waves = static_cast<double>(rope.original_max_len) * frequency / (2.0 * std::numbers::pi);
-  const double share = (waves - rope.low_freq_factor) / (rope.high_freq_factor - rope.low_freq_factor);
-  const double kept = std::clamp(share, 0.0, 1.0);  // of the unscaled frequency
+  double kept = 1.0;  // of the unscaled frequency
+  switch (rope.scaling) {
+    case RopeConfig::Scaling::kNone:
+    case RopeConfig::Scaling::kNtk:
+      return frequency;
+    case RopeConfig::Scaling::kLinear:
+      return frequency / rope.factor;
+    case RopeConfig::Scaling::kByPair:
+      return frequency / rope.pair_factors[pair];
+    case RopeConfig::Scaling::kLlama3: {
+      const double waves = static_cast<double>(rope.original_max_len) * frequency / (2.0 * std::numbers::pi);
+      const double share = (waves - rope.low_freq_factor) / (rope.high_freq_factor - rope.low_freq_factor);
+      kept = std::clamp(share, 0.0, 1.0);
+      break;
+    }
+    case RopeConfig::Scaling::kYarn:
+      kept = YarnShareKept(rope, pair);
+      break;
+  }
   return kept * frequency + (1.0 - kept) * frequency / rope.factor;
 }
 

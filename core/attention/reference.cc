@@ -44,8 +44,8 @@ double MaskTerm(const MaskView& mask, int64_t head, int64_t query, int64_t key) 
 void Rotate(const RopeConfig& rope, int64_t position, int64_t num_heads, int64_t head_dim, double* x) {
   for (int64_t pair = 0; pair < rope.rotary_dim / 2; ++pair) {
     const double angle = static_cast<double>(position) * RopeFrequency(rope, pair);
-    const double cosine = std::cos(angle);
-    const double sine = std::sin(angle);
+    const double cosine = rope.magnitude * std::cos(angle);
+    const double sine = rope.magnitude * std::sin(angle);
     const int64_t first = rope.interleaved ? 2 * pair : pair;
     const int64_t second = rope.interleaved ? 2 * pair + 1 : pair + rope.rotary_dim / 2;
     for (int64_t head = 0; head < num_heads; ++head) {

@@ -56,8 +56,8 @@ void RopeTable::Fill(ComputeArena& arena) const {
     for (int64_t position = first; position < std::min(first + kPositionsAtOnce, end_); ++position) {
       for (int64_t pair = 0; pair < pairs; ++pair, ++place) {
         const double angle = static_cast<double>(position) * frequencies[pair];
-        cos_.floats()[place] = static_cast<float>(std::cos(angle));
-        sin_.floats()[place] = static_cast<float>(std::sin(angle));
+        cos_.floats()[place] = static_cast<float>(rope_->magnitude * std::cos(angle));
+        sin_.floats()[place] = static_cast<float>(rope_->magnitude * std::sin(angle));
       }
     }
   });

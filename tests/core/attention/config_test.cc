@@ -196,6 +196,39 @@ INSTANTIATE_TEST_SUITE_P(
                     c.rope->original_max_len = 0;
                   },
                   "rope.original_max_len: got 0, wanted 1..1099511627776"},
+        BadChange{"YarnThetaOfOne",
+                  [](auto& c) {
+                    c.rope->scaling = Scaling::kYarn;
+                    c.rope->theta = 1;
+                  },
+                  "rope.theta: got 1, wanted more than 1 with YaRN scaling"},
+        BadChange{"YarnBetasInTheOtherOrder",
+                  [](auto& c) {
+                    c.rope->scaling = Scaling::kYarn;
+                    c.rope->beta_fast = 0.5;
+                  },
+                  "rope.beta_fast: got 0.5, wanted at least beta_slow 1"},
+        BadChange{"YarnOriginalMaxLenZero",
+                  [](auto& c) {
+                    c.rope->scaling = Scaling::kYarn;
+                    c.rope->original_max_len = 0;
+                  },
+                  "rope.original_max_len: got 0, wanted 1..1099511627776"},
+        BadChange{"TooFewPairFactors",
+                  [](auto& c) {
+                    c.rope->scaling = Scaling::kByPair;
+                    c.rope->pair_factors = {1.0};
+                  },
+                  "rope.pair_factors: got 1, wanted one for each of the 32 pairs"},
+        BadChange{"APairFactorOfZero",
+                  [](auto& c) {
+                    c.rope->scaling = Scaling::kByPair;
+                    c.rope->pair_factors = std::vector<double>(32, 1.0);
+                    c.rope->pair_factors[7] = 0.0;
+                  },
+                  "rope.pair_factors[7]: got 0"},
+        BadChange{"NoMagnitude", [](auto& c) { c.rope->magnitude = 0; }, "rope.magnitude: got 0"},
+        BadChange{"NegativeMaxLen", [](auto& c) { c.rope->max_len = -1; }, "rope.max_len: got -1"},
         BadChange{"NegativeSoftcap", [](auto& c) { c.logit_softcap = -30; },
                   "logit_softcap: got -30, wanted 0, or 1e-06..1e+12"},
         BadChange{"TinySoftcap", [](auto& c) { c.logit_softcap = 1e-40; },

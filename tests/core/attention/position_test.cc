@@ -57,5 +57,50 @@ TEST(RopeFrequencyTest, Llama3ScalingBlendsBetweenFastAndSlowPairs) {
   EXPECT_DOUBLE_EQ(RopeFrequency(rope, 3), 0.001 / 8);
 }
 
+// As transformers 5.24 computes it for 16 dimensions, in f32.
+TEST(RopeFrequencyTest, YarnScalingBlendsFromPairToPair) {
+  RopeConfig rope = {
+      .rotary_dim = 16, .scaling = RopeConfig::Scaling::kYarn, .factor = 8.0, .original_max_len = 1000};
+  const double whole[] = {1.0,       0.31622776,    0.078125, 0.017787812,
+                          0.0034375, 0.00039528473, 0.000125, 3.9528473e-05};
+  const double between[] = {1.0,          0.31622776,    0.08236631, 0.016854761,
+                            0.0024232557, 0.00039528473, 0.000125,   3.9528473e-05};
+  for (int64_t pair = 0; pair < 8; ++pair) {
+    EXPECT_NEAR(RopeFrequency(rope, pair) / whole[pair], 1.0, 1e-6) << pair;
+  }
+  rope.truncate = false;
+  for (int64_t pair = 0; pair < 8; ++pair) {
+    EXPECT_NEAR(RopeFrequency(rope, pair) / between[pair], 1.0, 1e-6) << pair;
+  }
+}
+
+// A base so small that all pairs turn often: the bounds lie behind the last of them.
+TEST(RopeFrequencyTest, YarnScalingHasBoundsOutsideOfThePairs) {
+  RopeConfig rope = {.theta = 1.5,
+                     .rotary_dim = 4,
+                     .scaling = RopeConfig::Scaling::kYarn,
+                     .factor = 2.0,
+                     .original_max_len = 1 << 20};
+  for (const int64_t pair : {0, 1}) {
+    const double frequency = std::pow(1.5, -0.5 * static_cast<double>(pair));
+    EXPECT_DOUBLE_EQ(RopeFrequency(rope, pair), frequency / 2) << "as transformers has it";
+  }
+  rope.original_max_len = 1;
+  for (const int64_t pair : {0, 1}) {
+    const double frequency = std::pow(1.5, -0.5 * static_cast<double>(pair));
+    EXPECT_TRUE(std::isfinite(RopeFrequency(rope, pair)));
+    EXPECT_LE(RopeFrequency(rope, pair), frequency);
+  }
+}
+
+TEST(RopeFrequencyTest, EachPairMayHaveItsOwnFactor) {
+  const RopeConfig rope = {
+      .rotary_dim = 8, .scaling = RopeConfig::Scaling::kByPair, .pair_factors = {1.0, 2.0, 4.0, 0.5}};
+  EXPECT_DOUBLE_EQ(RopeFrequency(rope, 0), 1.0);
+  EXPECT_DOUBLE_EQ(RopeFrequency(rope, 1), 0.1 / 2);
+  EXPECT_DOUBLE_EQ(RopeFrequency(rope, 2), 0.01 / 4);
+  EXPECT_DOUBLE_EQ(RopeFrequency(rope, 3), 0.001 / 0.5);
+}
+
 }  // namespace
 }  // namespace headlight

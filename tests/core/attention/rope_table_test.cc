@@ -11,8 +11,8 @@
 namespace headlight {
 namespace {
 
-constexpr RopeConfig kSmallRope = {.theta = 100.0, .rotary_dim = 6};
-constexpr RopeConfig kOtherRope = {
+const RopeConfig kSmallRope = {.theta = 100.0, .rotary_dim = 6};
+const RopeConfig kOtherRope = {
     .theta = 100.0, .rotary_dim = 6, .scaling = RopeConfig::Scaling::kLinear, .factor = 4.0};
 
 // The positions [begin, end), against the functions of the standard library in double.
@@ -24,8 +24,10 @@ void ExpectAngles(const RopeTable& table, const RopeConfig& rope, int64_t begin,
     for (int64_t pair = 0; pair < rotation.num_pairs; ++pair) {
       const double angle = static_cast<double>(position) * RopeFrequency(rope, pair);
       const int64_t place = (position - begin) * rotation.num_pairs + pair;
-      ASSERT_EQ(rotation.cos[place], static_cast<float>(std::cos(angle))) << position << ", pair " << pair;
-      ASSERT_EQ(rotation.sin[place], static_cast<float>(std::sin(angle))) << position << ", pair " << pair;
+      ASSERT_EQ(rotation.cos[place], static_cast<float>(rope.magnitude * std::cos(angle)))
+          << position << ", pair " << pair;
+      ASSERT_EQ(rotation.sin[place], static_cast<float>(rope.magnitude * std::sin(angle)))
+          << position << ", pair " << pair;
     }
   }
 }
@@ -39,6 +41,14 @@ class RopeTableTest : public ::testing::Test {
 TEST_F(RopeTableTest, HoldsCosinesAndSinesOfPositionsAboveAndBelowZero) {
   ASSERT_TRUE(table_.Reserve(kSmallRope, -70, 100, arena_));
   ExpectAngles(table_, kSmallRope, -70, 100);
+}
+
+TEST_F(RopeTableTest, GrowsByTheMagnitude) {
+  RopeConfig rope = kSmallRope;
+  rope.magnitude = 1.375;
+  ASSERT_TRUE(table_.Reserve(rope, -3, 40, arena_));
+  ExpectAngles(table_, rope, -3, 40);
+  EXPECT_EQ(table_.From(0).cos[0], 1.375f);
 }
 
 TEST_F(RopeTableTest, HoldsWhatItWasAskedForAndNoMore) {
