@@ -103,10 +103,14 @@ absl::Status LoadTensor(const Shards& checkpoint, const WantedTensor& wanted) {
   }
   const TensorReader reader(*name, *checkpoint.Find(*name));
   for (const TensorPart& part : wanted.parts) {
+    std::vector<float>& to = *part.destination;
     if (wanted.orientation == Orientation::kInOut) {
-      HEADLIGHT_RETURN_IF_ERROR(reader.ReadCols(part.begin, part.size, *part.destination));
+      HEADLIGHT_RETURN_IF_ERROR(reader.ReadCols(part.begin, part.size, to, part.period));
     } else {
-      HEADLIGHT_RETURN_IF_ERROR(reader.ReadRowsTransposed(part.begin, part.size, *part.destination));
+      HEADLIGHT_RETURN_IF_ERROR(reader.ReadRowsTransposed(part.begin, part.size, to, part.period));
+    }
+    if (wanted.added != 0.0f) {
+      for (float& number : to) number += wanted.added;
     }
   }
   return absl::OkStatus();

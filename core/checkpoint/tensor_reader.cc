@@ -34,6 +34,11 @@ void Resize(int64_t size, std::vector<float>& out) {
   out.resize(size);
 }
 
+// How often [first, first + size) and what comes a multiple of `period` later lies below `end` as a whole.
+int64_t Times(int64_t end, int64_t first, int64_t size, int64_t period) {
+  return first + size > end ? 0 : (end - first - size) / period + 1;
+}
+
 // in [rows, cols] -> out, column c at out + c * stride. A tile's reads and writes stay in L1.
 void Transpose(const float* in, int64_t rows, int64_t cols, float* out, int64_t stride) {
   constexpr int64_t kCols = 32;
@@ -73,8 +78,20 @@ absl::Status TensorReader::Convert(int64_t first, int64_t count, float* out) con
       absl::StrCat(name_, "[", absl::StrJoin(index, ", "), "]: got ", *found, ", wanted finite numbers"));
 }
 
-absl::Status TensorReader::ReadCols(int64_t first, int64_t size, std::vector<float>& out) const {
+absl::Status TensorReader::ReadCols(int64_t first, int64_t size, std::vector<float>& out,
+                                    int64_t period) const {
   const int64_t wanted = size == 0 ? cols_ : size;
+  if (period > 0) {
+    const int64_t times = Times(cols_, first, wanted, period);
+    Resize(rows_ * times * wanted, out);
+    float* to = out.data();
+    for (int64_t row = 0; row < rows_; ++row) {
+      for (int64_t i = 0; i < times; ++i, to += wanted) {
+        HEADLIGHT_RETURN_IF_ERROR(Convert(row * cols_ + first + i * period, wanted, to));
+      }
+    }
+    return absl::OkStatus();
+  }
   Resize(rows_ * wanted, out);
   if (wanted == cols_) {
     const int64_t elements = rows_ * cols_;
@@ -89,14 +106,24 @@ absl::Status TensorReader::ReadCols(int64_t first, int64_t size, std::vector<flo
   return absl::OkStatus();
 }
 
-absl::Status TensorReader::ReadRowsTransposed(int64_t first, int64_t size, std::vector<float>& out) const {
-  const int64_t wanted = size == 0 ? rows_ : size;
-  Resize(cols_ * wanted, out);
-  std::vector<float> strip(std::min(kRowsAtOnce, wanted) * cols_);
-  for (int64_t row = 0; row < wanted; row += kRowsAtOnce) {
-    const int64_t rows = std::min(kRowsAtOnce, wanted - row);
+absl::Status TensorReader::ReadRowsAsCols(int64_t first, int64_t size, int64_t stride, float* out) const {
+  std::vector<float> strip(std::min(kRowsAtOnce, size) * cols_);
+  for (int64_t row = 0; row < size; row += kRowsAtOnce) {
+    const int64_t rows = std::min(kRowsAtOnce, size - row);
     HEADLIGHT_RETURN_IF_ERROR(Convert((first + row) * cols_, rows * cols_, strip.data()));
-    Transpose(strip.data(), rows, cols_, out.data() + row, wanted);
+    Transpose(strip.data(), rows, cols_, out + row, stride);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status TensorReader::ReadRowsTransposed(int64_t first, int64_t size, std::vector<float>& out,
+                                              int64_t period) const {
+  const int64_t wanted = size == 0 ? rows_ : size;
+  const int64_t times = period == 0 ? 1 : Times(rows_, first, wanted, period);
+  Resize(cols_ * times * wanted, out);
+  for (int64_t i = 0; i < times; ++i) {
+    HEADLIGHT_RETURN_IF_ERROR(
+        ReadRowsAsCols(first + i * period, wanted, times * wanted, out.data() + i * wanted));
   }
   return absl::OkStatus();
 }

@@ -26,11 +26,13 @@ class TensorReader {
   // Both outlive the reader.
   TensorReader(const std::string& name, const SafetensorsEntry& entry);
 
-  // Columns [first, first + size), or all if size is 0, as [rows, size].
-  absl::Status ReadCols(int64_t first, int64_t size, std::vector<float>& out) const;
+  // Columns [first, first + size), or all if size is 0, as [rows, size]; with a period, which is at least size,
+  // those that come a multiple of it later too, side by side.
+  absl::Status ReadCols(int64_t first, int64_t size, std::vector<float>& out, int64_t period = 0) const;
 
-  // Rows [first, first + size), or all if size is 0, as [cols, size].
-  absl::Status ReadRowsTransposed(int64_t first, int64_t size, std::vector<float>& out) const;
+  // Rows [first, first + size), or all if size is 0, as [cols, size]; likewise with a period.
+  absl::Status ReadRowsTransposed(int64_t first, int64_t size, std::vector<float>& out,
+                                  int64_t period = 0) const;
 
   // The whole matrix in its own dtype, F64 as f32. RESOURCE_EXHAUSTED: memory is short.
   absl::StatusOr<EmbeddingTable> ReadTable() const;
@@ -39,6 +41,9 @@ class TensorReader {
  private:
   // Elements [first, first + count) as f32 in `out`, checked.
   absl::Status Convert(int64_t first, int64_t count, float* out) const;
+
+  // Rows [first, first + size) as the first `size` columns of out [cols, stride].
+  absl::Status ReadRowsAsCols(int64_t first, int64_t size, int64_t stride, float* out) const;
 
   const std::string& name_;
   const SafetensorsEntry& entry_;

@@ -129,6 +129,37 @@ TEST(LoadTensorsTest, DividesOutputsOfEitherOrientation) {
   EXPECT_EQ(f, CountedFrom(305, 3));
 }
 
+TEST(LoadTensorsTest, FusedHeadsComeApart) {
+  FormatFolder folder;
+  folder.Add("qkv", {12, 1}, 100);  // two heads of 3 times 2
+  folder.Add("bias", {12}, 200);
+  const Shards checkpoint = CheckpointOf(folder);
+  std::vector<float> q, k, v, bq, bk, bv;
+  const std::vector<WantedTensor> wanted = {
+      {.names = {"qkv"},
+       .shape = {12, 1},
+       .parts = {{&q, 0, 2, 6}, {&k, 2, 2, 6}, {&v, 4, 2, 6}},
+       .orientation = Orientation::kOutIn},
+      {.names = {"bias"}, .shape = {12}, .parts = {{&bq, 0, 2, 6}, {&bk, 2, 2, 6}, {&bv, 4, 2, 6}}}};
+  ASSERT_THAT(LoadTensors(wanted, checkpoint), IsOk());
+  EXPECT_THAT(q, ElementsAre(100, 101, 106, 107));
+  EXPECT_THAT(k, ElementsAre(102, 103, 108, 109));
+  EXPECT_THAT(v, ElementsAre(104, 105, 110, 111));
+  EXPECT_THAT(bq, ElementsAre(200, 201, 206, 207));
+  EXPECT_THAT(bk, ElementsAre(202, 203, 208, 209));
+  EXPECT_THAT(bv, ElementsAre(204, 205, 210, 211));
+}
+
+TEST(LoadTensorsTest, WhatIsAddedIsAddedToEveryNumber) {
+  FormatFolder folder;
+  folder.Add("gain", {3}, -1);
+  std::vector<float> gain;
+  const std::vector<WantedTensor> wanted = {
+      {.names = {"gain"}, .shape = {3}, .parts = {{&gain}}, .added = 1.0f}};
+  ASSERT_THAT(LoadTensors(wanted, CheckpointOf(folder)), IsOk());
+  EXPECT_THAT(gain, ElementsAre(0, 1, 2));
+}
+
 TEST(LoadTensorsTest, VectorsThatAreLargeEnoughKeepTheirMemory) {
   FormatFolder folder;
   folder.Add("w", {4, 3}, 1);

@@ -107,6 +107,28 @@ TEST_P(TensorReaderTest, TransposesRows) {
   }
 }
 
+// What is left over at the end is no whole part.
+TEST_P(TensorReaderTest, ReadsWhatComesAgainAfterAPeriod) {
+  const std::vector<double> numbers = SmallNumbers(5 * 14);
+  std::vector<float> got;
+  const OneTensorFile in_out(GetParam(), {5, 14}, numbers);
+  ASSERT_THAT(in_out.reader().ReadCols(3, 2, got, 6), IsOk());
+  ASSERT_EQ(got.size(), 5u * 4);
+  for (int64_t row = 0; row < 5; ++row) {
+    for (int64_t col = 0; col < 4; ++col) {
+      EXPECT_EQ(got[row * 4 + col], numbers[row * 14 + 3 + col / 2 * 6 + col % 2]) << row << ", " << col;
+    }
+  }
+  const OneTensorFile out_in(GetParam(), {14, 5}, numbers);
+  ASSERT_THAT(out_in.reader().ReadRowsTransposed(3, 2, got, 6), IsOk());
+  ASSERT_EQ(got.size(), 5u * 4);
+  for (int64_t row = 0; row < 5; ++row) {
+    for (int64_t col = 0; col < 4; ++col) {
+      EXPECT_EQ(got[row * 4 + col], numbers[(3 + col / 2 * 6 + col % 2) * 5 + row]) << row << ", " << col;
+    }
+  }
+}
+
 TEST_P(TensorReaderTest, ATableKeepsItsDtypeAndItsNumbers) {
   const std::vector<double> numbers = SmallNumbers(6 * 5);
   const OneTensorFile file(GetParam(), {6, 5}, numbers);
