@@ -203,6 +203,20 @@ std::vector<std::string> ConfigFields::Strings(const std::string& key) {
   return {};
 }
 
+std::vector<double> ConfigFields::Numbers(const std::string& key) {
+  const auto* value = static_cast<const json*>(Get(key));
+  std::vector<double> numbers;
+  if (value == nullptr) return numbers;
+  if (value->is_array()) {
+    for (const json& item : *value) {
+      if (item.is_number() && std::isfinite(item.get<double>())) numbers.push_back(item.get<double>());
+    }
+    if (numbers.size() == value->size()) return numbers;
+  }
+  Fail(Problem::kInvalid, key, absl::StrCat("got ", Shown(*value), ", wanted an array of numbers"));
+  return {};
+}
+
 std::vector<std::string> ConfigFields::StringOrStrings(const std::string& key) {
   const auto* value = static_cast<const json*>(Get(key));
   if (value != nullptr && value->is_string()) return {value->get<std::string>()};

@@ -44,6 +44,7 @@ class ConfigFields {
   ConfigFields Object(const std::string& key);
   // The strings of an array; none if there is none.
   std::vector<std::string> Strings(const std::string& key);
+  std::vector<double> Numbers(const std::string& key);  // likewise
   // The same where one string may stand for an array of it.
   std::vector<std::string> StringOrStrings(const std::string& key);
   bool IsObject(const std::string& key);

@@ -54,57 +54,6 @@ void RefuseNonCausal(ConfigFields& fields) {
               "computes attention; say what is meant with \"headlight\": {\"causal\": false}");
 }
 
-RopeConfig ReadHuggingFaceRope(ConfigFields& fields, int64_t max_position_embeddings) {
-  RopeConfig rope;
-  // transformers 5 takes the older key where it says anything.
-  const ConfigFields older = fields.Object("rope_scaling");
-  ConfigFields scaling = older.empty() ? fields.Object("rope_parameters") : older;
-  if (!older.empty() && fields.Has("rope_parameters") && !fields.Object("rope_parameters").empty()) {
-    fields.Fail(Problem::kInvalid, "rope_scaling",
-                "got an object, and rope_parameters too, wanted one of them");
-  }
-  for (const std::string& key : scaling.keys()) {
-    if (!scaling.IsObject(key)) continue;
-    scaling.Fail(Problem::kUnimplemented, key,
-                 "got an object: positions of each kind of layer are not served");
-  }
-  // The inner one counts where there are two.
-  const std::optional<double> theta = scaling.OptionalNumber("rope_theta");
-  const std::optional<double> beside = fields.OptionalNumber("rope_theta");
-  rope.theta = theta ? *theta : beside ? *beside : fields.Number("rope_theta", rope.theta);
-  const std::string type = scaling.String(scaling.EitherOf("rope_type", "type"), "default");
-  // Absent or 1 in this family.
-  fields.Only("partial_rotary_factor", {"1", "1.0"});
-  scaling.Only("partial_rotary_factor", {"1", "1.0"});
-  if (type == "default") return rope;
-  if (type == "linear") {
-    rope.scaling = RopeConfig::Scaling::kLinear;
-    rope.factor = scaling.Number("factor");
-    return rope;
-  }
-  if (type == "llama3") {
-    rope.scaling = RopeConfig::Scaling::kLlama3;
-    rope.factor = scaling.Number("factor");
-    rope.low_freq_factor = scaling.Number("low_freq_factor");
-    rope.high_freq_factor = scaling.Number("high_freq_factor");
-    constexpr char kOriginal[] = "original_max_position_embeddings";
-    constexpr int64_t kMaxLen = int64_t{1} << 40;
-    const std::optional<int64_t> len = fields.OptionalInt(kOriginal, 1, kMaxLen);
-    const std::optional<int64_t> inner = scaling.OptionalInt(kOriginal, 1, kMaxLen);
-    if (len && inner && *len != *inner) {
-      scaling.Fail(Problem::kInvalid, kOriginal,
-                   absl::StrCat("got ", *inner, ", and beside the object ", *len, "; wanted one value"));
-    }
-    rope.original_max_len = len     ? *len
-                            : inner ? *inner
-                                    : scaling.Int(kOriginal, 1, kMaxLen, max_position_embeddings);
-    return rope;
-  }
-  scaling.Fail(Problem::kUnimplemented, "rope_type",
-               absl::StrCat("got \"", type, "\", served are default, linear, llama3"));
-  return rope;
-}
-
 std::string FindPrefix(const Shards& checkpoint, const std::string& tensor,
                        std::initializer_list<const char*> prefixes) {
   for (const char* prefix : prefixes) {

@@ -4,7 +4,9 @@
 #ifndef HEADLIGHT_CORE_CHECKPOINT_FORMATS_HUGGINGFACE_H_
 #define HEADLIGHT_CORE_CHECKPOINT_FORMATS_HUGGINGFACE_H_
 
+#include <cstdint>
 #include <initializer_list>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -33,9 +35,33 @@ void RefuseNonCausal(ConfigFields& fields);
 // Returns whether it says how to pool.
 bool ReadOwnKeys(ConfigFields& fields, ModelConfig& config);
 
+// What families differ in where they speak of rotary positions.
+struct RopeOptions {
+  int64_t max_position_embeddings = 0;
+  double theta = 10000.0;                // where none is said
+  const char* theta_key = "rope_theta";  // beside the object
+  // Not 0: a part of each head may turn. It is said in the object, else beside it, else it is `part`.
+  int64_t head_dim = 0;
+  double part = 1.0;
+  const char* part_key = "partial_rotary_factor";
+  // Phi-3 has none but "longrope", which it called "su" at first, and a length of training that counts whatever
+  // the object says.
+  bool only_longrope = false;
+  std::optional<int64_t> original_max_position_embeddings;
+};
+
 // The rotary positions of the LLaMA family, from "rope_parameters" (transformers 5) or "rope_theta" and
 // "rope_scaling" (before).
+RopeConfig ReadHuggingFaceRope(ConfigFields& fields, const RopeOptions& options);
 RopeConfig ReadHuggingFaceRope(ConfigFields& fields, int64_t max_position_embeddings);
+
+// The same where each kind of layers has its own, from "rope_parameters": {"<kind>": {...}, ...}, or from the key for theta and, for kinds that are `scaled`, "rope_scaling" (before).
+RopeConfig ReadLayerRope(ConfigFields& fields, const std::string& kind, bool scaled,
+                         const RopeOptions& options);
+
+// Kinds of layers, as "layer_types" calls them.
+inline constexpr char kFullAttention[] = "full_attention";
+inline constexpr char kSlidingAttention[] = "sliding_attention";
 
 // What stands before the encoder's names: one of `prefixes` under which the checkpoint has `tensor`, with
 // what wrappers add, or the first if none fits. A model with a task head is saved with a prefix, a bare

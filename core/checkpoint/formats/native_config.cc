@@ -33,10 +33,10 @@ constexpr Spelling<NormPlacement> kPlacements[] = {
     {"branch", NormPlacement::kBranch}, {"parallel", NormPlacement::kParallel}};
 constexpr Spelling<NormKind> kNormKinds[] = {{"layer_norm", NormKind::kLayerNorm},
                                              {"rms_norm", NormKind::kRmsNorm}};
-constexpr Spelling<RopeConfig::Scaling> kScalings[] = {{"none", RopeConfig::Scaling::kNone},
-                                                       {"linear", RopeConfig::Scaling::kLinear},
-                                                       {"ntk", RopeConfig::Scaling::kNtk},
-                                                       {"llama3", RopeConfig::Scaling::kLlama3}};
+constexpr Spelling<RopeConfig::Scaling> kScalings[] = {
+    {"none", RopeConfig::Scaling::kNone}, {"linear", RopeConfig::Scaling::kLinear},
+    {"ntk", RopeConfig::Scaling::kNtk},   {"llama3", RopeConfig::Scaling::kLlama3},
+    {"yarn", RopeConfig::Scaling::kYarn}, {"by_pair", RopeConfig::Scaling::kByPair}};
 
 template <typename T>
 const char* Spell(std::span<const Spelling<T>> spellings, T value) {
@@ -75,7 +75,13 @@ RopeConfig ReadRope(ConfigFields fields) {
   rope.factor = fields.Number("factor", rope.factor);
   rope.low_freq_factor = fields.Number("low_freq_factor", rope.low_freq_factor);
   rope.high_freq_factor = fields.Number("high_freq_factor", rope.high_freq_factor);
+  rope.beta_fast = fields.Number("beta_fast", rope.beta_fast);
+  rope.beta_slow = fields.Number("beta_slow", rope.beta_slow);
+  rope.truncate = fields.Bool("truncate", rope.truncate);
   rope.original_max_len = fields.Int("original_max_len", 1, INT64_MAX, rope.original_max_len);
+  rope.pair_factors = fields.Numbers("pair_factors");
+  rope.magnitude = fields.Number("magnitude", rope.magnitude);
+  rope.max_len = fields.Int("max_len", 0, INT64_MAX, rope.max_len);
   fields.FailUnknownKeys();
   return rope;
 }
@@ -213,7 +219,13 @@ std::string NativeConfigText(const ModelConfig& config, bool with_precision) {
                     {"factor", rope.factor},
                     {"low_freq_factor", rope.low_freq_factor},
                     {"high_freq_factor", rope.high_freq_factor},
-                    {"original_max_len", rope.original_max_len}};
+                    {"beta_fast", rope.beta_fast},
+                    {"beta_slow", rope.beta_slow},
+                    {"truncate", rope.truncate},
+                    {"original_max_len", rope.original_max_len},
+                    {"pair_factors", rope.pair_factors},
+                    {"magnitude", rope.magnitude},
+                    {"max_len", rope.max_len}};
   }
   if (config.embedding) {
     const EmbeddingConfig& embedding = *config.embedding;

@@ -161,6 +161,18 @@ TEST(ConfigFieldsTest, ArraysOfStringsAreThatAlone) {
                                                HasSubstr("one: got \"a\""))));
 }
 
+TEST(ConfigFieldsTest, ArraysOfNumbersAreThatAlone) {
+  auto fields = Fields(R"({"factors": [1, 2.5], "mixed": [1, "a"], "one": 1, "null": [null]})");
+  ASSERT_THAT(fields, IsOk());
+  EXPECT_THAT(fields->Numbers("factors"), ElementsAre(1.0, 2.5));
+  EXPECT_THAT(fields->Numbers("absent"), IsEmpty());
+  EXPECT_THAT(fields->status(), IsOk());
+  for (const char* key : {"mixed", "one", "null"}) EXPECT_THAT(fields->Numbers(key), IsEmpty());
+  EXPECT_THAT(fields->status(), StatusIs(absl::StatusCode::kInvalidArgument,
+                                         AllOf(HasSubstr("mixed: got an array, wanted an array of numbers"),
+                                               HasSubstr("one: got 1"), HasSubstr("null: got an array"))));
+}
+
 TEST(ConfigFieldsTest, AHundredThousandClassesMayHaveNames) {
   std::string labels, ids;
   for (int i = 0; i < 100000; ++i) {

@@ -205,7 +205,7 @@ TEST_F(ModelFolderTest, HuggingFaceOptionsThatAreNotServedAreNamed) {
 }
 
 TEST_F(ModelFolderTest, ScalingsOfRotaryPositionsThatAreNotServedAreNamed) {
-  for (const char* type : {"dynamic", "yarn", "longrope"}) {
+  for (const char* type : {"proportional", "axial", "su"}) {
     EXPECT_THAT(
         InspectAttention(absl::StrCat(
             R"({"model_type": "llama", "hidden_size": 8, "num_attention_heads": 2, "num_hidden_layers": 1,

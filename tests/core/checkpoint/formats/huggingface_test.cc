@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <string>
 #include <utility>
 
@@ -81,8 +82,9 @@ TEST(HuggingFaceRopeTest, Llama3TakesTheLengthOfTrainingWhereItIs) {
       R"("rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1, "high_freq_factor": 4)";
   for (const auto& [config, len] :
        {std::pair(absl::StrCat(R"({"rope_parameters": {)", llama3, "}}"), kMaxPositions),
-        std::pair(absl::StrCat(R"({"original_max_position_embeddings": 30, "rope_parameters": {)", llama3, "}}"),
-                  int64_t{30}),
+        std::pair(
+            absl::StrCat(R"({"original_max_position_embeddings": 30, "rope_parameters": {)", llama3, "}}"),
+            int64_t{30}),
         std::pair(absl::StrCat(R"({"original_max_position_embeddings": 30, "rope_parameters": {)", llama3,
                                R"(, "original_max_position_embeddings": 30}})"),
                   int64_t{30})}) {
@@ -109,9 +111,11 @@ TEST(HuggingFaceRopeTest, TheInnerThetaCounts) {
 TEST(HuggingFaceRopeTest, KeysThatContradictEachOtherAreRefused) {
   const FormatFolder folder;
   for (const auto& [config, message] :
-       {std::pair(R"({"rope_scaling": {"type": "linear", "rope_type": "llama3", "factor": 2.0}})", "rope_type"),
-        std::pair(R"({"rope_scaling": {"type": "linear", "factor": 2.0}, "rope_parameters": {"factor": 2.0}})",
-                  "rope_scaling: got an object, and rope_parameters too"),
+       {std::pair(R"({"rope_scaling": {"type": "linear", "rope_type": "llama3", "factor": 2.0}})",
+                  "rope_type"),
+        std::pair(
+            R"({"rope_scaling": {"type": "linear", "factor": 2.0}, "rope_parameters": {"factor": 2.0}})",
+            "rope_scaling: got an object, and rope_parameters too"),
         std::pair(R"({"rope_parameters": {"full_attention": {"rope_theta": 5.0}}})",
                   "rope_parameters.full_attention")}) {
     ConfigFields fields = HuggingFaceFields(folder, config);
@@ -129,14 +133,150 @@ TEST(HuggingFaceRopeTest, NoneIsPlain) {
 
 TEST(HuggingFaceRopeTest, KindsThatAreNotServedAreNamed) {
   const FormatFolder folder;
-  ConfigFields yarn = HuggingFaceFields(folder, R"({"rope_scaling": {"type": "yarn", "factor": 2.0}})");
-  ReadHuggingFaceRope(yarn, kMaxPositions);
-  EXPECT_THAT(yarn.status(), StatusIs(absl::StatusCode::kUnimplemented,
-                                      HasSubstr("rope_scaling.rope_type: got \"yarn\", served are default")));
+  ConfigFields other =
+      HuggingFaceFields(folder, R"({"rope_scaling": {"type": "proportional", "factor": 2.0}})");
+  ReadHuggingFaceRope(other, kMaxPositions);
+  EXPECT_THAT(other.status(),
+              StatusIs(absl::StatusCode::kUnimplemented,
+                       HasSubstr("rope_scaling.rope_type: got \"proportional\", served are default")));
   ConfigFields partial = HuggingFaceFields(folder, R"({"partial_rotary_factor": 0.5})");
   ReadHuggingFaceRope(partial, kMaxPositions);
-  EXPECT_THAT(partial.status(),
-              StatusIs(absl::StatusCode::kUnimplemented, HasSubstr("partial_rotary_factor: got 0.5, served is 1")));
+  EXPECT_THAT(partial.status(), StatusIs(absl::StatusCode::kUnimplemented,
+                                         HasSubstr("partial_rotary_factor: got 0.5, served is 1")));
+}
+
+// As transformers 5.24 does: null and 0 ask for what is said here, and for the ratio of lengths.
+TEST(HuggingFaceRopeTest, HasTheConstantsOfYarn) {
+  const FormatFolder folder;
+  const auto read = [&](const std::string& more) {
+    ConfigFields fields = HuggingFaceFields(
+        folder,
+        absl::StrCat(R"({"rope_parameters": {"rope_type": "yarn", "rope_theta": 500.0, )", more, "}}"));
+    const RopeConfig rope = ReadHuggingFaceRope(fields, kMaxPositions);
+    EXPECT_THAT(fields.status(), IsOk()) << more;
+    return rope;
+  };
+  const RopeConfig plain = {.theta = 500.0,
+                            .scaling = RopeConfig::Scaling::kYarn,
+                            .factor = 4.0,
+                            .original_max_len = kMaxPositions,
+                            .magnitude = 0.1 * std::log(4.0) + 1.0};
+  EXPECT_EQ(read(R"("factor": 4.0)"), plain);
+  EXPECT_EQ(read(R"("factor": 4.0, "beta_fast": 0, "beta_slow": null)"), plain);
+  RopeConfig all = plain;
+  all.original_max_len = 35;
+  all.beta_fast = 16.0;
+  all.beta_slow = 2.0;
+  all.truncate = false;
+  all.magnitude = 1.25;
+  EXPECT_EQ(
+      read(R"("factor": 4.0, "beta_fast": 16, "beta_slow": 2, "truncate": null, "attention_factor": 1.25,
+                    "original_max_position_embeddings": 35, "mscale": 3.0, "mscale_all_dim": 2.0)"),
+      all);
+  RopeConfig ratio = plain;
+  ratio.original_max_len = 35;
+  ratio.factor = 2.0;
+  ratio.magnitude = (0.3 * std::log(2.0) + 1.0) / (0.2 * std::log(2.0) + 1.0);
+  EXPECT_EQ(
+      read(R"("factor": null, "original_max_position_embeddings": 35, "mscale": 3.0, "mscale_all_dim": 2.0)"),
+      ratio);
+  ratio.magnitude = 0.1 * std::log(2.0) + 1.0;
+  EXPECT_EQ(read(R"("factor": 2.0, "original_max_position_embeddings": 35, "mscale": 3.0)"), ratio)
+      << "one of the two is none";
+}
+
+TEST(HuggingFaceRopeTest, HasTheFactorsOfShortSequencesWhereThoseOfLongOnesDiffer) {
+  const FormatFolder folder;
+  const auto read = [&](const std::string& more) {
+    ConfigFields fields = HuggingFaceFields(
+        folder,
+        absl::StrCat(R"({"original_max_position_embeddings": 35, "rope_scaling": {"type": "longrope", )",
+                     more, "}}"));
+    const RopeConfig rope = ReadHuggingFaceRope(fields, kMaxPositions);
+    EXPECT_THAT(fields.status(), IsOk()) << more;
+    return rope;
+  };
+  RopeConfig wanted = {.scaling = RopeConfig::Scaling::kByPair,
+                       .pair_factors = {1.0, 2.5},
+                       .magnitude = std::sqrt(1.0 + std::log(2.0) / std::log(35.0)),
+                       .max_len = 35};
+  EXPECT_EQ(read(R"("short_factor": [1, 2.5], "long_factor": [1, 3])"), wanted);
+  wanted.magnitude = std::sqrt(1.0 + std::log(8.0) / std::log(35.0));
+  EXPECT_EQ(read(R"("short_factor": [1, 2.5], "long_factor": [1, 3], "factor": 8)"), wanted);
+  wanted.magnitude = 1.0;
+  EXPECT_EQ(read(R"("short_factor": [1, 2.5], "long_factor": [1, 3], "factor": 0.5)"), wanted);
+  wanted.magnitude = 1.5;
+  wanted.max_len = 0;
+  EXPECT_EQ(read(R"("short_factor": [1, 2.5], "long_factor": [1, 2.5], "attention_factor": 1.5)"), wanted);
+  ConfigFields lacking =
+      HuggingFaceFields(folder, R"({"rope_scaling": {"type": "longrope", "short_factor": [1]}})");
+  ReadHuggingFaceRope(lacking, kMaxPositions);
+  EXPECT_THAT(lacking.status(),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("rope_scaling.long_factor: missing")));
+}
+
+TEST(HuggingFaceRopeTest, DynamicScalingIsNoneUpToTheLengthOfTraining) {
+  const FormatFolder folder;
+  ConfigFields fields = HuggingFaceFields(folder, R"({"rope_scaling": {"type": "dynamic", "factor": 2.0}})");
+  EXPECT_EQ(ReadHuggingFaceRope(fields, kMaxPositions), (RopeConfig{.max_len = kMaxPositions}));
+  EXPECT_THAT(fields.status(), IsOk());
+}
+
+TEST(HuggingFaceRopeTest, APartOfEachHeadMayTurnWhereTheFamilySaysSo) {
+  const FormatFolder folder;
+  const auto read = [&](const std::string& config, absl::Status& status) {
+    ConfigFields fields = HuggingFaceFields(folder, config);
+    const int64_t dims = ReadHuggingFaceRope(fields, {.max_position_embeddings = kMaxPositions,
+                                                      .theta_key = "base",
+                                                      .head_dim = 18,
+                                                      .part = 0.25,
+                                                      .part_key = "part"})
+                             .rotary_dim;
+    status = fields.status();
+    return dims;
+  };
+  absl::Status status;
+  EXPECT_EQ(read("{}", status), 4) << "4.5 are 4";
+  EXPECT_THAT(status, IsOk());
+  EXPECT_EQ(read(R"({"part": 0.5, "rope_parameters": {"partial_rotary_factor": 0.8}})", status), 14);
+  EXPECT_THAT(status, IsOk());
+  EXPECT_EQ(read(R"({"part": 1})", status), 0);
+  EXPECT_THAT(status, IsOk());
+  for (const char* part : {"0", "0.5", "1.5", "-1"}) {
+    read(absl::StrCat(R"({"part": )", part, "}"), status);
+    EXPECT_THAT(status, StatusIs(absl::StatusCode::kUnimplemented, HasSubstr("part: got"))) << part;
+  }
+}
+
+TEST(HuggingFaceRopeTest, EachKindOfLayersMayTurnByItself) {
+  const FormatFolder folder;
+  const auto read = [&](const std::string& config, const char* kind, bool scaled) {
+    ConfigFields fields = HuggingFaceFields(folder, config);
+    const RopeConfig rope = ReadLayerRope(fields, kind, scaled, {.max_position_embeddings = kMaxPositions});
+    EXPECT_THAT(fields.status(), IsOk()) << config;
+    return rope;
+  };
+  const RopeConfig linear = {.theta = 500.0, .scaling = RopeConfig::Scaling::kLinear, .factor = 4.0};
+  const char* const kinds = R"({"rope_theta": 7.0, "rope_parameters": {
+      "full_attention": {"rope_theta": 500.0, "rope_type": "linear", "factor": 4.0}, "sliding_attention": null}})";
+  EXPECT_EQ(read(kinds, kFullAttention, true), linear);
+  EXPECT_EQ(read(kinds, kSlidingAttention, false), RopeConfig{.theta = 7.0});
+  const char* const before =
+      R"({"rope_theta": 500.0, "rope_scaling": {"rope_type": "linear", "factor": 4.0}})";
+  EXPECT_EQ(read(before, kFullAttention, true), linear);
+  EXPECT_EQ(read(before, kSlidingAttention, false), RopeConfig{.theta = 500.0});
+  for (const auto& [config, message] :
+       {std::pair(R"({"rope_parameters": {"rope_theta": 5.0}})",
+                  "rope_parameters.rope_theta: got it beside kinds"),
+        std::pair(R"({"rope_parameters": {"full_attention": {"truncate": false}}})", "truncate: got false"),
+        std::pair(R"({"rope_scaling": {"full_attention": {}}})",
+                  "rope_scaling.full_attention: got an object"),
+        std::pair(R"({"rope_scaling": {"type": "linear", "factor": 2.0}})",
+                  "rope_scaling.type: got it without")}) {
+    ConfigFields fields = HuggingFaceFields(folder, config);
+    ReadLayerRope(fields, kFullAttention, true, {.max_position_embeddings = kMaxPositions});
+    EXPECT_THAT(fields.status(), StatusIs(absl::StatusCode::kUnimplemented, HasSubstr(message)));
+  }
 }
 
 TEST(FindPrefixTest, IsWhatTheTensorHasOrElseOtherNames) {

@@ -57,7 +57,8 @@ std::vector<ModelConfig> ManyConfigs() {
   config.pooling = {};
   config.normalize_pooled = true;
   for (const auto scaling :
-       {RopeConfig::Scaling::kLinear, RopeConfig::Scaling::kNtk, RopeConfig::Scaling::kLlama3}) {
+       {RopeConfig::Scaling::kLinear, RopeConfig::Scaling::kNtk, RopeConfig::Scaling::kLlama3,
+        RopeConfig::Scaling::kYarn, RopeConfig::Scaling::kByPair}) {
     attention.rope = RopeConfig{.theta = 0.1,
                                 .rotary_dim = 4,
                                 .interleaved = true,
@@ -65,7 +66,14 @@ std::vector<ModelConfig> ManyConfigs() {
                                 .factor = 1.0 / 7.0,
                                 .low_freq_factor = 1.5,
                                 .high_freq_factor = 3.5,
-                                .original_max_len = int64_t{1} << 40};
+                                .beta_fast = 31.0 / 7.0,
+                                .beta_slow = 1.0 / 3.0,
+                                .truncate = false,
+                                .original_max_len = int64_t{1} << 40,
+                                .magnitude = 1.0 / 11.0,
+                                .max_len = 77};
+    if (scaling == RopeConfig::Scaling::kYarn) attention.rope->theta = 1.1;
+    if (scaling == RopeConfig::Scaling::kByPair) attention.rope->pair_factors = {1.5, 1.0 / 13.0};
     attention.precision = scaling == RopeConfig::Scaling::kNtk ? Precision::kInt8 : Precision::kBf16;
     configs.push_back(config.Resolved());
   }
@@ -115,8 +123,8 @@ TEST(NativeConfigTest, ValuesThatAreNotServedAreNamedWithThoseThatAre) {
   refused(R"("precision": "fp8")", "precision: got \"fp8\", wanted one of f32, bf16, int8");
   refused(R"("norm_placement": "both")", "norm_placement: got \"both\", wanted one of none, post, pre");
   refused(R"("norm_kind": "batch")", "norm_kind: got \"batch\", wanted one of layer_norm, rms_norm");
-  refused(R"("rope": {"scaling": "yarn"})",
-          "rope.scaling: got \"yarn\", wanted one of none, linear, ntk, llama3");
+  refused(R"("rope": {"scaling": "su"})",
+          "rope.scaling: got \"su\", wanted one of none, linear, ntk, llama3, yarn, by_pair");
   refused(R"("rope": {"base": 2})", "rope.\"base\": unknown key");
   refused(R"("embedding": {"vocab_size": 2, "rows": 2})", "embedding.\"rows\": unknown key");
   refused(R"("embedding": {})", "embedding.vocab_size: missing");
