@@ -44,6 +44,11 @@ Format ReadGpt2(ConfigFields& fields, const Shards& checkpoint);
 Format ReadLlama(ConfigFields& fields, const Shards& checkpoint);
 Format ReadMistral(ConfigFields& fields, const Shards& checkpoint);
 Format ReadQwen2(ConfigFields& fields, const Shards& checkpoint);
+Format ReadQwen3(ConfigFields& fields, const Shards& checkpoint);
+Format ReadOlmo2(ConfigFields& fields, const Shards& checkpoint);
+Format ReadPhi3(ConfigFields& fields, const Shards& checkpoint);
+Format ReadGemma3Text(ConfigFields& fields, const Shards& checkpoint);
+Format ReadGptNeoX(ConfigFields& fields, const Shards& checkpoint);
 
 // The format that config.json names: by "layout" if "format" is "headlight", else by "model_type". All
 // problems of the config in one status, with the names that are served.

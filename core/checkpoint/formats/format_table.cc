@@ -25,10 +25,20 @@ constexpr NamedReader kOwnFormats[] = {{"native", ReadNative},
                                        {"torch.nn.TransformerEncoderLayer", ReadTorchEncoder}};
 
 // Values of "model_type" in Hugging Face's.
-constexpr NamedReader kModelTypes[] = {
-    {"bert", ReadBert},   {"camembert", ReadRoberta}, {"distilbert", ReadDistilBert},
-    {"gpt2", ReadGpt2},   {"llama", ReadLlama},       {"mistral", ReadMistral},
-    {"qwen2", ReadQwen2}, {"roberta", ReadRoberta},   {"xlm-roberta", ReadRoberta}};
+constexpr NamedReader kModelTypes[] = {{"bert", ReadBert},
+                                       {"camembert", ReadRoberta},
+                                       {"distilbert", ReadDistilBert},
+                                       {"gemma3_text", ReadGemma3Text},
+                                       {"gpt2", ReadGpt2},
+                                       {"gpt_neox", ReadGptNeoX},
+                                       {"llama", ReadLlama},
+                                       {"mistral", ReadMistral},
+                                       {"olmo2", ReadOlmo2},
+                                       {"phi3", ReadPhi3},
+                                       {"qwen2", ReadQwen2},
+                                       {"qwen3", ReadQwen3},
+                                       {"roberta", ReadRoberta},
+                                       {"xlm-roberta", ReadRoberta}};
 
 template <size_t n>
 std::string NamesOf(const NamedReader (&readers)[n]) {

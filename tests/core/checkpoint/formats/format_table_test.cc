@@ -42,8 +42,9 @@ TEST(ReadFormatTest, OurOwnAreNamedByTheirLayout) {
 
 TEST(ReadFormatTest, HuggingFacesAreNamedByTheirModelType) {
   const std::string bert_keys = R"("hidden_size": 4, "num_attention_heads": 2, "num_hidden_layers": 1,
-      "intermediate_size": 6, "vocab_size": 5})";
-  for (const char* type : {"bert", "camembert", "roberta", "xlm-roberta", "llama", "mistral", "qwen2"}) {
+      "intermediate_size": 6, "vocab_size": 5, "rotary_pct": 1})";
+  for (const char* type : {"bert", "camembert", "roberta", "xlm-roberta", "llama", "mistral", "qwen2",
+                           "qwen3", "olmo2", "phi3", "gemma3_text", "gpt_neox"}) {
     const auto format = FormatOf(std::string(R"({"model_type": ")") + type + "\", " + bert_keys);
     ASSERT_THAT(format, IsOk()) << type;
     EXPECT_EQ(format->name, type);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// LLaMA, Mistral and Qwen2 as transformers saves them.
+// LLaMA, Mistral, Qwen2 and Qwen3 as transformers saves them.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -231,6 +231,29 @@ TEST_F(Qwen2Test, KindsOfLayersThatAreNotServedAreNamed) {
     Config(absl::StrCat(R"(, "layer_types": ["full_attention", "full_attention", ")", type, "\"]"), status);
     EXPECT_THAT(status, StatusIs(absl::StatusCode::kUnimplemented, HasSubstr(type)));
   }
+}
+
+TEST(Qwen3Test, NormsQueriesAndKeysHeadByHead) {
+  FormatFolder folder;
+  AddLlama(folder);
+  folder.Add("layers.0.self_attn.q_norm.weight", {2}, 40);
+  folder.Add("layers.0.self_attn.k_norm.weight", {2}, 50);
+  const auto model = folder.Read(ReadQwen3, LlamaConfig(R"(, "head_dim": 2, "rms_norm_eps": 1e-3)"));
+  ASSERT_THAT(model, IsOk());
+  EXPECT_EQ(model->config.block.attention.qk_norm, QkNorm::kEachHead);
+  EXPECT_EQ(model->config.block.attention.qk_norm_eps, 1e-3);
+  EXPECT_EQ(model->parameters.layers[0].attention.q_norm, CountedFrom(40, 2));
+  EXPECT_EQ(model->parameters.layers[0].attention.k_norm, CountedFrom(50, 2));
+  EXPECT_TRUE(model->parameters.layers[0].attention.bq.empty());
+}
+
+TEST(Qwen3Test, HeadsAreAsWideAsTheFamilyHasThem) {
+  FormatFolder folder;
+  AddLlama(folder);
+  ConfigFields absent = folder.Fields(LlamaConfig("")).value();
+  EXPECT_EQ(ReadQwen3(absent, folder.Checkpoint().value()).config.block.attention.head_dim, 128);
+  EXPECT_THAT(folder.Read(ReadQwen3, LlamaConfig(R"(, "head_dim": null)")),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("head_dim: got null")));
 }
 
 }  // namespace
