@@ -66,6 +66,33 @@ def make_transformers():
     config = t.Qwen2Config(**BERT_SIZES, num_key_value_heads=2, use_sliding_window=True, sliding_window=5,
                            max_window_layers=1)
     cases.save_transformers(folder('qwen2'), t.Qwen2Model(config), LENS, 17)
+    make_llama_like()
+
+
+def make_llama_like():
+    t = transformers
+    sizes = {**BERT_SIZES, 'hidden_size': 32, 'intermediate_size': 40, 'max_position_embeddings': 64}
+    config = t.Qwen3Config(**sizes, num_key_value_heads=2, head_dim=12, attention_bias=True, use_sliding_window=True,
+                           sliding_window=5, max_window_layers=1,
+                           rope_parameters={'rope_type': 'yarn', 'rope_theta': 500.0, 'factor': 4.0,
+                                            'original_max_position_embeddings': 16})
+    cases.save_transformers(folder('qwen3'), t.Qwen3Model(config), LENS, 18)
+    config = t.Olmo2Config(**sizes, num_key_value_heads=2, pad_token_id=1)
+    cases.save_transformers(folder('olmo2'), t.Olmo2Model(config), LENS, 19)
+    config = t.Phi3Config(**sizes, num_key_value_heads=2, sliding_window=6, pad_token_id=1,
+                          original_max_position_embeddings=32,
+                          rope_parameters={'rope_type': 'longrope', 'rope_theta': 500.0, 'partial_rotary_factor': 0.75,
+                                           'short_factor': [1.0, 1.25, 2.0], 'long_factor': [1.0, 4.0, 8.0]})
+    cases.save_transformers(folder('phi3'), t.Phi3Model(config), LENS, 20)
+    config = t.Gemma3TextConfig(**sizes, num_key_value_heads=2, head_dim=12, query_pre_attn_scalar=10, sliding_window=6,
+                                layer_types=['sliding_attention', 'full_attention'], use_bidirectional_attention=True,
+                                rope_parameters={'full_attention': {'rope_type': 'linear', 'rope_theta': 500.0,
+                                                                    'factor': 8.0},
+                                                 'sliding_attention': {'rope_type': 'default', 'rope_theta': 50.0}})
+    cases.save_transformers(folder('gemma3-text'), t.Gemma3TextModel(config), LENS, 21)
+    config = t.GPTNeoXConfig(**sizes, rope_parameters={'rope_type': 'default', 'rope_theta': 500.0,
+                                                       'partial_rotary_factor': 0.25})
+    cases.save_transformers(folder('gpt-neox'), t.GPTNeoXModel(config), LENS, 22)
 
 
 def main():

@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Makes models with random options on the fly and compares what a built program computes with what PyTorch does.
 
-  python3 tests/golden/try_models.py --program build/dev/bin/golden_run_model [--count 100] [--seed 1] [--strange-keys]
+  python3 tests/golden/try_models.py --program build/dev/bin/golden_run_model [--count 100] [--seed 1] [--family bert]
+    [--strange-keys]
 
 With --strange-keys each folder of transformers gets one key more in its config.json, of any family there is: it must be
 computed as transformers does with it, or refused, or reported as not understood.
@@ -104,25 +105,41 @@ def gpt2(rng):
                        t.GPT2ForQuestionAnswering, t.GPT2ForTokenClassification, t.GPT2DoubleHeadsModel])(config)
 
 
-def rope(rng):
-    theta = rng.choice([10000.0, 500000.0, 123.0])
-    kind = rng.choice(['default', 'default', 'linear', 'llama3'])
+def rope(rng, dims, kinds=('default', 'default', 'linear', 'llama3', 'dynamic', 'yarn', 'longrope')):
+    """Positions of heads of which that many dimensions turn. Lengths are such that all sequences turn alike."""
+    common = {'rope_theta': rng.choice([10000.0, 500000.0, 123.0])}
+    kind = rng.choice(kinds)
+    if kind == 'dynamic' and dims == 2:
+        kind = 'linear'
+    common['rope_type'] = kind
     if kind == 'default':
-        return {'rope_type': 'default', 'rope_theta': theta}
-    if kind == 'linear':
-        return {'rope_type': 'linear', 'rope_theta': theta, 'factor': rng.choice([2.0, 3.5])}
-    return {'rope_type': 'llama3', 'rope_theta': theta, 'factor': 8.0, 'low_freq_factor': 1.0, 'high_freq_factor': 4.0,
-            'original_max_position_embeddings': rng.choice([8, 32, 8192])}
+        return common
+    if kind in ('linear', 'dynamic'):
+        return {**common, 'factor': rng.choice([2.0, 3.5])}
+    common['original_max_position_embeddings'] = rng.choice([32, 512, 8192] if kind == 'longrope' else [8, 32, 8192])
+    if kind == 'llama3':
+        return {**common, 'factor': 8.0, 'low_freq_factor': 1.0, 'high_freq_factor': 4.0}
+    if rng.random() < 0.3:
+        common['attention_factor'] = rng.choice([0.75, 1.5])
+    if kind == 'longrope':
+        factors = [[round(rng.uniform(0.8, 4.0), 3) for _ in range(dims // 2)] for _ in range(2)]
+        return {**common, 'short_factor': factors[0], 'long_factor': factors[1],
+                **({'factor': rng.choice([0.5, 4.0])} if rng.random() < 0.5 else {})}
+    options = {'beta_fast': rng.choice([4, 16.0, 32.0]), 'beta_slow': rng.choice([0.25, 2.0]),
+               'truncate': rng.random() < 0.5, 'mscale': rng.choice([0.7, 1.0]), 'mscale_all_dim': rng.choice([0.5, 1.0])}
+    return {**common, 'factor': rng.choice([2.0, 8.0]),
+            **{key: value for key, value in options.items() if rng.random() < 0.5}}
 
 
 def llama_sizes(rng):
     width, heads = widths(rng, even=True)
+    head_dim = rng.choice([2, 8, 18]) if rng.random() < 0.4 else None
     return {'vocab_size': rng.randint(5, 90), 'hidden_size': width, 'num_attention_heads': heads,
             'num_key_value_heads': rng.choice([n for n in range(1, heads + 1) if heads % n == 0]),
             'num_hidden_layers': rng.randint(1, 4), 'intermediate_size': rng.randint(1, 99),
-            'rms_norm_eps': rng.choice([1e-6, 1e-5, 1e-2]), 'rope_parameters': rope(rng), 'bos_token_id': 0,
-            'eos_token_id': 1, 'pad_token_id': 2, 'tie_word_embeddings': rng.random() < 0.5,
-            'attn_implementation': 'eager', **({'head_dim': rng.choice([2, 8, 18])} if rng.random() < 0.4 else {})}
+            'rms_norm_eps': rng.choice([1e-6, 1e-5, 1e-2]), 'rope_parameters': rope(rng, head_dim or width // heads),
+            'bos_token_id': 0, 'eos_token_id': 1, 'pad_token_id': 2, 'tie_word_embeddings': rng.random() < 0.5,
+            'attn_implementation': 'eager', **({'head_dim': head_dim} if head_dim else {})}
 
 
 def llama(rng):
@@ -139,16 +156,93 @@ def mistral(rng):
     return rng.choice([t.MistralModel, t.MistralForCausalLM, t.MistralForSequenceClassification])(config)
 
 
+def qwen_windows(rng, layers):
+    types = {'layer_types': [rng.choice(['full_attention', 'sliding_attention']) for _ in range(layers)]}
+    return rng.choice([{}, {'use_sliding_window': True, 'sliding_window': rng.choice([1, 3, 4096]),
+                            'max_window_layers': rng.randint(0, layers), **(types if rng.random() < 0.5 else {})}])
+
+
 def qwen2(rng):
     t = transformers
     sizes = llama_sizes(rng)
-    layers = sizes['num_hidden_layers']
-    types = {'layer_types': [rng.choice(['full_attention', 'sliding_attention']) for _ in range(layers)]}
-    windows = rng.choice([{}, {'use_sliding_window': True, 'sliding_window': rng.choice([1, 3, 4096]),
-                               'max_window_layers': rng.randint(0, layers), **(types if rng.random() < 0.5 else {})}])
-    config = t.Qwen2Config(**sizes, **windows, hidden_act=activation(rng))
+    config = t.Qwen2Config(**sizes, **qwen_windows(rng, sizes['num_hidden_layers']), hidden_act=activation(rng))
     return rng.choice([t.Qwen2Model, t.Qwen2ForCausalLM, t.Qwen2ForSequenceClassification,
                        t.Qwen2ForTokenClassification])(config)
+
+
+def qwen3(rng):
+    t = transformers
+    sizes = llama_sizes(rng)
+    if 'head_dim' not in sizes:
+        sizes['rope_parameters'] = rope(rng, 128)
+    config = t.Qwen3Config(**sizes, **qwen_windows(rng, sizes['num_hidden_layers']), hidden_act=activation(rng),
+                           attention_bias=rng.random() < 0.4)
+    return rng.choice([t.Qwen3Model, t.Qwen3ForCausalLM, t.Qwen3ForSequenceClassification,
+                       t.Qwen3ForTokenClassification, t.Qwen3ForQuestionAnswering])(config)
+
+
+def olmo2(rng):
+    t = transformers
+    config = t.Olmo2Config(**llama_sizes(rng), hidden_act=activation(rng), attention_bias=rng.random() < 0.4)
+    return rng.choice([t.Olmo2Model, t.Olmo2ForCausalLM, t.Olmo2ForSequenceClassification])(config)
+
+
+def part_of_a_head(rng, head_dim):
+    """How many dimensions turn, an even number, and the factor that says so."""
+    dims = rng.randrange(2, head_dim + 1, 2)
+    factor = dims / head_dim
+    return dims, factor if int(head_dim * factor) == dims else factor + 1e-9
+
+
+def phi3(rng):
+    t = transformers
+    sizes = llama_sizes(rng)
+    sizes.pop('head_dim', None)
+    dims, factor = part_of_a_head(rng, sizes['hidden_size'] // sizes['num_attention_heads'])
+    positions = rope(rng, dims, ('default', 'longrope', 'longrope'))
+    length = positions.pop('original_max_position_embeddings', 4096)
+    sizes['rope_parameters'] = {**positions, 'partial_rotary_factor': factor}
+    config = t.Phi3Config(**sizes, original_max_position_embeddings=length, hidden_act=activation(rng),
+                          max_position_embeddings=rng.choice([4096, 131072]),
+                          sliding_window=rng.choice([None, 1, 3, 2047]))
+    return rng.choice([t.Phi3Model, t.Phi3ForCausalLM, t.Phi3ForSequenceClassification,
+                       t.Phi3ForTokenClassification])(config)
+
+
+def gemma3(rng):
+    t = transformers
+    sizes = llama_sizes(rng)
+    sizes.setdefault('head_dim', rng.choice([4, 16]))
+    kinds = ('default', 'linear', 'dynamic', 'llama3', 'yarn', 'longrope')
+    sizes['rope_parameters'] = {'full_attention': rope(rng, sizes['head_dim'], kinds),
+                                'sliding_attention': rope(rng, sizes['head_dim'], ('default', 'default', 'linear'))}
+    sizes['rope_parameters']['full_attention'].pop('truncate', None)
+    layers = sizes['num_hidden_layers']
+    types = rng.choice([{}, {'sliding_window_pattern': rng.randint(1, 3)},
+                        {'layer_types': [rng.choice(['full_attention', 'sliding_attention']) for _ in range(layers)]}])
+    config = t.Gemma3TextConfig(**sizes, **types, hidden_activation=activation(rng), attention_bias=rng.random() < 0.3,
+                                query_pre_attn_scalar=rng.choice([1, 24, 256]),
+                                sliding_window=rng.choice([1, 2, 5, 8, 512]),
+                                use_bidirectional_attention=rng.random() < 0.5,
+                                final_logit_softcapping=rng.choice([None, 30.0]))
+    return rng.choice([t.Gemma3TextModel, t.Gemma3ForCausalLM, t.Gemma3TextForSequenceClassification])(config)
+
+
+def gpt_neox(rng):
+    t = transformers
+    while True:
+        width, heads = widths(rng, even=rng.random() < 0.5)
+        if width // heads > 1:
+            break
+    dims, factor = part_of_a_head(rng, width // heads)
+    config = t.GPTNeoXConfig(vocab_size=rng.randint(5, 90), hidden_size=width, num_attention_heads=heads,
+                             num_hidden_layers=rng.randint(1, 4), intermediate_size=rng.randint(1, 99),
+                             hidden_act=activation(rng), layer_norm_eps=rng.choice([1e-5, 1e-2]),
+                             use_parallel_residual=rng.random() < 0.6, attention_bias=rng.random() < 0.7,
+                             rope_parameters={**rope(rng, dims), 'partial_rotary_factor': factor}, bos_token_id=0,
+                             eos_token_id=1, tie_word_embeddings=rng.random() < 0.3, attn_implementation='eager')
+    return rng.choice([t.GPTNeoXModel, t.GPTNeoXForCausalLM, t.GPTNeoXForSequenceClassification,
+                       t.GPTNeoXForTokenClassification, t.GPTNeoXForQuestionAnswering])(config)
 
 
 def use_old_tensors(folder, model_type):
@@ -166,10 +260,55 @@ def use_old_tensors(folder, model_type):
             tensors[attention + 'masked_bias'] = torch.tensor(-1e4)
         if name.endswith('self_attn.q_proj.weight'):
             tensors[name.replace('q_proj.weight', 'rotary_emb.inv_freq')] = torch.ones(2)
+        if name.endswith('.attention.query_key_value.weight'):
+            attention = name.removesuffix('query_key_value.weight')
+            tensors[attention + 'bias'] = torch.ones(1, 1, 8, 8).tril()
+            tensors[attention + 'masked_bias'] = torch.tensor(-1e9)
+            tensors[attention + 'rotary_emb.inv_freq'] = torch.ones(2)
         for new, old in (('LayerNorm.weight', 'LayerNorm.gamma'), ('LayerNorm.bias', 'LayerNorm.beta')):
             if model_type == 'bert' and name.endswith(new):
                 tensors[name.replace(new, old)] = tensors.pop(name)
     save_file(tensors, path)
+
+
+def use_old_positions(config):
+    """Rewrites rope_parameters as versions before transformers 5 had them, where they could."""
+    parameters = config.get('rope_parameters')
+    if not parameters:
+        return
+    if config['model_type'] == 'gemma3_text':
+        local = parameters['sliding_attention']
+        if local['rope_type'] != 'default':
+            return
+        config['rope_local_base_freq'] = local['rope_theta']
+        parameters = parameters['full_attention']
+    del config['rope_parameters']
+    theta, part = parameters.pop('rope_theta'), parameters.pop('partial_rotary_factor', None)
+    if config['model_type'] == 'gpt_neox':
+        config['rotary_emb_base'], config['rotary_pct'] = theta, part
+    if config['model_type'] != 'gpt_neox' or theta != 123.0:
+        config['rope_theta'] = theta
+        if part is not None:
+            config['partial_rotary_factor'] = part
+    kind = parameters.pop('rope_type')
+    parameters.pop('type', None)
+    if config['model_type'] == 'phi3':
+        parameters.pop('original_max_position_embeddings', None)
+    old = kind == 'linear' and config['model_type'] != 'gemma3_text'
+    config['rope_scaling'] = None if kind == 'default' else {'type' if old else 'rope_type': kind, **parameters}
+
+
+def drop_defaults(rng, folder):
+    """Leaves out keys of config.json that have the value which their absence has."""
+    path = folder + '/config.json'
+    with open(path, encoding='utf-8') as file:
+        config = json.load(file)
+    defaults = transformers.CONFIG_MAPPING[config['model_type']]().to_dict()
+    for key in list(config):
+        if key in defaults and config[key] == defaults[key] and key != 'model_type' and rng.random() < 0.7:
+            del config[key]
+    with open(path, 'w', encoding='utf-8') as file:
+        json.dump(config, file)
 
 
 def use_old_keys(folder):
@@ -179,13 +318,7 @@ def use_old_keys(folder):
         config = json.load(file)
     config['torch_dtype'] = config.pop('dtype', 'float32')
     config['transformers_version'] = '4.31.0'
-    parameters = config.pop('rope_parameters', None)
-    if parameters:
-        config['rope_theta'] = parameters.pop('rope_theta')
-        kind = parameters.pop('rope_type')
-        parameters.pop('type', None)
-        config['rope_scaling'] = None if kind == 'default' else {
-            'type' if kind == 'linear' else 'rope_type': kind, **parameters}
+    use_old_positions(config)
     if config['model_type'] in ('bert', 'roberta'):
         config.update(position_embedding_type='absolute', gradient_checkpointing=False, pruned_heads={})
     if config['model_type'] == 'gpt2':
@@ -195,8 +328,11 @@ def use_old_keys(folder):
     use_old_tensors(folder, config['model_type'])
 
 
+FAMILIES = [bert, roberta, distilbert, gpt2, llama, mistral, qwen2, qwen3, olmo2, phi3, gemma3, gpt_neox]
+
+
 def try_transformers(rng, folder):
-    model = rng.choice([bert, roberta, distilbert, gpt2, llama, mistral, qwen2])(rng)
+    model = rng.choice(FAMILIES)(rng)
     dtype = rng.choice([torch.float32, torch.float32, torch.float16, torch.bfloat16])
     save = {'max_shard_size': rng.choice(['2KB', '20KB'])} if rng.random() < 0.4 else {}
     description = f'{type(model).__name__} {dtype} {save} {json.dumps(model.config.to_dict())}'
@@ -204,6 +340,9 @@ def try_transformers(rng, folder):
     if rng.random() < 0.5:
         use_old_keys(folder)
         description += ' (old keys)'
+    if rng.random() < 0.5:
+        drop_defaults(rng, folder)
+        description += ' (without defaults)'
     return description
 
 
@@ -323,7 +462,10 @@ def main():
     parser.add_argument('--count', type=int, default=100)
     parser.add_argument('--seed', type=int, default=1)
     parser.add_argument('--strange-keys', action='store_true')
+    parser.add_argument('--family', help='one of ' + ', '.join(family.__name__ for family in FAMILIES))
     options = parser.parse_args()
+    if options.family:
+        FAMILIES[:] = [family for family in FAMILIES if family.__name__ == options.family]
     torch.set_num_threads(1)
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
@@ -338,7 +480,9 @@ def main():
                 description, outcome, problem = try_strange_key(rng, folder, options.program)
                 outcomes[outcome] += 1
             else:
-                description = rng.choice([try_transformers, try_transformers, try_attention, try_encoder])(rng, folder)
+                kinds = [try_transformers] if options.family else [
+                    try_transformers, try_transformers, try_attention, try_encoder]
+                description = rng.choice(kinds)(rng, folder)
                 problem = compare(options.program, folder)
         if problem:
             wrong += 1
