@@ -68,7 +68,12 @@ absl::StatusOr<ConfigFields> ConfigFields::Read(const std::string& path) {
 }
 
 void ConfigFields::Fail(Problem kind, const std::string& key, const std::string& what) {
-  shared_->problems.push_back(absl::StrCat(path_, key, ": ", what));
+  std::string problem = absl::StrCat(path_, key, ": ", what);
+  // Whoever reads a key twice finds its problem twice.
+  std::vector<std::string>& problems = shared_->problems;
+  if (std::find(problems.begin(), problems.end(), problem) == problems.end()) {
+    problems.push_back(std::move(problem));
+  }
   if (kind == Problem::kInvalid) shared_->all_unimplemented = false;
 }
 

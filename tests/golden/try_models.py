@@ -126,13 +126,16 @@ def rope(rng, dims, kinds=('default', 'default', 'linear', 'llama3', 'dynamic', 
         return {**common, 'short_factor': factors[0], 'long_factor': factors[1],
                 **({'factor': rng.choice([0.5, 4.0])} if rng.random() < 0.5 else {})}
     options = {'beta_fast': rng.choice([4, 16.0, 32.0]), 'beta_slow': rng.choice([0.25, 2.0]),
-               'truncate': rng.random() < 0.5, 'mscale': rng.choice([0.7, 1.0]), 'mscale_all_dim': rng.choice([0.5, 1.0])}
+               'truncate': rng.random() < 0.5, 'mscale': rng.choice([0.7, 1.0]),
+               'mscale_all_dim': rng.choice([0.5, 1.0])}
     return {**common, 'factor': rng.choice([2.0, 8.0]),
             **{key: value for key, value in options.items() if rng.random() < 0.5}}
 
 
-def llama_sizes(rng):
+def llama_sizes(rng, narrowest=0):
     width, heads = widths(rng, even=True)
+    while width < narrowest:
+        width, heads = widths(rng, even=True)
     head_dim = rng.choice([2, 8, 18]) if rng.random() < 0.4 else None
     return {'vocab_size': rng.randint(5, 90), 'hidden_size': width, 'num_attention_heads': heads,
             'num_key_value_heads': rng.choice([n for n in range(1, heads + 1) if heads % n == 0]),
@@ -183,7 +186,7 @@ def qwen3(rng):
 
 def olmo2(rng):
     t = transformers
-    config = t.Olmo2Config(**llama_sizes(rng), hidden_act=activation(rng), attention_bias=rng.random() < 0.4)
+    config = t.Olmo2Config(**llama_sizes(rng, narrowest=8), hidden_act=activation(rng), attention_bias=rng.random() < 0.4)
     return rng.choice([t.Olmo2Model, t.Olmo2ForCausalLM, t.Olmo2ForSequenceClassification])(config)
 
 
@@ -211,7 +214,8 @@ def phi3(rng):
 
 def gemma3(rng):
     t = transformers
-    sizes = llama_sizes(rng)
+    # Norms of what few numbers a part adds magnify their rounding, and so do scores of tens, in transformers' f32 too.
+    sizes = llama_sizes(rng, narrowest=8)
     sizes.setdefault('head_dim', rng.choice([4, 16]))
     kinds = ('default', 'linear', 'dynamic', 'llama3', 'yarn', 'longrope')
     sizes['rope_parameters'] = {'full_attention': rope(rng, sizes['head_dim'], kinds),
@@ -221,7 +225,7 @@ def gemma3(rng):
     types = rng.choice([{}, {'sliding_window_pattern': rng.randint(1, 3)},
                         {'layer_types': [rng.choice(['full_attention', 'sliding_attention']) for _ in range(layers)]}])
     config = t.Gemma3TextConfig(**sizes, **types, hidden_activation=activation(rng), attention_bias=rng.random() < 0.3,
-                                query_pre_attn_scalar=rng.choice([1, 24, 256]),
+                                query_pre_attn_scalar=rng.choice([16, 24, 256]),
                                 sliding_window=rng.choice([1, 2, 5, 8, 512]),
                                 use_bidirectional_attention=rng.random() < 0.5,
                                 final_logit_softcapping=rng.choice([None, 30.0]))
