@@ -72,7 +72,7 @@ TEST_P(FinishRowsTest, TurnsTheLeadingDimensionsInPlace) {
     const WholeAngles angles(5, num_pairs, GetParam());
     RotatedRows rows(5, 64, 64 + 3);
     const RotatedRows wanted = RotatedPlainly(rows, angles.rotation);
-    FinishRows(rows.view(), angles.rotation, rows.view());
+    FinishRows(rows.view(), {}, angles.rotation, rows.view());
     EXPECT_EQ(rows.numbers, wanted.numbers) << num_pairs << " pairs";
   }
 }
@@ -82,7 +82,7 @@ TEST_P(FinishRowsTest, WritesElsewhereWhatItLeavesInPlace) {
   RotatedRows rows(3, 32, 35);
   const RotatedRows wanted = RotatedPlainly(rows, angles.rotation);
   std::vector<float> out(3 * 40, kUnrotated);
-  FinishRows(rows.view(), angles.rotation, {out.data(), 3, 32, 40});
+  FinishRows(rows.view(), {}, angles.rotation, {out.data(), 3, 32, 40});
   EXPECT_EQ(rows.numbers, wanted.numbers);
   for (int64_t row = 0; row < 3; ++row) {
     for (int64_t col = 0; col < 40; ++col) {
@@ -96,7 +96,7 @@ TEST_P(FinishRowsTest, RoundsToBf16AfterTurning) {
   RotatedRows rows(3, 32, 35);
   RotatedRows wanted = RotatedPlainly(rows, angles.rotation);
   std::vector<Bf16> out(3 * 40, ToBf16(kUnrotated));
-  FinishRows(rows.view(), angles.rotation, BasicMatrixView<Bf16>{out.data(), 3, 32, 40});
+  FinishRows(rows.view(), {}, angles.rotation, BasicMatrixView<Bf16>{out.data(), 3, 32, 40});
   for (int64_t row = 0; row < 3; ++row) {
     for (int64_t col = 0; col < 40; ++col) {
       EXPECT_EQ(ToFloat(out[row * 40 + col]), col < 32 ? wanted.At(row, col) : kUnrotated);
@@ -113,8 +113,8 @@ TEST(FinishRowsWithoutARotationTest, CopiesAndRoundsToNearestEven) {
   const RotatedRows before = rows;
   std::vector<float> copy(32);
   std::vector<Bf16> rounded(32);
-  FinishRows(rows.view(), {}, {copy.data(), 2, 16, 16});
-  FinishRows(rows.view(), {}, BasicMatrixView<Bf16>{rounded.data(), 2, 16, 16});
+  FinishRows(rows.view(), {}, {}, {copy.data(), 2, 16, 16});
+  FinishRows(rows.view(), {}, {}, BasicMatrixView<Bf16>{rounded.data(), 2, 16, 16});
   EXPECT_EQ(copy, before.numbers);
   EXPECT_EQ(rows.numbers, before.numbers);
   for (size_t i = 0; i < 32; ++i) EXPECT_EQ(rounded[i].bits, ToBf16(before.numbers[i]).bits) << i;
