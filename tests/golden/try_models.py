@@ -186,7 +186,8 @@ def qwen3(rng):
 
 def olmo2(rng):
     t = transformers
-    config = t.Olmo2Config(**llama_sizes(rng, narrowest=8), hidden_act=activation(rng), attention_bias=rng.random() < 0.4)
+    config = t.Olmo2Config(**llama_sizes(rng, narrowest=8), hidden_act=activation(rng),
+                           attention_bias=rng.random() < 0.4)
     return rng.choice([t.Olmo2Model, t.Olmo2ForCausalLM, t.Olmo2ForSequenceClassification])(config)
 
 
