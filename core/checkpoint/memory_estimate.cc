@@ -153,7 +153,7 @@ int64_t TableBytes(const ModelConfig& config, DType dtype) {
   };
   const EmbeddingConfig& sizes = *config.embedding;
   const int64_t width = config.block.attention.embed_dim;
-  const int64_t projection = sizes.dim == width ? 0 : (sizes.dim + 1) * width * kFloatBytes;
+  const int64_t projection = sizes.projected ? (sizes.dim + 1) * width * kFloatBytes : 0;
   return projection + bytes(sizes.vocab_size) + bytes(sizes.num_positions) + bytes(sizes.num_token_types);
 }
 

@@ -37,8 +37,9 @@ absl::Status CheckEmbedding(const EmbeddingConfig& embedding, int64_t embed_dim)
   HEADLIGHT_RETURN_IF_ERROR(CheckRange("embedding.vocab_size", embedding.vocab_size, 1, kMaxRows));
   HEADLIGHT_RETURN_IF_ERROR(CheckRange("embedding.num_positions", embedding.num_positions, 0, kMaxRows));
   HEADLIGHT_RETURN_IF_ERROR(CheckRange("embedding.num_token_types", embedding.num_token_types, 0, kMaxRows));
-  if (embedding.dim != embed_dim) {
-    HEADLIGHT_RETURN_IF_ERROR(CheckRange("embedding.dim", embedding.dim, 0, EmbeddingConfig::kMaxDim));
+  const int64_t dim = embedding.dim == 0 ? embed_dim : embedding.dim;
+  if (embedding.projected || dim != embed_dim) {
+    HEADLIGHT_RETURN_IF_ERROR(CheckRange("embedding.dim", dim, 1, EmbeddingConfig::kMaxDim));
   }
   if (!(std::abs(embedding.scale) <= kMaxTokenScale)) {
     return absl::InvalidArgumentError(absl::StrCat(
@@ -183,7 +184,9 @@ ModelConfig ModelConfig::Resolved() const {
   resolved.block.attention = block.attention.Resolved();
   for (BlockConfig& other : resolved.other_blocks) other.attention = other.attention.Resolved();
   if (resolved.embedding) {
-    if (resolved.embedding->dim == 0) resolved.embedding->dim = block.attention.embed_dim;
+    const int64_t embed_dim = block.attention.embed_dim;
+    if (resolved.embedding->dim == 0) resolved.embedding->dim = embed_dim;
+    if (resolved.embedding->dim != embed_dim) resolved.embedding->projected = true;
     for (const RopeConfig& rope : RopeConfigs()) {
       if (rope.max_len > 0)
         resolved.embedding->max_turned_len = std::min(embedding->max_turned_len, rope.max_len);
@@ -262,9 +265,8 @@ int64_t ProjectionFlopsPerToken(const ModelConfig& config) {
     }
     products += of_layer;
   }
-  const int64_t table_width = config.embedding ? config.embedding->dim : 0;
-  if (table_width != 0 && table_width != config.block.attention.embed_dim) {
-    products += table_width * config.block.attention.embed_dim;
+  if (config.embedding && config.embedding->projected) {
+    products += config.embedding->dim * config.block.attention.embed_dim;
   }
   return 2 * products;
 }

@@ -70,8 +70,8 @@ struct EmbeddingConfig {
   static constexpr int64_t kMaxDim = 8192;  // where there is a projection
 
   int64_t vocab_size = 0;
-  // Width of the tables and the norm; where it is not embed_dim, there is a projection. Default embed_dim.
-  int64_t dim = 0;
+  int64_t dim = 0;         // width of the tables and the norm; default embed_dim
+  bool projected = false;  // there is a projection, as there is anyway where dim is not embed_dim
   double scale = 1.0;
   int64_t num_positions = 0;    // rows of the position table; 0: none (RoPE, ALiBi or nothing)
   int64_t position_offset = 0;  // the first token of a sequence stands at this row of the table

@@ -79,7 +79,7 @@ void Embedding::Lookup(std::span<const int32_t> token_ids, std::span<const int32
   float narrow[EmbeddingConfig::kMaxDim];
   for (int64_t r = 0; r < out.rows; ++r) {
     const int64_t token = first_row + r;
-    float* const row = dim == embed_dim_ ? out.Row(r) : narrow;
+    float* const row = config_.projected ? narrow : out.Row(r);
     tables_.tokens.ReadRow(token_ids[token], dim, row);
     for (int64_t i = 0; scale != 1.0f && i < dim; ++i) row[i] *= scale;
     if (config_.num_positions != 0) tables_.positions.AddRow(positions[token], dim, row);

@@ -43,7 +43,7 @@ struct EmbeddingTables {
   EmbeddingTable positions;    // [num_positions, dim] or none
   EmbeddingTable token_types;  // [num_token_types, dim] or none
   NormParameters norm;         // with EmbeddingConfig::norm
-  // Where EmbeddingConfig::dim is not embed_dim.
+  // With EmbeddingConfig::projected.
   std::vector<float> projection;       // [dim, embed_dim]
   std::vector<float> projection_bias;  // [embed_dim] or empty
 };

@@ -82,7 +82,7 @@ absl::Status CheckEmbedding(const EmbeddingParameters& weights, const EmbeddingC
   HEADLIGHT_RETURN_IF_ERROR(CheckMatrix("embedding.positions", weights.positions, config.num_positions, dim));
   HEADLIGHT_RETURN_IF_ERROR(
       CheckMatrix("embedding.token_types", weights.token_types, config.num_token_types, dim));
-  const int64_t projected = dim == embed_dim ? 0 : dim;
+  const int64_t projected = config.projected ? dim : 0;
   HEADLIGHT_RETURN_IF_ERROR(CheckMatrix("embedding.projection", weights.projection, projected, embed_dim));
   HEADLIGHT_RETURN_IF_ERROR(
       CheckBias("embedding.projection_bias", weights.projection_bias, projected == 0 ? 0 : embed_dim));
@@ -198,7 +198,7 @@ ModelParameters RandomModelParameters(const ModelConfig& config, uint64_t seed) 
     weights.embedding.positions = source.Draw(embedding.num_positions * embedding.dim, kEmbeddingBound);
     weights.embedding.token_types = source.Draw(embedding.num_token_types * embedding.dim, kEmbeddingBound);
     if (embedding.norm) weights.embedding.norm = RandomNorm(embedding.dim, /*with_bias=*/true, source);
-    if (embedding.dim != embed_dim) {
+    if (embedding.projected) {
       weights.embedding.projection =
           source.Draw(embedding.dim * embed_dim, XavierBound(embedding.dim, embed_dim));
       weights.embedding.projection_bias = source.Draw(embed_dim, kBiasBound);

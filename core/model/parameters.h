@@ -23,7 +23,7 @@ struct EmbeddingParameters {
   std::vector<float> positions;    // [num_positions, dim] or empty
   std::vector<float> token_types;  // [num_token_types, dim] or empty
   NormParameters norm;             // with EmbeddingConfig::norm
-  // Where EmbeddingConfig::dim is not embed_dim.
+  // With EmbeddingConfig::projected.
   std::vector<float> projection;       // [dim, embed_dim]
   std::vector<float> projection_bias;  // [embed_dim] or empty
 };

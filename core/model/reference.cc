@@ -85,7 +85,7 @@ Matrix Embed(const EmbeddingConfig& config, const BlockConfig& block, const Embe
   }
   if (config.norm) x = Norm(NormKind::kLayerNorm, block.norm_eps, weights.norm, std::move(x));
   const int64_t embed_dim = block.attention.embed_dim;
-  return width == embed_dim ? x : Project(x, width, weights.projection, weights.projection_bias, embed_dim);
+  return config.projected ? Project(x, width, weights.projection, weights.projection_bias, embed_dim) : x;
 }
 
 // One layer's attention to `x`, or to the batch's own matrices while x is empty.

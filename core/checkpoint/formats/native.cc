@@ -34,7 +34,7 @@ void VisitTensors(const ModelConfig& config, Weights& weights, const Visit& visi
             embedding.token_types);
     }
     if (sizes.norm) visit_norm("embedding.norm", sizes.dim, embedding.norm);
-    if (sizes.dim != width) {
+    if (sizes.projected) {
       visit("embedding.projection", Shape{sizes.dim, width}, kRequired, embedding.projection);
       visit("embedding.projection_bias", Shape{width}, kOptional, embedding.projection_bias);
     }

@@ -95,6 +95,7 @@ EmbeddingConfig ReadEmbedding(ConfigFields fields) {
   embedding.num_token_types = fields.Int("num_token_types", 0, kMaxDimension, 0);
   embedding.norm = fields.Bool("norm", false);
   embedding.dim = fields.Int("dim", 0, kMaxDimension, 0);
+  embedding.projected = fields.Bool("projected", false);
   embedding.scale = fields.Number("scale", embedding.scale);
   fields.FailUnknownKeys();
   return embedding;
@@ -235,6 +236,7 @@ std::string NativeConfigText(const ModelConfig& config, bool with_precision) {
                          {"num_token_types", embedding.num_token_types},
                          {"norm", embedding.norm},
                          {"dim", embedding.dim},
+                         {"projected", embedding.projected},
                          {"scale", embedding.scale}};
     if (embedding.padding_id) json["embedding"]["padding_id"] = *embedding.padding_id;
   }

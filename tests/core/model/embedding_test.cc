@@ -94,7 +94,7 @@ TEST(EmbeddingTest, AProjectionFollowsTablesOfAnotherWidth) {
   for (const float row : {1.0f, 10.0f, 100.0f})
     tables.projection.insert(tables.projection.end(), kEmbeddedCols, row);
   tables.projection_bias.assign(kEmbeddedCols, 7000.0f);
-  const Embedding embedding({.vocab_size = 2, .dim = 3}, kEmbeddedCols, 1e-5, std::move(tables));
+  const Embedding embedding({.vocab_size = 2, .dim = 3, .projected = true}, kEmbeddedCols, 1e-5, std::move(tables));
   EXPECT_EQ(Looked(embedding, {1, 0}, {}, {0, 2}, 0, 2), (std::vector<float>{7654, 7321}));
 }
 
