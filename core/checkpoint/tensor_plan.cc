@@ -150,9 +150,12 @@ std::vector<std::string> IgnoredTensors(const TensorPlan& plan, const Shards& ch
 }
 
 int64_t NumPlannedElements(const TensorPlan& plan, const Shards& checkpoint) {
+  std::set<std::string> counted;
   int64_t elements = 0;
   for (const WantedTensor& wanted : plan.wanted) {
-    if (NameIn(checkpoint, wanted) != nullptr) elements += NumElements(wanted.shape).value_or(0);
+    const std::string* name = NameIn(checkpoint, wanted);
+    if (name == nullptr || !counted.insert(*name).second) continue;
+    elements += NumElements(wanted.shape).value_or(0);
   }
   return elements;
 }
