@@ -89,6 +89,11 @@ bool ConfigFields::IsNull(const std::string& key) {
   return Get(key) == nullptr && value_->json_value.contains(key);
 }
 
+bool ConfigFields::Is(const std::string& key, const char* value) {
+  const auto* got = static_cast<const json*>(Get(key));
+  return got != nullptr && *got == json::parse(value);
+}
+
 bool ConfigFields::IsObject(const std::string& key) {
   const auto* value = static_cast<const json*>(Get(key));
   return value != nullptr && value->is_object();

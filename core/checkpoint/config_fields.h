@@ -29,7 +29,9 @@ class ConfigFields {
 
   bool Has(const std::string& key);
   bool IsNull(const std::string& key);  // there, with the value null
-  bool empty() const;                   // no keys at all
+  // Whether a key is there with this value, which is JSON.
+  bool Is(const std::string& key, const char* value);
+  bool empty() const;  // no keys at all
 
   // The value of a key; without a fallback a missing key is a problem.
   int64_t Int(const std::string& key, int64_t min, int64_t max, std::optional<int64_t> fallback = {});

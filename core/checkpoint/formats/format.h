@@ -5,6 +5,7 @@
 #define HEADLIGHT_CORE_CHECKPOINT_FORMATS_FORMAT_H_
 
 #include <functional>
+#include <initializer_list>
 #include <optional>
 #include <string>
 #include <vector>
@@ -25,6 +26,7 @@ struct Format {
   ModelConfig config;  // not yet resolved or validated
   std::optional<Precision> precision;
   bool says_pooling = false;  // in our own words, which go before those of sentence-transformers
+  bool knows_code = false;    // that comes with the model ("auto_map"): it computes what is computed here
   std::vector<std::string> not_understood;  // keys of config.json that nobody knows
   std::vector<std::string> assumed;         // what stands for keys that are not there
   // The wanted tensors, into `weights`, whose layers are there but empty. `config` is valid and resolved.
@@ -37,9 +39,18 @@ using FormatReader = Format (*)(ConfigFields& fields, const Shards& checkpoint);
 Format ReadNative(ConfigFields& fields, const Shards& checkpoint);
 Format ReadTorchAttention(ConfigFields& fields, const Shards& checkpoint);
 Format ReadTorchEncoder(ConfigFields& fields, const Shards& checkpoint);  // also a single layer
-Format ReadBert(ConfigFields& fields, const Shards& checkpoint);
+Format ReadBert(ConfigFields& fields, const Shards& checkpoint);          // also Jina's
+Format ReadJinaBert(ConfigFields& fields, const Shards& checkpoint);
 Format ReadRoberta(ConfigFields& fields, const Shards& checkpoint);
 Format ReadDistilBert(ConfigFields& fields, const Shards& checkpoint);
+Format ReadMpnet(ConfigFields& fields, const Shards& checkpoint);
+Format ReadElectra(ConfigFields& fields, const Shards& checkpoint);
+Format ReadAlbert(ConfigFields& fields, const Shards& checkpoint);
+Format ReadModernBert(ConfigFields& fields, const Shards& checkpoint);
+Format ReadNomicBert(ConfigFields& fields, const Shards& checkpoint);
+Format ReadGte(ConfigFields& fields, const Shards& checkpoint);
+Format ReadNew(ConfigFields& fields, const Shards& checkpoint);  // GTE as its makers' code calls it
+Format ReadDebertaV2(ConfigFields& fields, const Shards& checkpoint);
 Format ReadGpt2(ConfigFields& fields, const Shards& checkpoint);
 Format ReadLlama(ConfigFields& fields, const Shards& checkpoint);
 Format ReadMistral(ConfigFields& fields, const Shards& checkpoint);
@@ -60,6 +71,15 @@ inline constexpr int64_t kMaxDimension = int64_t{1} << 31;
 // A Linear layer of PyTorch, "<name>.weight" [out, in] and, if `bias`, "<name>.bias" [out].
 void WantLinear(const std::string& name, int64_t in, int64_t out, bool bias, std::vector<float>& weight,
                 std::vector<float>& bias_vector, TensorPlan& plan);
+
+// Some Linear layers of one input as a single module, their outputs side by side in this order.
+struct FusedLinear {
+  int64_t out;
+  std::vector<float>* weight;
+  std::vector<float>* bias;
+};
+void WantFusedLinear(const std::string& name, int64_t in, bool bias,
+                     std::initializer_list<FusedLinear> layers, TensorPlan& plan);
 
 // A LayerNorm or RMSNorm, "<name>.weight" or, from old TensorFlow checkpoints, "<name>.gamma"; "<name>.bias"
 // or "<name>.beta" if `bias`.

@@ -25,14 +25,22 @@ constexpr NamedReader kOwnFormats[] = {{"native", ReadNative},
                                        {"torch.nn.TransformerEncoderLayer", ReadTorchEncoder}};
 
 // Values of "model_type" in Hugging Face's.
-constexpr NamedReader kModelTypes[] = {{"bert", ReadBert},
+constexpr NamedReader kModelTypes[] = {{"albert", ReadAlbert},
+                                       {"bert", ReadBert},
                                        {"camembert", ReadRoberta},
+                                       {"deberta-v2", ReadDebertaV2},
                                        {"distilbert", ReadDistilBert},
+                                       {"electra", ReadElectra},
                                        {"gemma3_text", ReadGemma3Text},
                                        {"gpt2", ReadGpt2},
                                        {"gpt_neox", ReadGptNeoX},
+                                       {"gte", ReadGte},
                                        {"llama", ReadLlama},
                                        {"mistral", ReadMistral},
+                                       {"modernbert", ReadModernBert},
+                                       {"mpnet", ReadMpnet},
+                                       {"new", ReadNew},
+                                       {"nomic_bert", ReadNomicBert},
                                        {"olmo2", ReadOlmo2},
                                        {"phi3", ReadPhi3},
                                        {"qwen2", ReadQwen2},
@@ -79,7 +87,7 @@ absl::StatusOr<Format> ReadFormat(ConfigFields& fields, const Shards& checkpoint
     format = ReadNamed(fields, "layout", kOwnFormats, checkpoint);
   } else if (fields.Has("model_type")) {
     format = ReadNamed(fields, "model_type", kModelTypes, checkpoint);
-    AccountForCommonKeys(fields);
+    AccountForCommonKeys(fields, format.knows_code);
     format.config.pooling.clear();
     format.config.no_pooling =
         "no file says how; give the server --pooling MODEL=mean, or write \"headlight\": {\"pooling\": "
@@ -105,6 +113,22 @@ void WantLinear(const std::string& name, int64_t in, int64_t out, bool bias, std
                          .parts = {{&weight}},
                          .orientation = Orientation::kOutIn});
   if (bias) WantAsIs(name + ".bias", {out}, bias_vector, plan);
+}
+
+void WantFusedLinear(const std::string& name, int64_t in, bool bias,
+                     std::initializer_list<FusedLinear> layers, TensorPlan& plan) {
+  WantedTensor weight = {.names = {name + ".weight"}, .orientation = Orientation::kOutIn};
+  WantedTensor biases = {.names = {name + ".bias"}};
+  int64_t out = 0;
+  for (const FusedLinear& layer : layers) {
+    weight.parts.push_back({.destination = layer.weight, .begin = out, .size = layer.out});
+    biases.parts.push_back({.destination = layer.bias, .begin = out, .size = layer.out});
+    out += layer.out;
+  }
+  weight.shape = {out, in};
+  biases.shape = {out};
+  plan.wanted.push_back(std::move(weight));
+  if (bias) plan.wanted.push_back(std::move(biases));
 }
 
 void WantNorm(const std::string& name, int64_t width, bool bias, NormParameters& norm, TensorPlan& plan) {

@@ -24,8 +24,15 @@ Activation ReadHuggingFaceActivation(ConfigFields& fields, const std::string& ke
 
 // Accounts for the keys that any family's config may have beside its own: those that change nothing of hidden
 // states are known to be so, others are served with one value alone, such as quantised weights, or layers
-// that differ; and code that comes with the model is refused, whatever it computes.
-void AccountForCommonKeys(ConfigFields& fields);
+// that differ; and code that comes with the model is refused, whatever it computes, unless its family knows it.
+void AccountForCommonKeys(ConfigFields& fields, bool knows_code = false);
+
+// Whether "auto_map" is there and names classes alone that begin so, beside a tokenizer's: "NomicBert" of
+// "modeling_hf_nomic_bert.NomicBertModel".
+bool CodeIsOf(ConfigFields& fields, const std::string& classes);
+
+// Whether a model that calls itself BERT is one of Jina's, which bring code of their own.
+bool IsJinaBert(ConfigFields& fields);
 
 // "is_causal", which transformers 5 reads in every family that is causal: only with the value true.
 void RefuseNonCausal(ConfigFields& fields);

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The keys of config.json that no family calls its own.
+#include <string>
+
+#include "absl/strings/match.h"
 #include "core/checkpoint/config_fields.h"
 #include "core/checkpoint/formats/huggingface.h"
 #include "core/checkpoint/formats/native_config.h"
@@ -81,11 +84,13 @@ constexpr const char* kGeneration[] = {"assistant_confidence_threshold",
 
 // Code that comes with a model may compute anything, whatever the model calls itself. That of a tokenizer is
 // run elsewhere.
-void RefuseCode(ConfigFields& fields) {
+bool IsTokenizer(const std::string& key) { return key == "AutoTokenizer" || key == "AutoProcessor"; }
+
+void RefuseCode(ConfigFields& fields, bool known) {
   ConfigFields code = fields.Object("auto_map");
   for (const std::string& key : code.keys()) {
     code.WithoutEffect({key.c_str()});
-    if (key == "AutoTokenizer" || key == "AutoProcessor") continue;
+    if (known || IsTokenizer(key)) continue;
     fields.Fail(Problem::kUnimplemented, "auto_map",
                 "the model brings code of its own, which is not run and may compute something else than "
                 "model_type says; is it known to compute the same, delete the key");
@@ -95,14 +100,27 @@ void RefuseCode(ConfigFields& fields) {
 
 }  // namespace
 
-void AccountForCommonKeys(ConfigFields& fields) {
+bool CodeIsOf(ConfigFields& fields, const std::string& classes) {
+  ConfigFields code = fields.Object("auto_map");
+  bool any = false;
+  for (const std::string& key : code.keys()) {
+    if (IsTokenizer(key)) continue;
+    for (const std::string& name : code.StringOrStrings(key)) {
+      if (!absl::StartsWith(name.substr(name.rfind('.') + 1), classes)) return false;
+      any = true;
+    }
+  }
+  return any;
+}
+
+void AccountForCommonKeys(ConfigFields& fields, bool knows_code) {
   for (const std::span<const char* const> keys :
        {std::span<const char* const>(kOrigin), std::span<const char* const>(kExecution),
         std::span<const char* const>(kHeads), std::span<const char* const>(kTraining),
         std::span<const char* const>(kTokens), std::span<const char* const>(kGeneration)}) {
     fields.WithoutEffect(keys);
   }
-  RefuseCode(fields);
+  RefuseCode(fields, knows_code);
   for (const char* key : {"quantization_config", "compression_config"}) {
     if (!fields.Has(key)) continue;
     fields.Fail(Problem::kUnimplemented, key,

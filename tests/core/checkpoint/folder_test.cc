@@ -173,7 +173,7 @@ INSTANTIATE_TEST_SUITE_P(
                     kUnimplemented, "layout: got \"keras\", served are native, torch.nn.MultiheadAttention"},
         WrongConfig{"UnknownFormat", R"({"format": "onnx"})", kInvalid, "format: got \"onnx\""},
         WrongConfig{"UnknownModelType", R"({"model_type": "t5"})", kUnimplemented,
-                    "model_type: got \"t5\", served are bert"},
+                    "model_type: got \"t5\", served are albert"},
         WrongConfig{"NoKindOfConfig", R"({"num_heads": 2})", kInvalid, "neither is there"},
         WrongConfig{"NotJson", "num_heads: 2", kInvalid, "config.json"},
         WrongConfig{"NotAnObject", "[2]", kInvalid, "wanted a JSON object"},

@@ -43,8 +43,10 @@ TEST(ReadFormatTest, OurOwnAreNamedByTheirLayout) {
 TEST(ReadFormatTest, HuggingFacesAreNamedByTheirModelType) {
   const std::string bert_keys = R"("hidden_size": 4, "num_attention_heads": 2, "num_hidden_layers": 1,
       "intermediate_size": 6, "vocab_size": 5, "rotary_pct": 1})";
-  for (const char* type : {"bert", "camembert", "roberta", "xlm-roberta", "llama", "mistral", "qwen2",
-                           "qwen3", "olmo2", "phi3", "gemma3_text", "gpt_neox"}) {
+  for (const char* type :
+       {"bert",   "camembert",  "roberta",    "xlm-roberta", "llama",    "mistral",   "qwen2",
+        "qwen3",  "olmo2",      "phi3",       "gemma3_text", "gpt_neox", "mpnet",     "electra",
+        "albert", "modernbert", "nomic_bert", "gte",         "new",      "deberta-v2"}) {
     const auto format = FormatOf(std::string(R"({"model_type": ")") + type + "\", " + bert_keys);
     ASSERT_THAT(format, IsOk()) << type;
     EXPECT_EQ(format->name, type);
@@ -56,9 +58,9 @@ TEST(ReadFormatTest, NamesThatAreNotServedAreToldThoseThatAre) {
   EXPECT_THAT(FormatOf(R"({"format": "headlight", "layout": "keras"})"),
               StatusIs(absl::StatusCode::kUnimplemented,
                        HasSubstr("layout: got \"keras\", served are native, torch.nn.MultiheadAttention")));
-  EXPECT_THAT(
-      FormatOf(R"({"model_type": "t5"})"),
-      StatusIs(absl::StatusCode::kUnimplemented, HasSubstr("model_type: got \"t5\", served are bert")));
+  EXPECT_THAT(FormatOf(R"({"model_type": "t5"})"),
+              StatusIs(absl::StatusCode::kUnimplemented,
+                       HasSubstr("model_type: got \"t5\", served are albert, bert")));
   EXPECT_THAT(
       FormatOf(R"({"format": "onnx"})"),
       StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("format: got \"onnx\", wanted \"headlight\"")));
