@@ -15,6 +15,9 @@ import torch
 from safetensors.torch import save_file
 
 
+WITH_TOKEN_TYPES = ('albert', 'bert', 'deberta-v2', 'electra', 'gte', 'nomic_bert')
+
+
 def randomize(module, seed):
     """Weights that make attention neither uniform nor one-hot, norms and biases that matter."""
     generator = torch.Generator().manual_seed(seed)
@@ -58,7 +61,7 @@ def save_transformers_case(folder, model_class, lens, seed, ids=None):
     if ids is None:
         ids = torch.randint(0, config.vocab_size, (sum(lens),), generator=generator)
     types = None
-    if config.model_type == 'bert' and config.type_vocab_size > 1:
+    if config.model_type in WITH_TOKEN_TYPES and config.type_vocab_size > 1:
         types = torch.randint(0, config.type_vocab_size, (sum(lens),), generator=generator)
     outputs = []
     begin = 0

@@ -8,12 +8,14 @@
 The files in the repository were made with torch 2.15 and transformers 5.24.
 """
 import os
+import random
 import shutil
 
 import torch
 import transformers
 
 import cases
+import remote_encoders
 
 ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), 'models')
 LENS = [1, 7, 19]
@@ -95,12 +97,36 @@ def make_llama_like():
     cases.save_transformers(folder('gpt-neox'), t.GPTNeoXModel(config), LENS, 22)
 
 
+def make_encoders():
+    t = transformers
+    sizes = {**BERT_SIZES, 'hidden_size': 32, 'intermediate_size': 40}
+    cases.save_transformers(folder('mpnet'), t.MPNetForMaskedLM(t.MPNetConfig(**{**sizes, 'max_position_embeddings': 26})),
+                            LENS, 21)
+    cases.save_transformers(folder('electra'), t.ElectraForPreTraining(t.ElectraConfig(**sizes, embedding_size=12)), LENS, 22)
+    config = t.AlbertConfig(**{**sizes, 'num_hidden_layers': 5}, num_hidden_groups=2, inner_group_num=1, embedding_size=12)
+    cases.save_transformers(folder('albert'), t.AlbertForMaskedLM(config), LENS, 23)
+    config = t.ModernBertConfig(**{**sizes, 'num_hidden_layers': 4, 'hidden_size': 24, 'intermediate_size': 24}, local_attention=6,
+                                pad_token_id=0, bos_token_id=1, eos_token_id=2, cls_token_id=1, sep_token_id=2)
+    cases.save_transformers(folder('modernbert'), t.ModernBertForMaskedLM(config), LENS, 24)
+    cases.save_transformers(folder('nomic_bert'), t.NomicBertModel(t.NomicBertConfig(**sizes)), LENS, 25)
+    cases.save_transformers(folder('gte'), t.GteModel(t.GteConfig(**sizes)), LENS, 26)
+    config = t.DebertaV2Config(**sizes, relative_attention=True, position_buckets=8, max_relative_positions=32,
+                               share_att_key=True, position_biased_input=False, pos_att_type='p2c|c2p',
+                               norm_rel_ebd='layer_norm')
+    cases.save_transformers(folder('deberta-v2'), t.DebertaV2Model(config), LENS, 27)
+    # Of a width that is small and that int8 is not too coarse for.
+    for seed, name, family in ((257, 'jina-bert', remote_encoders.jina), (193, 'new', remote_encoders.new),
+                               (193, 'nomic-old', remote_encoders.nomic)):
+        remote_encoders.save(random.Random(seed), folder(name), LENS, family, torch.float32)
+
+
 def main():
     shutil.rmtree(ROOT, ignore_errors=True)
     os.makedirs(ROOT)
     torch.set_num_threads(1)
     make_torch()
     make_transformers()
+    make_encoders()
 
 
 if __name__ == '__main__':

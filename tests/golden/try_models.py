@@ -25,38 +25,15 @@ try:
     import transformers
     from safetensors.torch import load_file, save_file
     import cases
+    import encoders
+    import remote_encoders
+    from draw import activation, bert_like, lens, widths
 except ImportError as error:
     print(f'skipped: {error}')
     sys.exit(77)
 
 # As golden_test.cc, of the largest expected number where that is above 1: sums of larger numbers round further.
 MAX_ERROR = 2e-5
-
-
-def widths(rng, even=False):
-    """embed_dim, num_heads. Never a width of 2: LayerNorm of two numbers is a step function of their difference, which
-    magnifies the rounding of any implementation."""
-    while True:
-        heads = rng.choice([1, 1, 2, 3, 4, 5])
-        head_dim = rng.choice([2, 4, 6, 10, 16, 34] if even else [1, 3, 5, 8, 13, 16, 37])
-        if heads * head_dim != 2:
-            return heads * head_dim, heads
-
-
-def lens(rng):
-    return [rng.randint(1, 22) for _ in range(rng.randint(1, 4))]
-
-
-def activation(rng, served=('gelu', 'gelu_new', 'gelu_pytorch_tanh', 'gelu_fast', 'relu', 'silu', 'swish')):
-    return rng.choice(served)
-
-
-def bert_like(rng, config_class, **options):
-    width, heads = widths(rng)
-    return config_class(vocab_size=rng.randint(5, 90), hidden_size=width, num_attention_heads=heads,
-                        num_hidden_layers=rng.randint(1, 4), intermediate_size=rng.randint(1, 99),
-                        hidden_act=activation(rng), layer_norm_eps=rng.choice([1e-12, 1e-5, 1e-2]),
-                        attn_implementation='eager', **options)
 
 
 def bert(rng):
@@ -279,7 +256,7 @@ def use_old_tensors(folder, model_type):
 def use_old_positions(config):
     """Rewrites rope_parameters as versions before transformers 5 had them, where they could."""
     parameters = config.get('rope_parameters')
-    if not parameters:
+    if not parameters or config['model_type'] == 'modernbert':
         return
     if config['model_type'] == 'gemma3_text':
         local = parameters['sliding_attention']
@@ -323,6 +300,7 @@ def use_old_keys(folder):
         config = json.load(file)
     config['torch_dtype'] = config.pop('dtype', 'float32')
     config['transformers_version'] = '4.31.0'
+    encoders.use_old_keys(config)
     use_old_positions(config)
     if config['model_type'] in ('bert', 'roberta'):
         config.update(position_embedding_type='absolute', gradient_checkpointing=False, pruned_heads={})
@@ -333,13 +311,15 @@ def use_old_keys(folder):
     use_old_tensors(folder, config['model_type'])
 
 
-FAMILIES = [bert, roberta, distilbert, gpt2, llama, mistral, qwen2, qwen3, olmo2, phi3, gemma3, gpt_neox]
+FAMILIES = [bert, roberta, distilbert, gpt2, llama, mistral, qwen2, qwen3, olmo2, phi3, gemma3, gpt_neox,
+            *encoders.FAMILIES]
 
 
 def try_transformers(rng, folder):
     model = rng.choice(FAMILIES)(rng)
     dtype = rng.choice([torch.float32, torch.float32, torch.float16, torch.bfloat16])
     save = {'max_shard_size': rng.choice(['2KB', '20KB'])} if rng.random() < 0.4 else {}
+    save['save_original_format'] = rng.random() < 0.7
     description = f'{type(model).__name__} {dtype} {save} {json.dumps(model.config.to_dict())}'
     cases.save_transformers(folder, model, lens(rng), rng.randint(0, 1 << 30), save=save, dtype=dtype)
     if rng.random() < 0.5:
@@ -390,6 +370,11 @@ def try_encoder(rng, folder):
               'layer_norm_eps': options['layer_norm_eps'], 'prefix': prefix, 'causal': rng.random() < 0.3, **final}
     cases.save_encoder(folder, module, config, lens(rng), rng.randint(0, 1 << 30), prefix)
     return f'{layout} {options} {config}'
+
+
+def try_remote(rng, folder):
+    config = remote_encoders.save(rng, folder, lens(rng))
+    return f'with code of its own: {json.dumps(config)}'
 
 
 def run(program, folder):
@@ -486,7 +471,7 @@ def main():
                 outcomes[outcome] += 1
             else:
                 kinds = [try_transformers] if options.family else [
-                    try_transformers, try_transformers, try_attention, try_encoder]
+                    *[try_transformers] * 5, try_remote, try_attention, try_encoder]
                 description = rng.choice(kinds)(rng, folder)
                 problem = compare(options.program, folder)
         if problem:
