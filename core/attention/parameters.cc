@@ -63,14 +63,39 @@ absl::Status AttentionParameters::Validate(const AttentionConfig& config) const 
   HEADLIGHT_RETURN_IF_ERROR(CheckMatrix("distances", distances, rows, config.embed_dim));
   const int64_t norm = config.disentangled && config.disentangled->norm_eps ? config.embed_dim : 0;
   HEADLIGHT_RETURN_IF_ERROR(CheckSize("distance_gain", distance_gain, 1, norm, Presence::kRequired));
-  return CheckSize("distance_bias", distance_bias, 1, norm, Presence::kRequired);
+  HEADLIGHT_RETURN_IF_ERROR(CheckSize("distance_bias", distance_bias, 1, norm, Presence::kRequired));
+  const bool own = config.disentangled && config.disentangled->own_projections;
+  const int64_t key_width = own && config.disentangled->query_to_position ? q_width : 0;
+  const int64_t query_width = own && config.disentangled->key_to_position ? q_width : 0;
+  HEADLIGHT_RETURN_IF_ERROR(CheckMatrix("distance_wk", distance_wk, config.embed_dim, key_width));
+  HEADLIGHT_RETURN_IF_ERROR(CheckBias("distance_bk", distance_bk, key_width));
+  HEADLIGHT_RETURN_IF_ERROR(CheckMatrix("distance_wq", distance_wq, config.embed_dim, query_width));
+  return CheckBias("distance_bq", distance_bq, query_width);
 }
 
 int64_t AttentionParameters::NumParameters() const {
   int64_t num_parameters = 0;
-  for (const std::vector<float>* tensor :
-       {&wq, &wk, &wv, &wo, &bq, &bk, &bv, &bo, &bias_k, &bias_v, &q_norm, &k_norm, &relative_bias,
-        &distances, &distance_gain, &distance_bias, &sinks}) {
+  for (const std::vector<float>* tensor : {&wq,
+                                           &wk,
+                                           &wv,
+                                           &wo,
+                                           &bq,
+                                           &bk,
+                                           &bv,
+                                           &bo,
+                                           &bias_k,
+                                           &bias_v,
+                                           &q_norm,
+                                           &k_norm,
+                                           &relative_bias,
+                                           &distances,
+                                           &distance_gain,
+                                           &distance_bias,
+                                           &distance_wk,
+                                           &distance_bk,
+                                           &distance_wq,
+                                           &distance_bq,
+                                           &sinks}) {
     num_parameters += static_cast<int64_t>(tensor->size());
   }
   return num_parameters;
@@ -113,6 +138,15 @@ AttentionParameters RandomParameters(const AttentionConfig& config, uint64_t see
     if (config.disentangled->norm_eps) {
       weights.distance_gain = gains(config.embed_dim);
       weights.distance_bias = source.Draw(config.embed_dim, kBiasBound);
+    }
+    const bool own = config.disentangled->own_projections;
+    if (own && config.disentangled->query_to_position) {
+      weights.distance_wk = matrix(config.embed_dim, q_width);
+      weights.distance_bk = source.Draw(q_width, kBiasBound);
+    }
+    if (own && config.disentangled->key_to_position) {
+      weights.distance_wq = matrix(config.embed_dim, q_width);
+      weights.distance_bq = source.Draw(q_width, kBiasBound);
     }
   }
   if (config.sinks) weights.sinks = source.Draw(config.num_heads, 2.0f);

@@ -61,7 +61,7 @@ int64_t RelativeBucket(const RelativeBiasConfig& config, int64_t distance);
 
 // Scores get the products of queries with learned keys of distances, and of keys with learned queries of distances (He
 // et al. 2020, "DeBERTa", arXiv:2006.03654, section 3.1): q_i . k_j + q_i . K_b + k_j . Q_b, b being the bucket of i - j,
-// and scale applies to the sum. K and Q are the layer's own projections of a table of distances that all layers share.
+// and scale applies to the sum. K and Q are a table of distances, which all layers share, projected as the layer projects tokens.
 struct DisentangledConfig {
   int64_t num_buckets = 256;  // on each side; the table has twice as many rows
   // Distances below num_buckets / 2 have a bucket each, longer ones share them, growing to this (DeBERTa-v2);
@@ -69,6 +69,8 @@ struct DisentangledConfig {
   int64_t max_distance = 0;
   bool query_to_position = true;  // q_i . K_b, "c2p"
   bool key_to_position = true;    // k_j . Q_b, "p2c"
+  // Keys and queries of distances have matrices of their own (DeBERTa) instead of those of tokens.
+  bool own_projections = false;
   // The table goes through a LayerNorm of this eps before it is projected; absent: it does not.
   std::optional<double> norm_eps;
 

@@ -207,8 +207,17 @@ class SequenceReference {
     const std::vector<float> rows = NormedDistances(config_, weights_);
     const int64_t count = 2 * config_.disentangled->num_buckets;
     const MatrixView table = {rows.data(), count, config_.embed_dim, config_.embed_dim};
-    distance_keys_ = Project(table, 0, count, weights_.wk, config_.kv_width(), weights_.bk);
-    distance_queries_ = Project(table, 0, count, weights_.wq, config_.q_width(), weights_.bq);
+    const AttentionParameters& w = weights_;
+    const bool own = config_.disentangled->own_projections;
+    const int64_t width = config_.q_width();
+    if (config_.disentangled->query_to_position) {
+      distance_keys_ = own ? Project(table, 0, count, w.distance_wk, width, w.distance_bk)
+                           : Project(table, 0, count, w.wk, width, w.bk);
+    }
+    if (config_.disentangled->key_to_position) {
+      distance_queries_ = own ? Project(table, 0, count, w.distance_wq, width, w.distance_bq)
+                              : Project(table, 0, count, w.wq, width, w.bq);
+    }
   }
 
   // What disentangled attention adds to the product of q and k, a head's rows.

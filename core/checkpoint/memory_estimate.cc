@@ -134,9 +134,11 @@ int64_t PlainBytes(const ModelConfig& config) {
   int64_t distances = 0;
   config.ForEachBlock([&](const BlockConfig& block, int64_t) {
     if (!block.attention.disentangled) return;
-    // The table, and once more normed.
-    distances =
-        std::max(distances, 4 * block.attention.disentangled->num_buckets * block.attention.embed_dim);
+    const DisentangledConfig& disentangled = *block.attention.disentangled;
+    // The table, and once more normed; matrices of its own.
+    const int64_t rows = 4 * disentangled.num_buckets +
+                         (disentangled.own_projections ? 2 * (block.attention.q_width() + 1) : 0);
+    distances = std::max(distances, rows * block.attention.embed_dim);
   });
   elements += distances;
   if (HasFeedForward(config.block)) {

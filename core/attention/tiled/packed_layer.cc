@@ -184,12 +184,15 @@ PackedLayer<T>::PackedLayer(const Arithmetic& arithmetic, const AttentionConfig&
   if (config.disentangled) {
     const std::vector<float> table = NormDistances(config, parameters);
     distance_cols = RoundUp(2 * config.disentangled->num_buckets, kPanelCols);
+    const bool own = config.disentangled->own_projections;
     if (config.disentangled->query_to_position) {
-      distance_keys =
-          PackDistances<T>(config, table, parameters.wk, parameters.bk, 1.0f, padded_head_dim, distance_cols);
+      distance_keys = PackDistances<T>(config, table, own ? parameters.distance_wk : parameters.wk,
+                                       own ? parameters.distance_bk : parameters.bk, 1.0f, padded_head_dim,
+                                       distance_cols);
     }
     if (config.disentangled->key_to_position) {
-      distance_queries = PackDistances<T>(config, table, parameters.wq, parameters.bq, ScoreFactor(config),
+      distance_queries = PackDistances<T>(config, table, own ? parameters.distance_wq : parameters.wq,
+                                          own ? parameters.distance_bq : parameters.bq, ScoreFactor(config),
                                           padded_head_dim, distance_cols);
     }
     score_distances = SharedGemm(provider, {.operands = kOperands<T>,

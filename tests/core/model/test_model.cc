@@ -157,6 +157,8 @@ std::vector<NamedConfig> ModelConfigs() {
       DisentangledConfig{.num_buckets = 32, .max_distance = 60, .norm_eps = 1e-7};
   deberta.block.attention.scale = 1.0 / std::sqrt(3.0 * 24);
   configs.push_back(Named("disentangled", deberta));
+  deberta.block.attention.disentangled = DisentangledConfig{.num_buckets = 40, .own_projections = true};
+  configs.push_back(Named("disentangled_own_projections", deberta));
   deberta.block.attention.disentangled = DisentangledConfig{.num_buckets = 50, .key_to_position = false};
   configs.push_back(Named("disentangled_queries_alone", deberta));
   deberta.block.attention.disentangled = DisentangledConfig{.num_buckets = 7, .query_to_position = false};
