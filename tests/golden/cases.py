@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import save_file
 
 
-WITH_TOKEN_TYPES = ('albert', 'bert', 'deberta-v2', 'electra', 'gte', 'nomic_bert')
+WITH_TOKEN_TYPES = ('albert', 'bert', 'deberta', 'deberta-v2', 'electra', 'gte', 'nomic_bert')
 
 
 def randomize(module, seed):

@@ -85,14 +85,23 @@ def deberta_v2(rng):
         furthest = 30
     config = bert_like(rng, t.DebertaV2Config, **positions(rng), type_vocab_size=rng.choice([0, 0, 2]),
                        relative_attention=relative, max_relative_positions=furthest, position_buckets=buckets,
-                       share_att_key=True, position_biased_input=rng.random() < 0.5,
+                       share_att_key=rng.random() < 0.7, position_biased_input=rng.random() < 0.5,
                        pos_att_type=rng.choice([['p2c', 'c2p'], ['p2c', 'c2p'], ['c2p'], ['p2c'], [], None]),
                        norm_rel_ebd=rng.choice(['none', 'layer_norm', 'layer_norm']))
     return rng.choice([t.DebertaV2Model, t.DebertaV2ForMaskedLM, t.DebertaV2ForSequenceClassification,
                        t.DebertaV2ForTokenClassification])(config)
 
 
-FAMILIES = [mpnet, electra, albert, modernbert, nomic_bert, gte, deberta_v2]
+def deberta(rng):
+    config = bert_like(rng, t.DebertaConfig, **positions(rng), type_vocab_size=rng.choice([0, 0, 2]),
+                       relative_attention=rng.random() < 0.85, max_relative_positions=rng.choice([-1, 5, 9, 24, 30]),
+                       position_biased_input=rng.random() < 0.5,
+                       pos_att_type=rng.choice([['c2p', 'p2c'], ['c2p', 'p2c'], ['c2p'], ['p2c'], [], None]))
+    return rng.choice([t.DebertaModel, t.DebertaForMaskedLM, t.DebertaForSequenceClassification,
+                       t.DebertaForTokenClassification])(config)
+
+
+FAMILIES = [mpnet, electra, albert, modernbert, nomic_bert, gte, deberta, deberta_v2]
 
 
 def use_old_keys(config):
@@ -102,7 +111,7 @@ def use_old_keys(config):
         config['position_embedding_type'] = 'absolute'
     if family == 'albert':
         config.update(down_scale_factor=1, gap_size=0, net_structure_type=0, num_memory_blocks=0)
-    if family == 'deberta-v2' and config.get('pos_att_type'):
+    if family in ('deberta', 'deberta-v2') and config.get('pos_att_type'):
         config['pos_att_type'] = '|'.join(config['pos_att_type'])
     if family != 'modernbert':
         return

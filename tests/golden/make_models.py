@@ -114,6 +114,9 @@ def make_encoders():
                                share_att_key=True, position_biased_input=False, pos_att_type='p2c|c2p',
                                norm_rel_ebd='layer_norm')
     cases.save_transformers(folder('deberta-v2'), t.DebertaV2Model(config), LENS, 27)
+    config = t.DebertaConfig(**{**sizes, 'hidden_size': 24}, relative_attention=True, position_biased_input=False,
+                             pos_att_type='c2p|p2c')
+    cases.save_transformers(folder('deberta'), t.DebertaModel(config), LENS, 28)
     # Of a width that is small and that int8 is not too coarse for.
     for seed, name, family in ((257, 'jina-bert', remote_encoders.jina), (193, 'new', remote_encoders.new),
                                (193, 'nomic-old', remote_encoders.nomic)):

@@ -26,7 +26,14 @@ void WantBertAttention(const std::string& layer, const BertLayerNames& names, co
   WantLinear(layer + names.query, width, width, true, attention.wq, attention.bq, plan);
   WantLinear(layer + names.key, width, width, true, attention.wk, attention.bk, plan);
   WantLinear(layer + names.value, width, width, true, attention.wv, attention.bv, plan);
-  WantLinear(layer + names.attention_output, width, width, true, attention.wo, attention.bo, plan);
+  WantBertAttentionOutput(layer, names, config, block, plan);
+}
+
+void WantBertAttentionOutput(const std::string& layer, const BertLayerNames& names, const ModelConfig& config,
+                             BlockParameters& block, TensorPlan& plan) {
+  const int64_t width = config.block.attention.embed_dim;
+  WantLinear(layer + names.attention_output, width, width, true, block.attention.wo, block.attention.bo,
+             plan);
   WantNorm(layer + names.attention_norm, width, true, block.attention_norm, plan);
 }
 

@@ -39,6 +39,9 @@ void WantBertEmbedding(const std::string& prefix, const TokenTable& table, const
 // stands before the names.
 void WantBertAttention(const std::string& layer, const BertLayerNames& names, const ModelConfig& config,
                        BlockParameters& block, TensorPlan& plan);
+// Of attention what comes behind queries, keys and values.
+void WantBertAttentionOutput(const std::string& layer, const BertLayerNames& names, const ModelConfig& config,
+                             BlockParameters& block, TensorPlan& plan);
 void WantBertFeedForward(const std::string& layer, const BertLayerNames& names, const ModelConfig& config,
                          BlockParameters& block, TensorPlan& plan);
 

@@ -50,6 +50,7 @@ Format ReadModernBert(ConfigFields& fields, const Shards& checkpoint);
 Format ReadNomicBert(ConfigFields& fields, const Shards& checkpoint);
 Format ReadGte(ConfigFields& fields, const Shards& checkpoint);
 Format ReadNew(ConfigFields& fields, const Shards& checkpoint);  // GTE as its makers' code calls it
+Format ReadDeberta(ConfigFields& fields, const Shards& checkpoint);
 Format ReadDebertaV2(ConfigFields& fields, const Shards& checkpoint);
 Format ReadGpt2(ConfigFields& fields, const Shards& checkpoint);
 Format ReadLlama(ConfigFields& fields, const Shards& checkpoint);

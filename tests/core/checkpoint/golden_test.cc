@@ -52,7 +52,7 @@ INSTANTIATE_TEST_SUITE_P(Models, GoldenTest,
                                            "encoder-post", "bert", "roberta", "distilbert", "gpt2", "llama",
                                            "mistral", "qwen2", "qwen3", "olmo2", "phi3", "gemma3-text",
                                            "gpt-neox", "mpnet", "electra", "albert", "modernbert",
-                                           "nomic_bert", "nomic-old", "gte", "new", "jina-bert", "deberta-v2"),
+                                           "nomic_bert", "nomic-old", "gte", "new", "jina-bert", "deberta", "deberta-v2"),
                          [](const auto& info) {
                            std::string name = info.param;
                            for (char& c : name) c = c == '-' ? '_' : c;

@@ -105,8 +105,8 @@ TEST(EncodersTest, WhatIsNotServedIsRefusedByName) {
           {"AutoModel": "jinaai/jina-bert-v2-qk-post-norm--modeling_bert.JinaBertModel"}})",
        "qk-post-norm"},
       {ReadBert, R"({"auto_map": {"AutoModel": "modeling_mine.BertModel"}})", "auto_map"},
-      {ReadDebertaV2, R"({"relative_attention": true, "pos_att_type": "p2c|c2p"})",
-       "share_att_key: got false"},
+      {ReadDeberta, R"({"talking_head": true})", "talking_head: got true"},
+      {ReadDebertaV2, R"({"pos_att_type": "c2p|c2p"})", "pos_att_type: got one of them twice"},
       {ReadDebertaV2, R"({"pos_att_type": ["p2p"]})", "pos_att_type: got \"p2p\""},
       {ReadDebertaV2, R"({"norm_rel_ebd": "rms"})", "norm_rel_ebd: got \"rms\""},
       {ReadDebertaV2, R"({"conv_kernel_size": 3})", "conv_kernel_size: got"},
@@ -295,6 +295,43 @@ TEST(DebertaTest, TheTableHasARowForEachBucket) {
   wanted = {.num_buckets = 40, .max_distance = 0, .key_to_position = false, .norm_eps = 1e-7};
   EXPECT_EQ(config.block.attention.disentangled, wanted);
   EXPECT_EQ(config.block.attention.scale, 1.0 / std::sqrt(4.0 * 2));
+}
+
+TEST(DebertaTest, TheFirstOneHasFusedHeadsAndProjectsDistancesOnItsOwn) {
+  FormatFolder folder;
+  folder.Add("embeddings.word_embeddings.weight", {5, 4});
+  AddNorm(folder, "embeddings.LayerNorm", 4);
+  folder.Add("encoder.rel_embeddings.weight", {12, 4}, 1000);
+  const std::string layer = "encoder.layer.0.";
+  folder.Add(layer + "attention.self.in_proj.weight", {12, 4}, 100);
+  folder.Add(layer + "attention.self.q_bias", {4}, 10);
+  folder.Add(layer + "attention.self.v_bias", {4}, 20);
+  folder.Add(layer + "attention.self.pos_proj.weight", {4, 4}, 200);
+  AddLinear(folder, layer + "attention.self.pos_q_proj", 4, 4, 300);
+  AddLinear(folder, layer + "attention.output.dense", 4, 4, 400);
+  AddNorm(folder, layer + "attention.output.LayerNorm", 4);
+  AddLinear(folder, layer + "intermediate.dense", 4, 6, 600);
+  AddLinear(folder, layer + "output.dense", 6, 4, 700);
+  AddNorm(folder, layer + "output.LayerNorm", 4);
+  const auto model = folder.Read(ReadDeberta, R"({"hidden_size": 4, "num_attention_heads": 2,
+      "num_hidden_layers": 1, "intermediate_size": 6, "vocab_size": 5, "max_relative_positions": 6,
+      "relative_attention": true, "position_biased_input": false, "pos_att_type": "c2p|p2c"})");
+  ASSERT_THAT(model, IsOk());
+  const AttentionParameters& attention = model->parameters.layers[0].attention;
+  // The first input's numbers: of both heads, whose rows are two of queries, two of keys and two of values.
+  const auto first = [](const std::vector<float>& matrix) {
+    return std::vector<float>(matrix.begin(), matrix.begin() + 4);
+  };
+  EXPECT_THAT(first(attention.wq), ElementsAre(100, 104, 124, 128));
+  EXPECT_THAT(first(attention.wk), ElementsAre(108, 112, 132, 136));
+  EXPECT_THAT(first(attention.wv), ElementsAre(116, 120, 140, 144));
+  EXPECT_EQ(attention.bq, CountedFrom(10, 4));
+  EXPECT_TRUE(attention.bk.empty());
+  EXPECT_EQ(attention.distances, CountedFrom(1000, 48));
+  EXPECT_EQ(attention.distance_wk, TransposedFrom(200, 4, 4));
+  EXPECT_TRUE(attention.distance_bk.empty());
+  EXPECT_EQ(attention.distance_wq, TransposedFrom(300, 4, 4));
+  EXPECT_EQ(attention.distance_bq, CountedFrom(350, 4));
 }
 
 TEST(DebertaTest, WithoutRelativeAttentionTheScaleStillCountsTheTerms) {

@@ -46,7 +46,7 @@ TEST(ReadFormatTest, HuggingFacesAreNamedByTheirModelType) {
   for (const char* type :
        {"bert",   "camembert",  "roberta",    "xlm-roberta", "llama",    "mistral",   "qwen2",
         "qwen3",  "olmo2",      "phi3",       "gemma3_text", "gpt_neox", "mpnet",     "electra",
-        "albert", "modernbert", "nomic_bert", "gte",         "new",      "deberta-v2"}) {
+        "albert", "modernbert", "nomic_bert", "gte",         "new",      "deberta", "deberta-v2"}) {
     const auto format = FormatOf(std::string(R"({"model_type": ")") + type + "\", " + bert_keys);
     ASSERT_THAT(format, IsOk()) << type;
     EXPECT_EQ(format->name, type);
