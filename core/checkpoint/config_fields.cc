@@ -199,6 +199,12 @@ std::string ConfigFields::String(const std::string& key, std::optional<std::stri
   return fallback.value_or("");
 }
 
+std::string ConfigFields::Text(const std::string& key) {
+  const auto* value = static_cast<const json*>(Get(key));
+  if (value == nullptr) return "";
+  return value->is_string() ? value->get<std::string>() : Shown(*value);
+}
+
 std::vector<std::string> ConfigFields::Strings(const std::string& key) {
   const auto* value = static_cast<const json*>(Get(key));
   std::vector<std::string> strings;

@@ -39,6 +39,9 @@ class ConfigFields {
   bool Bool(const std::string& key, bool fallback);
   std::string String(const std::string& key, std::optional<std::string> fallback = {});
 
+  // The value of a key in words, whatever it is: a string as it is, anything else as JSON; empty if absent.
+  std::string Text(const std::string& key);
+
   std::optional<int64_t> OptionalInt(const std::string& key, int64_t min, int64_t max);
   std::optional<double> OptionalNumber(const std::string& key);
 

@@ -5,7 +5,9 @@
 #include <cstdint>
 #include <filesystem>
 #include <initializer_list>
+#include <iterator>
 #include <memory>
+#include <set>
 #include <span>
 #include <string>
 #include <system_error>
@@ -18,6 +20,7 @@
 #include "core/base/text.h"
 #include "core/checkpoint/config_fields.h"
 #include "core/checkpoint/formats/format.h"
+#include "core/checkpoint/formats/heads.h"
 #include "core/checkpoint/formats/huggingface.h"
 #include "core/checkpoint/formats/native.h"
 #include "core/checkpoint/formats/native_config.h"
@@ -117,6 +120,8 @@ class OpenFolder final : public ModelFolder {
   absl::StatusOr<EmbeddingTables> Embedding() const override;
   absl::StatusOr<const BlockParameters*> Layer(int64_t layer, BlockParameters& memory) const override;
   absl::StatusOr<NormParameters> FinalNorm() const override;
+  absl::StatusOr<std::vector<RowStepParameters>> PooledSteps() const override;
+  absl::StatusOr<HeadTables> Head(int64_t place) const override;
 
   absl::StatusOr<ModelParameters> ReadAll() const;
 
@@ -131,6 +136,9 @@ class OpenFolder final : public ModelFolder {
                         NormParameters& to) const;
   absl::Status ReadRest(std::initializer_list<const std::vector<float>*> destinations) const;
   DType WidestTable() const;
+  // Counts what is read behind the hidden states, and takes it off the tensors that are ignored.
+  void AccountForHeads();
+  absl::Status ReadStep(const RowStep& config, const PlannedStep& step, RowStepParameters& to) const;
 
   const std::string folder_;
   const Shards checkpoint_;
@@ -138,6 +146,8 @@ class OpenFolder final : public ModelFolder {
   // What the plan's tensors point into: empty but for the part that is being read, which then moves on.
   const std::unique_ptr<ModelParameters> reading_ = std::make_unique<ModelParameters>();
   PlanParts plan_;
+  std::vector<PlannedStep> pooled_steps_;  // of summary_.config, and so are heads
+  std::vector<PlannedHead> heads_;
 };
 
 absl::StatusOr<std::unique_ptr<const OpenFolder>> OpenFolder::Open(const std::string& folder) {
@@ -149,8 +159,11 @@ absl::StatusOr<std::unique_ptr<const OpenFolder>> OpenFolder::Open(const std::st
   absl::StatusOr<Format> format = MakeFormat(std::move(fields), *checkpoint);
   if (!format.ok()) return InFolder(folder, "config.json", format.status());
   const bool own = format->name == "native" || absl::StartsWith(format->name, "torch.");
-  if (!own)
+  if (!own) {
     HEADLIGHT_RETURN_IF_ERROR(InFolder(folder, "", ReadSentenceTransformers(folder, encoder, *format)));
+    AddFilesOfHeads(folder, *format);
+    HEADLIGHT_RETURN_IF_ERROR(InFolder(folder, "", format->config.Validate()));
+  }
 
   std::unique_ptr<OpenFolder> open(new OpenFolder(folder, *std::move(checkpoint)));
   open->reading_->layers.resize(format->config.num_layers);
@@ -165,7 +178,39 @@ absl::StatusOr<std::unique_ptr<const OpenFolder>> OpenFolder::Open(const std::st
                     .assumed = format->assumed};
   open->plan_ = Divide(std::move(plan.wanted), *open->reading_);
   open->summary_.table_dtype = open->WidestTable();
+  open->pooled_steps_ = std::move(format->pooled_steps);
+  open->heads_ = std::move(format->heads);
+  open->AccountForHeads();
   return open;
+}
+
+void OpenFolder::AccountForHeads() {
+  std::set<std::string> taken;
+  const auto add = [&](const std::vector<WantedTensor>& wanted, const Shards& files) {
+    summary_.num_parameters += NumPlannedElements({.wanted = wanted}, files);
+    if (&files != &checkpoint_) return;
+    const std::vector<std::string> names = NamesIn(wanted, files);
+    taken.insert(names.begin(), names.end());
+  };
+  const auto add_step = [&](const RowStep& config, const PlannedStep& step) {
+    RowStepParameters nowhere;
+    TensorPlan plan;
+    WantStep(config, step.name, nowhere, plan);
+    add(plan.wanted, step.files == nullptr ? checkpoint_ : *step.files);
+  };
+  const ModelConfig& config = summary_.config;
+  for (size_t i = 0; i < pooled_steps_.size(); ++i) add_step(config.pooled_steps[i], pooled_steps_[i]);
+  for (size_t i = 0; i < heads_.size(); ++i) {
+    const HeadConfig& head = config.heads.heads[i];
+    for (size_t step = 0; step < head.steps.size(); ++step) add_step(head.steps[step], heads_[i].steps[step]);
+    if (head.kind != HeadKind::kMaskedLm) continue;
+    std::vector<float> nowhere;
+    TensorPlan plan;
+    WantVocabBias(head, heads_[i], nowhere, plan);
+    if (!head.tied) plan.wanted.push_back(WantedVocab(head, config.block.attention.embed_dim, heads_[i]));
+    add(plan.wanted, checkpoint_);
+  }
+  std::erase_if(summary_.ignored_tensors, [&](const std::string& name) { return taken.contains(name); });
 }
 
 DType OpenFolder::WidestTable() const {
@@ -243,9 +288,53 @@ absl::StatusOr<NormParameters> OpenFolder::FinalNorm() const {
   return norm;
 }
 
+absl::Status OpenFolder::ReadStep(const RowStep& config, const PlannedStep& step,
+                                  RowStepParameters& to) const {
+  TensorPlan plan;
+  WantStep(config, step.name, to, plan);
+  return InFolder(folder_, "", LoadTensors(plan.wanted, step.files == nullptr ? checkpoint_ : *step.files));
+}
+
+absl::StatusOr<std::vector<RowStepParameters>> OpenFolder::PooledSteps() const {
+  std::vector<RowStepParameters> steps(pooled_steps_.size());
+  for (size_t i = 0; i < steps.size(); ++i) {
+    HEADLIGHT_RETURN_IF_ERROR(ReadStep(summary_.config.pooled_steps[i], pooled_steps_[i], steps[i]));
+  }
+  return steps;
+}
+
+absl::StatusOr<HeadTables> OpenFolder::Head(int64_t place) const {
+  const HeadConfig& head = summary_.config.heads.heads[place];
+  const PlannedHead& planned = heads_[place];
+  HeadTables tables;
+  tables.steps.resize(head.steps.size());
+  for (size_t i = 0; i < head.steps.size(); ++i) {
+    HEADLIGHT_RETURN_IF_ERROR(ReadStep(head.steps[i], planned.steps[i], tables.steps[i]));
+  }
+  if (head.kind != HeadKind::kMaskedLm) return tables;
+  TensorPlan plan;
+  WantVocabBias(head, planned, tables.vocab_bias, plan);
+  HEADLIGHT_RETURN_IF_ERROR(InFolder(folder_, "", LoadTensors(plan.wanted, checkpoint_)));
+  if (head.tied) return tables;
+  absl::StatusOr<EmbeddingTable> table =
+      LoadTable(WantedVocab(head, summary_.config.block.attention.embed_dim, planned), checkpoint_);
+  if (!table.ok()) return InFolder(folder_, "", table.status());
+  tables.vocab = *std::move(table);
+  return tables;
+}
+
 absl::StatusOr<ModelParameters> OpenFolder::ReadAll() const {
   HEADLIGHT_RETURN_IF_ERROR(Read(plan_.rest));
   for (const std::vector<WantedTensor>& layer : plan_.layers) HEADLIGHT_RETURN_IF_ERROR(Read(layer));
+  HEADLIGHT_ASSIGN_OR_RETURN(reading_->pooled_steps, PooledSteps());
+  for (int64_t i = 0; i < std::ssize(heads_); ++i) {
+    HEADLIGHT_ASSIGN_OR_RETURN(HeadTables tables, Head(i));
+    HeadParameters& head = reading_->heads.emplace_back();
+    head.steps = std::move(tables.steps);
+    head.vocab_bias = std::move(tables.vocab_bias);
+    head.vocab.resize(tables.vocab.elements());
+    tables.vocab.ReadRow(0, tables.vocab.elements(), head.vocab.data());
+  }
   HEADLIGHT_RETURN_IF_ERROR(InFolder(folder_, "", reading_->Validate(summary_.config)));
   return std::move(*reading_);
 }
@@ -287,6 +376,9 @@ absl::Status SaveModelFolder(const std::string& folder, const ModelConfig& confi
       attention.sinks) {
     return absl::UnimplementedError(
         "qk_norm, relative_bias, disentangled, sinks: the native format has no tensors for them");
+  }
+  if (!config.pooled_steps.empty() || !config.heads.heads.empty()) {
+    return absl::UnimplementedError("pooled_steps, heads: the native format ends at hidden states");
   }
   const ModelConfig resolved = config.Resolved();
   HEADLIGHT_RETURN_IF_ERROR(weights.Validate(resolved));

@@ -189,6 +189,44 @@ int64_t AngleBytes(const ModelConfig& config) {
   return bytes;
 }
 
+// Heads, and the steps of pooled vectors: panels in f32, and tables of their own in f32 at most.
+int64_t HeadBytes(const ModelConfig& config) {
+  int64_t bytes = 0;
+  const auto add = [&](const std::vector<RowStep>& steps) {
+    int64_t panels = 0;
+    for (const RowStep& step : steps) {
+      if (step.kind == RowStep::Kind::kDense) {
+        panels += PanelMatrix::StorageBytes(Precision::kF32, step.in_dim, step.out_dim);
+      }
+      bytes += 2 * kFloatBytes * std::max(step.in_dim, step.out_dim) + kCacheLineBytes;
+    }
+    if (panels > 0) bytes += Buffer::RoundedBytes(panels);
+  };
+  add(config.pooled_steps);
+  for (const HeadConfig& head : config.heads.heads) {
+    add(head.steps);
+    if (head.kind != HeadKind::kMaskedLm) continue;
+    bytes += kFloatBytes * head.vocab_size;
+    if (head.tied) continue;
+    bytes += Buffer::RoundedBytes(kFloatBytes * head.vocab_size *
+                                  OutDim(head.steps, config.block.attention.embed_dim));
+  }
+  return bytes;
+}
+
+// The largest matrix of them, in plain layout while it is packed.
+int64_t PlainHeadBytes(const ModelConfig& config) {
+  int64_t elements = 0;
+  const auto add = [&](const std::vector<RowStep>& steps) {
+    int64_t all = 0;
+    for (const RowStep& step : steps) all += step.in_dim * step.out_dim;
+    elements = std::max(elements, all);
+  };
+  add(config.pooled_steps);
+  for (const HeadConfig& head : config.heads.heads) add(head.steps);
+  return kFloatBytes * elements;
+}
+
 // Of the layers, for each of which products are compiled once.
 int64_t NumShapes(const ModelConfig& config) {
   std::set<std::array<int64_t, 3>> shapes;
@@ -230,12 +268,13 @@ MemoryEstimate EstimateMemory(const ModelConfig& config, DType table_dtype) {
     feed_forward += num_layers * FeedForwardBytes(block, packing.precision);
   });
   MemoryEstimate estimate;
-  estimate.packed_bytes = layers + TableBytes(resolved, table_dtype) + AngleBytes(resolved);
+  estimate.packed_bytes =
+      layers + TableBytes(resolved, table_dtype) + AngleBytes(resolved) + HeadBytes(resolved);
   if (feed_forward > 0) estimate.packed_bytes += Buffer::RoundedBytes(feed_forward);
   // A layer in plain layout, and what is made of it.
   const int64_t making =
       std::max(PackingBytes(resolved), packing.precision == Precision::kF32 ? 0 : MeasuringBytes(resolved));
-  estimate.peak_bytes = estimate.packed_bytes + PlainBytes(resolved) + making +
+  estimate.peak_bytes = estimate.packed_bytes + PlainBytes(resolved) + PlainHeadBytes(resolved) + making +
                         NumShapes(resolved) * packing.compiled_bytes + kAllocatorBytes;
   return estimate;
 }

@@ -99,6 +99,14 @@ absl::StatusOr<Shards> Shards::Open(const std::string& folder) {
   return checkpoint;
 }
 
+absl::StatusOr<Shards> Shards::OpenFile(const std::string& folder, const std::string& name) {
+  Shards checkpoint;
+  checkpoint.folder_ = folder;
+  HEADLIGHT_RETURN_IF_ERROR(checkpoint.AddFile(name));
+  checkpoint.AddAliases();
+  return checkpoint;
+}
+
 absl::Status Shards::AddFile(const std::string& name) {
   HEADLIGHT_ASSIGN_OR_RETURN(auto file, SafetensorsFile::Open(PathIn(folder_, name)));
   entries_ = file->entries();

@@ -32,6 +32,9 @@ class Shards {
   // is there, as the file's metadata tell.
   static absl::StatusOr<Shards> Open(const std::string& folder);
 
+  // One file of a folder, whatever else lies there. Errors as SafetensorsFile::Open.
+  static absl::StatusOr<Shards> OpenFile(const std::string& folder, const std::string& name);
+
   // All tensors by name. Null if there is no such tensor.
   const std::map<std::string, SafetensorsEntry>& entries() const { return entries_; }
   const SafetensorsEntry* Find(const std::string& name) const;

@@ -140,6 +140,24 @@ absl::Status CheckPlan(const TensorPlan& plan, const Shards& checkpoint) {
                                                  " not fit:\n  ", absl::StrJoin(problems, "\n  ")));
 }
 
+absl::Status CheckWanted(std::span<const WantedTensor> wanted, const Shards& checkpoint) {
+  std::vector<std::string> problems;
+  for (const WantedTensor& tensor : wanted) {
+    std::string problem = ProblemOf(checkpoint, tensor);
+    if (!problem.empty()) problems.push_back(std::move(problem));
+  }
+  return problems.empty() ? absl::OkStatus() : absl::InvalidArgumentError(absl::StrJoin(problems, "; "));
+}
+
+std::vector<std::string> NamesIn(std::span<const WantedTensor> wanted, const Shards& checkpoint) {
+  std::vector<std::string> names;
+  for (const WantedTensor& tensor : wanted) {
+    const std::string* const name = NameIn(checkpoint, tensor);
+    if (name != nullptr) names.push_back(*name);
+  }
+  return names;
+}
+
 std::vector<std::string> IgnoredTensors(const TensorPlan& plan, const Shards& checkpoint) {
   const std::set<std::string> taken = TakenNames(plan, checkpoint);
   std::vector<std::string> ignored;

@@ -56,6 +56,13 @@ struct TensorPlan {
 // INVALID_ARGUMENT with a line for each.
 absl::Status CheckPlan(const TensorPlan& plan, const Shards& checkpoint);
 
+// Every missing and misshapen tensor of `wanted` and every one of a dtype that does not hold weights, in one
+// INVALID_ARGUMENT; what else the checkpoint has is somebody else's.
+absl::Status CheckWanted(std::span<const WantedTensor> wanted, const Shards& checkpoint);
+
+// The names that the checkpoint has for `wanted`.
+std::vector<std::string> NamesIn(std::span<const WantedTensor> wanted, const Shards& checkpoint);
+
 // What the plan leaves aside, in order of names. Requires that CheckPlan was OK.
 std::vector<std::string> IgnoredTensors(const TensorPlan& plan, const Shards& checkpoint);
 

@@ -176,6 +176,10 @@ absl::Status ModelConfig::Validate() const {
   HEADLIGHT_RETURN_IF_ERROR(CheckLayerParameters(*this));
   if (embedding) HEADLIGHT_RETURN_IF_ERROR(CheckEmbedding(*embedding, block.attention.embed_dim));
   HEADLIGHT_RETURN_IF_ERROR(CheckRange("pooling", std::ssize(pooling), 0, kMaxPoolings));
+  // Without a pooling nothing passes through the steps, however wide.
+  HEADLIGHT_RETURN_IF_ERROR(pooling.empty() ? absl::OkStatus()
+                                            : CheckSteps("pooled_steps", pooled_steps, raw_pooled_dim()));
+  HEADLIGHT_RETURN_IF_ERROR(heads.Validate(block.attention.embed_dim, embedding ? embedding->vocab_size : 0));
   return final_norm_eps ? CheckEps("final_norm_eps", *final_norm_eps) : absl::OkStatus();
 }
 
@@ -204,6 +208,20 @@ int64_t ModelConfig::LargestDepth() const {
     depth = std::max({depth, of.attention.LargestDepth(), hidden_dim});
   });
   return depth;
+}
+
+int64_t ModelConfig::raw_pooled_dim() const { return std::ssize(pooling) * block.attention.embed_dim; }
+
+bool ModelConfig::Gives(OutputKind kind) const {
+  if (kind == OutputKind::kHiddenStates) return true;
+  return kind == OutputKind::kPooled ? !pooling.empty() : heads.Find(kind) != nullptr;
+}
+
+int64_t ModelConfig::OutputWidth(OutputKind kind) const {
+  const int64_t embed_dim = block.attention.embed_dim;
+  if (kind == OutputKind::kHiddenStates) return embed_dim;
+  if (kind == OutputKind::kPooled) return pooled_dim();
+  return heads.Width(kind, embed_dim, embedding ? embedding->vocab_size : 0);
 }
 
 const BlockConfig& ModelConfig::LayerBlock(int64_t layer) const {

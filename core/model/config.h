@@ -15,6 +15,7 @@
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "core/attention/config.h"
+#include "core/model/heads/head_config.h"
 
 namespace headlight {
 
@@ -122,7 +123,10 @@ struct ModelConfig {
   // and `no_pooling` says why and what to do.
   std::vector<Pooling> pooling = {Pooling::kMean};
   std::string no_pooling;
-  bool normalize_pooled = false;  // pooled vectors are divided by their L2 norm
+  // What the vectors of the model's own pooling pass through then, before a request's `dimensions` cut them.
+  std::vector<RowStep> pooled_steps;
+  bool normalize_pooled = false;  // pooled vectors, cut, are divided by their L2 norm
+  HeadsConfig heads;              // what hidden states go through where a request asks for it
 
   // INVALID_ARGUMENT naming the field that contradicts the others or leaves the supported range. Beyond one
   // layer, or with residuals, kdim and vdim must be embed_dim.
@@ -133,6 +137,14 @@ struct ModelConfig {
 
   // Of the products of all layers.
   int64_t LargestDepth() const;
+
+  // Of a vector of the model's own pooling, before pooled_steps and behind them; 0: it has none.
+  int64_t raw_pooled_dim() const;
+  int64_t pooled_dim() const { return OutDim(pooled_steps, raw_pooled_dim()); }
+
+  // Whether a request may ask for this output, and how wide its rows are: of kSparse the ids that there are.
+  bool Gives(OutputKind kind) const;
+  int64_t OutputWidth(OutputKind kind) const;
 
   // What one layer is. Its attention has besides what depends on the layer; requires a resolved config.
   const BlockConfig& LayerBlock(int64_t layer) const;

@@ -25,6 +25,7 @@ class Embedding {
   Embedding& operator=(const Embedding&) = delete;
 
   int64_t size_bytes() const;
+  const EmbeddingTable& tokens() const { return tables_.tokens; }
 
   // INVALID_ARGUMENT naming the first id outside of its table, or the sequence that is longer than the
   // position table. cu_lens is valid for as many tokens as there are ids; token_types may be empty.

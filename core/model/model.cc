@@ -31,6 +31,8 @@ absl::StatusOr<Model> Model::CreateLayer(const ModelConfig& config, const Parame
                                          const std::string& kernel_name) {
   ModelConfig alone = config;
   alone.embedding.reset();
+  alone.pooled_steps.clear();
+  alone.heads = {};
   alone.num_layers = 1;
   BlockConfig block = config.LayerBlock(layer);
   block.attention = config.LayerAttention(layer);
@@ -60,13 +62,19 @@ absl::StatusOr<Model> Model::Pack(const ModelConfig& config, int64_t depth, cons
                                  source.Layer(first_layer + layer, memory));
       HEADLIGHT_RETURN_IF_ERROR(impl->AddLayer(layer, *block));
     }
-    if (!config.final_norm) return absl::OkStatus();
-    HEADLIGHT_ASSIGN_OR_RETURN(NormParameters norm, source.FinalNorm());
-    impl->SetFinalNorm(std::move(norm));
+    if (config.final_norm) {
+      HEADLIGHT_ASSIGN_OR_RETURN(NormParameters norm, source.FinalNorm());
+      impl->SetFinalNorm(std::move(norm));
+    }
+    const EmbeddingTable* const tokens = config.embedding ? &impl->embedding()->tokens() : nullptr;
+    HEADLIGHT_ASSIGN_OR_RETURN(auto heads, ModelHeads::Create(config, source, tokens, kernel_name));
+    impl->SetHeads(std::move(heads));
     return absl::OkStatus();
   }));
   return Model(std::move(impl));
 }
+
+const ModelHeads& Model::heads() const { return impl_->heads(); }
 
 void Model::Embed(std::span<const int32_t> token_ids, std::span<const int64_t> cu_lens,
                   MutableMatrixView out) const {
@@ -144,6 +152,7 @@ int64_t Model::Impl::packed_bytes() const {
   if (embedding_) bytes += embedding_->size_bytes();
   for (const RopeConfig& rope : config_.RopeConfigs()) bytes += RopeTable::ModelBytes(rope);
   for (const ModelLayer& layer : layers_) bytes += layer.attention.packed_bytes();
+  bytes += heads_->packed_bytes();
   return bytes;
 }
 

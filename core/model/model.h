@@ -16,6 +16,7 @@
 #include "core/attention/forward_shape.h"
 #include "core/attention/layer.h"
 #include "core/model/config.h"
+#include "core/model/heads/model_heads.h"
 #include "core/model/parameters.h"
 #include "core/runtime/compute_arena.h"
 
@@ -69,7 +70,8 @@ class Model {
   // kernel_name(), precision() and precision_note() are those of all layers.
   const AttentionLayer& attention(int64_t layer = 0) const;
   int64_t num_parameters() const;
-  int64_t packed_bytes() const;  // memory that it holds
+  int64_t packed_bytes() const;     // memory that it holds
+  const ModelHeads& heads() const;  // of what ModelConfig::heads and pooled_steps have
 
   // The rows that the first layer sees: out [ids, embed_dim], the same in every precision. Only with an
   // embedding, for ids and lengths that are valid for it; all token types are 0.

@@ -70,12 +70,14 @@ class Model::Impl {
   // Packs the next layer that has parameters of its own. Errors as AttentionLayer::Create; may throw as FeedForward does.
   absl::Status AddLayer(int64_t layer, const BlockParameters& from);
   void SetFinalNorm(NormParameters norm) { final_norm_ = std::move(norm); }
+  void SetHeads(std::unique_ptr<const ModelHeads> heads) { heads_ = std::move(heads); }
 
   const ModelConfig& config() const { return config_; }
   const AttentionLayer& attention(int64_t layer) const { return LayerOf(layer).attention; }
   int64_t num_parameters() const { return num_parameters_; }
   int64_t packed_bytes() const;
   const std::optional<Embedding>& embedding() const { return embedding_; }
+  const ModelHeads& heads() const { return *heads_; }
 
   // Beside what `kept` holds, unless that is null.
   int64_t ForwardBytes(const ForwardShape& shape, int num_threads, const ForwardWorkspace* kept) const;
@@ -166,6 +168,7 @@ class Model::Impl {
   std::vector<const BlockConfig*> blocks_;             // of the layers so far, each once
   std::vector<const AttentionKernel*> other_kernels_;  // one for each of them but the first layer's
   NormParameters final_norm_;
+  std::unique_ptr<const ModelHeads> heads_;  // which may read the embedding's table
 };
 
 }  // namespace headlight

@@ -6,12 +6,14 @@
 #define HEADLIGHT_CORE_MODEL_PARAMETER_SOURCE_H_
 
 #include <cstdint>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "core/model/block_parameters.h"
 #include "core/model/config.h"
 #include "core/model/embedding_table.h"
+#include "core/model/heads/head_parameters.h"
 
 namespace headlight {
 
@@ -35,6 +37,12 @@ class ParameterSource {
 
   // With ModelConfig::final_norm.
   virtual absl::StatusOr<NormParameters> FinalNorm() const = 0;
+
+  // Of ModelConfig::pooled_steps.
+  virtual absl::StatusOr<std::vector<RowStepParameters>> PooledSteps() const = 0;
+
+  // Of ModelConfig::heads, by place.
+  virtual absl::StatusOr<HeadTables> Head(int64_t place) const = 0;
 };
 
 }  // namespace headlight

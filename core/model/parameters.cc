@@ -2,6 +2,7 @@
 #include "core/model/parameters.h"
 
 #include <initializer_list>
+#include <iterator>
 #include <string>
 #include <utility>
 
@@ -90,6 +91,20 @@ absl::Status CheckEmbedding(const EmbeddingParameters& weights, const EmbeddingC
   return ValidateNorm("embedding.norm", weights.norm, NormKind::kLayerNorm, dim);
 }
 
+absl::Status CheckHeads(const ModelParameters& parameters, const ModelConfig& config) {
+  const std::vector<HeadConfig>& heads = config.heads.heads;
+  if (parameters.heads.size() != heads.size()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("heads: got ", parameters.heads.size(), ", wanted ", heads.size()));
+  }
+  for (size_t i = 0; i < heads.size(); ++i) {
+    HEADLIGHT_ASSIGN_OR_RETURN(const HeadTables tables, parameters.Head(static_cast<int64_t>(i)));
+    HEADLIGHT_RETURN_IF_ERROR(
+        ValidateHead(absl::StrCat("heads.", i), heads[i], config.block.attention.embed_dim, tables));
+  }
+  return absl::OkStatus();
+}
+
 int64_t Count(std::initializer_list<const std::vector<float>*> tensors) {
   int64_t count = 0;
   for (const std::vector<float>* tensor : tensors) count += static_cast<int64_t>(tensor->size());
@@ -100,6 +115,7 @@ int64_t Count(std::initializer_list<const std::vector<float>*> tensors) {
 constexpr float kEmbeddingBound = 0.0346f;
 constexpr uint64_t kLayerStride = 0x9e3779b97f4a7c15;  // distance of the layers' seeds
 constexpr uint64_t kRestSeed = 0x6a09e667f3bcc909;     // sets everything but attention apart
+constexpr uint64_t kStepsSeed = 0xbb67ae8584caa73b;    // and heads from both
 
 NormParameters RandomNorm(int64_t embed_dim, bool with_bias, UniformSource& source) {
   NormParameters norm;
@@ -147,6 +163,8 @@ absl::Status ModelParameters::Validate(const ModelConfig& config) const {
   for (int64_t i = 0; i < config.num_layers; ++i) {
     if (config.ParametersOf(i) == i) HEADLIGHT_RETURN_IF_ERROR(ValidateLayer(config, i, layers[i]));
   }
+  HEADLIGHT_RETURN_IF_ERROR(ValidateSteps("pooled_steps", config.pooled_steps, pooled_steps));
+  HEADLIGHT_RETURN_IF_ERROR(CheckHeads(*this, config));
   if (!config.final_norm) return absl::OkStatus();
   return ValidateNorm("final_norm", final_norm, *config.final_norm_kind, embed_dim);
 }
@@ -165,7 +183,19 @@ int64_t ModelParameters::NumParameters() const {
                &layer.feed_forward_output_norm.bias, &feed_forward.up, &feed_forward.up_bias,
                &feed_forward.gate, &feed_forward.gate_bias, &feed_forward.down, &feed_forward.down_bias});
   }
+  count += headlight::NumParameters(pooled_steps);
+  for (const HeadParameters& head : heads) {
+    count += headlight::NumParameters(head.steps) + Count({&head.vocab, &head.vocab_bias});
+  }
   return count;
+}
+
+absl::StatusOr<HeadTables> ModelParameters::Head(int64_t place) const {
+  const HeadParameters& head = heads[place];
+  HeadTables tables{.steps = head.steps, .vocab = {}, .vocab_bias = head.vocab_bias};
+  HEADLIGHT_ASSIGN_OR_RETURN(tables.vocab,
+                             EmbeddingTable::Copy(DType::kF32, head.vocab.data(), std::ssize(head.vocab)));
+  return tables;
 }
 
 absl::StatusOr<EmbeddingTables> ModelParameters::Embedding() const {
@@ -221,6 +251,10 @@ ModelParameters RandomModelParameters(const ModelConfig& config, uint64_t seed) 
   }
   const bool norm_bias = config.final_norm_kind == NormKind::kLayerNorm;
   if (config.final_norm) weights.final_norm = RandomNorm(embed_dim, norm_bias, source);
+  weights.pooled_steps = RandomSteps(config.pooled_steps, seed ^ kStepsSeed);
+  for (size_t i = 0; i < config.heads.heads.size(); ++i) {
+    weights.heads.push_back(RandomHead(config.heads.heads[i], embed_dim, (seed ^ kStepsSeed) + i + 1));
+  }
   return weights;
 }
 

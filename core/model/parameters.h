@@ -30,8 +30,10 @@ struct EmbeddingParameters {
 
 struct ModelParameters : ParameterSource {
   EmbeddingParameters embedding;
-  std::vector<BlockParameters> layers;  // num_layers of them; those that share another's are empty
-  NormParameters final_norm;            // with ModelConfig::final_norm
+  std::vector<BlockParameters> layers;          // num_layers of them; those that share another's are empty
+  NormParameters final_norm;                    // with ModelConfig::final_norm
+  std::vector<RowStepParameters> pooled_steps;  // as many as in the config, and so are heads
+  std::vector<HeadParameters> heads;
 
   // As a source: copies tables and norms, and of the layers nothing.
   absl::Status Validate(const ModelConfig& config) const override;
@@ -39,6 +41,8 @@ struct ModelParameters : ParameterSource {
   absl::StatusOr<EmbeddingTables> Embedding() const override;
   absl::StatusOr<const BlockParameters*> Layer(int64_t layer, BlockParameters& memory) const override;
   absl::StatusOr<NormParameters> FinalNorm() const override { return final_norm; }
+  absl::StatusOr<std::vector<RowStepParameters>> PooledSteps() const override { return pooled_steps; }
+  absl::StatusOr<HeadTables> Head(int64_t place) const override;
 };
 
 // INVALID_ARGUMENT naming the tensor of layer `layer` whose size does not fit `config` (resolved), such as

@@ -6,6 +6,8 @@
 #include <numbers>
 #include <utility>
 
+#include "core/model/heads/reference.h"
+
 namespace headlight {
 namespace {
 
@@ -185,13 +187,13 @@ ModelReferenceResult ReferenceModel(const ModelConfig& config, const ModelParame
 }
 
 std::vector<double> ReferencePooled(const ModelConfig& config, const std::vector<double>& hidden,
-                                    std::span<const int64_t> cu_lens) {
+                                    std::span<const int64_t> cu_lens,
+                                    std::span<const RowStepParameters> steps) {
   const int64_t width = config.block.attention.embed_dim;
-  const int64_t dim = width * std::ssize(config.pooling);
+  const int64_t dim = config.raw_pooled_dim();
   std::vector<double> pooled((cu_lens.size() - 1) * dim, 0.0);
   for (int64_t s = 0; s + 1 < std::ssize(cu_lens); ++s) {
     const int64_t n = cu_lens[s + 1] - cu_lens[s];
-    double squares = 0;
     for (int64_t i = 0; i < dim; ++i) {
       const auto at = [&](int64_t token) { return hidden[(cu_lens[s] + token) * width + i % width]; };
       const Pooling pooling = config.pooling[i / width];
@@ -209,12 +211,12 @@ std::vector<double> ReferencePooled(const ModelConfig& config, const std::vector
       if (pooling == Pooling::kMean) out = sum / count;
       if (pooling == Pooling::kMeanSqrtLen) out = sum / std::sqrt(count);
       if (pooling == Pooling::kWeightedMean) out = weighted / (count * (count + 1) / 2);
-      squares += out * out;
     }
-    if (!config.normalize_pooled || squares == 0) continue;
-    for (int64_t i = 0; i < dim; ++i) pooled[s * dim + i] /= std::sqrt(squares);
   }
-  return pooled;
+  pooled = ReferenceSteps(config.pooled_steps, steps, dim, std::move(pooled));
+  const RowStep normalize{.kind = RowStep::Kind::kNormalize, .in_dim = config.pooled_dim()};
+  return config.normalize_pooled ? ReferenceSteps({&normalize, 1}, {}, normalize.in_dim, std::move(pooled))
+                                 : pooled;
 }
 
 }  // namespace headlight

@@ -34,9 +34,11 @@ struct ModelReferenceResult {
 ModelReferenceResult ReferenceModel(const ModelConfig& config, const ModelParameters& weights,
                                     const ModelBatch& batch);
 
-// [sequences, poolings * embed_dim]: what pooling.h makes of `hidden`, as config says.
+// [sequences, pooled_dim]: what pooling.h makes of `hidden`, as config says, and pooled_steps with these
+// parameters of that.
 std::vector<double> ReferencePooled(const ModelConfig& config, const std::vector<double>& hidden,
-                                    std::span<const int64_t> cu_lens);
+                                    std::span<const int64_t> cu_lens,
+                                    std::span<const RowStepParameters> steps = {});
 
 double ReferenceActivation(Activation activation, double x);
 

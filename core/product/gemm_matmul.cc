@@ -50,7 +50,8 @@ class MatmulGemm final : public Gemm {
 
   void Run(int64_t rows, const void* a_rows, const void* b_rows, void* c_rows, std::byte* scratch,
            const float* bias, Ahead) const override {
-    if (shape_.bias) FillRows(bias, {static_cast<float*>(c_rows), rows, shape_.n, shape_.ldc});
+    if (shape_.bias && bias != nullptr)
+      FillRows(bias, {static_cast<float*>(c_rows), rows, shape_.n, shape_.ldc});
     const auto* a = static_cast<const float*>(a_rows);
     const auto* b = static_cast<const float*>(b_rows);
     auto* c = static_cast<float*>(c_rows);

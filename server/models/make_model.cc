@@ -38,6 +38,13 @@ class UntilCancelled final : public ParameterSource {
     return source_.Layer(layer, memory);
   }
   absl::StatusOr<NormParameters> FinalNorm() const override { return source_.FinalNorm(); }
+  absl::StatusOr<std::vector<RowStepParameters>> PooledSteps() const override {
+    return source_.PooledSteps();
+  }
+  absl::StatusOr<HeadTables> Head(int64_t place) const override {
+    HEADLIGHT_RETURN_IF_ERROR(CheckNotCancelled(cancelled_));
+    return source_.Head(place);
+  }
 
  private:
   const ParameterSource& source_;

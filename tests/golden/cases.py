@@ -2,7 +2,9 @@
 """Small models with random weights, saved as their libraries save them, with inputs and outputs.
 
 A case is a model folder and a file beside it, <folder>.case.safetensors:
-  ids [tokens] int64, token_types [tokens] int64 (optional), lens [sequences] int64, output [tokens, embed_dim], or
+  ids [tokens] int64, token_types [tokens] int64 (optional), lens [sequences] int64, output [tokens, embed_dim],
+  outputs.KIND (optional) as attention.proto has them, of token_logits those of every token and of sparse a weight for each
+  id, or
   query, key, value [tokens, dim], lens, kv_lens [sequences] int64, output [tokens, embed_dim], weights: [num_heads, q_len,
   kv_len + appended keys] of each sequence, one after the other.
 Outputs are computed in double precision, one sequence at a time, so nothing is padded.
@@ -64,16 +66,52 @@ def save_transformers_case(folder, model_class, lens, seed, ids=None):
     if config.model_type in WITH_TOKEN_TYPES and config.type_vocab_size > 1:
         types = torch.randint(0, config.type_vocab_size, (sum(lens),), generator=generator)
     outputs = []
+    logits = []
+    kind = kind_of_logits(model)
     begin = 0
     for length in lens:
         part = slice(begin, begin + length)
         options = {} if types is None else {'token_type_ids': types[part][None]}
         outputs.append(encoder(ids[part][None], **options).last_hidden_state[0])
+        if kind:
+            logits.append(model(ids[part][None], **options).logits[0])
         begin += length
     tensors = {'ids': ids, 'lens': torch.tensor(lens), 'output': torch.cat(outputs).float()}
     if types is not None:
         tensors['token_types'] = types
+    if kind == 'scores':
+        activation = {'Sigmoid': torch.sigmoid}.get(activation_of(folder), lambda x: x)
+        tensors['outputs.scores'] = activation(torch.stack(logits)).float()
+    elif kind:
+        tensors['outputs.' + kind] = torch.cat(logits).float()
+    if kind == 'token_logits':
+        tensors['outputs.sparse'] = torch.stack([splade(rows) for rows in logits]).float()
     save_case(folder, tensors)
+
+
+def kind_of_logits(model):
+    """What headlight calls the logits of a class of the families whose heads it knows."""
+    if model.config.model_type not in ('bert', 'roberta', 'xlm-roberta', 'camembert', 'distilbert'):
+        return None
+    name = type(model).__name__
+    for ending, kind in (('ForSequenceClassification', 'scores'), ('ForTokenClassification', 'token_scores'),
+                         ('ForMaskedLM', 'token_logits'), ('LMHeadModel', 'token_logits')):
+        if name.endswith(ending):
+            return kind
+    return None
+
+
+def activation_of(folder):
+    """The class that a cross-encoder's config.json names."""
+    with open(folder + '/config.json', encoding='utf-8') as file:
+        config = json.load(file)
+    name = config.get('sentence_transformers', {}).get('activation_fn', config.get('sbert_ce_default_activation_function'))
+    return (name or 'Identity').split('.')[-1]
+
+
+def splade(logits):
+    """log(1 + relu(the largest logit of each id over the tokens)), of logits [tokens, vocab_size]."""
+    return torch.log1p(torch.relu(logits).max(dim=0).values)
 
 
 def save_torch_folder(folder, module, config, prefix=''):

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tests/golden/golden_case.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -10,7 +11,9 @@
 #include "absl/strings/str_cat.h"
 #include "core/base/status_macros.h"
 #include "core/checkpoint/safetensors.h"
+#include "core/model/heads/model_heads.h"
 #include "core/model/model.h"
+#include "core/model/pooling.h"
 #include "core/product/arithmetic.h"
 #include "core/runtime/compute_arena.h"
 
@@ -106,6 +109,90 @@ absl::Status Compute(const Model& model, const Inputs& inputs, GoldenRun& run) {
   return model.Forward(batch, arena, *workspace);
 }
 
+// Nobody waits for less than everything.
+class Always final : public Interruption {
+ public:
+  bool MayGoOn() const override { return true; }
+};
+
+// Of hidden states [tokens, embed_dim].
+std::vector<float> OutputOf(const Model& model, OutputKind kind, MatrixView hidden,
+                            const std::vector<int64_t>& cu_lens, const std::vector<int32_t>& ids) {
+  const ModelConfig& config = model.config();
+  const auto sequences = static_cast<int64_t>(cu_lens.size()) - 1;
+  const auto through = [](const PackedRowSteps& steps, MatrixView rows) {
+    std::vector<float> out(rows.rows * steps.out_dim());
+    steps.Run(rows, {out.data(), rows.rows, steps.out_dim(), steps.out_dim()}, Always());
+    return out;
+  };
+  if (kind == OutputKind::kPooled || kind == OutputKind::kScores) {
+    const bool scores = kind == OutputKind::kScores;
+    const std::vector<Pooling> first = {Pooling::kCls};
+    const std::vector<Pooling>& poolings = scores ? first : config.pooling;
+    const int64_t width = static_cast<int64_t>(poolings.size()) * hidden.cols;
+    std::vector<float> raw(sequences * width);
+    PoolSequences(hidden, cu_lens, poolings, false, {raw.data(), sequences, width, width});
+    std::vector<float> out = through(scores ? model.heads().For(kind).steps() : model.heads().pooled_steps(),
+                                     {raw.data(), sequences, width, width});
+    const int64_t dim = config.pooled_dim();
+    if (!scores && config.normalize_pooled) NormalizeRows({out.data(), sequences, dim, dim});
+    return out;
+  }
+  const PackedHead& head = model.heads().For(kind);
+  std::vector<float> kept;
+  for (int64_t i = 0; i < sequences; ++i) {
+    const int64_t first = std::min(cu_lens[i] + head.config().skipped_tokens, cu_lens[i + 1]);
+    kept.insert(kept.end(), hidden.Row(first), hidden.Row(cu_lens[i + 1]));
+  }
+  const int64_t rows = static_cast<int64_t>(kept.size()) / hidden.cols;
+  std::vector<float> out = through(head.steps(), {kept.data(), rows, hidden.cols, hidden.cols});
+  const int64_t width = head.steps().out_dim();
+  if (kind == OutputKind::kTokenVectors) NormalizeRows({out.data(), rows, width, width});
+  if (head.config().kind == HeadKind::kTokenWeights) {
+    std::vector<float> weights(sequences * config.embedding->vocab_size);
+    for (int64_t i = 0; i < sequences; ++i) {
+      const auto begin = static_cast<size_t>(cu_lens[i]);
+      const auto len = static_cast<size_t>(cu_lens[i + 1]) - begin;
+      for (const SparseEntry& entry :
+           SparseOfTokens(std::span(out).subspan(begin, len), std::span(ids).subspan(begin, len),
+                          head.config().silent_ids, 0)) {
+        weights[i * config.embedding->vocab_size + entry.id] = entry.weight;
+      }
+    }
+    return weights;
+  }
+  if (head.config().kind != HeadKind::kMaskedLm) return out;
+  const VocabProducts& vocab = head.vocab();
+  const bool sparse = kind == OutputKind::kSparse;
+  const int64_t out_rows = sparse ? sequences : rows;
+  std::vector<float> logits(out_rows * vocab.vocab_size());
+  const MutableMatrixView to = {logits.data(), out_rows, vocab.vocab_size(), vocab.vocab_size()};
+  const MatrixView from = {out.data(), rows, width, width};
+  if (sparse) {
+    vocab.SparseWeights(from, cu_lens, 0, vocab.num_panels(), to, Always());
+  } else {
+    vocab.Logits(from, 0, vocab.num_panels(), to, Always());
+  }
+  return logits;
+}
+
+absl::Status ComputeOutputs(const Model& model, const SafetensorsFile& file, const Inputs& inputs,
+                            GoldenRun& run) {
+  const std::vector<int64_t> cu_lens = Cumulated(inputs.lens);
+  for (const OutputKind kind : kAllOutputKinds) {
+    HEADLIGHT_ASSIGN_OR_RETURN(std::vector<float> expected,
+                               Read<float>(file, absl::StrCat("outputs.", Name(kind)), "F32"));
+    if (expected.empty()) continue;
+    if (!model.config().Gives(kind)) {
+      return absl::NotFoundError(absl::StrCat("outputs.", Name(kind), ": the model has none: ",
+                                              model.config().heads.WhyNot(kind), model.config().no_pooling));
+    }
+    const MatrixView hidden = {run.output.data(), cu_lens.back(), run.embed_dim, run.embed_dim};
+    run.outputs.push_back({kind, OutputOf(model, kind, hidden, cu_lens, inputs.ids), std::move(expected)});
+  }
+  return absl::OkStatus();
+}
+
 // In the precision that the config asks for if any kernel is able to, even where this CPU is faster in f32.
 absl::StatusOr<Model> CreateInItsPrecision(const ModelConfig& config, const ModelParameters& weights) {
   absl::StatusOr<Model> model = Model::Create(config, weights);
@@ -134,6 +221,7 @@ absl::StatusOr<GoldenRun> RunGoldenCase(const std::string& folder, const std::st
   run.embed_dim = config.block.attention.embed_dim;
   run.summary = std::move(loaded.summary);
   HEADLIGHT_RETURN_IF_ERROR(Compute(model, inputs, run));
+  HEADLIGHT_RETURN_IF_ERROR(ComputeOutputs(model, *file, inputs, run));
   return run;
 }
 

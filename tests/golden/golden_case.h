@@ -13,6 +13,13 @@
 
 namespace headlight {
 
+// An output beside the hidden states, "outputs.KIND" of the case.
+struct GoldenOutput {
+  OutputKind kind = OutputKind::kPooled;
+  std::vector<float> output;  // of kTokenLogits of every token; of kSparse a weight for each id
+  std::vector<float> expected;
+};
+
 struct GoldenRun {
   ModelSummary summary;
   Precision precision = Precision::kF32;  // that was computed in
@@ -21,6 +28,7 @@ struct GoldenRun {
   std::vector<float> expected_output;   // likewise; empty if the case has none
   std::vector<float> weights;           // as "weights" of the case; empty if the case has none
   std::vector<float> expected_weights;  // likewise
+  std::vector<GoldenOutput> outputs;    // that the case has
 };
 
 // Loads `folder`, computes the inputs of `case_file` in `precision`, and reads what the case expects.

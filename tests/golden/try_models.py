@@ -28,6 +28,7 @@ try:
     import encoders
     import remote_encoders
     from draw import activation, bert_like, lens, widths
+    import tails
 except ImportError as error:
     print(f'skipped: {error}')
     sys.exit(77)
@@ -320,6 +321,12 @@ def try_transformers(rng, folder):
     dtype = rng.choice([torch.float32, torch.float32, torch.float16, torch.bfloat16])
     save = {'max_shard_size': rng.choice(['2KB', '20KB'])} if rng.random() < 0.4 else {}
     save['save_original_format'] = rng.random() < 0.7
+    if type(model).__name__.endswith('ForSequenceClassification') and rng.random() < 0.5:
+        name = rng.choice(['torch.nn.modules.activation.Sigmoid', 'torch.nn.modules.linear.Identity'])
+        if rng.random() < 0.5:
+            model.config.sentence_transformers = {'activation_fn': name, 'version': '5.0.0'}
+        else:
+            model.config.sbert_ce_default_activation_function = name
     description = f'{type(model).__name__} {dtype} {save} {json.dumps(model.config.to_dict())}'
     cases.save_transformers(folder, model, lens(rng), rng.randint(0, 1 << 30), save=save, dtype=dtype)
     if rng.random() < 0.5:
@@ -328,7 +335,7 @@ def try_transformers(rng, folder):
     if rng.random() < 0.5:
         drop_defaults(rng, folder)
         description += ' (without defaults)'
-    return description
+    return description + tails.add(rng, folder, model.config)
 
 
 def try_attention(rng, folder):

@@ -2,9 +2,11 @@
 //
 // BERT (Devlin et al. 2018, arXiv:1810.04805), RoBERTa and DistilBERT as transformers saves them: post-norm
 // encoders with learned positions.
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "core/checkpoint/formats/bert_like.h"
 #include "core/checkpoint/formats/format.h"
+#include "core/checkpoint/formats/heads.h"
 #include "core/checkpoint/formats/huggingface.h"
 
 namespace headlight {
@@ -62,19 +64,51 @@ Format ReadBertLike(ConfigFields& fields, const Places& places, int64_t vocab_si
   return format;
 }
 
+HeadStep Dense(const std::string& name, RowActivation activation = RowActivation::kIdentity) {
+  return {.name = name, .activation = activation};
+}
+
+HeadStep LayerNorm(const std::string& name, double eps) {
+  return {.kind = RowStep::Kind::kLayerNorm, .name = name, .eps = eps};
+}
+
+// A matrix [labels, width] called "classifier", which scores tokens or, behind the pooler, sequences.
+void AddClassifiers(const std::vector<HeadStep>& before, ConfigFields& fields, const Shards& checkpoint,
+                    Format& format) {
+  std::vector<HeadStep> steps = before;
+  steps.push_back(Dense("classifier"));
+  AddHead({.kind = HeadKind::kScores, .task = "ForSequenceClassification", .steps = steps}, fields,
+          checkpoint, format);
+  AddHead({.kind = HeadKind::kTokenScores, .task = "ForTokenClassification", .steps = {Dense("classifier")}},
+          fields, checkpoint, format);
+}
+
 }  // namespace
 
 Format ReadBert(ConfigFields& fields, const Shards& checkpoint) {
   if (IsJinaBert(fields)) return ReadJinaBert(fields, checkpoint);
-  return ReadBertLike(
-      fields, PlacesIn(checkpoint, fields, "encoder.layer.", {}, "bert.", "cls.predictions.decoder.weight"),
-      30522);
+  const Places places =
+      PlacesIn(checkpoint, fields, "encoder.layer.", {}, "bert.", "cls.predictions.decoder.weight");
+  Format format = ReadBertLike(fields, places, 30522);
+  const BlockConfig& block = format.config.block;
+  AddClassifiers({Dense(places.prefix + "pooler.dense", RowActivation::kTanh)}, fields, checkpoint, format);
+  AddHead({.kind = HeadKind::kMaskedLm,
+           .steps = {Dense("cls.predictions.transform.dense", ToRowActivation(block.feed_forward.activation)),
+                     LayerNorm("cls.predictions.transform.LayerNorm", block.norm_eps)},
+           .vocab = "cls.predictions.decoder",
+           .vocab_bias = {"cls.predictions.bias", "cls.predictions.decoder.bias"},
+           .tied = places.table.tied},
+          fields, checkpoint, format);
+  // ColBERT (Khattab and Zaharia 2020, arXiv:2004.12832).
+  AddHead({.kind = HeadKind::kTokenVectors, .task = "HF_ColBERT", .steps = {Dense("linear")}}, fields,
+          checkpoint, format);
+  return format;
 }
 
 Format ReadRoberta(ConfigFields& fields, const Shards& checkpoint) {
-  Format format = ReadBertLike(
-      fields, PlacesIn(checkpoint, fields, "encoder.layer.", {}, "roberta.", "lm_head.decoder.weight"),
-      50265);
+  const Places places =
+      PlacesIn(checkpoint, fields, "encoder.layer.", {}, "roberta.", "lm_head.decoder.weight");
+  Format format = ReadBertLike(fields, places, 50265);
   // Positions are counted over what is no padding, from the row after padding's own.
   if (fields.IsNull("pad_token_id")) {
     fields.Fail(ConfigFields::Problem::kInvalid, "pad_token_id",
@@ -83,6 +117,25 @@ Format ReadRoberta(ConfigFields& fields, const Shards& checkpoint) {
   const int64_t padding_id = fields.Int("pad_token_id", 0, kMaxDimension, 1);
   format.config.embedding->padding_id = padding_id;
   format.config.embedding->position_offset = padding_id + 1;
+  AddHead({.kind = HeadKind::kScores,
+           .steps = {Dense("classifier.dense", RowActivation::kTanh), Dense("classifier.out_proj")}},
+          fields, checkpoint, format);
+  AddHead({.kind = HeadKind::kTokenScores, .task = "ForTokenClassification", .steps = {Dense("classifier")}},
+          fields, checkpoint, format);
+  AddHead({.kind = HeadKind::kMaskedLm,
+           .steps = {Dense("lm_head.dense", RowActivation::kGeluErf),
+                     LayerNorm("lm_head.layer_norm", format.config.block.norm_eps)},
+           .vocab = "lm_head.decoder",
+           .vocab_bias = {"lm_head.bias", "lm_head.decoder.bias"},
+           .tied = places.table.tied},
+          fields, checkpoint, format);
+  // Ids of the family's tokenizers where the config does not say.
+  int32_t next = 0;
+  for (const char* key : {"bos_token_id", "pad_token_id", "eos_token_id"}) {
+    int32_t id = next++;
+    if (fields.Has(key) && !absl::SimpleAtoi(fields.Text(key), &id)) continue;
+    format.special_ids.push_back(id);
+  }
   return format;
 }
 
@@ -109,6 +162,14 @@ Format ReadDistilBert(ConfigFields& fields, const Shards& checkpoint) {
   format.plan = [places](const ModelConfig& resolved, ModelParameters& weights) {
     return Plan(places, resolved, weights);
   };
+  AddClassifiers({Dense("pre_classifier", RowActivation::kRelu)}, fields, checkpoint, format);
+  AddHead({.kind = HeadKind::kMaskedLm,
+           .steps = {Dense("vocab_transform", ToRowActivation(block.feed_forward.activation)),
+                     LayerNorm("vocab_layer_norm", 1e-12)},
+           .vocab = "vocab_projector",
+           .vocab_bias = {"vocab_projector.bias"},
+           .tied = places.table.tied},
+          fields, checkpoint, format);
   return format;
 }
 

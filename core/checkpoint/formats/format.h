@@ -6,6 +6,7 @@
 
 #include <functional>
 #include <initializer_list>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -20,6 +21,18 @@
 
 namespace headlight {
 
+// Where the tensors of a step behind the hidden states are: "<name>.weight", "<name>.bias".
+struct PlannedStep {
+  std::shared_ptr<const Shards> files;  // null: the model's own checkpoint
+  std::string name;
+};
+
+struct PlannedHead {
+  std::vector<PlannedStep> steps;       // one for each of the head's
+  std::string vocab;                    // the name of a table of its own
+  std::vector<std::string> vocab_bias;  // of which the checkpoint has one
+};
+
 // What a format makes of config.json and the checkpoint's names and shapes.
 struct Format {
   std::string name;
@@ -29,6 +42,9 @@ struct Format {
   bool knows_code = false;    // that comes with the model ("auto_map"): it computes what is computed here
   std::vector<std::string> not_understood;  // keys of config.json that nobody knows
   std::vector<std::string> assumed;         // what stands for keys that are not there
+  std::vector<PlannedStep> pooled_steps;    // of config.pooled_steps
+  std::vector<PlannedHead> heads;           // of config.heads
+  std::vector<int32_t> special_ids;         // of tokens that are no text, as far as the family says
   // The wanted tensors, into `weights`, whose layers are there but empty. `config` is valid and resolved.
   std::function<TensorPlan(const ModelConfig& config, ModelParameters& weights)> plan;
 };

@@ -7,6 +7,7 @@
 #include "absl/strings/str_join.h"
 #include "absl/strings/string_view.h"
 #include "core/base/status_macros.h"
+#include "core/checkpoint/formats/heads.h"
 #include "core/checkpoint/formats/huggingface.h"
 #include "core/model/pooling.h"
 
@@ -88,6 +89,7 @@ absl::StatusOr<Format> ReadFormat(ConfigFields& fields, const Shards& checkpoint
     format = ReadNamed(fields, "layout", kOwnFormats, checkpoint);
   } else if (fields.Has("model_type")) {
     format = ReadNamed(fields, "model_type", kModelTypes, checkpoint);
+    ReadHeadKeys(fields, format);
     AccountForCommonKeys(fields, format.knows_code);
     format.config.pooling.clear();
     format.config.no_pooling =

@@ -3,6 +3,7 @@
 // Folders of sentence-transformers: modules.json lists what comes after the encoder. Whatever in them is not
 // served leaves hidden states served, and pooled vectors refused with the reason.
 #include <algorithm>
+#include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
@@ -19,6 +20,8 @@
 #include "core/checkpoint/bounded_json.h"
 #include "core/checkpoint/config_fields.h"
 #include "core/checkpoint/formats/format.h"
+#include "core/checkpoint/formats/heads.h"
+#include "core/model/heads/head_config.h"
 
 namespace headlight {
 namespace {
@@ -29,6 +32,11 @@ struct Module {
   std::string kind;  // "Pooling", whatever package it comes from
   std::string path;
 };
+
+// The encoder, with or without its head for masked tokens.
+bool IsTransformer(const Module& module) {
+  return module.kind == "Transformer" || module.kind == "MLMTransformer";
+}
 
 // The list; nothing if there is none.
 absl::StatusOr<std::optional<std::vector<Module>>> ReadModules(const std::string& folder) {
@@ -96,14 +104,25 @@ class Tail {
   absl::Status Add(const Module& module) {
     if (module.kind == "Pooling") return AddPooling(module.path);
     if (module.kind == "Normalize") return AddNormalize(module.path);
+    if (module.kind == "Dense") return AddDense(module.path);
+    if (module.kind == "SpladePooling") return AddSpladePooling(module.path);
+    if (module.kind == "Dropout") return absl::OkStatus();  // of training
     Refuse(absl::StrCat("modules.json: got a module ", Quoted(module.kind),
-                        ", served are Transformer, Pooling, Normalize"));
+                        ", served are Transformer, Pooling, Dense, Normalize"));
     return absl::OkStatus();
   }
 
   // What the folder says of itself as a whole.
   absl::Status Finish() {
+    AddTokenVectors();
     if (config().pooling.empty()) Refuse("modules.json: got no module Pooling");
+    std::vector<RowStep>& steps = config().pooled_steps;
+    if (!steps.empty() &&
+        steps.back().kind == RowStep::Kind::kNormalize) {  // what is cut is normalised again
+      config().normalize_pooled = true;
+      steps.pop_back();
+      format_.pooled_steps.pop_back();
+    }
     HEADLIGHT_ASSIGN_OR_RETURN(std::optional<ConfigFields> fields,
                                OpenIn(folder_, "config_sentence_transformers.json"));
     if (fields) {
@@ -118,6 +137,8 @@ class Tail {
     }
     if (config().no_pooling.empty()) return absl::OkStatus();
     config().pooling.clear();
+    steps.clear();
+    format_.pooled_steps.clear();
     return absl::OkStatus();
   }
 
@@ -139,6 +160,7 @@ class Tail {
     if (!fields)
       return absl::NotFoundError(absl::StrCat(file, ": modules.json lists it, and there is no such file"));
     if (!config().pooling.empty()) Refuse("modules.json: got several modules Pooling, served is one");
+    if (!token_steps_.empty()) Refuse("modules.json: got Dense before Pooling, served is behind it");
     config().pooling = PoolingsOf(*fields, file);
     if (!fields->Bool("include_prompt", true)) {
       Refuse(absl::StrCat(file, ": include_prompt: got false, and nobody here knows how long prompts are"));
@@ -171,7 +193,7 @@ class Tail {
 
   absl::Status AddNormalize(const std::string& path) {
     if (config().pooling.empty()) Refuse("modules.json: got Normalize before Pooling, served is behind it");
-    config().normalize_pooled = true;
+    AddStep({.kind = RowStep::Kind::kNormalize, .bias = false}, {});
     if (path.empty()) return absl::OkStatus();
     const std::string file = ConfigIn(path);
     HEADLIGHT_ASSIGN_OR_RETURN(std::optional<ConfigFields> fields, OpenIn(folder_, file));
@@ -183,8 +205,108 @@ class Tail {
     return absl::OkStatus();
   }
 
+  // Width of what the next step reads: of tokens before Pooling, of pooled vectors behind it.
+  int64_t width() {
+    const ModelConfig& now = config();
+    return now.pooling.empty() ? OutDim(token_steps_, now.block.attention.embed_dim) : now.pooled_dim();
+  }
+
+  void AddStep(RowStep step, PlannedStep planned) {
+    step.in_dim = width();
+    if (step.kind != RowStep::Kind::kDense) step.out_dim = step.in_dim;
+    const bool pooled = !config().pooling.empty();
+    (pooled ? config().pooled_steps : token_steps_).push_back(step);
+    (pooled ? format_.pooled_steps : planned_).push_back(std::move(planned));
+  }
+
+  // y = activation(x W + b), of pooled vectors or, before Pooling, of tokens.
+  absl::Status AddDense(const std::string& path) {
+    const std::string file = ConfigIn(path);
+    HEADLIGHT_ASSIGN_OR_RETURN(std::optional<ConfigFields> fields, OpenIn(folder_, file));
+    if (!fields)
+      return absl::NotFoundError(absl::StrCat(file, ": modules.json lists it, and there is no such file"));
+    RowStep step;
+    step.in_dim = fields->Int("in_features", 1, kMaxDimension);
+    step.out_dim = fields->Int("out_features", 1, kMaxDimension);
+    step.bias = fields->Bool("bias", true);
+    const absl::StatusOr<RowActivation> activation = TorchActivation(fields->Text("activation_function"));
+    for (const char* key : {"module_input_name", "module_output_name"}) {
+      fields->Only(key, {"\"sentence_embedding\"", "\"token_embeddings\""});
+    }
+    fields->Only("use_residual", {"false"});
+    const absl::Status closed = Close(file, *fields, format_);
+    if (!activation.ok()) {
+      RefuseStep(absl::StrCat(file, ": activation_function: ", activation.status().message()));
+    } else if (!closed.ok()) {
+      RefuseStep(std::string(closed.message()));
+    } else if (step.in_dim != width()) {
+      RefuseStep(absl::StrCat(file, ": in_features: got ", step.in_dim, ", wanted ", width(),
+                              ", the width of what comes before"));
+    } else {
+      step.activation = *activation;
+      ReadDense(path, step);
+    }
+    return absl::OkStatus();
+  }
+
+  // The tensors of a Dense, which are in a checkpoint of its own.
+  void ReadDense(const std::string& path, const RowStep& step) {
+    constexpr char kLinear[] = "linear";
+    absl::StatusOr<Shards> files = Shards::Open(absl::StrCat(folder_, "/", path));
+    if (absl::IsNotFound(files.status())) {
+      return RefuseStep(absl::StrCat(
+          path,
+          ": got no model.safetensors, wanted one; pytorch_model.bin, files of pickled objects, are not "
+          "read: SentenceTransformer(folder).save(folder, safe_serialization=True) writes it"));
+    }
+    if (!files.ok()) return RefuseStep(std::string(files.status().message()));
+    RowStepParameters nowhere;
+    TensorPlan plan;
+    WantStep(step, kLinear, nowhere, plan);
+    if (const absl::Status status = CheckWanted(plan.wanted, *files); !status.ok()) {
+      return RefuseStep(absl::StrCat(path, ": ", status.message()));
+    }
+    AddStep(step, {std::make_shared<const Shards>(*std::move(files)), kLinear});
+  }
+
+  // Of pooled vectors, or of tokens before there are any.
+  void RefuseStep(const std::string& why) {
+    if (config().pooling.empty() && token_problem_.empty()) token_problem_ = why;
+    Refuse(why);
+  }
+
+  // Dense alone, and no Pooling at all, is what ColBERT models are.
+  void AddTokenVectors() {
+    HeadsConfig& heads = config().heads;
+    if (!config().pooling.empty() || heads.Find(OutputKind::kTokenVectors) != nullptr) return;
+    if (!token_problem_.empty()) {
+      heads.refused.push_back({OutputKind::kTokenVectors, token_problem_});
+    } else if (!token_steps_.empty()) {
+      heads.heads.push_back({.kind = HeadKind::kTokenVectors, .steps = token_steps_, .silent_ids = {}});
+      format_.heads.push_back({.steps = planned_, .vocab = {}, .vocab_bias = {}});
+    }
+  }
+
+  // SPLADE by name. What else it could be is not what the output of that kind is.
+  absl::Status AddSpladePooling(const std::string& path) {
+    const std::string file = ConfigIn(path);
+    HEADLIGHT_ASSIGN_OR_RETURN(std::optional<ConfigFields> fields, OpenIn(folder_, file));
+    Refuse("modules.json: got SpladePooling, whose vectors are the output of kind sparse");
+    if (!fields) return absl::OkStatus();
+    fields->Only("pooling_strategy", {"\"max\""});
+    fields->Only("activation_function", {"\"relu\""});
+    fields->WithoutEffect({"word_embedding_dimension", "embedding_dimension", "chunk_size"});
+    if (const absl::Status status = Close(file, *fields, format_); !status.ok()) {
+      config().heads.refused.push_back({OutputKind::kSparse, std::string(status.message())});
+    }
+    return absl::OkStatus();
+  }
+
   const std::string folder_;
   Format& format_;
+  std::vector<RowStep> token_steps_;  // before Pooling
+  std::vector<PlannedStep> planned_;  // of them
+  std::string token_problem_;
 };
 
 // What the module Transformer says beside the encoder's own files.
@@ -196,7 +318,8 @@ absl::Status ReadTransformerModule(const std::string& encoder, Format& format) {
     format.assumed.push_back(
         absl::StrCat(kFile, ": texts are cut to ", *len, " tokens where they are tokenized"));
   }
-  fields->Only("transformer_task", {"\"feature-extraction\""});
+  // The second is the encoder with its head for masked tokens, as MLMTransformer.
+  fields->Only("transformer_task", {"\"feature-extraction\"", "\"fill-mask\""});
   fields->Only("module_output_name", {"\"token_embeddings\""});
   // Of texts and their tokens, and how many of those are computed at once.
   fields->WithoutEffect({"do_lower_case", "unpad_inputs"});
@@ -209,7 +332,7 @@ absl::StatusOr<std::string> SentenceTransformersEncoder(const std::string& folde
   HEADLIGHT_ASSIGN_OR_RETURN(const auto modules, ReadModules(folder));
   if (!modules) return "";
   for (const Module& module : *modules) {
-    if (module.kind == "Transformer") return module.path;
+    if (IsTransformer(module)) return module.path;
   }
   return absl::UnimplementedError("modules.json: got no module Transformer, wanted one");
 }
@@ -222,7 +345,7 @@ absl::Status ReadSentenceTransformers(const std::string& folder, const std::stri
   std::vector<Module> tail;
   if (modules) {
     for (const Module& module : *modules) {
-      if (module.kind != "Transformer") tail.push_back(module);
+      if (!IsTransformer(module)) tail.push_back(module);
     }
   } else {
     // Without the list, a pooling module in its usual place.

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "core/checkpoint/formats/format.h"
+#include "core/checkpoint/safetensors_writer.h"
 #include "tests/testing/status_matchers.h"
 #include "tests/testing/temp_folder.h"
 
@@ -28,6 +29,7 @@ class SentenceTransformersTest : public ::testing::Test {
  protected:
   absl::Status Read() {
     format_ = Format();
+    format_.config.block.attention.embed_dim = 8;
     format_.config.pooling.clear();
     format_.config.no_pooling = "no file says how";
     return ReadSentenceTransformers(folder_.path(), folder_.path(), format_);
@@ -112,8 +114,8 @@ TEST_F(SentenceTransformersTest, WhatIsNotServedIsSaidToWhoAsksForPooling) {
   ExpectNoPooling("include_prompt: got false");
   folder_.Write("1_Pooling/config.json", R"({"pooling_mode": "mean"})");
   WriteModules(
-      {kTransformer, kPooling, R"({"type": "sentence_transformers.models.Dense", "path": "2_Dense"})"});
-  ExpectNoPooling("got a module \"Dense\"");
+      {kTransformer, kPooling, R"({"type": "sentence_transformers.models.WordWeights", "path": "2_Words"})"});
+  ExpectNoPooling("got a module \"WordWeights\"");
   WriteModules({kTransformer, kPooling, kPooling});
   ExpectNoPooling("several modules Pooling");
   WriteModules({kTransformer});
@@ -121,6 +123,45 @@ TEST_F(SentenceTransformersTest, WhatIsNotServedIsSaidToWhoAsksForPooling) {
   WriteModules({kTransformer, kPooling});
   folder_.Write("config_sentence_transformers.json", R"({"truncate_dim": 5})");
   ExpectNoPooling("truncate_dim");
+}
+
+constexpr char kDense[] = R"({"type": "sentence_transformers.models.Dense", "path": "2_Dense"})";
+constexpr char kDenseConfig[] = R"({"in_features": 8, "out_features": 3, "bias": true,
+                                    "activation_function": "torch.nn.modules.activation.Tanh"})";
+
+TEST_F(SentenceTransformersTest, DenseIsAStepOfPooledVectors) {
+  folder_.Write("1_Pooling/config.json", "{}");
+  folder_.Write("2_Dense/config.json", kDenseConfig);
+  WriteModules({kTransformer, kPooling, kNormalize, kDense, kNormalize});
+  ExpectNoPooling("2_Dense: got no model.safetensors, wanted one; pytorch_model.bin");
+  EXPECT_THAT(format_.config.pooled_steps, IsEmpty());
+  const std::vector<float> numbers(8 * 3, 0.5f);
+  ASSERT_THAT(
+      WriteSafetensors(folder_.path() + "/2_Dense/model.safetensors",
+                       {{"linear.weight", {{3, 8}, numbers.data()}}, {"linear.bias", {{3}, numbers.data()}}}),
+      IsOk());
+  EXPECT_THAT(Read(), IsOk());
+  ASSERT_EQ(format_.config.pooled_steps.size(), 2u);
+  EXPECT_EQ(format_.config.pooled_steps[0].kind, RowStep::Kind::kNormalize);
+  EXPECT_EQ(format_.config.pooled_steps[1],
+            (RowStep{.in_dim = 8, .out_dim = 3, .activation = RowActivation::kTanh}));
+  EXPECT_EQ(format_.config.pooled_dim(), 3);
+  EXPECT_TRUE(format_.config.normalize_pooled) << "the last Normalize follows the cut";
+  ASSERT_EQ(format_.pooled_steps.size(), 2u);
+  EXPECT_NE(format_.pooled_steps[1].files, nullptr);
+  folder_.Write("2_Dense/config.json", R"({"in_features": 7, "out_features": 3, "activation_function":
+                                           "torch.nn.modules.linear.Identity"})");
+  ExpectNoPooling("2_Dense/config.json: in_features: got 7, wanted 8");
+  folder_.Write("2_Dense/config.json",
+                R"({"in_features": 8, "out_features": 3, "activation_function": "mine"})");
+  ExpectNoPooling("activation_function: got \"mine\"");
+  folder_.Write("2_Dense/config.json", kDenseConfig);
+  WriteModules({kTransformer, kDense, kPooling});
+  ExpectNoPooling("Dense before Pooling");
+  WriteModules({kTransformer, kDense});
+  ExpectNoPooling("got no module Pooling");
+  ASSERT_EQ(format_.config.heads.heads.size(), 1u) << "vectors of tokens";
+  EXPECT_EQ(format_.config.heads.heads[0].kind, HeadKind::kTokenVectors);
 }
 
 TEST_F(SentenceTransformersTest, KeysThatNobodyKnowsAreReported) {

@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Heads by the names of their tensors. A family adds those that it has to its Format in a few lines; a head is
+// there if the checkpoint has its tensors, and one that is incomplete, or that two readings fit, leaves the
+// encoder served and is refused with the reason.
+#ifndef HEADLIGHT_CORE_CHECKPOINT_FORMATS_HEADS_H_
+#define HEADLIGHT_CORE_CHECKPOINT_FORMATS_HEADS_H_
+
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "core/checkpoint/config_fields.h"
+#include "core/checkpoint/formats/format.h"
+#include "core/checkpoint/shards.h"
+#include "core/checkpoint/tensor_plan.h"
+#include "core/model/config.h"
+#include "core/model/heads/head_config.h"
+#include "core/model/heads/head_parameters.h"
+
+namespace headlight {
+
+// A step by the name before ".weight" and ".bias"; whether there is a bias the checkpoint says.
+struct HeadStep {
+  RowStep::Kind kind = RowStep::Kind::kDense;
+  std::string name;
+  RowActivation activation = RowActivation::kIdentity;
+  double eps = 0.0;  // of kLayerNorm
+};
+
+struct HeadNames {
+  HeadKind kind = HeadKind::kScores;
+  // What an entry of "architectures" ends with, "ForTokenClassification" say, where the tensors alone do not
+  // tell; empty where they do.
+  std::string task;
+  std::vector<HeadStep>
+      steps;  // the first one of kMaskedLm, the last one of other kinds tells that it is there
+  bool of_mean = false;
+  // kMaskedLm: the table of its own, unless `tied`, and the names that its bias may have.
+  std::string vocab;
+  std::vector<std::string> vocab_bias;
+  bool tied = true;
+};
+
+// Adds the head to `format`, whose sizes are known, if the checkpoint has it.
+void AddHead(const HeadNames& names, ConfigFields& fields, const Shards& checkpoint, Format& format);
+
+// What config.json says of heads whatever the family: the names of labels, and the activation that
+// sentence-transformers applies to scores.
+void ReadHeadKeys(ConfigFields& fields, Format& format);
+
+// The heads of BGE-M3 beside the model, sparse_linear and colbert_linear (Chen et al. 2024, arXiv:2402.03216).
+// Errors name the file.
+void AddFilesOfHeads(const std::string& folder, Format& format);
+
+// The activation that a PyTorch class computes, by its full name: "torch.nn.modules.activation.Tanh".
+// UNIMPLEMENTED: one that is not served; the message says which are.
+absl::StatusOr<RowActivation> TorchActivation(const std::string& name);
+
+RowActivation ToRowActivation(Activation activation);
+
+// The tensors of a step called `name`, into `to`.
+void WantStep(const RowStep& step, const std::string& name, RowStepParameters& to, TensorPlan& plan);
+// Those of a whole head but for a table of its own, and that table, whose plan's destination is never written.
+void WantVocabBias(const HeadConfig& head, const PlannedHead& names, std::vector<float>& to,
+                   TensorPlan& plan);
+WantedTensor WantedVocab(const HeadConfig& head, int64_t embed_dim, const PlannedHead& names);
+
+}  // namespace headlight
+
+#endif  // HEADLIGHT_CORE_CHECKPOINT_FORMATS_HEADS_H_
