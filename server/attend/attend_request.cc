@@ -12,6 +12,7 @@
 #include "absl/strings/str_join.h"
 #include "core/base/status_macros.h"
 #include "server/attend/dtype_names.h"
+#include "server/attend/output_kinds.h"
 #include "server/attend/pooling_modes.h"
 #include "server/wire/envelope.h"
 
@@ -73,6 +74,32 @@ absl::StatusOr<WeightsFields> WeightsOf(const v1::WeightsOptions& options) {
   return weights;
 }
 
+absl::StatusOr<OutputFields> OutputOf(const std::string& prefix, const v1::OutputSpec& spec) {
+  OutputFields output;
+  const std::optional<OutputKind> kind = FromProto(spec.kind());
+  if (!kind) {
+    return NotInEnum(
+        prefix + "kind", static_cast<int>(spec.kind()),
+        "OutputKind; wanted HIDDEN_STATES, POOLED, SCORES, TOKEN_SCORES, TOKEN_LOGITS, SPARSE or "
+        "TOKEN_VECTORS");
+  }
+  output.kind = *kind;
+  if (spec.dtype() == v1::DTYPE_I8) {
+    output.encoding = OutputEncoding::kInt8;
+  } else if (spec.dtype() == v1::DTYPE_BITS) {
+    output.encoding = OutputEncoding::kBits;
+  } else if (spec.dtype() != v1::DTYPE_UNSPECIFIED) {
+    output.dtype = FromProto(spec.dtype());
+  }
+  absl::StatusOr<PoolingAsked> pooling = PoolingOf(spec.pooling());
+  if (!pooling.ok()) return absl::InvalidArgumentError(absl::StrCat(prefix, pooling.status().message()));
+  output.pooling = *pooling;
+  output.dimensions = spec.dimensions();
+  output.positions = SpanOf(spec.positions());
+  output.top_k = spec.top_k();
+  return output;
+}
+
 // A tensor's place in the order of payloads is that of its role.
 struct NamedSpec {
   Role role;
@@ -109,6 +136,11 @@ absl::StatusOr<RequestFields> OptionsOf(const v1::AttendRequest& request) {
   HEADLIGHT_ASSIGN_OR_RETURN(fields.weights, WeightsOf(request.weights()));
   HEADLIGHT_ASSIGN_OR_RETURN(fields.pooling, PoolingOf(request.pooling()));
   fields.dimensions = request.dimensions();
+  for (int i = 0; i < request.outputs_size(); ++i) {
+    HEADLIGHT_ASSIGN_OR_RETURN(OutputFields output,
+                               OutputOf(absl::StrCat("outputs[", i, "]."), request.outputs(i)));
+    fields.outputs.push_back(output);
+  }
   if (request.output_dtype() != v1::DTYPE_UNSPECIFIED)
     fields.output_dtype = FromProto(request.output_dtype());
   fields.timeout_us = request.timeout_us();

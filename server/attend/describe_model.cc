@@ -6,6 +6,7 @@
 #include "core/attention/config.h"
 #include "core/attention/layer.h"
 #include "core/model/config.h"
+#include "server/attend/output_kinds.h"
 #include "server/attend/pooling_modes.h"
 
 namespace headlight {
@@ -70,9 +71,27 @@ void DescribeStack(const ModelConfig& config, v1::Model& out) {
   }
   if (config.pooling.size() == 1) out.set_pooling(ToProto(config.pooling.front()));
   for (const Pooling pooling : config.pooling) out.add_pooling_parts(ToProto(pooling));
-  out.set_pooled_dim(std::ssize(config.pooling) * config.block.attention.embed_dim);
+  out.set_pooled_dim(config.pooled_dim());
   out.set_no_pooling(config.no_pooling);
   out.set_normalize_pooled(config.normalize_pooled);
+}
+
+void DescribeHeads(const ModelConfig& config, v1::Model& out) {
+  for (const OutputKind kind : kAllOutputKinds) {
+    if (config.Gives(kind)) out.add_outputs(ToProto(kind));
+  }
+  for (const OutputKind kind : {OutputKind::kScores, OutputKind::kTokenScores}) {
+    if (config.Gives(kind)) out.set_num_labels(config.OutputWidth(kind));
+  }
+  if (out.num_labels() > 0)
+    out.mutable_labels()->Assign(config.heads.labels.begin(), config.heads.labels.end());
+  out.set_token_vector_dim(config.OutputWidth(OutputKind::kTokenVectors));
+  for (const RefusedOutput& refused : config.heads.refused) {
+    if (config.Gives(refused.kind)) continue;
+    v1::RefusedOutput& described = *out.add_refused_outputs();
+    described.set_kind(ToProto(refused.kind));
+    described.set_reason(refused.why);
+  }
 }
 
 }  // namespace
@@ -98,6 +117,7 @@ void Describe(const LoadedModel& model, int64_t max_message_bytes, v1::Model& ou
   out.mutable_precision_error()->set_cosine(model.precision_error.cosine);
   DescribeScores(config, out);
   DescribeStack(model.model.config(), out);
+  DescribeHeads(model.model.config(), out);
   out.set_layout(model.layout);
   out.set_kernel(attention.kernel_name());
   out.set_max_message_bytes(max_message_bytes);

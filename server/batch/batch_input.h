@@ -63,6 +63,25 @@ struct WeightsRequest {
   int64_t kv_len = 0;       // of the longest sequence, with appended keys
 };
 
+// How numbers are written into a reply beside the float types.
+enum class OutputEncoding : uint8_t {
+  kFloat,  // of the request's DType
+  kInt8,   // round(x / scale), scale = max |x| / 127 of each row
+  kBits,   // x > 0, the first of eight the highest bit of a byte
+};
+
+// One of several outputs of a pass.
+struct OutputRequest {
+  OutputKind kind = OutputKind::kHiddenStates;
+  DType dtype = DType::kF32;  // of kFloat
+  OutputEncoding encoding = OutputEncoding::kFloat;
+  std::vector<Pooling> pooling;  // kPooled: side by side
+  bool as_model = false;         // kPooled: then the model's own steps
+  int64_t width = 0;             // numbers of a row that are kept; of kSparse none
+  std::vector<int64_t> rows;     // kTokenLogits: which of the request's tokens
+  int64_t top_k = 0;             // kSparse: at most so many of a sequence; 0: all
+};
+
 // Valid by construction: whoever makes one has checked each size against the others and against the model.
 // The bytes it points at must live until the batch is computed.
 struct BatchInput {
@@ -80,9 +99,11 @@ struct BatchInput {
   Visibility visibility;
   ExplicitMask mask;
   WeightsRequest weights;
-  std::vector<Pooling> pooling;      // of the output, side by side; empty: hidden states
-  int64_t pooled_dim = 0;            // numbers that are kept of what they make
-  DType output_dtype = DType::kF32;  // or kF16, kBf16
+  std::vector<Pooling> pooling;        // of the output, side by side; empty: hidden states
+  bool pools_as_model = false;         // they then pass through the model's own steps
+  int64_t pooled_dim = 0;              // numbers that are kept of what they make
+  std::vector<OutputRequest> outputs;  // if there are any, there is no other output
+  DType output_dtype = DType::kF32;    // or kF16, kBf16
   // Never null once it is to be computed; shared with whoever hears of the cancellation.
   std::shared_ptr<const CancellationToken> cancelled;
 
@@ -90,7 +111,9 @@ struct BatchInput {
   bool pools() const { return !pooling.empty(); }
   int64_t num_pooled() const { return num_sequences() * pooled_dim; }
   // Of the output, of a model that is `embed_dim` wide.
-  int64_t num_outputs(int64_t embed_dim) const { return pools() ? num_pooled() : q_tokens * embed_dim; }
+  int64_t num_outputs(int64_t embed_dim) const {
+    return !outputs.empty() ? 0 : pools() ? num_pooled() : q_tokens * embed_dim;
+  }
   // What it adds to a batch: rows to project.
   int64_t cost_tokens() const {
     const bool cross = kind == InputKind::kSharedKey || kind == InputKind::kKeyAndValue;

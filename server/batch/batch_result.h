@@ -6,8 +6,17 @@
 
 #include <cstdint>
 #include <memory>
+#include <vector>
 
 namespace headlight {
+
+// One of BatchInput::outputs.
+struct OutputResult {
+  std::shared_ptr<const void> values;      // null where there are none
+  std::shared_ptr<const int32_t> indices;  // of kSparse
+  std::shared_ptr<const float> scale;      // of kInt8
+  std::vector<int64_t> lens;               // of kSparse: entries of each sequence
+};
 
 // The memory belongs to the batch and lives as long as these pointers do. `output`, `weights` and
 // `received_mass` are of the request's output_dtype; all but the output are null where none were asked for,
@@ -18,6 +27,7 @@ struct BatchResult {
   std::shared_ptr<const void> weights;
   std::shared_ptr<const int32_t> weights_keys;
   std::shared_ptr<const void> received_mass;
+  std::vector<OutputResult> outputs;  // `output` is null where there are any
   // Of the batch as a whole, as in attention.proto's TimeBudget.
   int64_t pack_us = 0;
   int64_t compute_us = 0;

@@ -7,6 +7,7 @@
 #include "core/model/config.h"
 #include "core/tensor/buffer.h"
 #include "server/batch/copy_list.h"
+#include "server/batch/output_work.h"
 
 namespace headlight {
 namespace {
@@ -19,6 +20,15 @@ int64_t F32(int64_t count) { return count == 0 ? 0 : Buffer::RoundedBytes(count 
 
 // A result stays as it is computed, or is written once more: in a narrower type, or apart from a large batch.
 int64_t Result(int64_t count) { return 2 * F32(count); }
+
+// What an output is made in and what comes out.
+int64_t OutputNeed(const BatchInput& input, const OutputRequest& request) {
+  const OutputExtent extent = ExtentOf(input, request);
+  const int64_t entries =
+      extent.entries * int64_t{sizeof(SparseEntry)} + Result(extent.entries) + F32(extent.entries);
+  const int64_t scale = request.encoding == OutputEncoding::kInt8 ? F32(extent.values) : 0;
+  return 2 * F32(extent.working) + Result(extent.values) + entries + scale;
+}
 
 }  // namespace
 
@@ -41,6 +51,7 @@ int64_t BufferNeed(const BatchInput& input) {
   }
   bytes += Result(input.q_tokens * config.embed_dim);
   if (input.pools()) bytes += Result(input.num_pooled());
+  for (const OutputRequest& request : input.outputs) bytes += OutputNeed(input, request);
   bytes +=
       Result(input.weights.num_weights) + Result(input.weights.num_received) + F32(input.weights.num_keys);
   if (!input.mask.bytes.empty()) {
@@ -62,7 +73,11 @@ ForwardShape ShapeOf(const BatchInput& input) {
 }
 
 int64_t MemoryNeed(const BatchInput& input, int num_threads) {
-  return BufferNeed(input) + input.model->model.ForwardBytes(ShapeOf(input), num_threads);
+  const Model& model = input.model->model;
+  // Not at the same time as the workspace, which stays nevertheless.
+  const bool steps = !input.outputs.empty() || (input.pools_as_model && !model.config().pooled_steps.empty());
+  const int64_t scratch = steps ? num_threads * model.heads().ScratchBytes() : 0;
+  return BufferNeed(input) + model.ForwardBytes(ShapeOf(input), num_threads) + scratch;
 }
 
 }  // namespace headlight

@@ -7,8 +7,8 @@
 #include "absl/strings/str_cat.h"
 #include "core/attention/config.h"
 #include "core/base/status_macros.h"
-#include "core/model/pooling.h"
 #include "core/tensor/matrix_view.h"
+#include "server/batch/output_work.h"
 
 namespace headlight {
 namespace {
@@ -58,8 +58,7 @@ int64_t NumQueries(const BatchInput& input, int64_t sequence) {
 
 PackedBatch::PackedBatch(std::span<const BatchInput* const> inputs, BufferPool& pool, Lease& memory)
     : inputs_(inputs),
-      model_(inputs.front()->model->model.config()),
-      config_(model_.block.attention),
+      config_(inputs.front()->model->model.config().block.attention),
       pool_(pool),
       memory_(memory),
       buffers_(inputs.size()) {}
@@ -99,6 +98,14 @@ ModelBatch PackedBatch::View() const {
 
 absl::StatusOr<std::vector<BatchResult>> PackedBatch::TakeResults(ComputeArena& arena) {
   Pool(arena);
+  OutputWork outputs(inputs_.front()->model->model, MatrixOf(output_, q_tokens_, config_.embed_dim),
+                     token_ids_, pool_, memory_);
+  int64_t next_row = 0;
+  for (const BatchInput* input : inputs_) {
+    HEADLIGHT_RETURN_IF_ERROR(outputs.Add(*input, next_row));
+    next_row += input->q_tokens;
+  }
+  HEADLIGHT_RETURN_IF_ERROR(outputs.Run(arena));
   NarrowingList narrowing;
   std::vector<BatchResult> results(inputs_.size());
   int64_t first_row = 0;
@@ -124,6 +131,7 @@ absl::StatusOr<std::vector<BatchResult>> PackedBatch::TakeResults(ComputeArena& 
       buffers.keys->Relabel(MemoryKind::kReply);
       result.weights_keys = {buffers.keys, KeysOf(*buffers.keys)};
     }
+    result.outputs = outputs.Take(i);
     result.batch_requests = static_cast<int64_t>(inputs_.size());
     result.batch_sequences = num_sequences_;
     result.batch_tokens = q_tokens_;
@@ -307,8 +315,10 @@ void PackedBatch::Pool(ComputeArena& arena) const {
     const int64_t width = config_.embed_dim;
     const int64_t first = cu_q_lens_[from];
     const int64_t cu_lens[] = {0, cu_q_lens_[from + 1] - first};
-    PoolSequences({output_->floats() + first * width, cu_lens[1], width, width}, cu_lens, input->pooling,
-                  model_.normalize_pooled, {to, 1, input->pooled_dim, input->pooled_dim});
+    const WhileWanted interruption(arena, *input->cancelled);
+    PoolVectors(input->model->model, {input->pooling, input->pools_as_model},
+                {output_->floats() + first * width, cu_lens[1], width, width}, cu_lens,
+                {to, 1, input->pooled_dim, input->pooled_dim}, interruption);
   });
 }
 

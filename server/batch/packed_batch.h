@@ -80,7 +80,6 @@ class PackedBatch {
                            DType dtype, NarrowingList& narrowing, std::shared_ptr<const void>& to);
 
   const std::span<const BatchInput* const> inputs_;
-  const ModelConfig& model_;
   const AttentionConfig& config_;
   BufferPool& pool_;
   Lease& memory_;

@@ -8,6 +8,7 @@
 
 #include "core/attention/config.h"
 #include "core/model/config.h"
+#include "server/batch/output_work.h"
 
 namespace headlight {
 namespace {
@@ -94,7 +95,16 @@ WorkCost WorkCostOf(const BatchInput& input) {
     cost.attention_flops += 4.0 * PairsOf(input, block.attention, config.causal) *
                             static_cast<double>(block.attention.q_width() * num_layers);
   });
-  cost.bytes = MovedBytes(config, input);
+  for (const OutputRequest& request : input.outputs) {
+    const OutputExtent extent = ExtentOf(input, request);
+    cost.projection_flops += extent.flops;
+    cost.bytes += static_cast<double>((extent.values + extent.working) * SizeOf(DType::kF32));
+  }
+  if (input.pools_as_model) {
+    cost.projection_flops +=
+        static_cast<double>(input.num_sequences()) * static_cast<double>(FlopsPerRow(config.pooled_steps));
+  }
+  cost.bytes += MovedBytes(config, input);
   return cost;
 }
 

@@ -85,9 +85,48 @@ std::string InputText(const ModelConfig& config) {
   return text;
 }
 
+const char* ActivationText(RowActivation activation) {
+  switch (activation) {
+    case RowActivation::kIdentity:
+      return "";
+    case RowActivation::kRelu:
+      return " (ReLU)";
+    case RowActivation::kGeluErf:
+      return " (GELU)";
+    case RowActivation::kGeluTanh:
+      return " (GELU, tanh)";
+    case RowActivation::kSilu:
+      return " (SiLU)";
+    case RowActivation::kTanh:
+      return " (tanh)";
+    case RowActivation::kSigmoid:
+      return " (sigmoid)";
+  }
+  return "";
+}
+
 std::string PoolingText(const ModelConfig& config) {
   if (config.pooling.empty()) return absl::StrCat("none: ", config.no_pooling);
-  return absl::StrCat(Names(config.pooling), config.normalize_pooled ? ", L2-normalised" : "");
+  std::string text = Names(config.pooling);
+  for (const RowStep& step : config.pooled_steps) {
+    absl::StrAppend(&text, step.kind == RowStep::Kind::kDense
+                               ? absl::StrCat(", dense to ", step.out_dim, ActivationText(step.activation))
+                               : ", L2-normalised");
+  }
+  return absl::StrCat(text, config.normalize_pooled ? ", L2-normalised" : "");
+}
+
+std::string OutputsText(const ModelConfig& config) {
+  std::string text;
+  for (const OutputKind kind : kAllOutputKinds) {
+    if (!config.Gives(kind)) continue;
+    const int64_t width = config.OutputWidth(kind);
+    absl::StrAppend(&text, text.empty() ? "" : ", ", Name(kind), " ", width);
+    if (kind == OutputKind::kScores) {
+      absl::StrAppend(&text, ActivationText(config.heads.Find(kind)->steps.back().activation));
+    }
+  }
+  return text;
 }
 
 std::string RopeText(const RopeConfig& rope, int64_t head_dim) {
@@ -195,6 +234,11 @@ void PrintSummary(const ModelSummary& summary, const ModelConfig& config, std::o
              absl::StrCat(NameOf(*config.final_norm_kind), ", eps ", *config.final_norm_eps));
   }
   PrintRow(out, "pooling", PoolingText(config));
+  PrintRow(out, "outputs", OutputsText(config));
+  if (!config.heads.labels.empty()) PrintRow(out, "labels", Listed(config.heads.labels));
+  for (const RefusedOutput& refused : config.heads.refused) {
+    if (!config.Gives(refused.kind)) PrintRow(out, absl::StrCat("no ", Name(refused.kind)), refused.why);
+  }
   PrintRow(out, "parameters", absl::StrCat(summary.num_parameters));
   PrintRow(out, "FLOPs per token",
            absl::StrCat(ProjectionFlopsPerToken(config),

@@ -15,6 +15,7 @@
 #include "core/attention/config.h"
 #include "core/base/status_macros.h"
 #include "core/model/config.h"
+#include "server/request/output_choice.h"
 #include "server/request/sequence_layout.h"
 #include "server/request/token_ids.h"
 #include "server/request/weights_choice.h"
@@ -118,19 +119,12 @@ class RequestChecker {
   }
 
   absl::Status CheckPooling() {
-    const auto& [of_model, mode] = fields_.pooling;
-    if (of_model && model().pooling.empty()) {
-      return Invalid("pooling: got MODEL, but the model has no pooling of its own: ", model().no_pooling,
-                     "; wanted a mode by name, or none");
-    }
-    if (of_model) input().pooling = model().pooling;
-    if (mode) input().pooling = {*mode};
-    const int64_t dim = std::ssize(input().pooling) * config().embed_dim;
-    if (fields_.dimensions < 0 || fields_.dimensions > dim) {
-      if (dim == 0) return Invalid("dimensions: got ", fields_.dimensions, ", wanted 0 without pooling");
-      return Invalid("dimensions: got ", fields_.dimensions, ", wanted 0..", dim);
-    }
-    input().pooled_dim = fields_.dimensions > 0 ? fields_.dimensions : dim;
+    if (!fields_.outputs.empty()) return CheckOutputs(fields_, model(), input());
+    HEADLIGHT_ASSIGN_OR_RETURN(PooledChoice choice,
+                               ChoosePooling("", fields_.pooling, fields_.dimensions, model()));
+    input().pooling = std::move(choice.pooling);
+    input().pools_as_model = choice.as_model;
+    input().pooled_dim = choice.dim;
     return absl::OkStatus();
   }
 
@@ -323,7 +317,12 @@ class RequestChecker {
   absl::Status PlanReply() {
     ReplyPlan& reply = checked_.reply;
     reply.dtype = input().output_dtype;
-    if (!input().pools()) {
+    if (!input().outputs.empty()) {
+      const bool padded = input().q_tokens != query_layout_.rows;
+      if (padded) reply.padded_len = query_layout_.padded_len;
+      if (reply.padded_len != 0) reply.q_lens = input().q_lens;
+      HEADLIGHT_RETURN_IF_ERROR(PlanOutputs(fields_, query_layout_, query_shape_, input(), reply));
+    } else if (!input().pools()) {
       reply.output = query_shape_;
       // Full sequences lie packed in either form.
       if (input().q_tokens != query_layout_.rows) reply.padded_len = query_layout_.padded_len;
@@ -338,10 +337,11 @@ class RequestChecker {
     reply.weights = std::move(shapes.weights);
     reply.weights_keys = std::move(shapes.keys);
     reply.received_mass = std::move(shapes.received_mass);
-    const ReplyTensor tensors[] = {{"output", reply.output, reply.dtype},
-                                   {"weights", reply.weights, reply.dtype},
-                                   {"weights_keys", reply.weights_keys, DType::kI32},
-                                   {"received_mass", reply.received_mass, reply.dtype}};
+    std::vector<ReplyTensor> tensors = {{"output", reply.output, reply.dtype},
+                                        {"weights", reply.weights, reply.dtype},
+                                        {"weights_keys", reply.weights_keys, DType::kI32},
+                                        {"received_mass", reply.received_mass, reply.dtype}};
+    AddTensors(reply.outputs, tensors);
     HEADLIGHT_RETURN_IF_ERROR(CheckReplySize(tensors, limits_.max_message_bytes));
     for (const ReplyTensor& tensor : tensors) reply.payload_bytes += *tensor.SizeBytes();
     weights.num_weights = *tensors[1].SizeBytes() / SizeOf(reply.dtype);

@@ -19,7 +19,7 @@ std::optional<int64_t> ReplyTensor::SizeBytes() const {
   const std::optional<int64_t> elements = NumElements(shape);
   int64_t bytes = 0;
   if (!elements || __builtin_mul_overflow(*elements, SizeOf(dtype), &bytes)) return std::nullopt;
-  return bytes;
+  return bytes / elements_per_byte;
 }
 
 absl::Status CheckReplySize(std::span<const ReplyTensor> tensors, int64_t max_message_bytes) {

@@ -14,22 +14,36 @@
 #include "absl/status/status.h"
 #include "core/tensor/dtype.h"
 #include "core/tensor/shape.h"
+#include "server/batch/batch_input.h"
 #include "server/models/registry.h"
 
 namespace headlight {
+
+// One of several outputs.
+struct PlannedOutput {
+  OutputKind kind = OutputKind::kHiddenStates;
+  DType dtype = DType::kF32;
+  OutputEncoding encoding = OutputEncoding::kFloat;
+  Shape shape;                // of its values as they are described; of kSparse at most
+  bool padded = false;        // as padded_len says
+  std::vector<int64_t> lens;  // of kTokenVectors: rows of each sequence
+  Shape scale;                // of kInt8; else empty
+  Shape lens_shape;           // of the list of lens that the reply has; empty if it has none
+};
 
 // What whoever writes a reply must know beside the result.
 struct ReplyPlan {
   std::shared_ptr<const LoadedModel> model;
   std::string request_id;
   DType dtype = DType::kF32;  // of output, weights and received_mass
-  Shape output;
-  Shape weights;  // empty if there are none, and so are the next two
+  Shape output;               // empty where there are `outputs`
+  Shape weights;              // empty if there are none, and so are the next two
   Shape weights_keys;
   Shape received_mass;
   int64_t padded_len = 0;       // 0: output rows follow each other; else rows of output between two sequences
   std::vector<int64_t> q_lens;  // real rows of each sequence; used with padded_len only
-  int64_t payload_bytes = 0;    // of all tensors
+  std::vector<PlannedOutput> outputs;
+  int64_t payload_bytes = 0;  // of all tensors, at most
 };
 
 // A tensor of the reply.
@@ -37,6 +51,7 @@ struct ReplyTensor {
   const char* name;
   const Shape& shape;  // empty if the reply has none
   DType dtype;
+  int64_t elements_per_byte = 1;  // 8 where an element is a bit, of a dtype that is a byte
 
   // Nothing if they exceed int64.
   std::optional<int64_t> SizeBytes() const;

@@ -11,10 +11,12 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "core/attention/batch.h"
 #include "core/model/config.h"
+#include "server/batch/batch_input.h"
 #include "server/wire/wire_tensor.h"
 
 namespace headlight {
@@ -26,6 +28,17 @@ inline constexpr size_t kNumRoles = 6;
 struct PoolingAsked {
   bool of_model = false;        // the model's own
   std::optional<Pooling> mode;  // this one; with neither: none
+};
+
+// attention.proto's OutputSpec.
+struct OutputFields {
+  OutputKind kind = OutputKind::kHiddenStates;
+  OutputEncoding encoding = OutputEncoding::kFloat;
+  std::optional<WireDType> dtype;  // of kFloat; none: the request's output_dtype
+  PoolingAsked pooling;
+  int64_t dimensions = 0;
+  std::span<const int64_t> positions;
+  int64_t top_k = 0;
 };
 
 // attention.proto's WeightsOptions.
@@ -56,6 +69,7 @@ struct RequestFields {
   WeightsFields weights;
   PoolingAsked pooling;
   int64_t dimensions = 0;  // of pooled vectors; 0: all
+  std::vector<OutputFields> outputs;
   WireDType output_dtype{DType::kF32, {}};
   int64_t timeout_us = 0;
   int64_t priority = 0;

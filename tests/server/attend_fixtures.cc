@@ -271,6 +271,25 @@ ModelConfig EncoderConfig() {
   return config;
 }
 
+ModelConfig EncoderWithHeads() {
+  ModelConfig config = EncoderConfig();
+  const auto dense = [](int64_t out, RowActivation activation = RowActivation::kIdentity) {
+    return RowStep{.in_dim = 16, .out_dim = out, .activation = activation};
+  };
+  const RowStep norm{.kind = RowStep::Kind::kLayerNorm, .in_dim = 16, .out_dim = 16, .eps = 1e-5};
+  config.pooled_steps = {dense(5, RowActivation::kTanh)};
+  config.heads.heads = {
+      {.kind = HeadKind::kScores, .steps = {dense(16, RowActivation::kTanh), dense(3)}, .silent_ids = {}},
+      {.kind = HeadKind::kTokenScores, .steps = {dense(4)}, .silent_ids = {}},
+      {.kind = HeadKind::kMaskedLm,
+       .steps = {dense(16, RowActivation::kGeluErf), norm},
+       .vocab_size = 50,
+       .tied = true,
+       .silent_ids = {}},
+      {.kind = HeadKind::kTokenVectors, .steps = {dense(9)}, .silent_ids = {}, .skipped_tokens = 1}};
+  return config;
+}
+
 std::shared_ptr<const LoadedModel> LoadTestModel(const std::string& name, const ModelConfig& config) {
   const ModelConfig resolved = config.Resolved();
   auto loaded = PackModel(name, "1", "native", resolved, RandomModelParameters(resolved, /*seed=*/7), "");
