@@ -57,6 +57,11 @@ absl::StatusOr<WeightMap> ReadWeightMap(const std::string& path) {
   return weight_map;
 }
 
+// Heads of a few tensors, which formats/heads.h reads: no part of the model's own files.
+bool IsHeadFile(absl::string_view name) {
+  return name == "sparse_linear.safetensors" || name == "colbert_linear.safetensors";
+}
+
 // The *.safetensors files of a folder, sorted.
 absl::StatusOr<std::vector<std::string>> ListFiles(const std::string& folder) {
   std::vector<std::string> names;
@@ -64,7 +69,7 @@ absl::StatusOr<std::vector<std::string>> ListFiles(const std::string& folder) {
   std::filesystem::directory_iterator entry(folder, error);
   for (; !error && entry != std::filesystem::directory_iterator(); entry.increment(error)) {
     std::string name = entry->path().filename();
-    if (IsPlainFileName(name)) names.push_back(std::move(name));
+    if (IsPlainFileName(name) && !IsHeadFile(name)) names.push_back(std::move(name));
   }
   if (error) return absl::ErrnoToStatus(error.value(), absl::StrCat(folder, ": cannot list the folder"));
   std::sort(names.begin(), names.end());

@@ -54,6 +54,9 @@ TEST_F(HeadsTest, AClassifierOfBertIsWhatArchitecturesSay) {
   ASSERT_EQ(heads.heads.size(), 1u);
   EXPECT_EQ(heads.heads[0].kind, HeadKind::kTokenScores);
   EXPECT_THAT(heads.labels, IsEmpty()) << "one name for three numbers";
+  heads = Heads(ReadBert, R"(, "architectures": ["BertForMultipleChoice"])");
+  EXPECT_THAT(heads.heads, IsEmpty());
+  EXPECT_THAT(heads.refused, IsEmpty()) << "there is no doubt";
   heads = Heads(ReadBert, "");
   EXPECT_THAT(heads.heads, IsEmpty());
   EXPECT_THAT(heads.WhyNot(OutputKind::kScores),
