@@ -45,6 +45,8 @@ struct AttendCall {
   std::optional<int64_t> layer;                            // of the weights; absent: the last one
   v1::PoolingMode pooling = v1::POOLING_MODE_UNSPECIFIED;  // of the output; unspecified: hidden states
   int64_t dimensions = 0;                                  // of pooled vectors, the first ones; 0: all
+  // Several outputs of one pass, instead of the one that `pooling` says.
+  std::vector<v1::OutputSpec> outputs;
   // How long the answer is of use, from the request's arrival at the server on; 0: as long as the call or the
   // stream lasts. On a stream it ends this request alone, with DEADLINE_EXCEEDED.
   std::chrono::microseconds timeout{0};
@@ -54,12 +56,26 @@ struct AttendCall {
   v1::DType output_dtype = v1::DTYPE_F32;  // of what comes back
 };
 
+// One of AttendCall::outputs; attention.proto has their shapes.
+struct OutputReply {
+  v1::OutputKind kind = v1::OUTPUT_KIND_UNSPECIFIED;
+  v1::DType dtype = v1::DTYPE_F32;  // how it travelled
+  Tensor values;                    // f32 again: of I8 times its scale, of BITS 1 and 0
+  std::vector<uint8_t> packed;      // of I8 and BITS: the bytes themselves, row by row
+  std::vector<float> scale;         // of I8: of each row
+  std::vector<int32_t> indices;     // of SPARSE: the ids of `values`
+  std::vector<int64_t> lens;        // of SPARSE and TOKEN_VECTORS: rows of each sequence
+};
+
 struct AttendReply {
   std::string model;
   std::string model_version;
   std::string request_id;
   v1::DType output_dtype = v1::DTYPE_F32;  // how the output travelled; everything here is f32 again, exactly
-  Tensor output;  // hidden states, of the query's shape or the ids' and embed_dim; pooled: [batch, embed_dim]
+  // Hidden states, of the query's shape or the ids' and embed_dim; pooled: [batch, pooled_dim]. Empty, of shape
+  // [], where AttendCall::outputs asked for others.
+  Tensor output;
+  std::vector<OutputReply> outputs;  // in the order of the call's
   // When asked for; attention.proto has their shapes.
   std::optional<Tensor> weights;
   std::optional<IntTensor> weights_keys;  // with TOP_K

@@ -68,7 +68,11 @@ Json ToJson(const AttendCall& call, const AttendReply& reply, const std::vector<
   if (call.value) json["value"] = {{"shape", call.value->shape}};
   if (call.mask) json["mask"] = {{"shape", call.mask->shape}};
   json["output_dtype"] = DTypeName(reply.output_dtype);
-  json["output"] = TensorJson(reply.output);
+  if (reply.outputs.empty()) json["output"] = TensorJson(reply.output);
+  for (const OutputReply& output : reply.outputs) {
+    Json& described = json["outputs"][OutputKindName(output.kind)] = TensorJson(output.values);
+    if (!output.lens.empty()) described["lens"] = output.lens;
+  }
   if (reply.weights) json["weights"] = TensorJson(*reply.weights);
   if (reply.weights_keys) {
     json["weights_keys"] = {{"shape", reply.weights_keys->shape}};
@@ -121,7 +125,10 @@ std::string TensorsTable(const AttendCall& call, const AttendReply& reply) {
   if (call.key) rows.push_back({"key", ToString(call.key->shape)});
   if (call.value) rows.push_back({"value", ToString(call.value->shape)});
   if (call.mask) rows.push_back({"mask", ToString(call.mask->shape)});
-  rows.push_back(TensorRow("output", reply.output));
+  if (reply.outputs.empty()) rows.push_back(TensorRow("output", reply.output));
+  for (const OutputReply& output : reply.outputs) {
+    rows.push_back(TensorRow(OutputKindName(output.kind).c_str(), output.values));
+  }
   if (reply.weights) rows.push_back(TensorRow("weights", *reply.weights));
   if (reply.weights_keys) rows.push_back({"weights_keys", ToString(reply.weights_keys->shape)});
   if (reply.received_mass) rows.push_back(TensorRow("received_mass", *reply.received_mass));
@@ -160,10 +167,44 @@ absl::Status Missing(const char* field) {
 
 bool IsNpzName(const std::string& path) { return path.ends_with(".npz"); }
 
+IntTensor IdsOf(const OutputReply& output) {
+  return {.shape = {static_cast<int64_t>(output.indices.size())}, .values = output.indices};
+}
+
+// Far below 2^31 each, of a message as they are.
+IntTensor LensOf(const OutputReply& output) {
+  return {.shape = {static_cast<int64_t>(output.lens.size())},
+          .values = std::vector<int32_t>(output.lens.begin(), output.lens.end())};
+}
+
+// FILE.npy of one output, FILE.KIND.npy of several; ids and lengths beside it.
+absl::Status WriteOutputs(const std::string& path, const AttendReply& reply, NpyFloat dtype) {
+  const bool npy = path.ends_with(".npy");
+  const std::string stem = npy ? path.substr(0, path.size() - 4) : path;
+  const char* const ending = npy ? ".npy" : "";
+  absl::Status status;
+  for (const OutputReply& output : reply.outputs) {
+    const std::string of_kind = reply.outputs.size() == 1 ? "" : "." + OutputKindName(output.kind);
+    const auto name = [&](const char* part) { return absl::StrCat(stem, of_kind, part, ending); };
+    if (status.ok()) status = WriteNpyFile(output.values, name(""), dtype);
+    if (status.ok() && output.kind == v1::OUTPUT_KIND_SPARSE) {
+      status = WriteIntNpyFile(IdsOf(output), name(".ids"));
+    }
+    if (status.ok() && !output.lens.empty()) status = WriteIntNpyFile(LensOf(output), name(".lens"));
+  }
+  return status;
+}
+
 // Everything that came back, by the names of attention.proto.
 absl::Status WriteArchive(const std::string& path, const AttendReply& reply, NpyFloat dtype) {
   NpzWriter archive(path);
-  archive.Add("output", reply.output, dtype);
+  if (reply.outputs.empty()) archive.Add("output", reply.output, dtype);
+  for (const OutputReply& output : reply.outputs) {
+    const std::string name = OutputKindName(output.kind);
+    archive.Add(name, output.values, dtype);
+    if (output.kind == v1::OUTPUT_KIND_SPARSE) archive.Add(name + "_ids", IdsOf(output));
+    if (!output.lens.empty()) archive.Add(name + "_lens", LensOf(output));
+  }
   if (reply.weights) archive.Add("weights", *reply.weights, dtype);
   if (reply.weights_keys) archive.Add("weights_keys", *reply.weights_keys);
   if (reply.received_mass) archive.Add("received_mass", *reply.received_mass, dtype);
@@ -171,13 +212,20 @@ absl::Status WriteArchive(const std::string& path, const AttendReply& reply, Npy
 }
 
 absl::Status WriteResults(const AttendFlags& flags, const AttendReply& reply) {
-  const NpyFloat dtype = reply.output_dtype == v1::DTYPE_F16 ? NpyFloat::kF16 : NpyFloat::kF32;
+  const v1::DType travelled = reply.outputs.empty() ? reply.output_dtype : reply.outputs.front().dtype;
+  const NpyFloat dtype = travelled == v1::DTYPE_F16 ? NpyFloat::kF16 : NpyFloat::kF32;
   const auto write = [&](const std::string& path, const char* field, const std::optional<Tensor>& tensor) {
     if (path.empty()) return absl::OkStatus();
     return tensor ? WriteNpyFile(*tensor, path, dtype) : Missing(field);
   };
-  absl::Status status = IsNpzName(flags.output_path) ? WriteArchive(flags.output_path, reply, dtype)
-                                                     : write(flags.output_path, "output", reply.output);
+  absl::Status status;
+  if (IsNpzName(flags.output_path)) {
+    status = WriteArchive(flags.output_path, reply, dtype);
+  } else if (!reply.outputs.empty() && !flags.output_path.empty()) {
+    status = WriteOutputs(flags.output_path, reply, dtype);
+  } else if (reply.outputs.empty()) {
+    status = write(flags.output_path, "output", reply.output);
+  }
   if (status.ok()) status = write(flags.weights_output_path, "weights", reply.weights);
   if (status.ok()) status = write(flags.received_output_path, "received_mass", reply.received_mass);
   if (!status.ok() || flags.keys_output_path.empty()) return status;
@@ -259,10 +307,15 @@ constexpr char kAttendFooter[] =
     "An archive to read, of numpy.savez or savez_compressed, has query or token_ids and any of key, value, "
     "mask,\n"
     "token_types, seq_lens and kv_seq_lens; one that is written has output and what there is of weights,\n"
-    "weights_keys and received_mass.\n"
+    "weights_keys and received_mass. With --output-kind it has each by its kind instead of output, and "
+    "sparse_ids,\n"
+    "sparse_lens and token_vectors_lens; FILE.npy becomes FILE.KIND.npy of several kinds, with FILE.ids.npy "
+    "and\n"
+    "FILE.lens.npy beside.\n"
     "--json keys: model, model_version, request_id, query.shape or token_ids.shape [, token_types.shape,\n"
     "key.shape, value.shape, mask.shape], output_dtype,\n"
-    "output.{shape, min, mean, max, non_finite, sum, crc32} [, weights.{the same}, weights_keys.shape,\n"
+    "output.{shape, min, mean, max, non_finite, sum, crc32} or outputs.KIND.{the same, lens} [, weights.{the "
+    "same}, weights_keys.shape,\n"
     "top_k[].{sequence, head, query, keys, weights}, received_mass.{the same}, summary[].{sequence, head,\n"
     "entropy_nats, distance_tokens, max_weight, self_mass, first_token_mass, effective_support}],\n"
     "time_budget.{queue_us, compute_us, total_us, batch_requests, batch_sequences, batch_tokens, kernel,\n"
@@ -272,7 +325,8 @@ constexpr char kAttendFooter[] =
     "          headlight attend --shape 1x64 --weights summary --heads 0,3,5 --queries 0:16\n"
     "          headlight attend --input query.npy --key memory.npy --output out.npy\n"
     "          headlight attend --input request.npz --weights full --output results.npz\n"
-    "          headlight attend --model encoder --ids ids.npy --pooled --output vectors.npy";
+    "          headlight attend --model encoder --ids ids.npy --pooled --output vectors.npy\n"
+    "          headlight attend --model encoder --ids ids.npy --output-kind pooled,sparse --output all.npz";
 
 }  // namespace
 

@@ -20,6 +20,15 @@ constexpr std::pair<const char*, v1::PoolingMode> kPoolings[] = {
     {"max", v1::POOLING_MODE_MAX},   {"mean_sqrt_len", v1::POOLING_MODE_MEAN_SQRT_LEN},
     {"last", v1::POOLING_MODE_LAST}, {"weighted_mean", v1::POOLING_MODE_WEIGHTED_MEAN}};
 
+constexpr std::pair<const char*, v1::OutputKind> kOutputKinds[] = {
+    {"hidden_states", v1::OUTPUT_KIND_HIDDEN_STATES},
+    {"pooled", v1::OUTPUT_KIND_POOLED},
+    {"scores", v1::OUTPUT_KIND_SCORES},
+    {"token_scores", v1::OUTPUT_KIND_TOKEN_SCORES},
+    {"token_logits", v1::OUTPUT_KIND_TOKEN_LOGITS},
+    {"sparse", v1::OUTPUT_KIND_SPARSE},
+    {"token_vectors", v1::OUTPUT_KIND_TOKEN_VECTORS}};
+
 // A whole number in decimal digits within [min, max]; nothing else, not even a sign.
 std::optional<int64_t> ParseWhole(const std::string& text, int64_t min, int64_t max) {
   if (text.empty() || text[0] < '0' || text[0] > '9') return std::nullopt;
@@ -109,6 +118,11 @@ absl::StatusOr<std::vector<int64_t>> ParseHeads(const std::string& text) {
   return *std::move(heads);
 }
 
+absl::StatusOr<std::vector<int64_t>> ParsePlaces(const std::string& text) {
+  const auto places = ParseNumbers(text, ',', 0);
+  return places ? *places : absl::StatusOr<std::vector<int64_t>>(Wanted("places like 0,5,17", text));
+}
+
 absl::StatusOr<QueryRange> ParseQueryRange(const std::string& text) {
   const std::optional<std::vector<int64_t>> ends = ParseNumbers(text, ':', 0);
   if (!ends || ends->size() != 2 || ends->front() >= ends->back()) {
@@ -170,6 +184,29 @@ absl::StatusOr<v1::PoolingMode> ParsePooling(const std::string& text) {
     if (text == name) return mode;
   }
   return Wanted("cls, mean, max, mean_sqrt_len, weighted_mean or last", text);
+}
+
+std::string OutputKindName(v1::OutputKind kind) {
+  for (const auto& [name, known] : kOutputKinds) {
+    if (kind == known) return name;
+  }
+  return "-";
+}
+
+absl::StatusOr<std::vector<v1::OutputKind>> ParseOutputKinds(const std::string& text) {
+  std::vector<v1::OutputKind> kinds;
+  for (const std::string& part : std::vector<std::string>(absl::StrSplit(text, ','))) {
+    v1::OutputKind kind = v1::OUTPUT_KIND_UNSPECIFIED;
+    for (const auto& [name, known] : kOutputKinds) {
+      if (part == name) kind = known;
+    }
+    if (kind == v1::OUTPUT_KIND_UNSPECIFIED) {
+      return Wanted("hidden_states, pooled, scores, token_scores, token_logits, sparse or token_vectors",
+                    part);
+    }
+    kinds.push_back(kind);
+  }
+  return kinds;
 }
 
 absl::StatusOr<LoadBalancing> ParseLoadBalancing(const std::string& text) {
@@ -265,6 +302,18 @@ void AddRequestFlags(CLI::App& app, RequestFlags& flags) {
                  "Numbers to keep of each pooled vector, the first ones; 0: all")
       ->check(CLI::NonNegativeNumber)
       ->type_name("N")
+      ->capture_default_str();
+  AddParsed(app,
+            {"--output-kind", "KIND,KIND,...",
+             "Outputs of one pass: hidden_states, pooled, scores, token_scores, token_logits, sparse, "
+             "token_vectors"},
+            ParseOutputKinds, &flags.outputs);
+  AddParsed(app, {"--positions", "N,N,...", "With --output-kind token_logits: of these places among the ids"},
+            ParsePlaces, &flags.positions);
+  app.add_option("--sparse-top-k", flags.sparse_top_k,
+                 "With --output-kind sparse: at most so many ids of each sequence; 0: all")
+      ->check(CLI::NonNegativeNumber)
+      ->type_name("K")
       ->capture_default_str();
   AddParsed(app, {"--dtype", "f32|bf16|f16", "How query, key, value and an added mask travel"}, ParseDType,
             &flags.dtype)

@@ -20,12 +20,15 @@ namespace headlight::client {
 absl::StatusOr<Shape> ParseShape(const std::string& text);                         // "2x16" -> {2, 16}
 absl::StatusOr<std::vector<int64_t>> ParseLengths(const std::string& text);        // "5,16,9" -> {5, 16, 9}
 absl::StatusOr<std::chrono::milliseconds> ParseDuration(const std::string& text);  // "500ms", "10s", "2m"
+absl::StatusOr<std::vector<int64_t>> ParsePlaces(const std::string& text);         // "0,5,17"
 absl::StatusOr<std::vector<int64_t>> ParseHeads(const std::string& text);          // "0,3,5" -> {0, 3, 5}
 absl::StatusOr<v1::WeightsMode> ParseWeightsMode(const std::string& text);         // "none", "top-k", ...
 absl::StatusOr<v1::DType> ParseDType(const std::string& text);                     // "f32", "bf16", "f16"
 std::string WeightsModeName(v1::WeightsMode mode);                                 // the reverse
 std::string DTypeName(v1::DType dtype);                                            // the reverse
 absl::StatusOr<v1::PoolingMode> ParsePooling(const std::string& text);             // "cls", "mean", ...
+absl::StatusOr<std::vector<v1::OutputKind>> ParseOutputKinds(const std::string& text);  // "pooled,scores"
+std::string OutputKindName(v1::OutputKind kind);                            // "pooled"; "-" of one not known
 std::string PoolingName(v1::PoolingMode mode);                              // what that reads; else "-"
 absl::StatusOr<LoadBalancing> ParseLoadBalancing(const std::string& text);  // "pick_first", "round_robin"
 
@@ -94,6 +97,9 @@ struct RequestFlags {
   std::optional<int64_t> layer;
   v1::PoolingMode pooling = v1::POOLING_MODE_UNSPECIFIED;
   int64_t dimensions = 0;
+  std::vector<v1::OutputKind> outputs;
+  std::vector<int64_t> positions;
+  int64_t sparse_top_k = 0;
   v1::DType dtype = v1::DTYPE_F32;
   v1::DType output_dtype = v1::DTYPE_F32;
   int priority = 0;

@@ -321,7 +321,8 @@ constexpr char kHeatmapFooter[] =
 void AddHeatmapFlags(CLI::App& command, HeatmapFlags& flags) {
   AddRequestFlags(command, flags.request);
   // These are the command's own to say.
-  for (const char* name : {"--weights", "--top-k", "--layer", "--pooled", "--pooling"}) {
+  for (const char* name : {"--weights", "--top-k", "--layer", "--pooled", "--pooling", "--output-kind",
+                           "--positions", "--sparse-top-k"}) {
     command.remove_option(command.get_option(name));
   }
   AddParsed(command, {"--layers", "all|N,N,...", "Draw these layers"}, ParseLayers, &flags.layers)

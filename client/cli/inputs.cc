@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "client/cli/inputs.h"
 
+#include <algorithm>
 #include <numeric>
 #include <span>
 #include <utility>
@@ -149,6 +150,41 @@ bool WantsRandomKey(const RequestFlags& flags) {
   return !flags.kv_shape.empty() || !flags.kv_seq_lens.empty();
 }
 
+std::vector<v1::OutputSpec> OutputsOf(const RequestFlags& flags) {
+  std::vector<v1::OutputSpec> outputs;
+  for (const v1::OutputKind kind : flags.outputs) {
+    v1::OutputSpec& output = outputs.emplace_back();
+    output.set_kind(kind);
+    if (kind == v1::OUTPUT_KIND_POOLED) {
+      output.set_pooling(flags.pooling);
+      output.set_dimensions(flags.dimensions);
+    }
+    if (kind == v1::OUTPUT_KIND_TOKEN_LOGITS) {
+      output.mutable_positions()->Assign(flags.positions.begin(), flags.positions.end());
+    }
+    if (kind == v1::OUTPUT_KIND_SPARSE) output.set_top_k(flags.sparse_top_k);
+  }
+  return outputs;
+}
+
+// That options of one output have it.
+absl::Status CheckOutputFlags(const RequestFlags& flags) {
+  const auto has = [&](v1::OutputKind kind) {
+    return std::find(flags.outputs.begin(), flags.outputs.end(), kind) != flags.outputs.end();
+  };
+  if (!flags.positions.empty() && !has(v1::OUTPUT_KIND_TOKEN_LOGITS)) {
+    return absl::InvalidArgumentError("--positions wants --output-kind token_logits: it says where");
+  }
+  if (flags.sparse_top_k > 0 && !has(v1::OUTPUT_KIND_SPARSE)) {
+    return absl::InvalidArgumentError("--sparse-top-k wants --output-kind sparse: it says how much of it");
+  }
+  const bool pools = flags.pooling != v1::POOLING_MODE_UNSPECIFIED || flags.dimensions != 0;
+  if (pools && !flags.outputs.empty() && !has(v1::OUTPUT_KIND_POOLED)) {
+    return absl::InvalidArgumentError("--pooling and --dimensions want pooled among --output-kind");
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 AttendCall Inputs::Call(const RequestFlags& flags) const {
@@ -166,8 +202,9 @@ AttendCall Inputs::Call(const RequestFlags& flags) const {
       .query_begin = flags.queries.begin,
       .query_end = flags.queries.end,
       .layer = flags.layer,
-      .pooling = flags.pooling,
-      .dimensions = flags.dimensions,
+      .pooling = flags.outputs.empty() ? flags.pooling : v1::POOLING_MODE_UNSPECIFIED,
+      .dimensions = flags.outputs.empty() ? flags.dimensions : 0,
+      .outputs = OutputsOf(flags),
       .priority = flags.priority,
       .dtype = flags.dtype,
       .output_dtype = flags.output_dtype,
@@ -207,7 +244,7 @@ absl::Status CheckInputFlags(const RequestFlags& flags, const InputFiles& files)
   if (flags.weights == v1::WEIGHTS_MODE_NONE && (!flags.heads.empty() || flags.queries.end > 0)) {
     return absl::InvalidArgumentError("--heads and --queries want --weights: they say which");
   }
-  return absl::OkStatus();
+  return CheckOutputFlags(flags);
 }
 
 absl::StatusOr<Inputs> ReadInputs(const RequestFlags& flags, const InputFiles& files,

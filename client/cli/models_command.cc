@@ -41,6 +41,22 @@ Json RopeJson(const v1::Rope& rope) {
   };
 }
 
+Json Outputs(const v1::Model& model) {
+  Json kinds = Json::array();
+  for (const int kind : model.outputs()) {
+    kinds.push_back(v1::OutputKind_Name(static_cast<v1::OutputKind>(kind)));
+  }
+  return kinds;
+}
+
+Json RefusedOutputs(const v1::Model& model) {
+  Json refused = Json::array();
+  for (const v1::RefusedOutput& output : model.refused_outputs()) {
+    refused.push_back({{"kind", v1::OutputKind_Name(output.kind())}, {"reason", output.reason()}});
+  }
+  return refused;
+}
+
 Json PoolingParts(const v1::Model& model) {
   Json modes = Json::array();
   for (const int mode : model.pooling_parts()) {
@@ -93,6 +109,11 @@ Json ToJson(const v1::Model& model) {
       {"pooling_parts", PoolingParts(model)},
       {"pooled_dim", model.pooled_dim()},
       {"no_pooling", model.no_pooling()},
+      {"outputs", Outputs(model)},
+      {"num_labels", model.num_labels()},
+      {"labels", std::vector<std::string>(model.labels().begin(), model.labels().end())},
+      {"token_vector_dim", model.token_vector_dim()},
+      {"refused_outputs", RefusedOutputs(model)},
       {"layout", model.layout()},
   };
 }
@@ -135,18 +156,34 @@ std::string PoolingText(const v1::Model& model) {
   return absl::StrCat(modes, model.normalize_pooled() ? ", normalized" : "");
 }
 
+// "scores 3, sparse", or "-" where there is nothing but hidden states and pooled vectors.
+std::string HeadsText(const v1::Model& model) {
+  std::vector<std::string> parts;
+  for (const int kind : model.outputs()) {
+    const std::string name = OutputKindName(static_cast<v1::OutputKind>(kind));
+    if (kind == v1::OUTPUT_KIND_SCORES || kind == v1::OUTPUT_KIND_TOKEN_SCORES) {
+      parts.push_back(absl::StrCat(name, " ", model.num_labels()));
+    } else if (kind == v1::OUTPUT_KIND_TOKEN_VECTORS) {
+      parts.push_back(absl::StrCat(name, " ", model.token_vector_dim()));
+    } else if (kind != v1::OUTPUT_KIND_HIDDEN_STATES && kind != v1::OUTPUT_KIND_POOLED) {
+      parts.push_back(name);
+    }
+  }
+  return parts.empty() ? "-" : absl::StrJoin(parts, ", ");
+}
+
 std::string ToTable(const v1::ListModelsResponse& response) {
   std::vector<std::vector<std::string>> rows = {
-      {"model", "version", "layers", "input", "pooling", "embed_dim", "heads", "kv_heads", "head_dim",
-       "parameters", "precision", "rms_error", "kernel", "max_message", "scores"}};
+      {"model", "version", "layers", "input", "pooling", "outputs", "embed_dim", "heads", "kv_heads",
+       "head_dim", "parameters", "precision", "rms_error", "kernel", "max_message", "scores"}};
   for (const v1::Model& model : response.models()) {
     if (model.version().empty()) continue;  // nothing of it serves; LoadErrorsText says why
     rows.push_back({model.name(), model.version(), absl::StrCat(model.num_layers()), InputText(model),
-                    PoolingText(model), absl::StrCat(model.embed_dim()), absl::StrCat(model.num_heads()),
-                    absl::StrCat(model.num_kv_heads()), absl::StrCat(model.head_dim()),
-                    absl::StrCat(model.num_parameters()), PrecisionText(model),
-                    absl::StrFormat("%.2g", model.precision_error().rms()), model.kernel(),
-                    FormatBytes(model.max_message_bytes()), ScoresText(model)});
+                    PoolingText(model), HeadsText(model), absl::StrCat(model.embed_dim()),
+                    absl::StrCat(model.num_heads()), absl::StrCat(model.num_kv_heads()),
+                    absl::StrCat(model.head_dim()), absl::StrCat(model.num_parameters()),
+                    PrecisionText(model), absl::StrFormat("%.2g", model.precision_error().rms()),
+                    model.kernel(), FormatBytes(model.max_message_bytes()), ScoresText(model)});
   }
   return FormatTable(rows);
 }
@@ -217,7 +254,8 @@ void AddModelsCommand(CLI::App& app, Command& chosen) {
   load->excludes(unload);
   command->footer(
       "input: what requests begin with, and the longest sequence if there is one; pooling: what --pooled "
-      "gets.\n"
+      "gets;\n"
+      "outputs: what --output-kind has beside hidden states and pooled vectors.\n"
       "rms_error: of the model's outputs on a fixed probe against the same model in f32; scores: what "
       "changes them\n"
       "beside the weights.\n"

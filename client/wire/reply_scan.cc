@@ -87,9 +87,12 @@ struct Extent {
 
   bool Fits(int64_t payload_bytes) const {
     if (dtype < v1::DType_MIN || dtype > v1::DType_MAX) return false;
-    const std::optional<int64_t> element_bytes = ElementBytes(static_cast<v1::DType>(dtype));
+    const bool bits = dtype == v1::DTYPE_BITS;
+    const std::optional<int64_t> element_bytes = bits ? 1 : ElementBytes(static_cast<v1::DType>(dtype));
     if (!element_bytes || overflows) return false;
-    const int64_t wanted = has_zero ? 0 : num_elements;
+    const int64_t elements = has_zero ? 0 : num_elements;
+    if (bits && elements % 8 != 0) return false;
+    const int64_t wanted = bits ? elements / 8 : elements;
     return payload_bytes % *element_bytes == 0 && payload_bytes / *element_bytes == wanted;
   }
 };
@@ -139,9 +142,12 @@ class Tensors {
   std::optional<bool> ReadField(uint32_t tag, CodedInputStream& input) {
     if (tag == kPayloadTag) {
       const std::optional<int> size_bytes = ReadSize(input);
-      if (!size_bytes || num_payloads_ == std::size(payload_bytes_)) return false;
+      if (!size_bytes || num_payloads_ == kMaxTensors) return false;
       payload_bytes_[num_payloads_++] = *size_bytes;
       return input.Skip(*size_bytes);
+    }
+    if (tag == TagOf(v1::AttendResponse::kOutputsFieldNumber, WireType::kLengthDelimited)) {
+      return ReadOutput(input);
     }
     for (size_t i = 0; i < std::size(kTensorTags); ++i) {
       if (tag != kTensorTags[i]) continue;
@@ -153,18 +159,42 @@ class Tensors {
 
   // Whether there is an output, and a payload of its size for each tensor.
   bool Agree() const {
-    if (!extents_[0]) return false;
+    if (!extents_[0] && num_of_outputs_ == 0) return false;
     size_t next = 0;
     for (const std::optional<Extent>& extent : extents_) {
       if (!extent) continue;
       if (next == num_payloads_ || !extent->Fits(payload_bytes_[next++])) return false;
     }
+    for (size_t i = 0; i < num_of_outputs_; ++i) {
+      if (next == num_payloads_ || !of_outputs_[i].Fits(payload_bytes_[next++])) return false;
+    }
     return next == num_payloads_;
   }
 
  private:
+  // Tensors of outputs: values, indices and scale of each of as many kinds as there are.
+  static constexpr size_t kMaxOfOutputs = 3 * size_t{v1::OutputKind_MAX};
+  static constexpr size_t kMaxTensors = std::size(kTensorTags) + kMaxOfOutputs;
+
+  // An OutputTensor; its tensors are taken in the order in which they come, which is that of their payloads.
+  bool ReadOutput(CodedInputStream& input) {
+    using v1::OutputTensor;
+    return ReadMessage(input, [&](uint32_t tag) {
+      switch (tag) {
+        case TagOf(OutputTensor::kValuesFieldNumber, WireType::kLengthDelimited):
+        case TagOf(OutputTensor::kIndicesFieldNumber, WireType::kLengthDelimited):
+        case TagOf(OutputTensor::kScaleFieldNumber, WireType::kLengthDelimited):
+          return num_of_outputs_ < kMaxOfOutputs && ReadSpec(input, of_outputs_[num_of_outputs_++]);
+        default:
+          return SkipValue(tag, input);
+      }
+    });
+  }
+
   std::optional<Extent> extents_[std::size(kTensorTags)];
-  int64_t payload_bytes_[std::size(kTensorTags)] = {};
+  Extent of_outputs_[kMaxOfOutputs];
+  size_t num_of_outputs_ = 0;
+  int64_t payload_bytes_[kMaxTensors] = {};
   size_t num_payloads_ = 0;
 };
 

@@ -166,19 +166,31 @@ absl::StatusOr<ReplyParts> TakeApart(const grpc::ByteBuffer& bytes) {
   return parts;
 }
 
+// What a tensor of a reply holds.
+enum class Holds { kFloats, kInts, kVectors };  // the last of any type that vectors come in
+
 // The tensors that a reply has, in the order of their payloads.
 struct ReplyTensor {
-  const char* field;
+  std::string field;
   const v1::TensorSpec& spec;
+  Holds holds = Holds::kFloats;
 
   Shape shape() const { return Shape(spec.shape().begin(), spec.shape().end()); }
 };
 
 std::vector<ReplyTensor> TensorsOf(const v1::AttendResponse& envelope) {
-  std::vector<ReplyTensor> tensors = {{"output", envelope.output()}};
+  std::vector<ReplyTensor> tensors;
+  if (envelope.has_output()) tensors.push_back({"output", envelope.output()});
   if (envelope.has_weights()) tensors.push_back({"weights", envelope.weights()});
-  if (envelope.has_weights_keys()) tensors.push_back({"weights_keys", envelope.weights_keys()});
+  if (envelope.has_weights_keys()) tensors.push_back({"weights_keys", envelope.weights_keys(), Holds::kInts});
   if (envelope.has_received_mass()) tensors.push_back({"received_mass", envelope.received_mass()});
+  for (int i = 0; i < envelope.outputs_size(); ++i) {
+    const v1::OutputTensor& output = envelope.outputs(i);
+    const std::string field = absl::StrCat("outputs[", i, "].");
+    tensors.push_back({field + "values", output.values(), Holds::kVectors});
+    if (output.has_indices()) tensors.push_back({field + "indices", output.indices(), Holds::kInts});
+    if (output.has_scale()) tensors.push_back({field + "scale", output.scale()});
+  }
   return tensors;
 }
 
@@ -186,26 +198,67 @@ bool IsFloat(v1::DType dtype) {
   return dtype == v1::DTYPE_F32 || dtype == v1::DTYPE_F16 || dtype == v1::DTYPE_BF16;
 }
 
+bool IsPacked(v1::DType dtype) { return dtype == v1::DTYPE_I8 || dtype == v1::DTYPE_BITS; }
+
+absl::Status CheckDType(const ReplyTensor& tensor) {
+  const v1::DType dtype = tensor.spec.dtype();
+  const bool fits = tensor.holds == Holds::kInts
+                        ? dtype == v1::DTYPE_I32
+                        : IsFloat(dtype) || (tensor.holds == Holds::kVectors && IsPacked(dtype));
+  if (fits) return absl::OkStatus();
+  return Malformed(
+      absl::StrCat(tensor.field, " has dtype ", v1::DType_Name(dtype), ", wanted ",
+                   tensor.holds == Holds::kInts ? "DTYPE_I32" : "DTYPE_F32, DTYPE_BF16 or DTYPE_F16",
+                   tensor.holds == Holds::kVectors ? ", DTYPE_I8 or DTYPE_BITS" : ""));
+}
+
 // Checks one payload against the description of the tensor it belongs to.
 absl::Status CheckPayload(const ReplyTensor& tensor, int64_t payload_bytes) {
-  const v1::DType dtype = tensor.spec.dtype();
-  const bool wants_keys = tensor.field == std::string("weights_keys");
-  if (wants_keys ? dtype != v1::DTYPE_I32 : !IsFloat(dtype)) {
-    return Malformed(absl::StrCat(tensor.field, " has dtype ", v1::DType_Name(dtype), ", wanted ",
-                                  wants_keys ? "DTYPE_I32" : "DTYPE_F32, DTYPE_BF16 or DTYPE_F16"));
-  }
-  const int64_t element_bytes = *ElementBytes(dtype);
+  if (absl::Status status = CheckDType(tensor); !status.ok()) return status;
   const Shape shape = tensor.shape();
   const std::optional<int64_t> num_elements = NumElements(shape);
-  if (!num_elements || payload_bytes % element_bytes != 0 || payload_bytes / element_bytes != *num_elements) {
-    return Malformed(
-        absl::StrCat(tensor.field, " ", ToString(shape), " came with ", payload_bytes, " bytes"));
+  const bool bits = tensor.spec.dtype() == v1::DTYPE_BITS;
+  const int64_t element_bytes = bits ? 1 : *ElementBytes(tensor.spec.dtype());
+  const int64_t elements_per_byte = bits ? 8 : 1;
+  if (num_elements && payload_bytes % element_bytes == 0 && *num_elements % elements_per_byte == 0 &&
+      payload_bytes / element_bytes == *num_elements / elements_per_byte &&
+      (!bits || (!shape.empty() && shape.back() % 8 == 0))) {
+    return absl::OkStatus();
+  }
+  return Malformed(absl::StrCat(tensor.field, " ", ToString(shape), " came with ", payload_bytes, " bytes"));
+}
+
+// That scales, ids and lengths are as many as the values that they belong to.
+absl::Status CheckOutput(const std::string& field, const v1::OutputTensor& output) {
+  const v1::TensorSpec& values = output.values();
+  const int64_t rows = values.shape_size() == 0 ? -1 : values.shape(0);
+  const auto is_list = [&](const v1::TensorSpec& spec) {
+    return spec.shape_size() == 1 && spec.shape(0) == rows;
+  };
+  if (rows < 0) return Malformed(absl::StrCat(field, " has values without a shape"));
+  if (output.has_indices() && !is_list(output.indices())) {
+    return Malformed(absl::StrCat(field, " has not one index for each of ", rows, " values"));
+  }
+  const bool wants_scale = values.dtype() == v1::DTYPE_I8;
+  if (wants_scale != output.has_scale() ||
+      (wants_scale &&
+       !(is_list(output.scale()) && output.scale().dtype() == v1::DTYPE_F32 && values.shape_size() == 2))) {
+    return Malformed(absl::StrCat(field, " has not one scale for each of ", rows, " rows of I8"));
+  }
+  int64_t sum = 0;
+  for (const int64_t len : output.lens()) {
+    if (len < 0 || __builtin_add_overflow(sum, len, &sum))
+      return Malformed(field + " has lens that are none");
+  }
+  if (output.lens_size() > 0 && sum != rows) {
+    return Malformed(absl::StrCat(field, " has lens of ", sum, " rows, wanted ", rows));
   }
   return absl::OkStatus();
 }
 
 absl::Status CheckPayloads(const ReplyParts& parts) {
-  if (!parts.envelope.has_output()) return Malformed("it has no output");
+  if (!parts.envelope.has_output() && parts.envelope.outputs_size() == 0)
+    return Malformed("it has no output");
   const std::vector<ReplyTensor> tensors = TensorsOf(parts.envelope);
   if (parts.payload_bytes.size() != tensors.size()) {
     return Malformed(
@@ -213,6 +266,10 @@ absl::Status CheckPayloads(const ReplyParts& parts) {
   }
   for (size_t i = 0; i < tensors.size(); ++i) {
     const absl::Status status = CheckPayload(tensors[i], parts.payload_bytes[i]);
+    if (!status.ok()) return status;
+  }
+  for (int i = 0; i < parts.envelope.outputs_size(); ++i) {
+    const absl::Status status = CheckOutput(absl::StrCat("outputs[", i, "]"), parts.envelope.outputs(i));
     if (!status.ok()) return status;
   }
   return absl::OkStatus();
@@ -234,11 +291,47 @@ Tensor MakeTensor(const v1::TensorSpec& spec, std::vector<float> bytes) {
   return tensor;
 }
 
+std::vector<int32_t> MakeInts(const std::vector<float>& bytes) {
+  std::vector<int32_t> values(bytes.size());
+  if (!bytes.empty()) std::memcpy(values.data(), bytes.data(), bytes.size() * sizeof(int32_t));
+  return values;
+}
+
 IntTensor MakeIntTensor(const v1::TensorSpec& spec, const std::vector<float>& bytes) {
-  IntTensor tensor{.shape = Shape(spec.shape().begin(), spec.shape().end()),
-                   .values = std::vector<int32_t>(bytes.size())};
-  if (!bytes.empty()) std::memcpy(tensor.values.data(), bytes.data(), bytes.size() * sizeof(int32_t));
-  return tensor;
+  return {.shape = Shape(spec.shape().begin(), spec.shape().end()), .values = MakeInts(bytes)};
+}
+
+// What I8 and BITS stand for.
+void Unpack(OutputReply& output) {
+  Tensor& values = output.values;
+  values.values.resize(static_cast<size_t>(*NumElements(values.shape)));
+  const auto cols = static_cast<size_t>(values.shape.back());
+  for (size_t i = 0; i < values.values.size(); ++i) {
+    if (output.dtype == v1::DTYPE_BITS) {
+      values.values[i] = (output.packed[i / 8] >> (7 - i % 8) & 1) != 0 ? 1.0f : 0.0f;
+    } else {
+      values.values[i] = output.scale[i / cols] * static_cast<float>(static_cast<int8_t>(output.packed[i]));
+    }
+  }
+}
+
+// The output whose payloads begin with number `next`, which moves behind them.
+OutputReply MakeOutput(const v1::OutputTensor& from, ReplyParts& parts, size_t& next) {
+  OutputReply output{
+      .kind = from.kind(), .dtype = from.values().dtype(), .lens = {from.lens().begin(), from.lens().end()}};
+  const auto num_bytes = static_cast<size_t>(parts.payload_bytes[next]);
+  std::vector<float> values = std::move(parts.payloads[next++]);
+  if (from.has_indices()) output.indices = MakeInts(parts.payloads[next++]);
+  if (from.has_scale()) output.scale = std::move(parts.payloads[next++]);
+  if (!IsPacked(output.dtype)) {
+    output.values = MakeTensor(from.values(), std::move(values));
+    return output;
+  }
+  output.packed.resize(num_bytes);
+  if (num_bytes > 0) std::memcpy(output.packed.data(), values.data(), num_bytes);
+  output.values.shape = Shape(from.values().shape().begin(), from.values().shape().end());
+  Unpack(output);
+  return output;
 }
 
 // What is asked of the weights; nothing if they are not asked for.
@@ -274,11 +367,13 @@ absl::StatusOr<AttendReply> MakeReply(ReplyParts parts) {
       .model = std::move(*envelope.mutable_model()),
       .model_version = std::move(*envelope.mutable_model_version()),
       .request_id = std::move(*envelope.mutable_request_id()),
-      .output_dtype = envelope.output().dtype(),
-      .output = MakeTensor(envelope.output(), std::move(parts.payloads[0])),
+      .output_dtype = envelope.has_output() ? envelope.output().dtype() : v1::DTYPE_F32,
       .time_budget = envelope.time_budget(),
   };
-  size_t next = 1;
+  size_t next = 0;
+  if (envelope.has_output()) {
+    reply.output = MakeTensor(envelope.output(), std::move(parts.payloads[next++]));
+  }
   if (envelope.has_weights()) {
     reply.weights = MakeTensor(envelope.weights(), std::move(parts.payloads[next++]));
   }
@@ -287,6 +382,9 @@ absl::StatusOr<AttendReply> MakeReply(ReplyParts parts) {
   }
   if (envelope.has_received_mass()) {
     reply.received_mass = MakeTensor(envelope.received_mass(), std::move(parts.payloads[next++]));
+  }
+  for (const v1::OutputTensor& output : envelope.outputs()) {
+    reply.outputs.push_back(MakeOutput(output, parts, next));
   }
   return reply;
 }
@@ -313,6 +411,7 @@ absl::StatusOr<v1::AttendRequest> MakeEnvelope(const AttendCall& call, RequestWr
   DescribeWeights(call, envelope);
   envelope.set_pooling(call.pooling);
   envelope.set_dimensions(call.dimensions);
+  for (const v1::OutputSpec& output : call.outputs) *envelope.add_outputs() = output;
   envelope.set_timeout_us(call.timeout.count());
   envelope.set_priority(call.priority);
   if (call.output_dtype != v1::DTYPE_F32) envelope.set_output_dtype(call.output_dtype);

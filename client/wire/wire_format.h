@@ -37,10 +37,11 @@ inline std::optional<int> ReadSize(google::protobuf::io::CodedInputStream& input
   return static_cast<int>(size_bytes);
 }
 
-// Nothing for a type that the contract does not name.
+// Nothing for a type that the contract does not name, nor for BITS, which are less than a byte each.
 constexpr std::optional<int64_t> ElementBytes(v1::DType dtype) {
   switch (dtype) {
     case v1::DTYPE_BOOL:
+    case v1::DTYPE_I8:
       return 1;
     case v1::DTYPE_F16:
     case v1::DTYPE_BF16:

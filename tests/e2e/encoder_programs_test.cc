@@ -164,6 +164,37 @@ TEST_F(EncoderProgramsTest, IdsBecomeHiddenStatesPooledVectorsAndWeights) {
   }
 }
 
+// A folder of transformers with a head for masked tokens, from files to files.
+TEST_F(EncoderProgramsTest, SeveralOutputsOfOneRequestAreThoseAskedAlone) {
+  std::filesystem::copy(std::filesystem::path(HEADLIGHT_GOLDEN_MODELS) / "bert", repository_ / "bert");
+  e2e::ServerProcess server({"--model-repository", repository_.string(), "--pooling", "bert=mean"});
+  WriteIds<int32_t>("ids.npy", {7}, {5, 41, 0, 7, 7, 31, 2});
+  const auto attend = [&](const std::string& kinds, const std::string& output) {
+    const RunResult run =
+        RunProgram({kHeadlight, "attend", "--server", server.address(), "--model", "bert", "--seq-lens",
+                    "5,2", "--ids", Path("ids.npy"), "--output-kind", kinds, "--output", Path(output)});
+    EXPECT_EQ(run.exit_code, 0) << run.output;
+  };
+  attend("pooled,sparse,hidden_states", "all.npy");
+  EXPECT_EQ(Read("all.pooled.npy").shape, (client::Shape{2, 48}));
+  EXPECT_EQ(Read("all.hidden_states.npy").shape, (client::Shape{7, 48}));
+  for (const std::string kind : {"pooled", "sparse", "hidden_states"}) {
+    attend(kind, "one.npy");
+    EXPECT_TRUE(e2e::SameBits(Read("one.npy").values, Read("all." + kind + ".npy").values)) << kind;
+  }
+  const auto lens = client::ReadNpyIdsFile(Path("all.sparse.lens.npy"));
+  ASSERT_THAT(lens, IsOk());
+  EXPECT_EQ(lens->shape, (client::Shape{2}));
+  attend("pooled,sparse", "all.npz");
+  EXPECT_TRUE(std::filesystem::exists(Path("all.npz")));
+  const RunResult models = RunProgram({kHeadlight, "models", "--server", server.address()});
+  EXPECT_THAT(models.output, HasSubstr("token_logits, sparse"));
+  const RunResult none = RunProgram({kHeadlight, "attend", "--server", server.address(), "--model", "bert",
+                                     "--ids", Path("ids.npy"), "--seq-lens", "7", "--output-kind", "scores"});
+  EXPECT_EQ(none.exit_code, 1);
+  EXPECT_THAT(none.output, HasSubstr("outputs[0].kind: got SCORES, which the model has not"));
+}
+
 TEST_F(EncoderProgramsTest, RandomIdsComeWithoutAFileAndWrongOnesAreRefused) {
   e2e::ServerProcess server({"--model-repository", repository_.string()});
   const RunResult models = RunProgram({kHeadlight, "models", "--server", server.address()});

@@ -97,6 +97,27 @@ TEST(ReplyScanTest, RefusesAPayloadThatDoesNotFitItsShapeAndDtype) {
   }
 }
 
+TEST(ReplyScanTest, OutputsHaveTheirTensorsOneAfterTheOther) {
+  v1::AttendResponse reply;
+  v1::OutputTensor& pooled = *reply.add_outputs();
+  pooled.mutable_values()->set_dtype(v1::DTYPE_I8);
+  pooled.mutable_scale()->set_dtype(v1::DTYPE_F32);
+  for (const int64_t dim : {2, 5}) pooled.mutable_values()->add_shape(dim);
+  pooled.mutable_scale()->add_shape(2);
+  v1::OutputTensor& bits = *reply.add_outputs();
+  bits.mutable_values()->set_dtype(v1::DTYPE_BITS);
+  for (const int64_t dim : {3, 16}) bits.mutable_values()->add_shape(dim);
+  for (const size_t size : {10, 8, 6}) reply.add_payloads(std::string(size, 'x'));
+  EXPECT_TRUE(IsReply(reply.SerializeAsString()));
+  for (int i = 0; i < 3; ++i) {
+    v1::AttendResponse wrong = reply;
+    *wrong.mutable_payloads(i) += "x";
+    EXPECT_FALSE(IsReply(wrong.SerializeAsString())) << i;
+  }
+  reply.mutable_payloads()->RemoveLast();
+  EXPECT_FALSE(IsReply(reply.SerializeAsString()));
+}
+
 TEST(ReplyScanTest, TakesEveryShapeThatFits) {
   for (const std::vector<int64_t>& shape : std::vector<std::vector<int64_t>>{{1, 10, 2}, {20}, {4, 5}}) {
     v1::AttendResponse reply = Reply();

@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 
 #include <chrono>
+#include <functional>
 #include <string>
 #include <tuple>
 #include <variant>
@@ -303,6 +304,98 @@ TEST(DecodeReplyTest, ASummaryBringsWhatEachKeyReceives) {
   ASSERT_TRUE(reply->received_mass);
   EXPECT_THAT(reply->received_mass->values, ElementsAre(4));
   EXPECT_FALSE(reply->weights_keys);
+}
+
+// Pooled bytes, sparse weights and bits of token vectors.
+v1::AttendResponse ReplyOfOutputs() {
+  v1::AttendResponse reply;
+  const auto add = [&](v1::OutputKind kind, v1::DType dtype, const std::vector<int64_t>& shape,
+                       const std::string& payload) {
+    v1::OutputTensor& output = *reply.add_outputs();
+    output.set_kind(kind);
+    output.mutable_values()->set_dtype(dtype);
+    output.mutable_values()->mutable_shape()->Assign(shape.begin(), shape.end());
+    reply.add_payloads(payload);
+    return &output;
+  };
+  v1::OutputTensor* output =
+      add(v1::OUTPUT_KIND_POOLED, v1::DTYPE_I8, {2, 2}, std::string("\x7f\x81\x00\x02", 4));
+  output->mutable_scale()->set_dtype(v1::DTYPE_F32);
+  output->mutable_scale()->add_shape(2);
+  reply.add_payloads(Bytes({0.5f, 2.0f}));
+  output = add(v1::OUTPUT_KIND_SPARSE, v1::DTYPE_F32, {3}, Bytes({1, 2, 3}));
+  output->mutable_indices()->set_dtype(v1::DTYPE_I32);
+  output->mutable_indices()->add_shape(3);
+  reply.add_payloads(std::string("\x05\0\0\0\x09\0\0\0\x01\0\0\0", 12));
+  for (const int64_t len : {2, 1}) output->add_lens(len);
+  output = add(v1::OUTPUT_KIND_TOKEN_VECTORS, v1::DTYPE_BITS, {1, 8}, "\xa1");
+  output->add_lens(1);
+  output->add_lens(0);
+  return reply;
+}
+
+TEST(DecodeReplyTest, SeveralOutputsComeInTheirOrder) {
+  const absl::StatusOr<AttendReply> reply = DecodeReply(OneSlice(ReplyOfOutputs().SerializeAsString()));
+  ASSERT_TRUE(reply.ok()) << reply.status();
+  EXPECT_TRUE(reply->output.values.empty());
+  ASSERT_EQ(reply->outputs.size(), 3u);
+  EXPECT_EQ(reply->outputs[0].kind, v1::OUTPUT_KIND_POOLED);
+  EXPECT_THAT(reply->outputs[0].values.values, ElementsAre(63.5f, -63.5f, 0.0f, 4.0f));
+  EXPECT_THAT(reply->outputs[0].packed, ElementsAre(0x7f, 0x81, 0, 2));
+  EXPECT_THAT(reply->outputs[0].scale, ElementsAre(0.5f, 2.0f));
+  EXPECT_THAT(reply->outputs[1].values.values, ElementsAre(1, 2, 3));
+  EXPECT_THAT(reply->outputs[1].indices, ElementsAre(5, 9, 1));
+  EXPECT_THAT(reply->outputs[1].lens, ElementsAre(2, 1));
+  EXPECT_THAT(reply->outputs[2].values.values, ElementsAre(1, 0, 1, 0, 0, 0, 0, 1));
+  EXPECT_THAT(reply->outputs[2].packed, ElementsAre(0xa1));
+}
+
+TEST(DecodeReplyTest, OutputsThatContradictThemselvesAreRefused) {
+  const auto refused = [](const std::function<void(v1::AttendResponse&)>& change) {
+    v1::AttendResponse reply = ReplyOfOutputs();
+    change(reply);
+    return DecodeReply(OneSlice(reply.SerializeAsString())).status().code() == absl::StatusCode::kInternal;
+  };
+  EXPECT_FALSE(refused([](v1::AttendResponse&) {}));
+  EXPECT_TRUE(refused([](v1::AttendResponse& reply) { reply.mutable_outputs(0)->clear_scale(); }));
+  EXPECT_TRUE(refused([](v1::AttendResponse& reply) {
+    reply.mutable_outputs(0)->mutable_scale()->set_shape(0, 1);
+    reply.set_payloads(1, Bytes({1}));
+  }));
+  EXPECT_TRUE(
+      refused([](v1::AttendResponse& reply) { reply.mutable_outputs(0)->mutable_values()->clear_shape(); }));
+  EXPECT_TRUE(refused([](v1::AttendResponse& reply) { reply.mutable_outputs(1)->set_lens(0, 3); }));
+  EXPECT_TRUE(refused([](v1::AttendResponse& reply) { reply.mutable_outputs(1)->set_lens(0, -1); }));
+  EXPECT_TRUE(refused([](v1::AttendResponse& reply) {
+    reply.mutable_outputs(1)->mutable_indices()->set_dtype(v1::DTYPE_F32);
+  }));
+  EXPECT_TRUE(refused(
+      [](v1::AttendResponse& reply) { reply.mutable_outputs(2)->mutable_values()->set_shape(1, 4); }));
+  EXPECT_TRUE(refused([](v1::AttendResponse& reply) { reply.set_payloads(4, "ab"); }));
+  EXPECT_TRUE(refused([](v1::AttendResponse& reply) { reply.clear_outputs(); }));
+}
+
+TEST(DecodeReplyTest, EveryWrongByteOfOutputsIsAnswered) {
+  const std::string bytes = ReplyOfOutputs().SerializeAsString();
+  for (size_t i = 0; i < bytes.size(); ++i) {
+    for (const char change : {'\x01', '\x80', '\xff'}) {
+      std::string wrong = bytes;
+      wrong[i] = static_cast<char>(wrong[i] ^ change);
+      const absl::Status status = DecodeReply(OneSlice(wrong)).status();
+      EXPECT_TRUE(status.ok() || status.code() == absl::StatusCode::kInternal) << i;
+    }
+  }
+}
+
+TEST(EncodeRequestTest, OutputsTravel) {
+  AttendCall call{.model = "encoder"};
+  call.outputs.emplace_back().set_kind(v1::OUTPUT_KIND_SPARSE);
+  call.outputs.back().set_top_k(7);
+  const absl::StatusOr<v1::AttendRequest> request = DescribeRequest(call);
+  ASSERT_TRUE(request.ok());
+  ASSERT_EQ(request->outputs_size(), 1);
+  EXPECT_EQ(request->outputs(0).kind(), v1::OUTPUT_KIND_SPARSE);
+  EXPECT_EQ(request->outputs(0).top_k(), 7);
 }
 
 TEST(DecodeReplyTest, FieldsMayComeInAnyOrder) {
