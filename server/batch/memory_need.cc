@@ -27,7 +27,7 @@ int64_t OutputNeed(const BatchInput& input, const OutputRequest& request) {
   const int64_t entries =
       extent.entries * int64_t{sizeof(SparseEntry)} + Result(extent.entries) + F32(extent.entries);
   const int64_t scale = request.encoding == OutputEncoding::kInt8 ? F32(extent.values) : 0;
-  return 2 * F32(extent.working) + Result(extent.values) + entries + scale;
+  return F32(extent.rows) + F32(extent.weights) + Result(extent.values) + entries + scale;
 }
 
 }  // namespace

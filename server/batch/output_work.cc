@@ -114,12 +114,12 @@ OutputExtent ExtentOf(const BatchInput& input, const OutputRequest& request) {
   extent.values = rows * request.width;
   if (head.kind == HeadKind::kMaskedLm) {
     extent.flops += 2.0 * static_cast<double>(rows) * static_cast<double>(width * head.vocab_size);
-    extent.working = rows * width;
+    extent.rows = rows * width;
   }
   if (request.kind != OutputKind::kSparse) return extent;
   // All weights first, then those that are above 0.
   const bool of_tokens = head.kind == HeadKind::kTokenWeights;
-  extent.working += of_tokens ? rows : sequences * head.vocab_size;
+  extent.weights = of_tokens ? rows : sequences * head.vocab_size;
   extent.values = 0;
   for (const int64_t len : input.q_lens) {
     const int64_t most = of_tokens ? len : head.vocab_size;
@@ -148,17 +148,11 @@ absl::Status OutputWork::Add(const BatchInput& input, int64_t first_row) {
     output.place = place;
     if (request.kind == OutputKind::kHiddenStates) continue;
     const OutputExtent extent = ExtentOf(input, request);
-    int64_t numbers = extent.values;
-    int64_t rows = 0;
-    if (IsMaskedLm(model_.config(), request.kind)) {
-      rows = NumRows(output) * HeadFor(model_, request.kind).steps().out_dim();
-    }
-    if (request.kind == OutputKind::kSparse) {
-      numbers = extent.working - rows;
-      output.sparse.resize(input.num_sequences());
-    }
-    HEADLIGHT_RETURN_IF_ERROR(Acquire(numbers * SizeOf(DType::kF32), output.numbers));
-    HEADLIGHT_RETURN_IF_ERROR(Acquire(rows * SizeOf(DType::kF32), output.rows));
+    const bool sparse = request.kind == OutputKind::kSparse;
+    if (sparse) output.sparse.resize(input.num_sequences());
+    HEADLIGHT_RETURN_IF_ERROR(
+        Acquire((sparse ? extent.weights : extent.values) * SizeOf(DType::kF32), output.numbers));
+    HEADLIGHT_RETURN_IF_ERROR(Acquire(extent.rows * SizeOf(DType::kF32), output.rows));
   }
   return absl::OkStatus();
 }

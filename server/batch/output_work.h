@@ -56,7 +56,8 @@ bool PoolVectors(const Model& model, const PoolingPlan& plan, MatrixView hidden,
 
 // Numbers beside the results themselves that an output is made in, of one request.
 struct OutputExtent {
-  int64_t working = 0;  // f32 that are there until the reply is written
+  int64_t rows = 0;     // f32 that a table of ids is multiplied with
+  int64_t weights = 0;  // f32 of kSparse: those of all ids, or of all tokens
   int64_t values = 0;   // of the result, at most
   int64_t entries = 0;  // of kSparse, at most
   double flops = 0;

@@ -98,7 +98,7 @@ WorkCost WorkCostOf(const BatchInput& input) {
   for (const OutputRequest& request : input.outputs) {
     const OutputExtent extent = ExtentOf(input, request);
     cost.projection_flops += extent.flops;
-    cost.bytes += static_cast<double>((extent.values + extent.working) * SizeOf(DType::kF32));
+    cost.bytes += static_cast<double>((extent.values + extent.rows + extent.weights) * SizeOf(DType::kF32));
   }
   if (input.pools_as_model) {
     cost.projection_flops +=

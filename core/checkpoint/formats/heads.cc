@@ -166,9 +166,8 @@ void AddHead(const HeadNames& names, ConfigFields& fields, const Shards& checkpo
     const bool said = std::any_of(architectures.begin(), architectures.end(),
                                   [&](const std::string& name) { return absl::EndsWith(name, names.task); });
     // A task of transformers that has another name is another one; it is not as if this head were in doubt.
-    const bool is_other = std::any_of(architectures.begin(), architectures.end(), [](const std::string& name) {
-      return absl::StrContains(name, "For");
-    });
+    const bool is_other = std::any_of(architectures.begin(), architectures.end(),
+                                      [](const std::string& name) { return absl::StrContains(name, "For"); });
     if (!said && is_other) return;
     if (!said) {
       RefuseHead(names.kind,
@@ -204,17 +203,23 @@ void ReadHeadKeys(ConfigFields& fields, Format& format) {
   HeadsConfig& heads = format.config.heads;
   const int64_t embed_dim = format.config.block.attention.embed_dim;
   for (size_t i = 0; i < heads.heads.size(); ++i) {
-    HeadConfig& head = heads.heads[i];
+    const HeadConfig& head = heads.heads[i];
     if (head.kind != HeadKind::kScores && head.kind != HeadKind::kTokenScores) continue;
     if (static_cast<int64_t>(labels.size()) == OutDim(head.steps, embed_dim)) heads.labels = labels;
-    if (head.kind != HeadKind::kScores || !activation) continue;
-    const absl::StatusOr<RowActivation> read = TorchActivation(*activation);
+  }
+  if (activation) SetScoreActivation(*activation, "config.json", format);
+}
+
+void SetScoreActivation(const std::string& name, const std::string& where, Format& format) {
+  for (HeadConfig& head : format.config.heads.heads) {
+    if (head.kind != HeadKind::kScores) continue;
+    const absl::StatusOr<RowActivation> read = TorchActivation(name);
     if (read.ok()) {
       head.steps.back().activation = *read;
-      continue;
+    } else {
+      RefuseHead(HeadKind::kScores, absl::StrCat(where, ": activation_fn: ", read.status().message()),
+                 format);
     }
-    RefuseHead(HeadKind::kScores, absl::StrCat("config.json: activation_fn: ", read.status().message()),
-               format);
   }
 }
 

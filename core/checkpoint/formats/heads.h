@@ -49,6 +49,10 @@ void AddHead(const HeadNames& names, ConfigFields& fields, const Shards& checkpo
 // sentence-transformers applies to scores.
 void ReadHeadKeys(ConfigFields& fields, Format& format);
 
+// Has the model's scores pass through an activation, "torch.nn.modules.activation.Sigmoid", that `where` names;
+// one that is not served refuses them.
+void SetScoreActivation(const std::string& name, const std::string& where, Format& format);
+
 // The heads of BGE-M3 beside the model, sparse_linear and colbert_linear (Chen et al. 2024, arXiv:2402.03216).
 // Errors name the file.
 void AddFilesOfHeads(const std::string& folder, Format& format);

@@ -133,6 +133,10 @@ class Tail {
       // Of the text that is tokenized, and of how vectors are compared.
       fields->WithoutEffect(
           {"__version__", "model_type", "prompts", "default_prompt_name", "similarity_fn_name"});
+      fields->WithoutEffect({"activation_fn"});  // of scores, which have read it
+      // Of ColBERT's texts, and which of their tokens are compared.
+      fields->WithoutEffect({"query_prefix", "document_prefix", "query_length", "document_length",
+                             "attend_to_expansion_tokens", "do_query_expansion", "skiplist_words"});
       HEADLIGHT_RETURN_IF_ERROR(Close("config_sentence_transformers.json", *fields, format_));
     }
     if (config().no_pooling.empty()) return absl::OkStatus();
@@ -318,12 +322,25 @@ absl::Status ReadTransformerModule(const std::string& encoder, Format& format) {
     format.assumed.push_back(
         absl::StrCat(kFile, ": texts are cut to ", *len, " tokens where they are tokenized"));
   }
-  // The second is the encoder with its head for masked tokens, as MLMTransformer.
-  fields->Only("transformer_task", {"\"feature-extraction\"", "\"fill-mask\""});
-  fields->Only("module_output_name", {"\"token_embeddings\""});
+  // The others are the encoder with its head for masked tokens, or as a cross-encoder.
+  fields->Only("transformer_task",
+               {"\"feature-extraction\"", "\"fill-mask\"", "\"sequence-classification\""});
+  fields->Only("module_output_name", {"\"token_embeddings\"", "\"scores\""});
+  ConfigFields text = fields->Object("modality_config").Object("text");
+  text.Only("method", {"\"forward\""});
+  text.Only("method_output_name", {"\"last_hidden_state\"", "\"logits\""});
   // Of texts and their tokens, and how many of those are computed at once.
   fields->WithoutEffect({"do_lower_case", "unpad_inputs"});
   return Close(kFile, *fields, format);
+}
+
+// The activation of a cross-encoder's scores, which goes before that of config.json.
+absl::Status ReadScoreActivation(const std::string& folder, Format& format) {
+  constexpr char kFile[] = "config_sentence_transformers.json";
+  HEADLIGHT_ASSIGN_OR_RETURN(std::optional<ConfigFields> fields, OpenIn(folder, kFile));
+  if (fields && fields->Has("activation_fn"))
+    SetScoreActivation(fields->Text("activation_fn"), kFile, format);
+  return absl::OkStatus();
 }
 
 }  // namespace
@@ -340,6 +357,7 @@ absl::StatusOr<std::string> SentenceTransformersEncoder(const std::string& folde
 absl::Status ReadSentenceTransformers(const std::string& folder, const std::string& encoder, Format& format) {
   HEADLIGHT_ASSIGN_OR_RETURN(const auto modules, ReadModules(folder));
   HEADLIGHT_RETURN_IF_ERROR(ReadTransformerModule(encoder, format));
+  HEADLIGHT_RETURN_IF_ERROR(ReadScoreActivation(folder, format));
   // Our own key goes before their files.
   if (format.says_pooling) return absl::OkStatus();
   std::vector<Module> tail;

@@ -61,5 +61,24 @@ TEST(EstimateMemoryTest, EachLayerTakesTheSame) {
   EXPECT_EQ(packed(12) - packed(11), packed(2) - packed(1));
 }
 
+TEST(EstimateMemoryTest, HeadsAndStepsOfPooledVectorsCount) {
+  ModelConfig config = testing::SmallEncoder();
+  const int64_t width = config.block.attention.embed_dim;
+  const auto dense = [&](int64_t out) { return RowStep{.in_dim = width, .out_dim = out}; };
+  const int64_t without = EstimateMemory(config).packed_bytes;
+  config.pooled_steps = {dense(700)};
+  config.heads.heads = {
+      {.kind = HeadKind::kScores, .steps = {dense(width)}, .silent_ids = {}},
+      {.kind = HeadKind::kMaskedLm, .steps = {dense(300)}, .vocab_size = 1000, .silent_ids = {}}};
+  const ModelConfig resolved = config.Resolved();
+  const auto model = Model::Create(resolved, RandomModelParameters(resolved, 1));
+  ASSERT_THAT(model, testing::IsOk());
+  const MemoryEstimate estimate = EstimateMemory(config);
+  const int64_t least = 4 * (width * (700 + width + 300) + 1000 * 300);
+  EXPECT_GE(estimate.packed_bytes - without, least);
+  EXPECT_GE(estimate.packed_bytes, model->packed_bytes());
+  EXPECT_LE(estimate.packed_bytes - without, least + least / 4 + (int64_t{64} << 10));
+}
+
 }  // namespace
 }  // namespace headlight

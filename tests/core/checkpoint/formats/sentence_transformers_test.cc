@@ -125,6 +125,28 @@ TEST_F(SentenceTransformersTest, WhatIsNotServedIsSaidToWhoAsksForPooling) {
   ExpectNoPooling("truncate_dim");
 }
 
+TEST_F(SentenceTransformersTest, ACrossEncoderNamesTheActivationOfItsScores) {
+  WriteModules({kTransformer});
+  folder_.Write("sentence_bert_config.json", R"({"transformer_task": "sequence-classification",
+      "modality_config": {"text": {"method": "forward", "method_output_name": "logits"}},
+      "module_output_name": "scores"})");
+  const auto read = [&](const std::string& config) {
+    folder_.Write("config_sentence_transformers.json", config);
+    format_ = Format();
+    format_.config.heads.heads = {
+        {.kind = HeadKind::kScores, .steps = {{.in_dim = 8, .out_dim = 1}}, .silent_ids = {}}};
+    EXPECT_THAT(ReadSentenceTransformers(folder_.path(), folder_.path(), format_), IsOk());
+    EXPECT_THAT(format_.not_understood, IsEmpty());
+    return format_.config.heads.heads[0].steps[0].activation;
+  };
+  EXPECT_EQ(read("{}"), RowActivation::kIdentity);
+  EXPECT_EQ(read(R"({"activation_fn": "torch.nn.modules.activation.Sigmoid", "model_type": "CrossEncoder"})"),
+            RowActivation::kSigmoid);
+  read(R"({"activation_fn": "torch.nn.modules.activation.Softplus"})");
+  EXPECT_THAT(format_.config.heads.WhyNot(OutputKind::kScores),
+              HasSubstr("config_sentence_transformers.json: activation_fn: got"));
+}
+
 constexpr char kDense[] = R"({"type": "sentence_transformers.models.Dense", "path": "2_Dense"})";
 constexpr char kDenseConfig[] = R"({"in_features": 8, "out_features": 3, "bias": true,
                                     "activation_function": "torch.nn.modules.activation.Tanh"})";
