@@ -7,6 +7,7 @@
 #include <gtest/gtest.h>
 
 #include "core/model/model.h"
+#include "tests/core/model/test_model.h"
 #include "tests/testing/status_matchers.h"
 
 namespace headlight {
