@@ -126,23 +126,7 @@ absl::Status ReadPositions(const std::string& field, std::span<const int64_t> po
 }
 
 const char* NameOfValues(OutputKind kind) {
-  switch (kind) {
-    case OutputKind::kHiddenStates:
-      return "hidden_states";
-    case OutputKind::kPooled:
-      return "pooled";
-    case OutputKind::kScores:
-      return "scores";
-    case OutputKind::kTokenScores:
-      return "token_scores";
-    case OutputKind::kTokenLogits:
-      return "token_logits";
-    case OutputKind::kSparse:
-      return "sparse at most";
-    case OutputKind::kTokenVectors:
-      return "token_vectors";
-  }
-  return "";
+  return kind == OutputKind::kSparse ? "sparse at most" : Name(kind);
 }
 
 }  // namespace
