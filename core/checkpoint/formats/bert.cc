@@ -64,25 +64,6 @@ Format ReadBertLike(ConfigFields& fields, const Places& places, int64_t vocab_si
   return format;
 }
 
-HeadStep Dense(const std::string& name, RowActivation activation = RowActivation::kIdentity) {
-  return {.name = name, .activation = activation};
-}
-
-HeadStep LayerNorm(const std::string& name, double eps) {
-  return {.kind = RowStep::Kind::kLayerNorm, .name = name, .eps = eps};
-}
-
-// A matrix [labels, width] called "classifier", which scores tokens or, behind the pooler, sequences.
-void AddClassifiers(const std::vector<HeadStep>& before, ConfigFields& fields, const Shards& checkpoint,
-                    Format& format) {
-  std::vector<HeadStep> steps = before;
-  steps.push_back(Dense("classifier"));
-  AddHead({.kind = HeadKind::kScores, .task = "ForSequenceClassification", .steps = steps}, fields,
-          checkpoint, format);
-  AddHead({.kind = HeadKind::kTokenScores, .task = "ForTokenClassification", .steps = {Dense("classifier")}},
-          fields, checkpoint, format);
-}
-
 }  // namespace
 
 Format ReadBert(ConfigFields& fields, const Shards& checkpoint) {
@@ -91,16 +72,18 @@ Format ReadBert(ConfigFields& fields, const Shards& checkpoint) {
       PlacesIn(checkpoint, fields, "encoder.layer.", {}, "bert.", "cls.predictions.decoder.weight");
   Format format = ReadBertLike(fields, places, 30522);
   const BlockConfig& block = format.config.block;
-  AddClassifiers({Dense(places.prefix + "pooler.dense", RowActivation::kTanh)}, fields, checkpoint, format);
-  AddHead({.kind = HeadKind::kMaskedLm,
-           .steps = {Dense("cls.predictions.transform.dense", ToRowActivation(block.feed_forward.activation)),
-                     LayerNorm("cls.predictions.transform.LayerNorm", block.norm_eps)},
-           .vocab = "cls.predictions.decoder",
-           .vocab_bias = {"cls.predictions.bias", "cls.predictions.decoder.bias"},
-           .tied = places.table.tied},
-          fields, checkpoint, format);
+  AddClassifiers({HeadDense(places.prefix + "pooler.dense", RowActivation::kTanh)}, fields, checkpoint,
+                 format);
+  AddHead(
+      {.kind = HeadKind::kMaskedLm,
+       .steps = {HeadDense("cls.predictions.transform.dense", ToRowActivation(block.feed_forward.activation)),
+                 HeadNorm("cls.predictions.transform.LayerNorm", block.norm_eps)},
+       .vocab = "cls.predictions.decoder",
+       .vocab_bias = {"cls.predictions.bias", "cls.predictions.decoder.bias"},
+       .tied = places.table.tied},
+      fields, checkpoint, format);
   // ColBERT (Khattab and Zaharia 2020, arXiv:2004.12832).
-  AddHead({.kind = HeadKind::kTokenVectors, .task = "HF_ColBERT", .steps = {Dense("linear")}}, fields,
+  AddHead({.kind = HeadKind::kTokenVectors, .task = "HF_ColBERT", .steps = {HeadDense("linear")}}, fields,
           checkpoint, format);
   return format;
 }
@@ -118,13 +101,14 @@ Format ReadRoberta(ConfigFields& fields, const Shards& checkpoint) {
   format.config.embedding->padding_id = padding_id;
   format.config.embedding->position_offset = padding_id + 1;
   AddHead({.kind = HeadKind::kScores,
-           .steps = {Dense("classifier.dense", RowActivation::kTanh), Dense("classifier.out_proj")}},
+           .steps = {HeadDense("classifier.dense", RowActivation::kTanh), HeadDense("classifier.out_proj")}},
           fields, checkpoint, format);
-  AddHead({.kind = HeadKind::kTokenScores, .task = "ForTokenClassification", .steps = {Dense("classifier")}},
-          fields, checkpoint, format);
+  AddHead(
+      {.kind = HeadKind::kTokenScores, .task = "ForTokenClassification", .steps = {HeadDense("classifier")}},
+      fields, checkpoint, format);
   AddHead({.kind = HeadKind::kMaskedLm,
-           .steps = {Dense("lm_head.dense", RowActivation::kGeluErf),
-                     LayerNorm("lm_head.layer_norm", format.config.block.norm_eps)},
+           .steps = {HeadDense("lm_head.dense", RowActivation::kGeluErf),
+                     HeadNorm("lm_head.layer_norm", format.config.block.norm_eps)},
            .vocab = "lm_head.decoder",
            .vocab_bias = {"lm_head.bias", "lm_head.decoder.bias"},
            .tied = places.table.tied},
@@ -162,10 +146,10 @@ Format ReadDistilBert(ConfigFields& fields, const Shards& checkpoint) {
   format.plan = [places](const ModelConfig& resolved, ModelParameters& weights) {
     return Plan(places, resolved, weights);
   };
-  AddClassifiers({Dense("pre_classifier", RowActivation::kRelu)}, fields, checkpoint, format);
+  AddClassifiers({HeadDense("pre_classifier", RowActivation::kRelu)}, fields, checkpoint, format);
   AddHead({.kind = HeadKind::kMaskedLm,
-           .steps = {Dense("vocab_transform", ToRowActivation(block.feed_forward.activation)),
-                     LayerNorm("vocab_layer_norm", 1e-12)},
+           .steps = {HeadDense("vocab_transform", ToRowActivation(block.feed_forward.activation)),
+                     HeadNorm("vocab_layer_norm", 1e-12)},
            .vocab = "vocab_projector",
            .vocab_bias = {"vocab_projector.bias"},
            .tied = places.table.tied},

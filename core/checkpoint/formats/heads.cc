@@ -182,6 +182,17 @@ void AddHead(const HeadNames& names, ConfigFields& fields, const Shards& checkpo
   if (!added.ok()) RefuseHead(names.kind, std::string(added.message()), format);
 }
 
+void AddClassifiers(const std::vector<HeadStep>& before, ConfigFields& fields, const Shards& checkpoint,
+                    Format& format) {
+  std::vector<HeadStep> steps = before;
+  steps.push_back(HeadDense("classifier"));
+  AddHead({.kind = HeadKind::kScores, .task = "ForSequenceClassification", .steps = steps}, fields,
+          checkpoint, format);
+  AddHead(
+      {.kind = HeadKind::kTokenScores, .task = "ForTokenClassification", .steps = {HeadDense("classifier")}},
+      fields, checkpoint, format);
+}
+
 void ReadHeadKeys(ConfigFields& fields, Format& format) {
   std::optional<std::string> activation;
   ConfigFields transformers = fields.Object("sentence_transformers");

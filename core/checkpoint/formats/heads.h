@@ -28,6 +28,14 @@ struct HeadStep {
   double eps = 0.0;  // of kLayerNorm
 };
 
+inline HeadStep HeadDense(const std::string& name, RowActivation activation = RowActivation::kIdentity) {
+  return {.name = name, .activation = activation};
+}
+
+inline HeadStep HeadNorm(const std::string& name, double eps) {
+  return {.kind = RowStep::Kind::kLayerNorm, .name = name, .eps = eps};
+}
+
 struct HeadNames {
   HeadKind kind = HeadKind::kScores;
   // What an entry of "architectures" ends with, "ForTokenClassification" say, where the tensors alone do not
@@ -44,6 +52,11 @@ struct HeadNames {
 
 // Adds the head to `format`, whose sizes are known, if the checkpoint has it.
 void AddHead(const HeadNames& names, ConfigFields& fields, const Shards& checkpoint, Format& format);
+
+// A matrix [labels, width] called "classifier", which scores tokens or, behind the steps `before` it,
+// sequences: "architectures" says which.
+void AddClassifiers(const std::vector<HeadStep>& before, ConfigFields& fields, const Shards& checkpoint,
+                    Format& format);
 
 // What config.json says of heads whatever the family: the names of labels, and the activation that
 // sentence-transformers applies to scores.
