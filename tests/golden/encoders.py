@@ -31,6 +31,8 @@ def albert(rng):
     config = bert_like(rng, t.AlbertConfig, **positions(rng), type_vocab_size=rng.choice([1, 2, 3]),
                        embedding_size=rng.choice([3, 5, 8, 24]), inner_group_num=rng.choice([1, 1, 2, 3]))
     config.num_hidden_layers = rng.randint(1, 7)
+    if config.hidden_size < 8:  # many norms of few numbers magnify the rounding of any implementation
+        config.num_hidden_layers = config.inner_group_num = 1
     config.num_hidden_groups = rng.randint(1, config.num_hidden_layers)
     if rng.random() < 0.2:
         config.embedding_size = config.hidden_size
