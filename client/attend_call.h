@@ -71,7 +71,8 @@ struct AttendReply {
   std::string model;
   std::string model_version;
   std::string request_id;
-  v1::DType output_dtype = v1::DTYPE_F32;  // how the output travelled; everything here is f32 again, exactly
+  // How the output and the weights travelled; everything here is f32 again, exactly.
+  v1::DType output_dtype = v1::DTYPE_F32;
   // Hidden states, of the query's shape or the ids' and embed_dim; pooled: [batch, pooled_dim]. Empty, of shape
   // [], where AttendCall::outputs asked for others.
   Tensor output;

@@ -38,12 +38,14 @@ absl::StatusOr<Ids> ReadNpyIdsFile(const std::string& path, std::string* dtype =
 // What numbers are stored as: '<f4', or '<f2' rounded to nearest.
 enum class NpyFloat { kF32, kF16 };
 
-// Writes numbers, or '<i4', in C order, as numpy.save does. UNAVAILABLE, with the path, if the file cannot be
+// Writes numbers, '<i4', or '|i1' and '|u1', in C order, as numpy.save does. UNAVAILABLE, with the path, if the file cannot be
 // written.
 void WriteNpy(const Tensor& tensor, std::ostream& out, NpyFloat dtype = NpyFloat::kF32);
 void WriteIntNpy(const IntTensor& tensor, std::ostream& out);
+void WriteByteNpy(const ByteTensor& tensor, std::ostream& out);
 absl::Status WriteNpyFile(const Tensor& tensor, const std::string& path, NpyFloat dtype = NpyFloat::kF32);
 absl::Status WriteIntNpyFile(const IntTensor& tensor, const std::string& path);
+absl::Status WriteByteNpyFile(const ByteTensor& tensor, const std::string& path);
 
 }  // namespace headlight::client
 

@@ -42,6 +42,13 @@ struct IntTensor {
   std::vector<int32_t> values;
 };
 
+// Bytes: whole numbers from -128 to 127, or else from 0 to 255.
+struct ByteTensor {
+  Shape shape;
+  bool is_signed = false;
+  std::vector<uint8_t> values;
+};
+
 // Token ids or token types, [batch, seq_len] or [tokens], in either width.
 struct IdsView {
   Shape shape;

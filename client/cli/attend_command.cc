@@ -177,8 +177,25 @@ IntTensor LensOf(const OutputReply& output) {
           .values = std::vector<int32_t>(output.lens.begin(), output.lens.end())};
 }
 
-// FILE.npy of one output, FILE.KIND.npy of several; ids and lengths beside it.
-absl::Status WriteOutputs(const std::string& path, const AttendReply& reply, NpyFloat dtype) {
+// The bytes of I8 or BITS as they travelled, [rows, bytes of a row].
+ByteTensor BytesOfRows(const OutputReply& output) {
+  const bool bits = output.dtype == v1::DTYPE_BITS;
+  Shape shape = output.values.shape;
+  if (bits) shape.back() /= 8;
+  return {.shape = std::move(shape), .is_signed = !bits, .values = output.packed};
+}
+
+Tensor ScaleOf(const OutputReply& output) {
+  return {.shape = {static_cast<int64_t>(output.scale.size())}, .values = output.scale};
+}
+
+// As which numbers an output is written: as they travelled, but bf16, which NumPy has not.
+NpyFloat FloatOf(const OutputReply& output) {
+  return output.dtype == v1::DTYPE_F16 ? NpyFloat::kF16 : NpyFloat::kF32;
+}
+
+// FILE.npy of one output, FILE.KIND.npy of several; ids, scales and lengths beside it.
+absl::Status WriteOutputs(const std::string& path, const AttendReply& reply) {
   const bool npy = path.ends_with(".npy");
   const std::string stem = npy ? path.substr(0, path.size() - 4) : path;
   const char* const ending = npy ? ".npy" : "";
@@ -186,7 +203,11 @@ absl::Status WriteOutputs(const std::string& path, const AttendReply& reply, Npy
   for (const OutputReply& output : reply.outputs) {
     const std::string of_kind = reply.outputs.size() == 1 ? "" : "." + OutputKindName(output.kind);
     const auto name = [&](const char* part) { return absl::StrCat(stem, of_kind, part, ending); };
-    if (status.ok()) status = WriteNpyFile(output.values, name(""), dtype);
+    if (status.ok()) {
+      status = output.packed.empty() ? WriteNpyFile(output.values, name(""), FloatOf(output))
+                                     : WriteByteNpyFile(BytesOfRows(output), name(""));
+    }
+    if (status.ok() && !output.scale.empty()) status = WriteNpyFile(ScaleOf(output), name(".scale"));
     if (status.ok() && output.kind == v1::OUTPUT_KIND_SPARSE) {
       status = WriteIntNpyFile(IdsOf(output), name(".ids"));
     }
@@ -201,7 +222,12 @@ absl::Status WriteArchive(const std::string& path, const AttendReply& reply, Npy
   if (reply.outputs.empty()) archive.Add("output", reply.output, dtype);
   for (const OutputReply& output : reply.outputs) {
     const std::string name = OutputKindName(output.kind);
-    archive.Add(name, output.values, dtype);
+    if (output.packed.empty()) {
+      archive.Add(name, output.values, FloatOf(output));
+    } else {
+      archive.Add(name, BytesOfRows(output));
+    }
+    if (!output.scale.empty()) archive.Add(name + "_scale", ScaleOf(output));
     if (output.kind == v1::OUTPUT_KIND_SPARSE) archive.Add(name + "_ids", IdsOf(output));
     if (!output.lens.empty()) archive.Add(name + "_lens", LensOf(output));
   }
@@ -212,8 +238,7 @@ absl::Status WriteArchive(const std::string& path, const AttendReply& reply, Npy
 }
 
 absl::Status WriteResults(const AttendFlags& flags, const AttendReply& reply) {
-  const v1::DType travelled = reply.outputs.empty() ? reply.output_dtype : reply.outputs.front().dtype;
-  const NpyFloat dtype = travelled == v1::DTYPE_F16 ? NpyFloat::kF16 : NpyFloat::kF32;
+  const NpyFloat dtype = reply.output_dtype == v1::DTYPE_F16 ? NpyFloat::kF16 : NpyFloat::kF32;
   const auto write = [&](const std::string& path, const char* field, const std::optional<Tensor>& tensor) {
     if (path.empty()) return absl::OkStatus();
     return tensor ? WriteNpyFile(*tensor, path, dtype) : Missing(field);
@@ -222,7 +247,7 @@ absl::Status WriteResults(const AttendFlags& flags, const AttendReply& reply) {
   if (IsNpzName(flags.output_path)) {
     status = WriteArchive(flags.output_path, reply, dtype);
   } else if (!reply.outputs.empty() && !flags.output_path.empty()) {
-    status = WriteOutputs(flags.output_path, reply, dtype);
+    status = WriteOutputs(flags.output_path, reply);
   } else if (reply.outputs.empty()) {
     status = write(flags.output_path, "output", reply.output);
   }
@@ -311,7 +336,9 @@ constexpr char kAttendFooter[] =
     "sparse_ids,\n"
     "sparse_lens and token_vectors_lens; FILE.npy becomes FILE.KIND.npy of several kinds, with FILE.ids.npy "
     "and\n"
-    "FILE.lens.npy beside.\n"
+    "FILE.lens.npy beside. With --vectors-dtype i8 vectors are '|i1', their scales in KIND_scale or "
+    "FILE.scale.npy, and with\n"
+    "bits '|u1', as numpy.packbits(x > 0, axis=-1) has them.\n"
     "--json keys: model, model_version, request_id, query.shape or token_ids.shape [, token_types.shape,\n"
     "key.shape, value.shape, mask.shape], output_dtype,\n"
     "output.{shape, min, mean, max, non_finite, sum, crc32} or outputs.KIND.{the same, lens} [, weights.{the "

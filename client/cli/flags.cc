@@ -161,8 +161,19 @@ absl::StatusOr<v1::DType> ParseDType(const std::string& text) {
   return Wanted("f32, bf16 or f16", text);
 }
 
+absl::StatusOr<v1::DType> ParseVectorsDType(const std::string& text) {
+  for (v1::DType dtype : {v1::DTYPE_F32, v1::DTYPE_BF16, v1::DTYPE_F16, v1::DTYPE_I8, v1::DTYPE_BITS}) {
+    if (text == DTypeName(dtype)) return dtype;
+  }
+  return Wanted("f32, bf16, f16, i8 or bits", text);
+}
+
 std::string DTypeName(v1::DType dtype) {
   switch (dtype) {
+    case v1::DTYPE_I8:
+      return "i8";
+    case v1::DTYPE_BITS:
+      return "bits";
     case v1::DTYPE_BF16:
       return "bf16";
     case v1::DTYPE_F16:
@@ -315,6 +326,12 @@ void AddRequestFlags(CLI::App& app, RequestFlags& flags) {
       ->check(CLI::NonNegativeNumber)
       ->type_name("K")
       ->capture_default_str();
+  AddParsed(app,
+            {"--vectors-dtype", "f32|bf16|f16|i8|bits",
+             "How pooled and token_vectors of --output-kind travel and are written: i8 with a scale for each "
+             "row, bits "
+             "packed; as --output-dtype if not given"},
+            ParseVectorsDType, &flags.vectors_dtype);
   AddParsed(app, {"--dtype", "f32|bf16|f16", "How query, key, value and an added mask travel"}, ParseDType,
             &flags.dtype)
       ->default_str("f32");

@@ -24,6 +24,7 @@ absl::StatusOr<std::vector<int64_t>> ParsePlaces(const std::string& text);      
 absl::StatusOr<std::vector<int64_t>> ParseHeads(const std::string& text);          // "0,3,5" -> {0, 3, 5}
 absl::StatusOr<v1::WeightsMode> ParseWeightsMode(const std::string& text);         // "none", "top-k", ...
 absl::StatusOr<v1::DType> ParseDType(const std::string& text);                     // "f32", "bf16", "f16"
+absl::StatusOr<v1::DType> ParseVectorsDType(const std::string& text);              // these, "i8", "bits"
 std::string WeightsModeName(v1::WeightsMode mode);                                 // the reverse
 std::string DTypeName(v1::DType dtype);                                            // the reverse
 absl::StatusOr<v1::PoolingMode> ParsePooling(const std::string& text);             // "cls", "mean", ...
@@ -100,6 +101,7 @@ struct RequestFlags {
   std::vector<v1::OutputKind> outputs;
   std::vector<int64_t> positions;
   int64_t sparse_top_k = 0;
+  v1::DType vectors_dtype = v1::DTYPE_UNSPECIFIED;  // unspecified: output_dtype
   v1::DType dtype = v1::DTYPE_F32;
   v1::DType output_dtype = v1::DTYPE_F32;
   int priority = 0;

@@ -322,7 +322,7 @@ void AddHeatmapFlags(CLI::App& command, HeatmapFlags& flags) {
   AddRequestFlags(command, flags.request);
   // These are the command's own to say.
   for (const char* name : {"--weights", "--top-k", "--layer", "--pooled", "--pooling", "--output-kind",
-                           "--positions", "--sparse-top-k"}) {
+                           "--positions", "--sparse-top-k", "--vectors-dtype"}) {
     command.remove_option(command.get_option(name));
   }
   AddParsed(command, {"--layers", "all|N,N,...", "Draw these layers"}, ParseLayers, &flags.layers)

@@ -155,6 +155,9 @@ std::vector<v1::OutputSpec> OutputsOf(const RequestFlags& flags) {
   for (const v1::OutputKind kind : flags.outputs) {
     v1::OutputSpec& output = outputs.emplace_back();
     output.set_kind(kind);
+    if (kind == v1::OUTPUT_KIND_POOLED || kind == v1::OUTPUT_KIND_TOKEN_VECTORS) {
+      output.set_dtype(flags.vectors_dtype);
+    }
     if (kind == v1::OUTPUT_KIND_POOLED) {
       output.set_pooling(flags.pooling);
       output.set_dimensions(flags.dimensions);
@@ -177,6 +180,10 @@ absl::Status CheckOutputFlags(const RequestFlags& flags) {
   }
   if (flags.sparse_top_k > 0 && !has(v1::OUTPUT_KIND_SPARSE)) {
     return absl::InvalidArgumentError("--sparse-top-k wants --output-kind sparse: it says how much of it");
+  }
+  if (flags.vectors_dtype != v1::DTYPE_UNSPECIFIED && !has(v1::OUTPUT_KIND_POOLED) &&
+      !has(v1::OUTPUT_KIND_TOKEN_VECTORS)) {
+    return absl::InvalidArgumentError("--vectors-dtype wants pooled or token_vectors among --output-kind");
   }
   const bool pools = flags.pooling != v1::POOLING_MODE_UNSPECIFIED || flags.dimensions != 0;
   if (pools && !flags.outputs.empty() && !has(v1::OUTPUT_KIND_POOLED)) {

@@ -201,12 +201,20 @@ void WriteIntNpy(const IntTensor& tensor, std::ostream& out) {
   WriteArray("<i4", tensor.shape, tensor.values, out);
 }
 
+void WriteByteNpy(const ByteTensor& tensor, std::ostream& out) {
+  WriteArray(tensor.is_signed ? "|i1" : "|u1", tensor.shape, tensor.values, out);
+}
+
 absl::Status WriteNpyFile(const Tensor& tensor, const std::string& path, NpyFloat dtype) {
   return WriteFile(path, [&](std::ostream& out) { WriteNpy(tensor, out, dtype); });
 }
 
 absl::Status WriteIntNpyFile(const IntTensor& tensor, const std::string& path) {
   return WriteFile(path, [&](std::ostream& out) { WriteIntNpy(tensor, out); });
+}
+
+absl::Status WriteByteNpyFile(const ByteTensor& tensor, const std::string& path) {
+  return WriteFile(path, [&](std::ostream& out) { WriteByteNpy(tensor, out); });
 }
 
 }  // namespace headlight::client

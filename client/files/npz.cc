@@ -137,6 +137,10 @@ void NpzWriter::Add(const std::string& name, const IntTensor& tensor) {
   AddNpy(name, FormatNpyHeader("<i4", tensor.shape), BytesOf(tensor.values));
 }
 
+void NpzWriter::Add(const std::string& name, const ByteTensor& tensor) {
+  AddNpy(name, FormatNpyHeader(tensor.is_signed ? "|i1" : "|u1", tensor.shape), BytesOf(tensor.values));
+}
+
 absl::Status NpzWriter::Finish() {
   if (file_) zip_.Finish();
   file_.close();

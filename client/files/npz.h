@@ -63,6 +63,7 @@ class NpzWriter {
   // Names must differ.
   void Add(const std::string& name, const Tensor& tensor, NpyFloat dtype = NpyFloat::kF32);
   void Add(const std::string& name, const IntTensor& tensor);
+  void Add(const std::string& name, const ByteTensor& tensor);
 
   // UNAVAILABLE, with the path, if the file could not be written.
   absl::Status Finish();

@@ -367,7 +367,9 @@ absl::StatusOr<AttendReply> MakeReply(ReplyParts parts) {
       .model = std::move(*envelope.mutable_model()),
       .model_version = std::move(*envelope.mutable_model_version()),
       .request_id = std::move(*envelope.mutable_request_id()),
-      .output_dtype = envelope.has_output() ? envelope.output().dtype() : v1::DTYPE_F32,
+      .output_dtype = envelope.has_output()    ? envelope.output().dtype()
+                      : envelope.has_weights() ? envelope.weights().dtype()
+                                               : v1::DTYPE_F32,
       .time_budget = envelope.time_budget(),
   };
   size_t next = 0;

@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <fstream>
+#include <iterator>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
@@ -193,6 +194,47 @@ TEST_F(EncoderProgramsTest, SeveralOutputsOfOneRequestAreThoseAskedAlone) {
                                      "--ids", Path("ids.npy"), "--seq-lens", "7", "--output-kind", "scores"});
   EXPECT_EQ(none.exit_code, 1);
   EXPECT_THAT(none.output, HasSubstr("outputs[0].kind: got SCORES, which the model has not"));
+}
+
+// As indexes keep vectors: bytes with a scale for each row, and a bit for each number.
+TEST_F(EncoderProgramsTest, VectorsComeAsBytesAndBits) {
+  e2e::ServerProcess server({"--model-repository", repository_.string()});
+  WriteIds<int32_t>("ids.npy", {7}, {5, 41, 0, 7, 7, 31, 2});
+  const auto attend = [&](const std::string& dtype) {
+    const RunResult run =
+        RunProgram({kHeadlight, "attend", "--server", server.address(), "--model", "encoder", "--seq-lens",
+                    "5,2", "--ids", Path("ids.npy"), "--output-kind", "pooled", "--vectors-dtype", dtype,
+                    "--output", Path(dtype + ".npy")});
+    EXPECT_EQ(run.exit_code, 0) << run.output;
+  };
+  const auto bytes_of = [&](const std::string& name, const char* dtype, const client::Shape& shape) {
+    std::ifstream file(Path(name), std::ios::binary);
+    const auto header = client::ReadNpyHeader(file);
+    EXPECT_THAT(header, IsOk());
+    EXPECT_EQ(header->dtype, dtype);
+    EXPECT_EQ(header->shape, shape);
+    return std::vector<char>{std::istreambuf_iterator<char>(file), {}};
+  };
+  for (const char* dtype : {"f32", "i8", "bits"}) attend(dtype);
+  const client::Tensor exact = Read("f32.npy");
+  const client::Tensor scale = Read("i8.scale.npy");
+  ASSERT_EQ(scale.shape, (client::Shape{2}));
+  const std::vector<char> bytes = bytes_of("i8.npy", "|i1", {2, kWidth});
+  const std::vector<char> bits = bytes_of("bits.npy", "|u1", {2, kWidth / 8});
+  ASSERT_EQ(bytes.size(), exact.values.size());
+  ASSERT_EQ(bits.size() * 8, exact.values.size());
+  for (size_t i = 0; i < exact.values.size(); ++i) {
+    const float of_row = scale.values[i / kWidth];
+    EXPECT_NEAR(static_cast<float>(static_cast<int8_t>(bytes[i])) * of_row, exact.values[i],
+                0.5001f * of_row);
+    const bool bit = (static_cast<uint8_t>(bits[i / 8]) >> (7 - i % 8) & 1) != 0;
+    EXPECT_EQ(bit, exact.values[i] > 0) << i;
+  }
+  const RunResult none = RunProgram({kHeadlight, "attend", "--server", server.address(), "--model", "encoder",
+                                     "--ids", Path("ids.npy"), "--seq-lens", "7", "--output-kind",
+                                     "hidden_states", "--vectors-dtype", "i8"});
+  EXPECT_EQ(none.exit_code, 2);
+  EXPECT_THAT(none.output, HasSubstr("--vectors-dtype wants pooled or token_vectors among --output-kind"));
 }
 
 TEST_F(EncoderProgramsTest, RandomIdsComeWithoutAFileAndWrongOnesAreRefused) {
