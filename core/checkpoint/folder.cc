@@ -203,7 +203,7 @@ void OpenFolder::AccountForHeads() {
   for (size_t i = 0; i < heads_.size(); ++i) {
     const HeadConfig& head = config.heads.heads[i];
     for (size_t step = 0; step < head.steps.size(); ++step) add_step(head.steps[step], heads_[i].steps[step]);
-    if (head.kind != HeadKind::kMaskedLm) continue;
+    if (head.kind != HeadKind::kLanguageModel) continue;
     std::vector<float> nowhere;
     TensorPlan plan;
     WantVocabBias(head, heads_[i], nowhere, plan);
@@ -311,7 +311,7 @@ absl::StatusOr<HeadTables> OpenFolder::Head(int64_t place) const {
   for (size_t i = 0; i < head.steps.size(); ++i) {
     HEADLIGHT_RETURN_IF_ERROR(ReadStep(head.steps[i], planned.steps[i], tables.steps[i]));
   }
-  if (head.kind != HeadKind::kMaskedLm) return tables;
+  if (head.kind != HeadKind::kLanguageModel) return tables;
   TensorPlan plan;
   WantVocabBias(head, planned, tables.vocab_bias, plan);
   HEADLIGHT_RETURN_IF_ERROR(InFolder(folder_, "", LoadTensors(plan.wanted, checkpoint_)));

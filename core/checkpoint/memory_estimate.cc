@@ -205,7 +205,7 @@ int64_t HeadBytes(const ModelConfig& config) {
   add(config.pooled_steps);
   for (const HeadConfig& head : config.heads.heads) {
     add(head.steps);
-    if (head.kind != HeadKind::kMaskedLm) continue;
+    if (head.kind != HeadKind::kLanguageModel) continue;
     bytes += kFloatBytes * head.vocab_size;
     if (head.tied) continue;
     bytes += Buffer::RoundedBytes(kFloatBytes * head.vocab_size *

@@ -179,7 +179,9 @@ absl::Status ModelConfig::Validate() const {
   // Without a pooling nothing passes through the steps, however wide.
   HEADLIGHT_RETURN_IF_ERROR(pooling.empty() ? absl::OkStatus()
                                             : CheckSteps("pooled_steps", pooled_steps, raw_pooled_dim()));
-  HEADLIGHT_RETURN_IF_ERROR(heads.Validate(block.attention.embed_dim, embedding ? embedding->vocab_size : 0));
+  const int64_t embed_dim = block.attention.embed_dim;
+  HEADLIGHT_RETURN_IF_ERROR(heads.Validate(embed_dim, embedding ? embedding->vocab_size : 0,
+                                           embedding && embedding->dim > 0 ? embedding->dim : embed_dim));
   return final_norm_eps ? CheckEps("final_norm_eps", *final_norm_eps) : absl::OkStatus();
 }
 

@@ -111,6 +111,18 @@ std::optional<Pooling> PoolingNamed(absl::string_view name) {
 
 std::string PoolingNames() { return Names(kAllPoolings, ", "); }
 
+Pooling PoolingOf(ScoresOf scores_of) {
+  switch (scores_of) {
+    case ScoresOf::kFirstToken:
+      return Pooling::kCls;
+    case ScoresOf::kMean:
+      return Pooling::kMean;
+    case ScoresOf::kLastToken:
+      return Pooling::kLast;
+  }
+  return Pooling::kCls;
+}
+
 void PoolSequences(MatrixView hidden, std::span<const int64_t> cu_lens, std::span<const Pooling> poolings,
                    bool normalize, MutableMatrixView out) {
   for (int64_t i = 0; i + 1 < std::ssize(cu_lens); ++i) {

@@ -25,6 +25,9 @@ std::optional<Pooling> PoolingNamed(absl::string_view name);
 // All of them, for messages.
 std::string PoolingNames();
 
+// How the row that a head scores comes from a sequence.
+Pooling PoolingOf(ScoresOf scores_of);
+
 // Pools each sequence of `hidden` [tokens, embed_dim], whose rows [cu_lens[i], cu_lens[i + 1]) are sequence
 // i, into row i of `out` [sequences, dim]: the vectors of `poolings`, at least one, side by side, of which
 // the first dim numbers are kept, at most all. With `normalize` each row is then divided by its L2 norm; a

@@ -28,9 +28,9 @@ MatrixView Const(MutableMatrixView view) { return {view.data, view.rows, view.co
 
 const PackedHead& HeadFor(const Model& model, OutputKind kind) { return model.heads().For(kind); }
 
-bool IsMaskedLm(const ModelConfig& config, OutputKind kind) {
+bool IsLanguageModel(const ModelConfig& config, OutputKind kind) {
   const HeadConfig* const head = config.heads.Find(kind);
-  return head != nullptr && head->kind == HeadKind::kMaskedLm;
+  return head != nullptr && head->kind == HeadKind::kLanguageModel;
 }
 
 // scale[i] = max |x| / 127, values = round(x / scale). What is no number becomes 0.
@@ -112,7 +112,7 @@ OutputExtent ExtentOf(const BatchInput& input, const OutputRequest& request) {
   if (head.kind == HeadKind::kTokenVectors) rows = TokensKept(input, head.skipped_tokens);
   extent.flops = static_cast<double>(rows) * static_cast<double>(FlopsPerRow(head.steps));
   extent.values = rows * request.width;
-  if (head.kind == HeadKind::kMaskedLm) {
+  if (head.kind == HeadKind::kLanguageModel) {
     extent.flops += 2.0 * static_cast<double>(rows) * static_cast<double>(width * head.vocab_size);
     extent.rows = rows * width;
   }
@@ -197,7 +197,7 @@ absl::Status OutputWork::Run(ComputeArena& arena) {
     if (kind == OutputKind::kHiddenStates) continue;
     const bool of_sequences = kind == OutputKind::kPooled || kind == OutputKind::kScores;
     AddPieces(*output, NumRows(*output), of_sequences ? kSequencesAtOnce : kStepRows, rows);
-    if (IsMaskedLm(model_.config(), kind)) {
+    if (IsLanguageModel(model_.config(), kind)) {
       AddPieces(*output, HeadFor(model_, kind).vocab().num_panels(), kPanelsAtOnce, vocab);
     }
     if (kind == OutputKind::kSparse) AddPieces(*output, InputOf(*output).input->num_sequences(), 1, sparse);
@@ -262,7 +262,7 @@ void OutputWork::ComputeScores(const Piece& piece, const Interruption& interrupt
   const int64_t width = head.steps().out_dim();
   std::vector<float> memory;
   const MutableMatrixView rows = Adjacent(memory, count, hidden.cols);
-  const Pooling pooling = head.config().of_mean ? Pooling::kMean : Pooling::kCls;
+  const Pooling pooling = PoolingOf(head.config().scores_of);
   PoolSequences(hidden, std::span(input.cu_lens).subspan(piece.begin, count + 1), {&pooling, 1},
                 /*normalize=*/false, rows);
   head.steps().Run(Const(rows), {output.numbers->floats() + piece.begin * width, count, width, width},
@@ -319,7 +319,7 @@ void OutputWork::CollectSparse(const Piece& piece) const {
   const HeadConfig& head = HeadFor(model_, OutputKind::kSparse).config();
   const int64_t sequence = piece.begin;
   const int64_t top_k = RequestOf(output).top_k;
-  if (head.kind == HeadKind::kMaskedLm) {
+  if (head.kind == HeadKind::kLanguageModel) {
     const float* const weights = output.numbers->floats() + sequence * head.vocab_size;
     output.sparse[sequence] = SparseOfIds({weights, static_cast<size_t>(head.vocab_size)}, top_k);
     return;

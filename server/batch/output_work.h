@@ -91,7 +91,7 @@ class OutputWork {
     size_t input;                                  // in inputs_
     size_t place;                                  // in its requests
     std::shared_ptr<PooledBuffer> numbers;         // f32 [rows, width]; null for hidden states
-    std::shared_ptr<PooledBuffer> rows;            // of kMaskedLm: what its table is multiplied with
+    std::shared_ptr<PooledBuffer> rows;            // of kLanguageModel: what its table is multiplied with
     std::vector<std::vector<SparseEntry>> sparse;  // of each sequence
   };
   // Rows of an output, or panels of its vocabulary, that one thread works on.

@@ -127,8 +127,8 @@ std::vector<float> OutputOf(const Model& model, OutputKind kind, MatrixView hidd
   };
   if (kind == OutputKind::kPooled || kind == OutputKind::kScores) {
     const bool scores = kind == OutputKind::kScores;
-    const std::vector<Pooling> first = {Pooling::kCls};
-    const std::vector<Pooling>& poolings = scores ? first : config.pooling;
+    std::vector<Pooling> poolings = config.pooling;
+    if (scores) poolings = {PoolingOf(model.heads().For(kind).config().scores_of)};
     const int64_t width = static_cast<int64_t>(poolings.size()) * hidden.cols;
     std::vector<float> raw(sequences * width);
     PoolSequences(hidden, cu_lens, poolings, false, {raw.data(), sequences, width, width});
@@ -161,7 +161,7 @@ std::vector<float> OutputOf(const Model& model, OutputKind kind, MatrixView hidd
     }
     return weights;
   }
-  if (head.config().kind != HeadKind::kMaskedLm) return out;
+  if (head.config().kind != HeadKind::kLanguageModel) return out;
   const VocabProducts& vocab = head.vocab();
   const bool sparse = kind == OutputKind::kSparse;
   const int64_t out_rows = sparse ? sequences : rows;

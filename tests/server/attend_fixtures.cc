@@ -281,7 +281,7 @@ ModelConfig EncoderWithHeads() {
   config.heads.heads = {
       {.kind = HeadKind::kScores, .steps = {dense(16, RowActivation::kTanh), dense(3)}, .silent_ids = {}},
       {.kind = HeadKind::kTokenScores, .steps = {dense(4)}, .silent_ids = {}},
-      {.kind = HeadKind::kMaskedLm,
+      {.kind = HeadKind::kLanguageModel,
        .steps = {dense(16, RowActivation::kGeluErf), norm},
        .vocab_size = 50,
        .tied = true,

@@ -75,7 +75,7 @@ Format ReadBert(ConfigFields& fields, const Shards& checkpoint) {
   AddClassifiers({HeadDense(places.prefix + "pooler.dense", RowActivation::kTanh)}, fields, checkpoint,
                  format);
   AddHead(
-      {.kind = HeadKind::kMaskedLm,
+      {.kind = HeadKind::kLanguageModel,
        .steps = {HeadDense("cls.predictions.transform.dense", ToRowActivation(block.feed_forward.activation)),
                  HeadNorm("cls.predictions.transform.LayerNorm", block.norm_eps)},
        .vocab = "cls.predictions.decoder",
@@ -106,7 +106,7 @@ Format ReadRoberta(ConfigFields& fields, const Shards& checkpoint) {
   AddHead(
       {.kind = HeadKind::kTokenScores, .task = "ForTokenClassification", .steps = {HeadDense("classifier")}},
       fields, checkpoint, format);
-  AddHead({.kind = HeadKind::kMaskedLm,
+  AddHead({.kind = HeadKind::kLanguageModel,
            .steps = {HeadDense("lm_head.dense", RowActivation::kGeluErf),
                      HeadNorm("lm_head.layer_norm", format.config.block.norm_eps)},
            .vocab = "lm_head.decoder",
@@ -147,7 +147,7 @@ Format ReadDistilBert(ConfigFields& fields, const Shards& checkpoint) {
     return Plan(places, resolved, weights);
   };
   AddClassifiers({HeadDense("pre_classifier", RowActivation::kRelu)}, fields, checkpoint, format);
-  AddHead({.kind = HeadKind::kMaskedLm,
+  AddHead({.kind = HeadKind::kLanguageModel,
            .steps = {HeadDense("vocab_transform", ToRowActivation(block.feed_forward.activation)),
                      HeadNorm("vocab_layer_norm", 1e-12)},
            .vocab = "vocab_projector",

@@ -28,7 +28,7 @@ std::vector<OutputKind> OutputsOf(HeadKind kind) {
       return {OutputKind::kScores};
     case HeadKind::kTokenScores:
       return {OutputKind::kTokenScores};
-    case HeadKind::kMaskedLm:
+    case HeadKind::kLanguageModel:
       return {OutputKind::kTokenLogits, OutputKind::kSparse};
     case HeadKind::kTokenWeights:
       return {OutputKind::kSparse};
@@ -100,7 +100,7 @@ absl::Status ReadVocab(const HeadNames& names, const Shards& checkpoint, const M
 }
 
 absl::Status TryAddHead(const HeadNames& names, const Shards& checkpoint, Format& format) {
-  HeadConfig head{.kind = names.kind, .steps = {}, .of_mean = names.of_mean, .silent_ids = {}};
+  HeadConfig head{.kind = names.kind, .steps = {}, .scores_of = names.scores_of, .silent_ids = {}};
   PlannedHead planned;
   int64_t width = format.config.block.attention.embed_dim;
   for (const HeadStep& step : names.steps) {
@@ -109,7 +109,7 @@ absl::Status TryAddHead(const HeadNames& names, const Shards& checkpoint, Format
     head.steps.push_back(read);
     planned.steps.push_back({nullptr, step.name});
   }
-  if (head.kind == HeadKind::kMaskedLm) {
+  if (head.kind == HeadKind::kLanguageModel) {
     HEADLIGHT_RETURN_IF_ERROR(ReadVocab(names, checkpoint, format.config, head, planned));
   }
   format.config.heads.heads.push_back(std::move(head));
@@ -159,7 +159,7 @@ absl::Status AddLinearFile(const std::string& folder, const std::string& name, H
 }  // namespace
 
 void AddHead(const HeadNames& names, ConfigFields& fields, const Shards& checkpoint, Format& format) {
-  const HeadStep& telling = names.kind == HeadKind::kMaskedLm ? names.steps.front() : names.steps.back();
+  const HeadStep& telling = names.kind == HeadKind::kLanguageModel ? names.steps.front() : names.steps.back();
   if (!fields.status().ok() || !HasTensor(checkpoint, telling.name + ".weight")) return;
   if (!names.task.empty()) {
     const std::vector<std::string> architectures = fields.StringOrStrings("architectures");
@@ -296,7 +296,7 @@ void WantStep(const RowStep& step, const std::string& name, RowStepParameters& t
 
 void WantVocabBias(const HeadConfig& head, const PlannedHead& names, std::vector<float>& to,
                    TensorPlan& plan) {
-  if (head.kind != HeadKind::kMaskedLm || !head.vocab_bias) return;
+  if (head.kind != HeadKind::kLanguageModel || !head.vocab_bias) return;
   plan.wanted.push_back({.names = names.vocab_bias, .shape = {head.vocab_size}, .parts = {{&to}}});
 }
 

@@ -42,9 +42,9 @@ struct HeadNames {
   // tell; empty where they do.
   std::string task;
   std::vector<HeadStep>
-      steps;  // the first one of kMaskedLm, the last one of other kinds tells that it is there
-  bool of_mean = false;
-  // kMaskedLm: the table of its own, unless `tied`, and the names that its bias may have.
+      steps;  // the first one of kLanguageModel, the last one of other kinds tells that it is there
+  ScoresOf scores_of = ScoresOf::kFirstToken;
+  // kLanguageModel: the table of its own, unless `tied`, and the names that its bias may have.
   std::string vocab;
   std::vector<std::string> vocab_bias;
   bool tied = true;

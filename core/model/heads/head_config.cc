@@ -2,6 +2,7 @@
 #include "core/model/heads/head_config.h"
 
 #include <algorithm>
+#include <cmath>
 #include <iterator>
 
 #include "absl/strings/str_cat.h"
@@ -20,7 +21,7 @@ HeadKind HeadOf(OutputKind kind) {
       return HeadKind::kTokenScores;
     case OutputKind::kTokenLogits:
     case OutputKind::kSparse:
-      return HeadKind::kMaskedLm;
+      return HeadKind::kLanguageModel;
     case OutputKind::kTokenVectors:
       return HeadKind::kTokenVectors;
     default:
@@ -29,7 +30,7 @@ HeadKind HeadOf(OutputKind kind) {
 }
 
 absl::Status CheckHead(const std::string& field, const HeadConfig& head, int64_t embed_dim,
-                       int64_t vocab_size) {
+                       int64_t vocab_size, int64_t table_dim) {
   HEADLIGHT_RETURN_IF_ERROR(CheckSteps(field + "steps", head.steps, embed_dim));
   const int64_t out_dim = OutDim(head.steps, embed_dim);
   if (head.kind == HeadKind::kTokenWeights) {
@@ -38,9 +39,13 @@ absl::Status CheckHead(const std::string& field, const HeadConfig& head, int64_t
   if (head.kind == HeadKind::kTokenVectors) {
     HEADLIGHT_RETURN_IF_ERROR(CheckRange(field + "skipped_tokens", head.skipped_tokens, 0, 1));
   }
-  if (head.kind != HeadKind::kMaskedLm) return absl::OkStatus();
+  if (head.kind != HeadKind::kLanguageModel) return absl::OkStatus();
+  if (!(head.logit_cap >= 0.0) || !std::isfinite(head.logit_cap)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(field, "logit_cap: got ", head.logit_cap, ", wanted a number above 0, or 0 for none"));
+  }
   if (!head.tied) return CheckRange(field + "vocab_size", head.vocab_size, 1, INT32_MAX);
-  HEADLIGHT_RETURN_IF_ERROR(CheckRange(field + "out_dim", out_dim, embed_dim, embed_dim));
+  HEADLIGHT_RETURN_IF_ERROR(CheckRange(field + "out_dim", out_dim, table_dim, table_dim));
   return CheckRange(field + "vocab_size", head.vocab_size, vocab_size, vocab_size);
 }
 
@@ -104,6 +109,7 @@ int64_t HeadsConfig::PlaceOf(OutputKind kind) const {
   int64_t place = -1;
   for (int64_t i = 0; i < std::ssize(heads); ++i) {
     if (kind == OutputKind::kSparse && heads[i].kind == HeadKind::kTokenWeights) return i;
+    if (kind == OutputKind::kSparse && heads[i].causal) continue;
     if (heads[i].kind == HeadOf(kind)) place = i;
   }
   const bool refuses = std::any_of(refused.begin(), refused.end(),
@@ -114,7 +120,7 @@ int64_t HeadsConfig::PlaceOf(OutputKind kind) const {
 int64_t HeadsConfig::Width(OutputKind kind, int64_t embed_dim, int64_t vocab_size) const {
   const HeadConfig* const head = Find(kind);
   if (head == nullptr) return 0;
-  if (head->kind == HeadKind::kMaskedLm) return head->vocab_size;
+  if (head->kind == HeadKind::kLanguageModel) return head->vocab_size;
   if (head->kind == HeadKind::kTokenWeights) return vocab_size;
   return OutDim(head->steps, embed_dim);
 }
@@ -123,10 +129,15 @@ std::string HeadsConfig::WhyNot(OutputKind kind) const {
   for (const RefusedOutput& output : refused) {
     if (output.kind == kind) return output.why;
   }
+  const bool causal =
+      std::any_of(heads.begin(), heads.end(), [](const HeadConfig& head) { return head.causal; });
+  if (kind == OutputKind::kSparse && causal) {
+    return "a causal language model's logits of a token know nothing of what comes behind it";
+  }
   return "its files have no such head";
 }
 
-absl::Status HeadsConfig::Validate(int64_t embed_dim, int64_t vocab_size) const {
+absl::Status HeadsConfig::Validate(int64_t embed_dim, int64_t vocab_size, int64_t table_dim) const {
   for (size_t i = 0; i < heads.size(); ++i) {
     const std::string field = absl::StrCat("heads[", i, "].");
     for (size_t other = 0; other < i; ++other) {
@@ -134,7 +145,7 @@ absl::Status HeadsConfig::Validate(int64_t embed_dim, int64_t vocab_size) const 
       return absl::InvalidArgumentError(
           absl::StrCat(field, "kind: got that of heads[", other, "], wanted each once"));
     }
-    HEADLIGHT_RETURN_IF_ERROR(CheckHead(field, heads[i], embed_dim, vocab_size));
+    HEADLIGHT_RETURN_IF_ERROR(CheckHead(field, heads[i], embed_dim, vocab_size, table_dim));
   }
   return absl::OkStatus();
 }

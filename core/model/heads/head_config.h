@@ -54,22 +54,28 @@ int64_t FlopsPerRow(std::span<const RowStep> steps);
 absl::Status CheckSteps(const std::string& field, std::span<const RowStep> steps, int64_t in_dim);
 
 enum class HeadKind : uint8_t {
-  kScores,        // numbers for each sequence: the steps on its first token or on the mean of its tokens
-  kTokenScores,   // numbers for each token: the steps on every token
-  kMaskedLm,      // a number for each id of the vocabulary: the steps, then products with a table of ids
-  kTokenWeights,  // one number for each token: the steps, which end at width 1
-  kTokenVectors,  // a vector of length 1 for each token: the steps, then x / |x|
+  kScores,         // numbers for each sequence: the steps on what ScoresOf says
+  kTokenScores,    // numbers for each token: the steps on every token
+  kLanguageModel,  // a number for each id of the vocabulary: the steps, then products with a table of ids
+  kTokenWeights,   // one number for each token: the steps, which end at width 1
+  kTokenVectors,   // a vector of length 1 for each token: the steps, then x / |x|
 };
+
+// The row of each sequence that scores are computed of.
+enum class ScoresOf : uint8_t { kFirstToken, kMean, kLastToken };
 
 struct HeadConfig {
   HeadKind kind = HeadKind::kScores;
   std::vector<RowStep> steps;
-  bool of_mean = false;  // kScores: of the mean of a sequence's tokens, not of its first one
-  // kMaskedLm: logit[id] = x . table[id] + bias[id], the table [vocab_size, width] being the head's own or, if
-  // it is tied, that of the embedding.
+  ScoresOf scores_of = ScoresOf::kFirstToken;  // kScores
+  // kLanguageModel: logit[id] = x . table[id] + bias[id], the table [vocab_size, width] being the head's own or,
+  // if it is tied, that of the embedding.
   int64_t vocab_size = 0;
   bool tied = false;
   bool vocab_bias = true;
+  double logit_cap = 0.0;  // above 0: a logit becomes logit_cap * tanh(logit / logit_cap)
+  // kLanguageModel: a token's logits know only what stands before it, and no sparse vector is made of them.
+  bool causal = false;
   // kTokenWeights: ids that count for nothing, ascending.
   std::vector<int32_t> silent_ids;
   int64_t skipped_tokens = 0;  // kTokenVectors: the first tokens of each sequence that give none
@@ -82,7 +88,8 @@ enum class OutputKind : uint8_t {
   kScores,
   kTokenScores,
   kTokenLogits,
-  kSparse,  // ids and weights: of kTokenWeights, else max over tokens of log(1 + relu(logit)) of kMaskedLm
+  // Ids and weights: of kTokenWeights, else max over tokens of log(1 + relu(logit)) of kLanguageModel.
+  kSparse,
   kTokenVectors,
 };
 inline constexpr OutputKind kAllOutputKinds[] = {
@@ -115,7 +122,8 @@ struct HeadsConfig {
   // Why there is no such output, in a sentence's end.
   std::string WhyNot(OutputKind kind) const;
   // INVALID_ARGUMENT as CheckSteps, or naming the head that is there twice or contradicts the model's sizes.
-  absl::Status Validate(int64_t embed_dim, int64_t vocab_size) const;
+  // `table_dim` is the width of the embedding's table.
+  absl::Status Validate(int64_t embed_dim, int64_t vocab_size, int64_t table_dim) const;
 };
 
 }  // namespace headlight

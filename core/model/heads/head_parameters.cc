@@ -39,10 +39,10 @@ absl::Status ValidateSteps(const std::string& name, std::span<const RowStep> ste
 absl::Status ValidateHead(const std::string& name, const HeadConfig& head, int64_t embed_dim,
                           const HeadTables& tables) {
   HEADLIGHT_RETURN_IF_ERROR(ValidateSteps(name + ".steps", head.steps, tables.steps));
-  const bool own = head.kind == HeadKind::kMaskedLm && !head.tied;
+  const bool own = head.kind == HeadKind::kLanguageModel && !head.tied;
   HEADLIGHT_RETURN_IF_ERROR(CheckCount(name + ".vocab", tables.vocab.elements(),
                                        own ? head.vocab_size * OutDim(head.steps, embed_dim) : 0));
-  const bool bias = head.kind == HeadKind::kMaskedLm && head.vocab_bias;
+  const bool bias = head.kind == HeadKind::kLanguageModel && head.vocab_bias;
   return CheckCount(name + ".vocab_bias", std::ssize(tables.vocab_bias), bias ? head.vocab_size : 0);
 }
 
@@ -72,7 +72,7 @@ std::vector<RowStepParameters> RandomSteps(std::span<const RowStep> steps, uint6
 
 HeadParameters RandomHead(const HeadConfig& head, int64_t embed_dim, uint64_t seed) {
   HeadParameters parameters{.steps = RandomSteps(head.steps, seed), .vocab = {}, .vocab_bias = {}};
-  if (head.kind != HeadKind::kMaskedLm) return parameters;
+  if (head.kind != HeadKind::kLanguageModel) return parameters;
   UniformSource source(~seed);
   const int64_t width = OutDim(head.steps, embed_dim);
   if (!head.tied) parameters.vocab = source.Draw(head.vocab_size * width, XavierBound(width, width));

@@ -23,7 +23,7 @@ struct RowStepParameters {
 // In plain layout.
 struct HeadParameters {
   std::vector<RowStepParameters> steps;
-  std::vector<float> vocab;       // kMaskedLm with a table of its own: [vocab_size, width]
+  std::vector<float> vocab;       // kLanguageModel with a table of its own: [vocab_size, width]
   std::vector<float> vocab_bias;  // [vocab_size] or empty
 };
 

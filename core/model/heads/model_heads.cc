@@ -29,9 +29,9 @@ PackedHead::PackedHead(const HeadConfig& config, int64_t embed_dim, HeadTables t
     : config_(config),
       steps_(config.steps, embed_dim, std::move(tables.steps), provider),
       own_table_(std::move(tables.vocab)) {
-  if (config.kind != HeadKind::kMaskedLm) return;
+  if (config.kind != HeadKind::kLanguageModel) return;
   vocab_.emplace(config.tied ? *tokens : own_table_, config.vocab_size, steps_.out_dim(),
-                 std::move(tables.vocab_bias), provider);
+                 std::move(tables.vocab_bias), config.logit_cap, provider);
 }
 
 int64_t PackedHead::packed_bytes() const {
@@ -73,7 +73,8 @@ int64_t ModelHeads::ScratchBytes() const {
   int64_t bytes = pooled_steps_->ScratchBytes();
   for (const auto& head : heads_) {
     bytes = std::max(bytes, head->steps().ScratchBytes());
-    if (head->config().kind == HeadKind::kMaskedLm) bytes = std::max(bytes, head->vocab().ScratchBytes());
+    if (head->config().kind == HeadKind::kLanguageModel)
+      bytes = std::max(bytes, head->vocab().ScratchBytes());
   }
   return bytes;
 }

@@ -30,7 +30,7 @@ class PackedHead {
 
   const HeadConfig& config() const { return config_; }
   const PackedRowSteps& steps() const { return steps_; }
-  const VocabProducts& vocab() const { return *vocab_; }  // of kMaskedLm
+  const VocabProducts& vocab() const { return *vocab_; }  // of kLanguageModel
   int64_t packed_bytes() const;
 
  private:

@@ -102,9 +102,11 @@ std::vector<double> ReferenceHead(const HeadConfig& head, const HeadParameters& 
   const int64_t n = std::ssize(hidden) / embed_dim;
   if (head.kind == HeadKind::kScores) {
     rows.assign(embed_dim, 0.0);
-    for (int64_t token = 0; token < (head.of_mean ? n : 1); ++token) {
+    const int64_t first = head.scores_of == ScoresOf::kLastToken ? n - 1 : 0;
+    const int64_t count = head.scores_of == ScoresOf::kMean ? n : 1;
+    for (int64_t token = first; token < first + count; ++token) {
       for (int64_t i = 0; i < embed_dim; ++i) {
-        rows[i] += hidden[token * embed_dim + i] / (head.of_mean ? static_cast<double>(n) : 1.0);
+        rows[i] += hidden[token * embed_dim + i] / static_cast<double>(count);
       }
     }
   }
@@ -114,7 +116,7 @@ std::vector<double> ReferenceHead(const HeadConfig& head, const HeadParameters& 
   rows = ReferenceSteps(head.steps, parameters.steps, embed_dim, std::move(rows));
   const int64_t width = OutDim(head.steps, embed_dim);
   if (head.kind == HeadKind::kTokenVectors) Normalize(rows, width);
-  if (head.kind != HeadKind::kMaskedLm) return rows;
+  if (head.kind != HeadKind::kLanguageModel) return rows;
   const std::span<const float> table = head.tied ? tokens : std::span<const float>(parameters.vocab);
   Rows logits(n * head.vocab_size);
   for (int64_t row = 0; row < n; ++row) {
@@ -123,6 +125,7 @@ std::vector<double> ReferenceHead(const HeadConfig& head, const HeadParameters& 
       for (int64_t i = 0; i < width; ++i) {
         sum += rows[row * width + i] * static_cast<double>(table[id * width + i]);
       }
+      if (head.logit_cap > 0) sum = head.logit_cap * std::tanh(sum / head.logit_cap);
       logits[row * head.vocab_size + id] = sum;
     }
   }

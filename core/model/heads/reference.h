@@ -23,7 +23,7 @@ std::vector<double> ReferenceSteps(std::span<const RowStep> steps,
 // Of hidden [n, embed_dim], by the head's kind:
 //   kScores        [num_labels]
 //   kTokenScores   [n, num_labels]
-//   kMaskedLm      logits [n, vocab_size]; `tokens` is the embedding's table
+//   kLanguageModel      logits [n, vocab_size]; `tokens` is the embedding's table
 //   kTokenWeights  [n]
 //   kTokenVectors  [n - skipped_tokens, dim]
 std::vector<double> ReferenceHead(const HeadConfig& head, const HeadParameters& parameters, int64_t embed_dim,

@@ -19,11 +19,12 @@ constexpr int64_t kWordGranule = 16;
 }  // namespace
 
 VocabProducts::VocabProducts(const EmbeddingTable& table, int64_t vocab_size, int64_t width,
-                             std::vector<float> bias, const GemmProvider& provider)
+                             std::vector<float> bias, double cap, const GemmProvider& provider)
     : table_(table),
       vocab_size_(vocab_size),
       width_(width),
       bias_(std::move(bias)),
+      cap_(cap),
       provider_(provider),
       gemm_(SharedGemm(provider, {.operands = Precision::kF32,
                                   .n = kPanelCols,
@@ -74,6 +75,12 @@ bool VocabProducts::ForEachTile(MatrixView rows, int64_t first_panel, int64_t en
   return true;
 }
 
+float VocabProducts::LogitOf(float product, int64_t id) const {
+  const float logit = bias_.empty() ? product : product + bias_[id];
+  if (cap_ <= 0) return logit;
+  return static_cast<float>(cap_ * std::tanh(static_cast<double>(logit) / cap_));
+}
+
 bool VocabProducts::Logits(MatrixView rows, int64_t first_panel, int64_t end_panel, MutableMatrixView out,
                            const Interruption& interruption) const {
   return ForEachTile(rows, first_panel, end_panel, interruption,
@@ -81,8 +88,7 @@ bool VocabProducts::Logits(MatrixView rows, int64_t first_panel, int64_t end_pan
                        for (int64_t row = 0; row < tile.rows; ++row) {
                          float* const to = out.Row(first_row + row) + first_id;
                          for (int64_t id = 0; id < ids; ++id) {
-                           to[id] =
-                               bias_.empty() ? tile.Row(row)[id] : tile.Row(row)[id] + bias_[first_id + id];
+                           to[id] = LogitOf(tile.Row(row)[id], first_id + id);
                          }
                        }
                      });

@@ -70,7 +70,7 @@ TEST(EstimateMemoryTest, HeadsAndStepsOfPooledVectorsCount) {
   config.pooled_steps = {dense(700)};
   config.heads.heads = {
       {.kind = HeadKind::kScores, .steps = {dense(width)}, .silent_ids = {}},
-      {.kind = HeadKind::kMaskedLm, .steps = {dense(300)}, .vocab_size = 1000, .silent_ids = {}}};
+      {.kind = HeadKind::kLanguageModel, .steps = {dense(300)}, .vocab_size = 1000, .silent_ids = {}}};
   const ModelConfig resolved = config.Resolved();
   const auto model = Model::Create(resolved, RandomModelParameters(resolved, 1));
   ASSERT_THAT(model, testing::IsOk());

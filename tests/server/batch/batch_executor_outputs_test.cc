@@ -126,7 +126,7 @@ TEST_F(BatchExecutorOutputsTest, AllOfThemComeFromOnePassAndAreTheFormulas) {
   ExpectNear(taken[2].floats(), both(HeadKind::kScores));
   ExpectNear(taken[3].floats(), both(HeadKind::kTokenScores));
   EXPECT_THAT(taken[3].tensor.values().shape(), ElementsAre(7, 4));
-  const std::vector<double> logits = both(HeadKind::kMaskedLm);
+  const std::vector<double> logits = both(HeadKind::kLanguageModel);
   std::vector<double> asked;
   for (const int64_t row : {3, 0, 6})
     asked.insert(asked.end(), logits.begin() + row * 50, logits.begin() + (row + 1) * 50);
@@ -136,7 +136,7 @@ TEST_F(BatchExecutorOutputsTest, AllOfThemComeFromOnePassAndAreTheFormulas) {
   std::vector<int32_t> ids;
   std::vector<int64_t> lens;
   for (size_t i = 0; i < 2; ++i) {
-    const std::vector<double> of_ids = ReferenceSparse(reference(HeadKind::kMaskedLm, i), 50);
+    const std::vector<double> of_ids = ReferenceSparse(reference(HeadKind::kLanguageModel, i), 50);
     lens.push_back(0);
     for (int32_t id = 0; id < 50; ++id) {
       if (of_ids[id] == 0) continue;

@@ -78,7 +78,7 @@ TEST_F(HeadsTest, AMaskedLanguageModelIsTiedOrHasATableOfItsOwn) {
   folder_.Add("cls.predictions.bias", {5});
   HeadsConfig heads = Heads(ReadBert, "");
   ASSERT_EQ(heads.heads.size(), 1u);
-  EXPECT_EQ(heads.heads[0].kind, HeadKind::kMaskedLm);
+  EXPECT_EQ(heads.heads[0].kind, HeadKind::kLanguageModel);
   EXPECT_TRUE(heads.heads[0].tied);
   EXPECT_TRUE(heads.heads[0].vocab_bias);
   EXPECT_EQ(heads.heads[0].steps[0].activation, RowActivation::kGeluErf);

@@ -71,7 +71,7 @@ ModelConfig WithHeads(const std::vector<HeadConfig>& heads) {
 HeadConfig MaskedLm(const ModelConfig& of, bool tied) {
   const int64_t width = of.block.attention.embed_dim;
   const int64_t inner = tied ? width : width + 3;
-  return {.kind = HeadKind::kMaskedLm,
+  return {.kind = HeadKind::kLanguageModel,
           .steps = {DenseStep(width, inner, RowActivation::kGeluErf), NormStep(inner)},
           .vocab_size = tied ? of.embedding->vocab_size : 131,
           .tied = tied,
@@ -167,6 +167,68 @@ TEST(ModelHeadsTest, EachHeadIsItsFormula) {
       ExpectNear(std::span(weights).subspan(i * vocab, vocab), ReferenceSparse(of_it, vocab), 1e-4);
     }
   }
+}
+
+TEST(ModelHeadsTest, ScoresAreOfTheRowThatTheHeadNames) {
+  const int64_t width = SmallEncoder().block.attention.embed_dim;
+  for (const ScoresOf scores_of : {ScoresOf::kFirstToken, ScoresOf::kMean, ScoresOf::kLastToken}) {
+    const ModelConfig config = WithHeads({{.kind = HeadKind::kScores,
+                                           .steps = {DenseStep(width, 3)},
+                                           .scores_of = scores_of,
+                                           .silent_ids = {}}});
+    const ModelParameters parameters = RandomModelParameters(config, 13);
+    const absl::StatusOr<Model> model = Model::Create(config, parameters);
+    ASSERT_THAT(model, IsOk());
+    const std::vector<float> hidden = RandomRows(5 * width);
+    const int64_t cu_lens[] = {0, 5};
+    const Pooling pooling = PoolingOf(scores_of);
+    std::vector<float> row(width), got(3);
+    PoolSequences({hidden.data(), 5, width, width}, cu_lens, {&pooling, 1}, false,
+                  {row.data(), 1, width, width});
+    model->heads()
+        .For(OutputKind::kScores)
+        .steps()
+        .Run({row.data(), 1, width, width}, {got.data(), 1, 3, 3}, NeverInterrupted());
+    ExpectNear(got, ReferenceHead(config.heads.heads[0], parameters.heads[0], width, {},
+                                  {hidden.begin(), hidden.end()}));
+  }
+}
+
+TEST(ModelHeadsTest, LogitsOfACausalModelAreCappedAndTiedToANarrowTable) {
+  ModelConfig config = SmallEncoder();
+  const int64_t width = config.block.attention.embed_dim;
+  config.embedding->dim = 6;
+  config.heads.heads = {{.kind = HeadKind::kLanguageModel,
+                         .steps = {DenseStep(width, 6)},
+                         .vocab_size = config.embedding->vocab_size,
+                         .tied = true,
+                         .vocab_bias = false,
+                         .logit_cap = 0.5,
+                         .causal = true,
+                         .silent_ids = {}}};
+  config = config.Resolved();
+  ASSERT_THAT(config.Validate(), IsOk());
+  EXPECT_TRUE(config.Gives(OutputKind::kTokenLogits));
+  EXPECT_FALSE(config.Gives(OutputKind::kSparse));
+  EXPECT_THAT(config.heads.WhyNot(OutputKind::kSparse), HasSubstr("causal"));
+  const ModelParameters parameters = RandomModelParameters(config, 14);
+  const absl::StatusOr<Model> model = Model::Create(config, parameters);
+  ASSERT_THAT(model, IsOk());
+  const std::vector<float> hidden = RandomRows(9 * width);
+  const PackedHead& head = model->heads().For(OutputKind::kTokenLogits);
+  const int64_t vocab = head.config().vocab_size;
+  std::vector<float> rows(9 * 6), logits(9 * vocab);
+  head.steps().Run({hidden.data(), 9, width, width}, {rows.data(), 9, 6, 6}, NeverInterrupted());
+  head.vocab().Logits({rows.data(), 9, 6, 6}, 0, head.vocab().num_panels(), {logits.data(), 9, vocab, vocab},
+                      NeverInterrupted());
+  ExpectNear(logits, ReferenceHead(config.heads.heads[0], parameters.heads[0], width,
+                                   parameters.embedding.tokens, {hidden.begin(), hidden.end()}));
+  config.heads.heads[0].logit_cap = -1.0;
+  EXPECT_THAT(config.Validate(),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("heads[0].logit_cap")));
+  config.heads.heads[0].logit_cap = 0.0;
+  config.embedding->dim = width;
+  EXPECT_THAT(config.Validate(), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("heads[0].out_dim")));
 }
 
 TEST(ModelHeadsTest, PooledVectorsPassThroughTheSteps) {
