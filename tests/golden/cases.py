@@ -84,7 +84,7 @@ def save_transformers_case(folder, model_class, lens, seed, ids=None):
         tensors['outputs.scores'] = activation(torch.stack(logits)).float()
     elif kind:
         tensors['outputs.' + kind] = torch.cat(logits).float()
-    if kind == 'token_logits':
+    if kind == 'token_logits' and not type(model).__name__.endswith('LMHeadModel'):
         tensors['outputs.sparse'] = torch.stack([splade(rows) for rows in logits]).float()
     save_case(folder, tensors)
 

@@ -10,6 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "core/checkpoint/formats/bert_like.h"
 #include "core/checkpoint/formats/format.h"
+#include "core/checkpoint/formats/heads.h"
 #include "core/checkpoint/formats/huggingface.h"
 
 namespace headlight {
@@ -105,6 +106,9 @@ Format ReadAlbert(ConfigFields& fields, const Shards& checkpoint) {
   format.plan = [prefix, table, places](const ModelConfig& resolved, ModelParameters& weights) {
     return PlanAlbert(prefix, table, places, resolved, weights);
   };
+  AddClassifiers({HeadDense(prefix + "pooler", RowActivation::kTanh)}, fields, checkpoint, format);
+  AddMaskedLm({.base = "predictions", .transform = "predictions"},
+              ToRowActivation(config.block.feed_forward.activation), table.tied, fields, checkpoint, format);
   return format;
 }
 

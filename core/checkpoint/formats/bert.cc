@@ -71,17 +71,10 @@ Format ReadBert(ConfigFields& fields, const Shards& checkpoint) {
   const Places places =
       PlacesIn(checkpoint, fields, "encoder.layer.", {}, "bert.", "cls.predictions.decoder.weight");
   Format format = ReadBertLike(fields, places, 30522);
-  const BlockConfig& block = format.config.block;
   AddClassifiers({HeadDense(places.prefix + "pooler.dense", RowActivation::kTanh)}, fields, checkpoint,
                  format);
-  AddHead(
-      {.kind = HeadKind::kLanguageModel,
-       .steps = {HeadDense("cls.predictions.transform.dense", ToRowActivation(block.feed_forward.activation)),
-                 HeadNorm("cls.predictions.transform.LayerNorm", block.norm_eps)},
-       .vocab = "cls.predictions.decoder",
-       .vocab_bias = {"cls.predictions.bias", "cls.predictions.decoder.bias"},
-       .tied = places.table.tied},
-      fields, checkpoint, format);
+  AddMaskedLm(kBertLm, ToRowActivation(format.config.block.feed_forward.activation), places.table.tied,
+              fields, checkpoint, format);
   // ColBERT (Khattab and Zaharia 2020, arXiv:2004.12832).
   AddHead({.kind = HeadKind::kTokenVectors, .task = "HF_ColBERT", .steps = {HeadDense("linear")}}, fields,
           checkpoint, format);
@@ -100,19 +93,8 @@ Format ReadRoberta(ConfigFields& fields, const Shards& checkpoint) {
   const int64_t padding_id = fields.Int("pad_token_id", 0, kMaxDimension, 1);
   format.config.embedding->padding_id = padding_id;
   format.config.embedding->position_offset = padding_id + 1;
-  AddHead({.kind = HeadKind::kScores,
-           .steps = {HeadDense("classifier.dense", RowActivation::kTanh), HeadDense("classifier.out_proj")}},
-          fields, checkpoint, format);
-  AddHead(
-      {.kind = HeadKind::kTokenScores, .task = "ForTokenClassification", .steps = {HeadDense("classifier")}},
-      fields, checkpoint, format);
-  AddHead({.kind = HeadKind::kLanguageModel,
-           .steps = {HeadDense("lm_head.dense", RowActivation::kGeluErf),
-                     HeadNorm("lm_head.layer_norm", format.config.block.norm_eps)},
-           .vocab = "lm_head.decoder",
-           .vocab_bias = {"lm_head.bias", "lm_head.decoder.bias"},
-           .tied = places.table.tied},
-          fields, checkpoint, format);
+  AddDenseClassifiers(RowActivation::kTanh, fields, checkpoint, format);
+  AddMaskedLm(kRobertaLm, RowActivation::kGeluErf, places.table.tied, fields, checkpoint, format);
   // Ids of the family's tokenizers where the config does not say.
   int32_t next = 0;
   for (const char* key : {"bos_token_id", "pad_token_id", "eos_token_id"}) {

@@ -15,6 +15,7 @@
 #include "core/base/text.h"
 #include "core/checkpoint/formats/bert_like.h"
 #include "core/checkpoint/formats/format.h"
+#include "core/checkpoint/formats/heads.h"
 #include "core/checkpoint/formats/huggingface.h"
 
 namespace headlight {
@@ -138,6 +139,44 @@ bool Contains(const std::vector<std::string>& strings, const char* string) {
   return std::find(strings.begin(), strings.end(), string) != strings.end();
 }
 
+constexpr char kNewLm[] = "lm_predictions.lm_head";
+
+// The pooler is none of the encoder's. Of language models there are two forms, and "legacy" says which one is
+// meant.
+void AddDebertaHeads(bool tied, ConfigFields& fields, const Shards& checkpoint, Format& format) {
+  if (checkpoint.Find("pooler.dense.weight") == nullptr) fields.WithoutEffect({"pooler_hidden_act"});
+  std::string refusal;
+  HeadStep pooler = HeadDense("pooler.dense");
+  if (checkpoint.Find("pooler.dense.weight") != nullptr) {
+    pooler.activation = ReadHeadActivation(fields, "pooler_hidden_act", "gelu", refusal);
+  }
+  AddHead({.kind = HeadKind::kScores,
+           .task = "ForSequenceClassification",
+           .steps = {pooler, HeadDense("classifier")},
+           .refusal = refusal},
+          fields, checkpoint, format);
+  AddHead(
+      {.kind = HeadKind::kTokenScores, .task = "ForTokenClassification", .steps = {HeadDense("classifier")}},
+      fields, checkpoint, format);
+  const RowActivation activation = ToRowActivation(format.config.block.feed_forward.activation);
+  const bool has_new = checkpoint.Find(absl::StrCat(kNewLm, ".dense.weight")) != nullptr;
+  const bool has_legacy = checkpoint.Find("cls.predictions.transform.dense.weight") != nullptr;
+  if (!has_new && !has_legacy) return fields.WithoutEffect({"legacy"});
+  const bool legacy = fields.Bool("legacy", true);
+  if (legacy ? has_legacy : has_new) {
+    // The newer form has no table of its own.
+    if (legacy) return AddMaskedLm(kBertLm, activation, tied, fields, checkpoint, format);
+    return AddMaskedLm({.base = kNewLm, .transform = kNewLm}, activation, /*tied=*/true, fields, checkpoint,
+                       format);
+  }
+  RefuseHead(
+      HeadKind::kLanguageModel,
+      legacy ? absl::StrCat("config.json: legacy: got true, wanted false for ", kNewLm,
+                            " to be it: in pretraining it followed other layers than those of the encoder")
+             : "config.json: legacy: got false, wanted true for cls.predictions to be it",
+      format);
+}
+
 // "norm_rel_ebd": whether the table has a norm.
 bool ReadDistanceNorm(ConfigFields& fields) {
   const std::vector<std::string> norms = ReadBarred(fields, "norm_rel_ebd");
@@ -184,9 +223,10 @@ Format ReadDebertaLike(ConfigFields& fields, const Shards& checkpoint, const Ber
   if (!fields.Bool("position_biased_input", true)) config.embedding->num_positions = 0;
   // A projection before the norm of embeddings.
   fields.Only("embedding_size", {absl::StrCat(config.block.attention.embed_dim).c_str()});
-  // The family has no decoder; the others are of task heads, and an older name that the class never reads.
-  fields.WithoutEffect({"is_decoder", "is_causal", "legacy", "pooler_dropout", "pooler_hidden_act",
-                        "pooler_hidden_size", "cls_dropout", "padding_idx"});
+  // The family has no decoder; the others are of training, said by the checkpoint's shapes, and an older name
+  // that the class never reads.
+  fields.WithoutEffect(
+      {"is_decoder", "is_causal", "pooler_dropout", "pooler_hidden_size", "cls_dropout", "padding_idx"});
   DebertaPlan options = {.names = names};
   options.prefix = FindPrefix(checkpoint, kBertTokenTable, {"", "deberta."});
   options.table = ReadTokenTable(fields, options.prefix + kBertTokenTable, "cls.predictions.decoder.weight",
@@ -194,6 +234,7 @@ Format ReadDebertaLike(ConfigFields& fields, const Shards& checkpoint, const Ber
   format.plan = [options](const ModelConfig& resolved, ModelParameters& weights) {
     return PlanDeberta(options, resolved, weights);
   };
+  AddDebertaHeads(options.table.tied, fields, checkpoint, format);
   return format;
 }
 

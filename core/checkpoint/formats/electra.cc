@@ -5,6 +5,7 @@
 #include "absl/strings/str_cat.h"
 #include "core/checkpoint/formats/bert_like.h"
 #include "core/checkpoint/formats/format.h"
+#include "core/checkpoint/formats/heads.h"
 #include "core/checkpoint/formats/huggingface.h"
 
 namespace headlight {
@@ -39,7 +40,7 @@ Format ReadElectra(ConfigFields& fields, const Shards& checkpoint) {
   config.embedding->dim = fields.Int("embedding_size", 1, kMaxDimension, 128);
   // Relative positions were served by transformers 4 and are ignored by 5.
   fields.Only("position_embedding_type", {"\"absolute\""});
-  // Of task heads.
+  // Of the heads of multiple choice.
   fields.WithoutEffect({"summary_type", "summary_use_proj", "summary_activation", "summary_last_dropout"});
   const std::string prefix = FindPrefix(checkpoint, kBertTokenTable, {"", "electra."});
   const TokenTable table =
@@ -47,6 +48,15 @@ Format ReadElectra(ConfigFields& fields, const Shards& checkpoint) {
   format.plan = [prefix, table](const ModelConfig& resolved, ModelParameters& weights) {
     return PlanElectra(prefix, table, resolved, weights);
   };
+  // These compute gelu whatever "hidden_act" says.
+  AddDenseClassifiers(RowActivation::kGeluErf, fields, checkpoint, format);
+  AddHead({.kind = HeadKind::kLanguageModel,
+           .steps = {HeadDense("generator_predictions.dense", RowActivation::kGeluErf),
+                     HeadNorm("generator_predictions.LayerNorm", config.block.norm_eps)},
+           .vocab = "generator_lm_head",
+           .vocab_bias = {"generator_lm_head.bias"},
+           .tied = table.tied},
+          fields, checkpoint, format);
   return format;
 }
 

@@ -11,6 +11,7 @@
 #include "absl/strings/str_cat.h"
 #include "core/checkpoint/formats/bert_like.h"
 #include "core/checkpoint/formats/format.h"
+#include "core/checkpoint/formats/heads.h"
 #include "core/checkpoint/formats/huggingface.h"
 
 namespace headlight {
@@ -66,8 +67,9 @@ TensorPlan PlanGte(const GtePlan& options, const ModelConfig& config, ModelParam
   return plan;
 }
 
-// What the two kinds share.
-Format ReadGteLike(ConfigFields& fields, const Shards& checkpoint, int64_t vocab_size) {
+// What the two kinds share. The language model's head of the makers' code has the activation of the layers,
+// that of transformers always gelu.
+Format ReadGteLike(ConfigFields& fields, const Shards& checkpoint, int64_t vocab_size, bool makers_code) {
   Format format;
   ModelConfig& config = format.config;
   config = ReadBertSizes(fields, {.vocab_size = vocab_size});
@@ -85,6 +87,13 @@ Format ReadGteLike(ConfigFields& fields, const Shards& checkpoint, int64_t vocab
   format.plan = [options](const ModelConfig& resolved, ModelParameters& weights) {
     return PlanGte(options, resolved, weights);
   };
+  AddClassifiers({HeadDense(options.prefix + "pooler.dense", RowActivation::kTanh)}, fields, checkpoint,
+                 format);
+  MaskedLmNames lm = kRobertaLm;
+  if (checkpoint.Find("lm_head.norm.weight") != nullptr) lm.norm = "norm";
+  AddMaskedLm(lm,
+              makers_code ? ToRowActivation(config.block.feed_forward.activation) : RowActivation::kGeluErf,
+              options.table.tied, fields, checkpoint, format);
   return format;
 }
 
@@ -133,7 +142,7 @@ Format ReadGte(ConfigFields& fields, const Shards& checkpoint) {
     format.knows_code = true;
     return format;
   }
-  Format format = ReadGteLike(fields, checkpoint, 250048);
+  Format format = ReadGteLike(fields, checkpoint, 250048, /*makers_code=*/false);
   AttentionConfig& attention = format.config.block.attention;
   attention.head_dim = fields.Int("head_dim", 1, kMaxDimension,
                                   std::max<int64_t>(1, attention.embed_dim / attention.num_heads));
@@ -144,7 +153,7 @@ Format ReadGte(ConfigFields& fields, const Shards& checkpoint) {
 }
 
 Format ReadNew(ConfigFields& fields, const Shards& checkpoint) {
-  Format format = ReadGteLike(fields, checkpoint, 30528);
+  Format format = ReadGteLike(fields, checkpoint, 30528, /*makers_code=*/true);
   ReadGteCode(fields, format.config.block.attention);
   format.knows_code = CodeIsOf(fields, "New");
   return format;

@@ -15,6 +15,7 @@
 #include "absl/strings/string_view.h"
 #include "core/base/status_macros.h"
 #include "core/base/text.h"
+#include "core/checkpoint/formats/huggingface.h"
 
 namespace headlight {
 namespace {
@@ -38,10 +39,6 @@ std::vector<OutputKind> OutputsOf(HeadKind kind) {
   return {};
 }
 
-void RefuseHead(HeadKind kind, const std::string& why, Format& format) {
-  for (const OutputKind output : OutputsOf(kind)) format.config.heads.refused.push_back({output, why});
-}
-
 bool HasTensor(const Shards& checkpoint, const std::string& name) { return checkpoint.Find(name) != nullptr; }
 
 // Rows of a matrix in the checkpoint; 0 if it is none.
@@ -60,8 +57,8 @@ absl::StatusOr<RowStep> StepIn(const HeadStep& named, int64_t in_dim, const Shar
   RowStep step{.kind = named.kind,
                .in_dim = in_dim,
                .out_dim = in_dim,
-               .bias = HasTensor(checkpoint, TensorOf(named.name, "bias")) ||
-                       HasTensor(checkpoint, TensorOf(named.name, "beta")),
+               .bias = named.bias.value_or(HasTensor(checkpoint, TensorOf(named.name, "bias")) ||
+                                           HasTensor(checkpoint, TensorOf(named.name, "beta"))),
                .activation = named.activation,
                .eps = named.eps};
   if (step.kind == RowStep::Kind::kDense) {
@@ -77,19 +74,31 @@ absl::StatusOr<RowStep> StepIn(const HeadStep& named, int64_t in_dim, const Shar
 absl::Status ReadVocab(const HeadNames& names, const Shards& checkpoint, const ModelConfig& config,
                        HeadConfig& head, PlannedHead& planned) {
   const int64_t embed_dim = config.block.attention.embed_dim;
+  const int64_t table_dim = config.embedding->dim > 0 ? config.embedding->dim : embed_dim;
+  const int64_t width = OutDim(head.steps, embed_dim);
   head.tied = names.tied;
+  // A stack that is causal was trained to draw the next token.
+  head.causal = config.causal;
+  if (names.logit_cap) {
+    head.logit_cap = *names.logit_cap;
+    if (!(head.logit_cap > 0)) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("the cap of logits: got ", head.logit_cap, ", wanted a number above 0"));
+    }
+  }
   planned.vocab = names.vocab + ".weight";
   planned.vocab_bias = names.vocab_bias;
-  head.vocab_bias = std::any_of(names.vocab_bias.begin(), names.vocab_bias.end(),
-                                [&](const std::string& name) { return HasTensor(checkpoint, name); });
+  head.vocab_bias = names.has_vocab_bias.value_or(
+      std::any_of(names.vocab_bias.begin(), names.vocab_bias.end(),
+                  [&](const std::string& name) { return HasTensor(checkpoint, name); }));
   std::vector<float> nowhere;
   TensorPlan plan;
   if (head.tied) {
     head.vocab_size = config.embedding->vocab_size;
-    if (OutDim(head.steps, embed_dim) != embed_dim) {
-      return absl::InvalidArgumentError(absl::StrCat(names.steps.front().name, ": got ",
-                                                     OutDim(head.steps, embed_dim), " columns, wanted ",
-                                                     embed_dim, ", those of the table it is tied to"));
+    if (width != table_dim) {
+      return absl::InvalidArgumentError(
+          absl::StrCat(names.steps.empty() ? names.vocab : names.steps.front().name, ": got ", width,
+                       " columns, wanted ", table_dim, ", those of the table it is tied to"));
     }
   } else {
     head.vocab_size = std::max<int64_t>(NumRows(checkpoint, planned.vocab), 1);
@@ -100,6 +109,7 @@ absl::Status ReadVocab(const HeadNames& names, const Shards& checkpoint, const M
 }
 
 absl::Status TryAddHead(const HeadNames& names, const Shards& checkpoint, Format& format) {
+  if (!names.refusal.empty()) return absl::UnimplementedError(names.refusal);
   HeadConfig head{.kind = names.kind, .steps = {}, .scores_of = names.scores_of, .silent_ids = {}};
   PlannedHead planned;
   int64_t width = format.config.block.attention.embed_dim;
@@ -158,25 +168,42 @@ absl::Status AddLinearFile(const std::string& folder, const std::string& name, H
 
 }  // namespace
 
+void RefuseHead(HeadKind kind, const std::string& why, Format& format) {
+  for (const OutputKind output : OutputsOf(kind)) format.config.heads.refused.push_back({output, why});
+}
+
+HeadStep HeadDense(const std::string& name, RowActivation activation) {
+  return {.name = name, .activation = activation};
+}
+
+HeadStep HeadNorm(const std::string& name, double eps) {
+  return {.kind = RowStep::Kind::kLayerNorm, .name = name, .eps = eps};
+}
+
 void AddHead(const HeadNames& names, ConfigFields& fields, const Shards& checkpoint, Format& format) {
-  const HeadStep& telling = names.kind == HeadKind::kLanguageModel ? names.steps.front() : names.steps.back();
-  if (!fields.status().ok() || !HasTensor(checkpoint, telling.name + ".weight")) return;
-  if (!names.task.empty()) {
-    const std::vector<std::string> architectures = fields.StringOrStrings("architectures");
-    const bool said = std::any_of(architectures.begin(), architectures.end(),
-                                  [&](const std::string& name) { return absl::EndsWith(name, names.task); });
+  if (!fields.status().ok()) return;
+  const bool of_vocab = names.kind == HeadKind::kLanguageModel;
+  const bool table_alone = of_vocab && names.steps.empty();
+  const std::string telling = table_alone ? names.vocab
+                              : of_vocab  ? names.steps.front().name
+                                          : names.steps.back().name;
+  const bool there = HasTensor(checkpoint, telling + ".weight");
+  if (!there && !table_alone) return;
+  const std::vector<std::string> architectures = fields.StringOrStrings("architectures");
+  const bool said = std::any_of(architectures.begin(), architectures.end(),
+                                [&](const std::string& name) { return absl::EndsWith(name, names.task); });
+  if (!there && !said) return;
+  if (!said && !table_alone && !names.task.empty()) {
     // A task of transformers that has another name is another one; it is not as if this head were in doubt.
     const bool is_other = std::any_of(architectures.begin(), architectures.end(),
                                       [](const std::string& name) { return absl::StrContains(name, "For"); });
-    if (!said && is_other) return;
-    if (!said) {
-      RefuseHead(names.kind,
-                 absl::StrCat("config.json: architectures: got ",
-                              architectures.empty() ? "none" : Listed(architectures), ", wanted ...",
-                              names.task, " for ", telling.name, ".weight to be it"),
-                 format);
-      return;
-    }
+    if (is_other) return;
+    RefuseHead(names.kind,
+               absl::StrCat("config.json: architectures: got ",
+                            architectures.empty() ? "none" : Listed(architectures), ", wanted ...",
+                            names.task, " for ", telling, ".weight to be it"),
+               format);
+    return;
   }
   const absl::Status added = TryAddHead(names, checkpoint, format);
   if (!added.ok()) RefuseHead(names.kind, std::string(added.message()), format);
@@ -191,6 +218,60 @@ void AddClassifiers(const std::vector<HeadStep>& before, ConfigFields& fields, c
   AddHead(
       {.kind = HeadKind::kTokenScores, .task = "ForTokenClassification", .steps = {HeadDense("classifier")}},
       fields, checkpoint, format);
+}
+
+void AddDenseClassifiers(RowActivation activation, ConfigFields& fields, const Shards& checkpoint,
+                         Format& format) {
+  AddHead({.kind = HeadKind::kScores,
+           .steps = {HeadDense("classifier.dense", activation), HeadDense("classifier.out_proj")}},
+          fields, checkpoint, format);
+  AddHead(
+      {.kind = HeadKind::kTokenScores, .task = "ForTokenClassification", .steps = {HeadDense("classifier")}},
+      fields, checkpoint, format);
+}
+
+void AddMaskedLm(const MaskedLmNames& names, RowActivation activation, bool tied, ConfigFields& fields,
+                 const Shards& checkpoint, Format& format) {
+  AddHead({.kind = HeadKind::kLanguageModel,
+           .steps = {HeadDense(names.transform + ".dense", activation),
+                     HeadNorm(absl::StrCat(names.transform, ".", names.norm), format.config.block.norm_eps)},
+           .vocab = names.base + ".decoder",
+           .vocab_bias = {names.base + ".bias", names.base + ".decoder.bias"},
+           .tied = tied},
+          fields, checkpoint, format);
+}
+
+void AddDecoderHeads(const DecoderHeads& heads, ConfigFields& fields, const Shards& checkpoint,
+                     Format& format) {
+  AddHead({.kind = HeadKind::kScores,
+           .task = "ForSequenceClassification",
+           .steps = {HeadDense("score")},
+           .scores_of = ScoresOf::kLastToken},
+          fields, checkpoint, format);
+  AddHead({.kind = HeadKind::kTokenScores, .task = "ForTokenClassification", .steps = {HeadDense("score")}},
+          fields, checkpoint, format);
+  AddHead(
+      {.kind = HeadKind::kTokenScores, .task = "ForTokenClassification", .steps = {HeadDense("classifier")}},
+      fields, checkpoint, format);
+  AddHead({.kind = HeadKind::kLanguageModel,
+           .task = heads.task,
+           .steps = {},
+           .vocab = heads.vocab,
+           .tied = heads.tied,
+           .logit_cap = heads.logit_cap},
+          fields, checkpoint, format);
+}
+
+RowActivation ReadHeadActivation(ConfigFields& fields, const std::string& key, const std::string& fallback,
+                                 std::string& refusal) {
+  const std::string name = fields.String(key, fallback);
+  if (name == "tanh") return RowActivation::kTanh;
+  if (name == "sigmoid") return RowActivation::kSigmoid;
+  if (name == "linear") return RowActivation::kIdentity;
+  if (const std::optional<Activation> known = HuggingFaceActivation(name)) return ToRowActivation(*known);
+  refusal = absl::StrCat("config.json: ", key, ": got ", Quoted(name),
+                         ", served are those of feed-forward networks, tanh, sigmoid and linear");
+  return RowActivation::kIdentity;
 }
 
 void ReadHeadKeys(ConfigFields& fields, Format& format) {

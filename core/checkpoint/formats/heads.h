@@ -6,6 +6,7 @@
 #ifndef HEADLIGHT_CORE_CHECKPOINT_FORMATS_HEADS_H_
 #define HEADLIGHT_CORE_CHECKPOINT_FORMATS_HEADS_H_
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -20,43 +21,78 @@
 
 namespace headlight {
 
-// A step by the name before ".weight" and ".bias"; whether there is a bias the checkpoint says.
+// A step by the name before ".weight" and ".bias".
 struct HeadStep {
   RowStep::Kind kind = RowStep::Kind::kDense;
   std::string name;
   RowActivation activation = RowActivation::kIdentity;
-  double eps = 0.0;  // of kLayerNorm
+  double eps = 0.0;                         // of kLayerNorm
+  std::optional<bool> bias = std::nullopt;  // whether there is one; absent: the checkpoint says
 };
-
-inline HeadStep HeadDense(const std::string& name, RowActivation activation = RowActivation::kIdentity) {
-  return {.name = name, .activation = activation};
-}
-
-inline HeadStep HeadNorm(const std::string& name, double eps) {
-  return {.kind = RowStep::Kind::kLayerNorm, .name = name, .eps = eps};
-}
+HeadStep HeadDense(const std::string& name, RowActivation activation = RowActivation::kIdentity);
+HeadStep HeadNorm(const std::string& name, double eps);
 
 struct HeadNames {
   HeadKind kind = HeadKind::kScores;
   // What an entry of "architectures" ends with, "ForTokenClassification" say, where the tensors alone do not
   // tell; empty where they do.
   std::string task;
-  std::vector<HeadStep>
-      steps;  // the first one of kLanguageModel, the last one of other kinds tells that it is there
+  // The first one of kLanguageModel, the last one of other kinds tells that it is there.
+  std::vector<HeadStep> steps;
   ScoresOf scores_of = ScoresOf::kFirstToken;
-  // kLanguageModel: the table of its own, unless `tied`, and the names that its bias may have.
+  // kLanguageModel: the table of its own, unless `tied`, and the names that its bias may have. Without steps
+  // the table tells that it is there or, where there is none, `task`.
   std::string vocab;
   std::vector<std::string> vocab_bias;
+  std::optional<bool> has_vocab_bias = std::nullopt;  // absent: the checkpoint says
   bool tied = true;
+  std::optional<double> logit_cap = std::nullopt;
+  // Not empty: why the head is refused if it is there.
+  std::string refusal;
 };
 
 // Adds the head to `format`, whose sizes are known, if the checkpoint has it.
 void AddHead(const HeadNames& names, ConfigFields& fields, const Shards& checkpoint, Format& format);
 
-// A matrix [labels, width] called "classifier", which scores tokens or, behind the steps `before` it,
-// sequences: "architectures" says which.
+// The shapes that families have in common, under the names of transformers.
+
+// "classifier" [labels, width], which scores tokens or, behind `before`, sequences.
 void AddClassifiers(const std::vector<HeadStep>& before, ConfigFields& fields, const Shards& checkpoint,
                     Format& format);
+// "classifier.dense" and "classifier.out_proj" of sequences, "classifier" of tokens.
+void AddDenseClassifiers(RowActivation activation, ConfigFields& fields, const Shards& checkpoint,
+                         Format& format);
+
+// A masked language model's dense layer and norm, and the table with its bias in `base`.
+struct MaskedLmNames {
+  std::string base;       // of ".decoder.weight" and ".bias" or ".decoder.bias"
+  std::string transform;  // of ".dense" and ".<norm>"
+  std::string norm = "LayerNorm";
+};
+inline const MaskedLmNames kBertLm = {.base = "cls.predictions", .transform = "cls.predictions.transform"};
+inline const MaskedLmNames kRobertaLm = {.base = "lm_head", .transform = "lm_head", .norm = "layer_norm"};
+void AddMaskedLm(const MaskedLmNames& names, RowActivation activation, bool tied, ConfigFields& fields,
+                 const Shards& checkpoint, Format& format);
+
+// What stands behind a stack that reads from left to right: "score" of the last token, "score" or "classifier"
+// of each, and the products with the table `vocab` that draw the next token. An architecture's end, `task`,
+// tells that there are such products where the table is tied.
+struct DecoderHeads {
+  std::string vocab = "lm_head";
+  std::string task = "ForCausalLM";
+  bool tied = false;
+  std::optional<double> logit_cap = std::nullopt;
+};
+void AddDecoderHeads(const DecoderHeads& heads, ConfigFields& fields, const Shards& checkpoint,
+                     Format& format);
+
+// The activation of a head alone that `key` names as transformers does; where it is not served, `refusal`
+// says so.
+RowActivation ReadHeadActivation(ConfigFields& fields, const std::string& key, const std::string& fallback,
+                                 std::string& refusal);
+
+// Refuses the outputs of a head for this reason.
+void RefuseHead(HeadKind kind, const std::string& why, Format& format);
 
 // What config.json says of heads whatever the family: the names of labels, and the activation that
 // sentence-transformers applies to scores.

@@ -2,6 +2,7 @@
 #include "core/checkpoint/formats/huggingface.h"
 
 #include <cstdint>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -32,14 +33,19 @@ constexpr std::pair<absl::string_view, Activation> kActivationNames[] = {
 
 }  // namespace
 
+std::optional<Activation> HuggingFaceActivation(const std::string& name) {
+  for (const auto& [known, activation] : kActivationNames) {
+    if (name == known) return activation;
+  }
+  return std::nullopt;
+}
+
 Activation ReadHuggingFaceActivation(ConfigFields& fields, const std::string& key,
                                      const std::string& fallback) {
   const std::string got = fields.String(key, fallback);
+  if (const std::optional<Activation> known = HuggingFaceActivation(got)) return *known;
   std::vector<absl::string_view> served;
-  for (const auto& [name, activation] : kActivationNames) {
-    if (got == name) return activation;
-    served.push_back(name);
-  }
+  for (const auto& [name, activation] : kActivationNames) served.push_back(name);
   fields.Fail(Problem::kUnimplemented, key,
               absl::StrCat("got \"", got, "\", served are ", absl::StrJoin(served, ", ")));
   return Activation::kRelu;

@@ -22,6 +22,9 @@ namespace headlight {
 Activation ReadHuggingFaceActivation(ConfigFields& fields, const std::string& key,
                                      const std::string& fallback);
 
+// That of a name; nothing if none that is served has it.
+std::optional<Activation> HuggingFaceActivation(const std::string& name);
+
 // Accounts for the keys that any family's config may have beside its own: those that change nothing of hidden
 // states are known to be so, others are served with one value alone, such as quantised weights, or layers
 // that differ; and code that comes with the model is refused, whatever it computes, unless its family knows it.

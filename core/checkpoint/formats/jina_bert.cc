@@ -9,6 +9,7 @@
 #include "core/base/text.h"
 #include "core/checkpoint/formats/bert_like.h"
 #include "core/checkpoint/formats/format.h"
+#include "core/checkpoint/formats/heads.h"
 #include "core/checkpoint/formats/huggingface.h"
 
 namespace headlight {
@@ -71,9 +72,10 @@ Format ReadJinaBert(ConfigFields& fields, const Shards& checkpoint) {
   }
   config.block.attention.alibi = true;
   FeedForwardConfig& network = config.block.feed_forward;
+  const RowActivation hidden_act = ToRowActivation(network.activation);
   const std::string type = fields.String("feed_forward_type", "original");
   network.gated = type != "original";
-  // These have an activation of their own, and "hidden_act" none.
+  // These have an activation of their own, and "hidden_act" is that of the language model's head alone.
   if (type == "geglu") network.activation = Activation::kGeluErf;
   if (type == "reglu") network.activation = Activation::kRelu;
   if (type != "geglu" && type != "reglu" && type != "original") {
@@ -91,6 +93,8 @@ Format ReadJinaBert(ConfigFields& fields, const Shards& checkpoint) {
   format.plan = [prefix, table](const ModelConfig& resolved, ModelParameters& weights) {
     return PlanJinaBert(prefix, table, resolved, weights);
   };
+  AddClassifiers({HeadDense(prefix + "pooler.dense", RowActivation::kTanh)}, fields, checkpoint, format);
+  AddMaskedLm(kBertLm, hidden_act, table.tied, fields, checkpoint, format);
   return format;
 }
 

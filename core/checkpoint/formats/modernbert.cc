@@ -14,6 +14,7 @@
 #include "absl/strings/str_cat.h"
 #include "core/base/text.h"
 #include "core/checkpoint/formats/format.h"
+#include "core/checkpoint/formats/heads.h"
 #include "core/checkpoint/formats/huggingface.h"
 
 namespace headlight {
@@ -133,6 +134,45 @@ void SetLayers(const std::vector<std::string>& types, const ModernBertRopes& rop
   config.other_blocks.assign(blocks.begin() + 1, blocks.end());
 }
 
+// All heads begin with the same dense layer and norm.
+void AddModernBertHeads(const ModernBertPlan& options, ConfigFields& fields, const Shards& checkpoint,
+                        Format& format) {
+  if (checkpoint.Find("head.dense.weight") == nullptr) {
+    return fields.WithoutEffect(
+        {"classifier_activation", "classifier_bias", "classifier_pooling", "decoder_bias"});
+  }
+  HeadNames head;
+  HeadStep dense = HeadDense("head.dense");
+  dense.activation = ReadHeadActivation(fields, "classifier_activation", "gelu", head.refusal);
+  dense.bias = fields.Bool("classifier_bias", false);
+  HeadStep norm = HeadNorm("head.norm", format.config.block.norm_eps);
+  norm.bias = options.norm_bias;
+  const std::string pooling = fields.String("classifier_pooling", "cls");
+  HeadNames of_tokens = head;
+  of_tokens.kind = HeadKind::kTokenScores;
+  of_tokens.task = "ForTokenClassification";
+  of_tokens.steps = {dense, norm, HeadDense("classifier")};
+  HeadNames of_vocab = head;
+  of_vocab.kind = HeadKind::kLanguageModel;
+  of_vocab.steps = {dense, norm};
+  of_vocab.vocab = "decoder";
+  of_vocab.vocab_bias = {"decoder.bias"};
+  of_vocab.has_vocab_bias = fields.Bool("decoder_bias", true);
+  of_vocab.tied = options.table.tied;
+  HeadNames of_sequences = of_tokens;
+  of_sequences.kind = HeadKind::kScores;
+  of_sequences.task = "ForSequenceClassification";
+  of_sequences.scores_of = pooling == "mean" ? ScoresOf::kMean : ScoresOf::kFirstToken;
+  if (pooling != "mean" && pooling != "cls") {
+    of_sequences.refusal =
+        absl::StrCat("config.json: classifier_pooling: got ", Quoted(pooling), ", served are cls and mean");
+  }
+  AddHead(of_sequences, fields, checkpoint, format);
+  AddHead(of_tokens, fields, checkpoint, format);
+  // "head" alone is that of a classifier.
+  if (checkpoint.Find("classifier.weight") == nullptr) AddHead(of_vocab, fields, checkpoint, format);
+}
+
 }  // namespace
 
 Format ReadModernBert(ConfigFields& fields, const Shards& checkpoint) {
@@ -156,9 +196,8 @@ Format ReadModernBert(ConfigFields& fields, const Shards& checkpoint) {
   fields.Only("sliding_window", {"null"});
   const int64_t head_dim = block.attention.embed_dim / block.attention.num_heads;
   fields.Only("head_dim", {absl::StrCat(head_dim).c_str()});
-  // Of training, of task heads, of how it is run, and names that the class never reads; it has no decoder.
+  // Of training, of how it is run, and names that the class never reads; it has no decoder.
   fields.WithoutEffect({"attention_dropout", "embedding_dropout", "mlp_dropout", "initializer_cutoff_factor",
-                        "classifier_activation", "classifier_bias", "classifier_pooling", "decoder_bias",
                         "sparse_pred_ignore_index", "sparse_prediction", "deterministic_flash_attn",
                         "reference_compile", "repad_logits_with_grad", "cls_token_id", "layer_norm_eps",
                         "position_embedding_type", "is_decoder", "is_causal"});
@@ -171,6 +210,7 @@ Format ReadModernBert(ConfigFields& fields, const Shards& checkpoint) {
   format.plan = [options](const ModelConfig& resolved, ModelParameters& weights) {
     return PlanModernBert(options, resolved, weights);
   };
+  AddModernBertHeads(options, fields, checkpoint, format);
   return format;
 }
 

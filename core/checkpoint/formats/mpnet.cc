@@ -5,6 +5,7 @@
 #include "absl/strings/str_cat.h"
 #include "core/checkpoint/formats/bert_like.h"
 #include "core/checkpoint/formats/format.h"
+#include "core/checkpoint/formats/heads.h"
 #include "core/checkpoint/formats/huggingface.h"
 
 namespace headlight {
@@ -52,6 +53,8 @@ Format ReadMpnet(ConfigFields& fields, const Shards& checkpoint) {
   format.plan = [prefix, table](const ModelConfig& resolved, ModelParameters& weights) {
     return PlanMpnet(prefix, table, resolved, weights);
   };
+  AddDenseClassifiers(RowActivation::kTanh, fields, checkpoint, format);
+  AddMaskedLm(kRobertaLm, RowActivation::kGeluErf, table.tied, fields, checkpoint, format);
   return format;
 }
 

@@ -12,6 +12,7 @@
 #include "core/base/text.h"
 #include "core/checkpoint/formats/bert_like.h"
 #include "core/checkpoint/formats/format.h"
+#include "core/checkpoint/formats/heads.h"
 #include "core/checkpoint/formats/huggingface.h"
 
 namespace headlight {
@@ -223,6 +224,12 @@ Format ReadNomicBert(ConfigFields& fields, const Shards& checkpoint) {
   format.plan = [options](const ModelConfig& resolved, ModelParameters& weights) {
     return PlanNomic(options, resolved, weights);
   };
+  AddClassifiers({HeadDense(options.prefix + "pooler.dense", RowActivation::kTanh)}, fields, checkpoint,
+                 format);
+  MaskedLmNames lm = kBertLm;
+  lm.norm = "layer_norm";
+  AddMaskedLm(lm, ToRowActivation(format.config.block.feed_forward.activation), options.table.tied, fields,
+              checkpoint, format);
   return format;
 }
 
