@@ -47,6 +47,7 @@ Format ReadGemma3Text(ConfigFields& fields, const Shards& checkpoint) {
                           .qk_norm = QkNorm::kEachHead,
                           .added_to_gains = 1.0f,
                           .rope_by_layer = true};
+  options.logit_cap = fields.OptionalNumber("final_logit_softcapping");
   options.qkv_bias = options.output_bias = fields.Bool("attention_bias", false);
   const LlamaDefaults defaults = {.vocab_size = 262208,
                                   .embed_dim = 2304,
@@ -81,8 +82,8 @@ Format ReadGemma3Text(ConfigFields& fields, const Shards& checkpoint) {
   SetSlidingLayers(sliding, windowed, config);
   // transformers reads it and does nothing with it; other implementations cap scores.
   fields.Only("attn_logit_softcapping", {"null"});
-  // Of the head that draws tokens, and how keys are kept.
-  fields.WithoutEffect({"final_logit_softcapping", "cache_implementation"});
+  // How keys are kept.
+  fields.WithoutEffect({"cache_implementation"});
   return format;
 }
 

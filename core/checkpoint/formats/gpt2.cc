@@ -4,6 +4,7 @@
 // their matrices [in, out].
 #include "absl/strings/str_cat.h"
 #include "core/checkpoint/formats/format.h"
+#include "core/checkpoint/formats/heads.h"
 #include "core/checkpoint/formats/huggingface.h"
 
 namespace headlight {
@@ -88,6 +89,7 @@ Format ReadGpt2(ConfigFields& fields, const Shards& checkpoint) {
   format.plan = [prefix, table](const ModelConfig& resolved, ModelParameters& weights) {
     return Plan(prefix, table, resolved, weights);
   };
+  AddDecoderHeads({.task = "LMHeadModel", .tied = table.tied}, fields, checkpoint, format);
   return format;
 }
 

@@ -12,6 +12,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "core/checkpoint/formats/format.h"
+#include "core/checkpoint/formats/heads.h"
 #include "core/checkpoint/formats/huggingface.h"
 
 namespace headlight {
@@ -124,6 +125,9 @@ Format ReadGptNeoX(ConfigFields& fields, const Shards& checkpoint) {
   format.plan = [places](const ModelConfig& resolved, ModelParameters& weights) {
     return NeoXPlan(places, resolved, weights);
   };
+  const bool old_name = checkpoint.Find("embed_out.weight") != nullptr;
+  AddDecoderHeads({.vocab = old_name ? "embed_out" : "lm_head", .tied = places.table.tied}, fields,
+                  checkpoint, format);
   return format;
 }
 

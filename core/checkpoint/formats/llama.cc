@@ -14,6 +14,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "core/base/text.h"
+#include "core/checkpoint/formats/heads.h"
 
 namespace headlight {
 namespace {
@@ -174,6 +175,7 @@ Format ReadLlamaLike(ConfigFields& fields, const Shards& checkpoint, const Llama
   format.plan = [places](const ModelConfig& resolved, ModelParameters& weights) {
     return Plan(places, resolved, weights);
   };
+  AddDecoderHeads({.tied = places.table.tied, .logit_cap = options.logit_cap}, fields, checkpoint, format);
   return format;
 }
 

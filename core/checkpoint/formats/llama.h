@@ -6,6 +6,7 @@
 #define HEADLIGHT_CORE_CHECKPOINT_FORMATS_LLAMA_H_
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -41,8 +42,9 @@ struct LlamaOptions {
   float added_to_gains = 0.0f;  // of norms: 1 where their difference from it is stored
   // Positions of all layers, the length apart, which is read.
   RopeOptions rope;
-  bool part_of_a_head_turns = false;  // rope.part says which where config.json does not
-  bool rope_by_layer = false;         // the family reads positions itself
+  bool part_of_a_head_turns = false;               // rope.part says which where config.json does not
+  bool rope_by_layer = false;                      // the family reads positions itself
+  std::optional<double> logit_cap = std::nullopt;  // of the next token's
 };
 
 Format ReadLlamaLike(ConfigFields& fields, const Shards& checkpoint, const LlamaDefaults& defaults,

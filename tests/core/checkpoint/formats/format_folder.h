@@ -58,8 +58,9 @@ class FormatFolder {
   absl::StatusOr<ReadModel> Read(FormatReader read, const std::string& config) const {
     HEADLIGHT_ASSIGN_OR_RETURN(const Shards checkpoint, Checkpoint());
     HEADLIGHT_ASSIGN_OR_RETURN(ConfigFields fields, Fields(config));
-    const Format format = read(fields, checkpoint);
+    Format format = read(fields, checkpoint);
     HEADLIGHT_RETURN_IF_ERROR(fields.status());
+    format.config.heads = {};  // no plan has their tensors
     HEADLIGHT_RETURN_IF_ERROR(format.config.Validate());
     ReadModel model{.config = format.config.Resolved(), .precision = format.precision};
     model.parameters.layers.resize(model.config.num_layers);

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <string>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "tests/core/checkpoint/formats/format_folder.h"
@@ -17,6 +18,7 @@ using ::testing::ElementsAre;
 using testing::FormatFolder;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
+using testing::IsOk;
 using testing::StatusIs;
 
 constexpr char kSmallSizes[] = R"({"hidden_size": 4, "num_attention_heads": 2, "num_hidden_layers": 1,
@@ -32,6 +34,7 @@ class HeadsTest : public ::testing::Test {
   HeadsConfig Heads(FormatReader read, const std::string& more) {
     ConfigFields fields = folder_.Fields(absl::StrCat(kSmallSizes, more, "}")).value();
     Format format = read(fields, folder_.Checkpoint().value());
+    EXPECT_THAT(fields.status(), IsOk());
     ReadHeadKeys(fields, format);
     EXPECT_EQ(format.heads.size(), format.config.heads.heads.size());
     return format.config.heads;
@@ -89,6 +92,127 @@ TEST_F(HeadsTest, AMaskedLanguageModelIsTiedOrHasATableOfItsOwn) {
   heads = Heads(ReadBert, R"(, "tie_word_embeddings": false)");
   ASSERT_EQ(heads.heads.size(), 1u);
   EXPECT_FALSE(heads.heads[0].tied);
+}
+
+TEST_F(HeadsTest, ClassifiersOfRobertasKindDifferInTheirActivation) {
+  AddLinear("classifier.dense", 4, 4);
+  AddLinear("classifier.out_proj", 4, 3);
+  for (const auto& [read, activation] :
+       {std::pair(&ReadRoberta, RowActivation::kTanh), std::pair(&ReadMpnet, RowActivation::kTanh),
+        std::pair(&ReadElectra, RowActivation::kGeluErf)}) {
+    const HeadsConfig heads = Heads(read, R"(, "hidden_act": "relu")");
+    ASSERT_EQ(heads.heads.size(), 1u);
+    EXPECT_EQ(heads.heads[0].kind, HeadKind::kScores);
+    EXPECT_EQ(heads.heads[0].steps[0].activation, activation);
+    EXPECT_EQ(heads.heads[0].steps[1].out_dim, 3);
+  }
+}
+
+TEST_F(HeadsTest, ATableThatIsNarrowerThanTheLayersIsTiedAtItsOwnWidth) {
+  AddLinear("generator_predictions.dense", 4, 3);
+  AddLinear("predictions.dense", 4, 3);
+  for (const char* norm : {"generator_predictions.LayerNorm", "predictions.LayerNorm"}) {
+    folder_.Add(absl::StrCat(norm, ".weight"), {3});
+    folder_.Add(absl::StrCat(norm, ".bias"), {3});
+  }
+  for (const FormatReader read : {ReadElectra, ReadAlbert}) {
+    HeadsConfig heads = Heads(read, R"(, "embedding_size": 3)");
+    ASSERT_EQ(heads.heads.size(), 1u);
+    EXPECT_EQ(heads.heads[0].kind, HeadKind::kLanguageModel);
+    EXPECT_TRUE(heads.heads[0].tied);
+    EXPECT_FALSE(heads.heads[0].vocab_bias);
+    heads = Heads(read, R"(, "embedding_size": 4)");
+    EXPECT_THAT(heads.WhyNot(OutputKind::kSparse), HasSubstr("got 3 columns, wanted 4, those of the table"));
+  }
+}
+
+TEST_F(HeadsTest, HeadsOfModernBertAreWhatItsKeysSay) {
+  AddLinear("head.dense", 4, 4);
+  folder_.Add("head.norm.weight", {4});
+  AddLinear("classifier", 4, 2);
+  HeadsConfig heads = Heads(ReadModernBert, R"(, "architectures": ["ModernBertForSequenceClassification"],
+      "classifier_pooling": "mean", "classifier_activation": "tanh")");
+  ASSERT_EQ(heads.heads.size(), 1u);
+  EXPECT_EQ(heads.heads[0].scores_of, ScoresOf::kMean);
+  EXPECT_EQ(heads.heads[0].steps[0].activation, RowActivation::kTanh);
+  EXPECT_FALSE(heads.heads[0].steps[0].bias) << "the class reads none without classifier_bias";
+  EXPECT_FALSE(heads.heads[0].steps[1].bias);
+  heads = Heads(ReadModernBert, R"(, "architectures": ["ModernBertForSequenceClassification"],
+      "classifier_activation": "mish")");
+  EXPECT_THAT(heads.WhyNot(OutputKind::kScores), HasSubstr("classifier_activation: got \"mish\""));
+  heads = Heads(ReadModernBert, R"(, "architectures": ["ModernBertForTokenClassification"],
+      "classifier_bias": true)");
+  ASSERT_EQ(heads.heads.size(), 1u);
+  EXPECT_EQ(heads.heads[0].kind, HeadKind::kTokenScores);
+  EXPECT_TRUE(heads.heads[0].steps[0].bias);
+  folder_.Remove("classifier.weight");
+  heads = Heads(ReadModernBert, "");
+  EXPECT_THAT(heads.WhyNot(OutputKind::kSparse), HasSubstr("missing: decoder.bias"));
+  heads = Heads(ReadModernBert, R"(, "decoder_bias": false)");
+  EXPECT_NE(heads.Find(OutputKind::kSparse), nullptr);
+}
+
+TEST_F(HeadsTest, OfDebertasLanguageModelsThatOfItsFormIsServed) {
+  AddLinear("lm_predictions.lm_head.dense", 4, 4);
+  AddLinear("lm_predictions.lm_head.LayerNorm", 4, 4);
+  folder_.Add("lm_predictions.lm_head.LayerNorm.weight", {4});
+  folder_.Add("lm_predictions.lm_head.bias", {5});
+  EXPECT_THAT(Heads(ReadDebertaV2, "").WhyNot(OutputKind::kTokenLogits),
+              HasSubstr("legacy: got true, wanted false for lm_predictions.lm_head"));
+  const HeadsConfig heads = Heads(ReadDebertaV2, R"(, "legacy": false, "tie_word_embeddings": false)");
+  ASSERT_EQ(heads.heads.size(), 1u);
+  EXPECT_TRUE(heads.heads[0].tied);
+}
+
+TEST_F(HeadsTest, ThePoolerOfDebertaHasAnActivationOfItsOwn) {
+  AddLinear("pooler.dense", 4, 4);
+  AddLinear("classifier", 4, 2);
+  const HeadsConfig heads = Heads(ReadDebertaV2, R"(, "architectures": ["DebertaV2ForSequenceClassification"],
+      "pooler_hidden_act": "relu", "hidden_act": "silu")");
+  ASSERT_EQ(heads.heads.size(), 1u);
+  EXPECT_EQ(heads.heads[0].steps[0].activation, RowActivation::kRelu);
+}
+
+TEST_F(HeadsTest, ScoresOfADecoderAreOfTheLastTokenOrOfEach) {
+  folder_.Add("score.weight", {3, 4});
+  HeadsConfig heads = Heads(ReadLlama, R"(, "architectures": ["LlamaForSequenceClassification"])");
+  ASSERT_EQ(heads.heads.size(), 1u);
+  EXPECT_EQ(heads.heads[0].kind, HeadKind::kScores);
+  EXPECT_EQ(heads.heads[0].scores_of, ScoresOf::kLastToken);
+  heads = Heads(ReadQwen3, R"(, "architectures": ["Qwen3ForTokenClassification"])");
+  ASSERT_EQ(heads.heads.size(), 1u);
+  EXPECT_EQ(heads.heads[0].kind, HeadKind::kTokenScores);
+  EXPECT_THAT(Heads(ReadLlama, "").WhyNot(OutputKind::kScores), HasSubstr("architectures: got none"));
+}
+
+TEST_F(HeadsTest, ACausalLanguageModelGivesLogitsAndNoSparseVectors) {
+  EXPECT_THAT(Heads(ReadLlama, R"(, "tie_word_embeddings": true)").heads, IsEmpty());
+  HeadsConfig heads =
+      Heads(ReadLlama, R"(, "tie_word_embeddings": true, "architectures": ["LlamaForCausalLM"])");
+  ASSERT_EQ(heads.heads.size(), 1u);
+  EXPECT_TRUE(heads.heads[0].tied);
+  EXPECT_THAT(heads.heads[0].steps, IsEmpty());
+  EXPECT_EQ(heads.Width(OutputKind::kTokenLogits, 4, 5), 5);
+  EXPECT_EQ(heads.Find(OutputKind::kSparse), nullptr);
+  EXPECT_THAT(heads.WhyNot(OutputKind::kSparse), HasSubstr("causal"));
+  heads = Heads(ReadGptNeoX, R"(, "rotary_pct": 1.0, "architectures": ["GPTNeoXForCausalLM"])");
+  EXPECT_THAT(heads.WhyNot(OutputKind::kTokenLogits), HasSubstr("missing: lm_head.weight"));
+  folder_.Add("embed_out.weight", {6, 4});
+  heads = Heads(ReadGptNeoX, R"(, "rotary_pct": 1.0)");
+  ASSERT_EQ(heads.heads.size(), 1u);
+  EXPECT_EQ(heads.Width(OutputKind::kTokenLogits, 4, 5), 6);
+  EXPECT_FALSE(heads.heads[0].vocab_bias);
+}
+
+TEST_F(HeadsTest, LogitsOfGemmaAreCapped) {
+  const auto read = [&](const char* cap) {
+    return Heads(ReadGemma3Text, absl::StrCat(R"(, "architectures": ["Gemma3ForCausalLM"],
+        "final_logit_softcapping": )",
+                                              cap));
+  };
+  EXPECT_EQ(read("30.0").heads.at(0).logit_cap, 30.0);
+  EXPECT_EQ(read("null").heads.at(0).logit_cap, 0.0);
+  EXPECT_THAT(read("0").WhyNot(OutputKind::kTokenLogits), HasSubstr("cap of logits: got 0"));
 }
 
 TEST_F(HeadsTest, ColBertIsALinearLayerAndAnArchitecture) {
