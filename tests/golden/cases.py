@@ -68,6 +68,8 @@ def save_transformers_case(folder, model_class, lens, seed, ids=None):
     outputs = []
     logits = []
     kind = kind_of_logits(model)
+    if kind == 'scores' and hasattr(model, 'score'):
+        config.pad_token_id = None  # scores are of the last token, whatever its id: nothing is padded
     begin = 0
     for length in lens:
         part = slice(begin, begin + length)
@@ -84,21 +86,24 @@ def save_transformers_case(folder, model_class, lens, seed, ids=None):
         tensors['outputs.scores'] = activation(torch.stack(logits)).float()
     elif kind:
         tensors['outputs.' + kind] = torch.cat(logits).float()
-    if kind == 'token_logits' and not type(model).__name__.endswith('LMHeadModel'):
+    if kind == 'token_logits' and not is_causal(model):
         tensors['outputs.sparse'] = torch.stack([splade(rows) for rows in logits]).float()
     save_case(folder, tensors)
 
 
 def kind_of_logits(model):
-    """What headlight calls the logits of a class of the families whose heads it knows."""
-    if model.config.model_type not in ('bert', 'roberta', 'xlm-roberta', 'camembert', 'distilbert'):
-        return None
+    """What headlight calls the logits of a class."""
     name = type(model).__name__
     for ending, kind in (('ForSequenceClassification', 'scores'), ('ForTokenClassification', 'token_scores'),
-                         ('ForMaskedLM', 'token_logits'), ('LMHeadModel', 'token_logits')):
+                         ('ForMaskedLM', 'token_logits'), ('ForCausalLM', 'token_logits'),
+                         ('LMHeadModel', 'token_logits')):
         if name.endswith(ending):
             return kind
     return None
+
+
+def is_causal(model):
+    return type(model).__name__.endswith(('ForCausalLM', 'LMHeadModel'))
 
 
 def activation_of(folder):

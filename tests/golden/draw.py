@@ -26,3 +26,8 @@ def bert_like(rng, config_class, even=False, **options):
                         num_hidden_layers=rng.randint(1, 4), intermediate_size=rng.randint(1, 99),
                         hidden_act=activation(rng), layer_norm_eps=rng.choice([1e-12, 1e-5, 1e-2]),
                         attn_implementation='eager', **options)
+
+
+def labels(rng):
+    """How many numbers a classifier gives."""
+    return {'num_labels': rng.choice([1, 2, 2, 3, 7])}

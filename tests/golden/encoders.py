@@ -2,33 +2,37 @@
 """Random encoders of transformers beside BERT's own, and what their older config.json files say."""
 import transformers as t
 
-from draw import activation, bert_like, widths
+from draw import activation, bert_like, labels, widths
 
 
 def positions(rng):
     return {'max_position_embeddings': rng.randint(26, 40)}
 
 
+def head_activation(rng):
+    return rng.choice(['tanh', 'sigmoid', activation(rng)])
+
+
 def mpnet(rng):
-    config = bert_like(rng, t.MPNetConfig, **positions(rng), pad_token_id=rng.choice([1, 0]))
+    config = bert_like(rng, t.MPNetConfig, **positions(rng), **labels(rng), pad_token_id=rng.choice([1, 0]))
     return rng.choice([t.MPNetModel, t.MPNetForMaskedLM, t.MPNetForSequenceClassification,
                        t.MPNetForTokenClassification])(config)
 
 
 def electra(rng):
     decoder = rng.random() < 0.2
-    config = bert_like(rng, t.ElectraConfig, **positions(rng), type_vocab_size=rng.choice([1, 2, 3]),
+    config = bert_like(rng, t.ElectraConfig, **positions(rng), **labels(rng), type_vocab_size=rng.choice([1, 2, 3]),
                        embedding_size=rng.choice([3, 5, 8, 24]), is_decoder=decoder)
     if rng.random() < 0.3:
         config.embedding_size = config.hidden_size
     heads = [t.ElectraForCausalLM, t.ElectraModel] if decoder else [
         t.ElectraModel, t.ElectraForPreTraining, t.ElectraForMaskedLM, t.ElectraForSequenceClassification,
-        t.ElectraForQuestionAnswering]
+        t.ElectraForTokenClassification, t.ElectraForQuestionAnswering]
     return rng.choice(heads)(config)
 
 
 def albert(rng):
-    config = bert_like(rng, t.AlbertConfig, **positions(rng), type_vocab_size=rng.choice([1, 2, 3]),
+    config = bert_like(rng, t.AlbertConfig, **positions(rng), **labels(rng), type_vocab_size=rng.choice([1, 2, 3]),
                        embedding_size=rng.choice([3, 5, 8, 24]), inner_group_num=rng.choice([1, 1, 2, 3]))
     config.num_hidden_layers = rng.randint(1, 7)
     if config.hidden_size < 8:  # many norms of few numbers magnify the rounding of any implementation
@@ -37,7 +41,7 @@ def albert(rng):
     if rng.random() < 0.2:
         config.embedding_size = config.hidden_size
     return rng.choice([t.AlbertModel, t.AlbertForMaskedLM, t.AlbertForPreTraining, t.AlbertForSequenceClassification,
-                       t.AlbertForQuestionAnswering])(config)
+                       t.AlbertForTokenClassification, t.AlbertForQuestionAnswering])(config)
 
 
 def rope(rng, theta):
@@ -59,24 +63,30 @@ def modernbert(rng):
         intermediate_size=rng.randint(1, 99), hidden_activation=activation(rng), norm_eps=rng.choice([1e-5, 1e-2]),
         norm_bias=rng.random() < 0.3, attention_bias=rng.random() < 0.3, mlp_bias=rng.random() < 0.3,
         layer_types=types, local_attention=rng.choice([1, 2, 5, 8, 128]), pad_token_id=0, bos_token_id=1,
-        eos_token_id=2, cls_token_id=1, sep_token_id=2, attn_implementation='eager',
+        eos_token_id=2, cls_token_id=1, sep_token_id=2, attn_implementation='eager', **labels(rng),
+        classifier_activation=head_activation(rng), classifier_bias=rng.random() < 0.4,
+        classifier_pooling=rng.choice(['cls', 'mean']), decoder_bias=rng.random() < 0.6,
         **({'rope_parameters': parameters} if rng.random() < 0.7 else {}))
     return rng.choice([t.ModernBertModel, t.ModernBertForMaskedLM, t.ModernBertForSequenceClassification,
                        t.ModernBertForTokenClassification])(config)
 
 
 def nomic_bert(rng):
-    config = bert_like(rng, t.NomicBertConfig, even=True, type_vocab_size=rng.choice([1, 2, 3]),
+    config = bert_like(rng, t.NomicBertConfig, even=True, **labels(rng), type_vocab_size=rng.choice([1, 2, 3]),
                        **({'rope_parameters': rope(rng, 123.0)} if rng.random() < 0.7 else {}))
     return rng.choice([t.NomicBertModel, t.NomicBertForMaskedLM, t.NomicBertForSequenceClassification,
                        t.NomicBertForTokenClassification])(config)
 
 
 def gte(rng):
-    config = bert_like(rng, t.GteConfig, even=True, type_vocab_size=rng.choice([0, 1, 2]),
+    config = bert_like(rng, t.GteConfig, even=True, **labels(rng), type_vocab_size=rng.choice([0, 1, 2]),
                        **({'rope_parameters': rope(rng, 123.0)} if rng.random() < 0.7 else {}))
     return rng.choice([t.GteModel, t.GteForMaskedLM, t.GteForSequenceClassification,
                        t.GteForTokenClassification])(config)
+
+
+def deberta_heads(rng):
+    return {**labels(rng), 'pooler_hidden_act': head_activation(rng), 'legacy': rng.random() < 0.5}
 
 
 def deberta_v2(rng):
@@ -85,7 +95,7 @@ def deberta_v2(rng):
     buckets = rng.choice([-1, -1, 4, 6, 8])
     if buckets > 0 and 0 < furthest < buckets:
         furthest = 30
-    config = bert_like(rng, t.DebertaV2Config, **positions(rng), type_vocab_size=rng.choice([0, 0, 2]),
+    config = bert_like(rng, t.DebertaV2Config, **positions(rng), **deberta_heads(rng), type_vocab_size=rng.choice([0, 0, 2]),
                        relative_attention=relative, max_relative_positions=furthest, position_buckets=buckets,
                        share_att_key=rng.random() < 0.7, position_biased_input=rng.random() < 0.5,
                        pos_att_type=rng.choice([['p2c', 'c2p'], ['p2c', 'c2p'], ['c2p'], ['p2c'], [], None]),
@@ -95,7 +105,7 @@ def deberta_v2(rng):
 
 
 def deberta(rng):
-    config = bert_like(rng, t.DebertaConfig, **positions(rng), type_vocab_size=rng.choice([0, 0, 2]),
+    config = bert_like(rng, t.DebertaConfig, **positions(rng), **deberta_heads(rng), type_vocab_size=rng.choice([0, 0, 2]),
                        relative_attention=rng.random() < 0.85, max_relative_positions=rng.choice([-1, 5, 9, 24, 30]),
                        position_biased_input=rng.random() < 0.5,
                        pos_att_type=rng.choice([['c2p', 'p2c'], ['c2p', 'p2c'], ['c2p'], ['p2c'], [], None]))

@@ -13,7 +13,7 @@ import os
 import torch
 from safetensors.torch import save_file
 
-from cases import save_case
+from cases import save_case, splade
 from draw import activation, widths
 
 ACTIVATIONS = {
@@ -221,6 +221,32 @@ def new(rng, draw):
     return config, start, [layer(f'encoder.layer.{i}.') for i in range(config['num_hidden_layers'])]
 
 
+def add_head(rng, draw, family, config):
+    """The kind of one of the heads that all of them have from BERT, and what computes it; or nothing."""
+    classes = {jina: 'JinaBert', nomic: 'NomicBert', new: 'New' if config['model_type'] == 'new' else 'Gte'}[family]
+    width, eps = (config.get(names[0], config.get(names[1]))
+                  for names in (('n_embd', 'hidden_size'), ('layer_norm_epsilon', 'layer_norm_eps')))
+    task = rng.choice(['Model', 'ForSequenceClassification', 'ForTokenClassification', 'ForMaskedLM'])
+    config['architectures'] = [classes + task]
+    top = Tensors(rng.randint(0, 1 << 30), draw.dtype, '')
+    top.saved = draw.saved
+    if task == 'ForSequenceClassification':
+        pooler, classifier = draw.linear('pooler.dense', width, width), top.linear('classifier', width, rng.randint(1, 4))
+        return 'scores', lambda x: classifier(torch.tanh(pooler(x[:1])))
+    if task == 'ForTokenClassification':
+        return 'token_scores', top.linear('classifier', width, rng.randint(1, 4))
+    if task == 'Model':
+        return None, None
+    base, transform, norm = {jina: ('cls.predictions', 'cls.predictions.transform', 'LayerNorm'),
+                             nomic: ('cls.predictions', 'cls.predictions.transform', 'layer_norm'),
+                             new: ('lm_head', 'lm_head', 'norm')}[family]
+    act = ACTIVATIONS['silu' if config.get('activation_function') == 'swiglu' else config.get('hidden_act', 'gelu')]
+    dense, normed = top.linear(transform + '.dense', width, width), top.norm(f'{transform}.{norm}', width, eps)
+    table = draw.saved[draw.prefix + 'embeddings.word_embeddings.weight'].double()
+    bias = top.draw(base + ('.bias' if family == jina else '.decoder.bias'), len(table))
+    return 'token_logits', lambda x: normed(act(dense(x))) @ table.T + bias
+
+
 PREFIXES = {jina: ['', 'bert.'], nomic: ['', 'bert.'], new: ['', 'new.']}
 
 
@@ -232,8 +258,7 @@ def save(rng, folder, lens, family=None, dtype=None):
                    rng.choice(PREFIXES[family]))
     config, start, layers = family(rng, draw)
     os.makedirs(folder, exist_ok=True)
-    if draw.prefix:
-        draw.saved['classifier.weight'] = torch.ones(2, 3)
+    kind, head = add_head(rng, draw, family, config)
     save_file(draw.saved, folder + '/model.safetensors')
     with open(folder + '/config.json', 'w', encoding='utf-8') as file:
         json.dump(config, file, indent=2)
@@ -241,14 +266,20 @@ def save(rng, folder, lens, family=None, dtype=None):
     ids = torch.randint(0, config['vocab_size'], (sum(lens),), generator=draw.generator)
     kinds = config['type_vocab_size']
     types = torch.randint(0, max(kinds, 1), (sum(lens),), generator=draw.generator)
-    outputs = []
+    outputs, logits = [], []
     for part_ids, part_types in zip(ids.split(lens), types.split(lens)):
         x = start(part_ids, part_types)
         for layer in layers:
             x = layer(x)
         outputs.append(x)
+        if kind:
+            logits.append(head(x))
     tensors = {'ids': ids, 'lens': torch.tensor(lens), 'output': torch.cat(outputs).float()}
     if kinds > 1:
         tensors['token_types'] = types
+    if kind:
+        tensors['outputs.' + kind] = torch.cat(logits).float()
+    if kind == 'token_logits':
+        tensors['outputs.sparse'] = torch.stack([splade(rows) for rows in logits]).float()
     save_case(folder, tensors)
     return config

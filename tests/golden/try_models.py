@@ -27,7 +27,7 @@ try:
     import cases
     import encoders
     import remote_encoders
-    from draw import activation, bert_like, lens, widths
+    from draw import activation, bert_like, labels, lens, widths
     import tails
 except ImportError as error:
     print(f'skipped: {error}')
@@ -40,7 +40,7 @@ MAX_ERROR = 2e-5
 def bert(rng):
     t = transformers
     decoder = rng.random() < 0.2
-    config = bert_like(rng, t.BertConfig, max_position_embeddings=rng.randint(22, 40),
+    config = bert_like(rng, t.BertConfig, **labels(rng), max_position_embeddings=rng.randint(22, 40),
                        type_vocab_size=rng.choice([1, 2, 3]), is_decoder=decoder)
     heads = [t.BertLMHeadModel, t.BertModel] if decoder else [
         t.BertModel, t.BertForMaskedLM, t.BertForSequenceClassification, t.BertForQuestionAnswering,
@@ -77,8 +77,9 @@ def gpt2(rng):
     config = t.GPT2Config(vocab_size=rng.randint(5, 90), n_embd=width, n_head=heads, n_layer=rng.randint(1, 4),
                           n_positions=rng.randint(22, 40), n_inner=rng.choice([None, rng.randint(1, 99)]),
                           activation_function=activation(rng), layer_norm_epsilon=rng.choice([1e-5, 1e-2]),
-                          scale_attn_weights=rng.random() < 0.7,  scale_attn_by_inverse_layer_idx=rng.random() < 0.5, bos_token_id=0, eos_token_id=1,
-                          pad_token_id=2, tie_word_embeddings=rng.random() < 0.5, attn_implementation='eager')
+                          scale_attn_weights=rng.random() < 0.7,
+                          scale_attn_by_inverse_layer_idx=rng.random() < 0.5, **labels(rng), bos_token_id=0,
+                          eos_token_id=1, pad_token_id=2, tie_word_embeddings=rng.random() < 0.5, attn_implementation='eager')
     return rng.choice([t.GPT2Model, t.GPT2LMHeadModel, t.GPT2ForSequenceClassification,
                        t.GPT2ForQuestionAnswering, t.GPT2ForTokenClassification, t.GPT2DoubleHeadsModel])(config)
 
@@ -119,7 +120,7 @@ def llama_sizes(rng, narrowest=0):
             'num_key_value_heads': rng.choice([n for n in range(1, heads + 1) if heads % n == 0]),
             'num_hidden_layers': rng.randint(1, 4), 'intermediate_size': rng.randint(1, 99),
             'rms_norm_eps': rng.choice([1e-6, 1e-5, 1e-2]), 'rope_parameters': rope(rng, head_dim or width // heads),
-            'bos_token_id': 0, 'eos_token_id': 1, 'pad_token_id': 2, 'tie_word_embeddings': rng.random() < 0.5,
+            **labels(rng), 'bos_token_id': 0, 'eos_token_id': 1, 'pad_token_id': 2, 'tie_word_embeddings': rng.random() < 0.5,
             'attn_implementation': 'eager', **({'head_dim': head_dim} if head_dim else {})}
 
 
@@ -134,7 +135,8 @@ def llama(rng):
 def mistral(rng):
     t = transformers
     config = t.MistralConfig(**llama_sizes(rng), sliding_window=rng.choice([None, 1, 3, 4096]))
-    return rng.choice([t.MistralModel, t.MistralForCausalLM, t.MistralForSequenceClassification])(config)
+    return rng.choice([t.MistralModel, t.MistralForCausalLM, t.MistralForSequenceClassification,
+                       t.MistralForTokenClassification])(config)
 
 
 def qwen_windows(rng, layers):
@@ -207,7 +209,7 @@ def gemma3(rng):
                                 query_pre_attn_scalar=rng.choice([16, 24, 256]),
                                 sliding_window=rng.choice([1, 2, 5, 8, 512]),
                                 use_bidirectional_attention=rng.random() < 0.5,
-                                final_logit_softcapping=rng.choice([None, 30.0]))
+                                final_logit_softcapping=rng.choice([None, 1.5, 30.0]))
     return rng.choice([t.Gemma3TextModel, t.Gemma3ForCausalLM, t.Gemma3TextForSequenceClassification])(config)
 
 
@@ -223,7 +225,8 @@ def gpt_neox(rng):
                              hidden_act=activation(rng), layer_norm_eps=rng.choice([1e-5, 1e-2]),
                              use_parallel_residual=rng.random() < 0.6, attention_bias=rng.random() < 0.7,
                              rope_parameters={**rope(rng, dims), 'partial_rotary_factor': factor}, bos_token_id=0,
-                             eos_token_id=1, tie_word_embeddings=rng.random() < 0.3, attn_implementation='eager')
+                             eos_token_id=1, tie_word_embeddings=rng.random() < 0.3, **labels(rng),
+                             attn_implementation='eager')
     return rng.choice([t.GPTNeoXModel, t.GPTNeoXForCausalLM, t.GPTNeoXForSequenceClassification,
                        t.GPTNeoXForTokenClassification, t.GPTNeoXForQuestionAnswering])(config)
 
