@@ -27,6 +27,7 @@
 #include "core/checkpoint/folder.h"
 #include "core/model/model.h"
 #include "core/model/pooling.h"
+#include "core/model/precision_error.h"
 #include "core/runtime/cpu_topology.h"
 #include "core/tensor/buffer.h"
 #include "nlohmann/json.hpp"
@@ -294,9 +295,14 @@ class Bench {
   absl::Status RunFamily(const std::string& precision, const std::string& family) {
     ModelConfig config = Families().at(family);
     config.SetPrecision(kPrecisions.at(precision));
-    HEADLIGHT_ASSIGN_OR_RETURN(const Model model,
-                               Model::Create(config, RandomModelParameters(config, 1), options_.kernel));
-    return RunModel(family, model);
+    const ModelParameters parameters = RandomModelParameters(config, 1);
+    HEADLIGHT_ASSIGN_OR_RETURN(const Model model, Model::Create(config, parameters, options_.kernel));
+    HEADLIGHT_RETURN_IF_ERROR(RunModel(family, model));
+    HEADLIGHT_ASSIGN_OR_RETURN(const PrecisionError error, MeasurePrecisionError(model, parameters));
+    if (model.attention().precision() == Precision::kF32) return absl::OkStatus();
+    std::printf("      error against f32: rms %.3g, cosine %.6f\n", error.rms, error.cosine);
+    rows_.back()["cosine"] = error.cosine;
+    return absl::OkStatus();
   }
 
   absl::Status RunFolder(const std::string& precision) {
