@@ -153,6 +153,29 @@ TEST_F(BatchExecutorOutputsTest, AllOfThemComeFromOnePassAndAreTheFormulas) {
   EXPECT_THAT(taken[6].tensor.lens(), ElementsAre(3, 2));
 }
 
+TEST_F(BatchExecutorOutputsTest, ScoresAreOfTheRowThatTheHeadNames) {
+  for (const ScoresOf scores_of : {ScoresOf::kMean, ScoresOf::kLastToken}) {
+    ModelConfig config = config_;
+    HeadConfig& head = config.heads.heads[0];
+    head.scores_of = scores_of;
+    const std::string name = scores_of == ScoresOf::kMean ? "mean" : "last";
+    ASSERT_THAT(registry_.Add(LoadTestModel(name, config)), IsOk());
+    v1::AttendRequest request = SevenTokens();
+    request.set_model(name);
+    AddOutput(v1::OUTPUT_KIND_HIDDEN_STATES, request);
+    AddOutput(v1::OUTPUT_KIND_SCORES, request);
+    const std::vector<Taken> taken = Run(request);
+    const std::vector<float> hidden = taken[0].floats();
+    ASSERT_EQ(hidden.size(), 7u * kHidden);
+    const std::vector<double> first(hidden.begin(), hidden.begin() + 4 * kHidden);
+    const std::vector<double> second(hidden.begin() + 4 * kHidden, hidden.end());
+    std::vector<double> wanted = ReferenceHead(head, parameters_.heads[0], kHidden, {}, first);
+    const std::vector<double> more = ReferenceHead(head, parameters_.heads[0], kHidden, {}, second);
+    wanted.insert(wanted.end(), more.begin(), more.end());
+    ExpectNear(taken[1].floats(), wanted);
+  }
+}
+
 TEST_F(BatchExecutorOutputsTest, TheBitsAreThoseOfEachAskedAlone) {
   v1::AttendRequest together = SevenTokens();
   together.mutable_weights()->set_mode(v1::WEIGHTS_MODE_SUMMARY);
