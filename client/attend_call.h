@@ -73,8 +73,8 @@ struct AttendReply {
   std::string request_id;
   // How the output and the weights travelled; everything here is f32 again, exactly.
   v1::DType output_dtype = v1::DTYPE_F32;
-  // Hidden states, of the query's shape or the ids' and embed_dim; pooled: [batch, pooled_dim]. Empty, of shape
-  // [], where AttendCall::outputs asked for others.
+  // Hidden states, of the query's shape or the ids' and embed_dim; pooled: [batch, pooled_dim]. Empty, of
+  // shape [], where AttendCall::outputs asked for others.
   Tensor output;
   std::vector<OutputReply> outputs;  // in the order of the call's
   // When asked for; attention.proto has their shapes.

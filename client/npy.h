@@ -38,8 +38,8 @@ absl::StatusOr<Ids> ReadNpyIdsFile(const std::string& path, std::string* dtype =
 // What numbers are stored as: '<f4', or '<f2' rounded to nearest.
 enum class NpyFloat { kF32, kF16 };
 
-// Writes numbers, '<i4', or '|i1' and '|u1', in C order, as numpy.save does. UNAVAILABLE, with the path, if the file cannot be
-// written.
+// Writes numbers, '<i4', or '|i1' and '|u1', in C order, as numpy.save does. UNAVAILABLE, with the path, if
+// the file cannot be written.
 void WriteNpy(const Tensor& tensor, std::ostream& out, NpyFloat dtype = NpyFloat::kF32);
 void WriteIntNpy(const IntTensor& tensor, std::ostream& out);
 void WriteByteNpy(const ByteTensor& tensor, std::ostream& out);

@@ -14,8 +14,8 @@
 
 namespace headlight {
 
-// An RMS norm of projected queries and keys, before they turn: x / sqrt(mean(x^2) + eps) * gain, of each head by
-// itself or of all heads together.
+// An RMS norm of projected queries and keys, before they turn: x / sqrt(mean(x^2) + eps) * gain, of each head
+// by itself or of all heads together.
 enum class QkNorm : uint8_t {
   kNone,
   kEachHead,  // one gain for all heads of the queries, one for those of the keys (Qwen3, Gemma 3)
@@ -49,8 +49,8 @@ struct AttentionConfig {
   std::optional<DisentangledConfig> disentangled;
   // Scores become softcap * tanh(score / softcap) before ALiBi and masks; 0 means none, else at least 1e-6.
   double logit_softcap = 0.0;
-  // The softmax of each head has one term more, a learned score that no key has (Xiao et al. 2023, arXiv:2309.17453, as
-  // layers trained so have it): the weights of a query sum to less than 1.
+  // The softmax of each head has one term more, a learned score that no key has (Xiao et al. 2023,
+  // arXiv:2309.17453, as layers trained so have it): the weights of a query sum to less than 1.
   bool sinks = false;
   // Sliding window of the layer; a request's own window narrows it further. As in visibility.h.
   std::optional<int64_t> window_left;

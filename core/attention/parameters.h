@@ -38,7 +38,8 @@ struct AttentionParameters {
   std::vector<float> distances;      // [2 * num_buckets, embed_dim]
   std::vector<float> distance_gain;  // [embed_dim] with DisentangledConfig::norm_eps
   std::vector<float> distance_bias;  // [embed_dim]
-  // With DisentangledConfig::own_projections: of keys with query_to_position, of queries with key_to_position.
+  // With DisentangledConfig::own_projections: of keys with query_to_position, of queries with
+  // key_to_position.
   std::vector<float> distance_wk;  // [embed_dim, num_heads * head_dim]
   std::vector<float> distance_bk;  // [num_heads * head_dim]
   std::vector<float> distance_wq;  // [embed_dim, num_heads * head_dim]

@@ -53,8 +53,8 @@ double YarnPair(const RopeConfig& rope, double turns) {
   return static_cast<double>(rope.rotary_dim) * std::log(wave) / (2.0 * std::log(rope.theta));
 }
 
-// The part of the unscaled frequency that a pair keeps. As transformers has it, the upper bound may be as large as
-// the number of dimensions, which is twice that of pairs.
+// The part of the unscaled frequency that a pair keeps. As transformers has it, the upper bound may be as
+// large as the number of dimensions, which is twice that of pairs.
 double YarnShareKept(const RopeConfig& rope, int64_t pair) {
   double first = YarnPair(rope, rope.beta_fast);
   double last = YarnPair(rope, rope.beta_slow);

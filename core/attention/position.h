@@ -32,8 +32,8 @@ struct RopeConfig {
   // shorter than original_max_len / high_freq_factor.
   double low_freq_factor = 1.0;
   double high_freq_factor = 4.0;
-  // For kYarn: pairs that turn more than beta_fast times within original_max_len are left alone, those that turn
-  // less than beta_slow times are divided; with `truncate` the bounds between them are whole pairs.
+  // For kYarn: pairs that turn more than beta_fast times within original_max_len are left alone, those that
+  // turn less than beta_slow times are divided; with `truncate` the bounds between them are whole pairs.
   double beta_fast = 32.0;
   double beta_slow = 1.0;
   bool truncate = true;
@@ -46,9 +46,10 @@ struct RopeConfig {
   auto operator<=>(const RopeConfig&) const = default;
 };
 
-// Scores get a learned bias for each head and bucket of distances (Raffel et al. 2019, arXiv:1910.10683, section
-// 2.1): half of the buckets are for keys before the query or at it, half for those behind it. Of each half, half are for
-// one distance each, the others grow to max_distance, beyond which all keys share the last.
+// Scores get a learned bias for each head and bucket of distances (section 2.1 of Raffel et al. 2019,
+// arXiv:1910.10683): half of the buckets are for keys before the query or at it, half for those behind it. Of
+// each half, half are for one distance each, the others grow to max_distance, beyond which all keys share the
+// last.
 struct RelativeBiasConfig {
   int64_t num_buckets = 32;
   int64_t max_distance = 128;
@@ -59,9 +60,10 @@ struct RelativeBiasConfig {
 // The bucket, in [0, num_buckets), of a key that stands `distance` after the query.
 int64_t RelativeBucket(const RelativeBiasConfig& config, int64_t distance);
 
-// Scores get the products of queries with learned keys of distances, and of keys with learned queries of distances (He
-// et al. 2020, "DeBERTa", arXiv:2006.03654, section 3.1): q_i . k_j + q_i . K_b + k_j . Q_b, b being the bucket of i - j,
-// and scale applies to the sum. K and Q are a table of distances, which all layers share, projected as the layer projects tokens.
+// Scores get the products of queries with learned keys of distances, and of keys with learned queries of
+// distances (He et al. 2020, "DeBERTa", arXiv:2006.03654, section 3.1): q_i . k_j + q_i . K_b + k_j . Q_b, b
+// being the bucket of i - j, and scale applies to the sum. K and Q are a table of distances, which all layers
+// share, projected as the layer projects tokens.
 struct DisentangledConfig {
   int64_t num_buckets = 256;  // on each side; the table has twice as many rows
   // Distances below num_buckets / 2 have a bucket each, longer ones share them, growing to this (DeBERTa-v2);

@@ -24,12 +24,12 @@
 //
 // A key is allowed when it is visible (batch.h: VisibleKeys of the config's window and the request's
 // visibility, narrowed), its boolean mask is true and its additive mask is not -inf. A query with no allowed
-// key has p = 0 and attends to nothing: y = bo. A key that is not allowed changes nothing, whatever its key and
-// value are: they may be infinite or NaN. A query with a score that is NaN or +inf, or with an allowed key
-// whose value is not finite, has outputs that are not finite, which ones is left open; so is whether it has
-// where the weight of that key is too small for f32. bias_k/bias_v and add_zero_attn append keys, in this order,
-// after the sequence's own, as torch.nn.MultiheadAttention does. They stand at no position: every query sees
-// them, and neither RoPE nor ALiBi nor a mask changes them; softcap does.
+// key has p = 0 and attends to nothing: y = bo. A key that is not allowed changes nothing, whatever its key
+// and value are: they may be infinite or NaN. A query with a score that is NaN or +inf, or with an allowed
+// key whose value is not finite, has outputs that are not finite, which ones is left open; so is whether it
+// has where the weight of that key is too small for f32. bias_k/bias_v and add_zero_attn append keys, in this
+// order, after the sequence's own, as torch.nn.MultiheadAttention does. They stand at no position: every
+// query sees them, and neither RoPE nor ALiBi nor a mask changes them; softcap does.
 #ifndef HEADLIGHT_CORE_ATTENTION_REFERENCE_H_
 #define HEADLIGHT_CORE_ATTENTION_REFERENCE_H_
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Cosines and sines of rotary angles, times RopeConfig::magnitude, position by position. Computed in double, so that a row's bits depend
-// on its position alone.
+// Cosines and sines of rotary angles, times RopeConfig::magnitude, position by position. Computed in double,
+// so that a row's bits depend on its position alone.
 #ifndef HEADLIGHT_CORE_ATTENTION_ROPE_TABLE_H_
 #define HEADLIGHT_CORE_ATTENTION_ROPE_TABLE_H_
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The keys of a JSON object, read with their types and ranges. Whoever reads takes every key that it knows
-// and asks once, at the end, what was wrong: one error tells all of it. What nobody asked for is known too, and
-// so is what was taken for granted.
+// and asks once, at the end, what was wrong: one error tells all of it. What nobody asked for is known too,
+// and so is what was taken for granted.
 #ifndef HEADLIGHT_CORE_CHECKPOINT_CONFIG_FIELDS_H_
 #define HEADLIGHT_CORE_CHECKPOINT_CONFIG_FIELDS_H_
 
@@ -19,8 +19,8 @@
 
 namespace headlight {
 
-// Cheap to copy; copies and sub-objects share what they note. Not thread-safe. A key whose value is null counts
-// as absent. After a problem the getters return their fallback, or the smallest value allowed.
+// Cheap to copy; copies and sub-objects share what they note. Not thread-safe. A key whose value is null
+// counts as absent. After a problem the getters return their fallback, or the smallest value allowed.
 class ConfigFields {
  public:
   // The object in a file. NOT_FOUND: there is no such file. INVALID_ARGUMENT: it is not JSON, not an object,

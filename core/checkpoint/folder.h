@@ -28,10 +28,10 @@ struct ModelSummary {
   int64_t num_parameters = 0;       // of what is loaded
   DType table_dtype = DType::kF32;  // that tables of embeddings are held in, the widest of them
   std::vector<std::string> ignored_tensors;  // task heads beside the encoder and constant buffers, not loaded
-  // Keys of another family's or a later version's config.json that nobody here knows. They may change what the
-  // model computes elsewhere, or nothing.
+  // Keys of another family's or a later version's config.json that nobody here knows. They may change what
+  // the model computes elsewhere, or nothing.
   std::vector<std::string> not_understood;
-  std::vector<std::string> assumed;  // what stands for keys that config.json does not have: "hidden_act \"gelu\""
+  std::vector<std::string> assumed;  // what stands for absent keys of config.json: "hidden_act \"gelu\""
 };
 
 // UNIMPLEMENTED, naming the keys, where something was not understood.

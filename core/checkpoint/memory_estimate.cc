@@ -21,8 +21,8 @@ namespace {
 constexpr int64_t kFloatBytes = sizeof(float);
 
 // What is small and many, measured with oneDNN 3.7.2: products that are compiled once for all layers of one
-// shape, most of them only where there is no loop of vectors for them; what the allocator holds beside what it
-// was asked for, and libraries set up when they are first used; the objects around the numbers of a layer.
+// shape, most of them only where there is no loop of vectors for them; what the allocator holds beside what
+// it was asked for, and libraries set up when they are first used; the objects around the numbers of a layer.
 constexpr int64_t kCompiledBytes = int64_t{11} << 19;
 constexpr int64_t kCompiledBesideVectorsBytes = int64_t{5} << 19;
 constexpr int64_t kAllocatorBytes = int64_t{2} << 20;

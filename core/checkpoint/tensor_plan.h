@@ -66,7 +66,8 @@ std::vector<std::string> NamesIn(std::span<const WantedTensor> wanted, const Sha
 // What the plan leaves aside, in order of names. Requires that CheckPlan was OK.
 std::vector<std::string> IgnoredTensors(const TensorPlan& plan, const Shards& checkpoint);
 
-// Number of elements that the plan takes; a tensor that is wanted several times counts once. Requires that CheckPlan was OK.
+// Number of elements that the plan takes; a tensor that is wanted several times counts once. Requires that
+// CheckPlan was OK.
 int64_t NumPlannedElements(const TensorPlan& plan, const Shards& checkpoint);
 
 // Fills the destinations of `wanted`, tensors of a plan that CheckPlan was OK for; vectors that are large

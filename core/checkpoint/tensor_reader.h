@@ -26,8 +26,8 @@ class TensorReader {
   // Both outlive the reader.
   TensorReader(const std::string& name, const SafetensorsEntry& entry);
 
-  // Columns [first, first + size), or all if size is 0, as [rows, size]; with a period, which is at least size,
-  // those that come a multiple of it later too, side by side.
+  // Columns [first, first + size), or all if size is 0, as [rows, size]; with a period, which is at least
+  // size, those that come a multiple of it later too, side by side.
   absl::Status ReadCols(int64_t first, int64_t size, std::vector<float>& out, int64_t period = 0) const;
 
   // Rows [first, first + size), or all if size is 0, as [cols, size]; likewise with a period.

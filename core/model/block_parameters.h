@@ -29,7 +29,8 @@ struct FeedForwardParameters {
 struct BlockParameters {
   AttentionParameters attention;
   // Unused with NormPlacement::kNone.
-  // After (kPost, kBranch) or before (kPre, kSandwich, kParallel) attention; empty where there is none (BlockConfig::attention_norm).
+  // After (kPost, kBranch) or before (kPre, kSandwich, kParallel) attention; empty where there is none
+  // (BlockConfig::attention_norm).
   NormParameters attention_norm;
   NormParameters feed_forward_norm;  // likewise for the feed-forward network
   // With NormPlacement::kSandwich, else empty.

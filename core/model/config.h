@@ -65,8 +65,8 @@ struct BlockConfig {
   FeedForwardConfig feed_forward;  // used unless norm_placement is kNone
 };
 
-// x[i] = scale * tokens[id] (+ positions[position]) (+ token_types[type]), then the norm if there is one, then
-// the projection if there is one: x Wprojection + bprojection.
+// x[i] = scale * tokens[id] (+ positions[position]) (+ token_types[type]), then the norm if there is one,
+// then the projection if there is one: x Wprojection + bprojection.
 struct EmbeddingConfig {
   static constexpr int64_t kMaxDim = 8192;  // where there is a projection
 
@@ -154,7 +154,8 @@ struct ModelConfig {
   }
   AttentionConfig LayerAttention(int64_t layer) const;
 
-  // Calls visit(block, how many layers with parameters of their own are such) for each block that any layer is.
+  // Calls visit(block, how many layers with parameters of their own are such) for each block that any layer
+  // is.
   void ForEachBlock(absl::FunctionRef<void(const BlockConfig& block, int64_t num_layers)> visit) const;
 
   // What layers turn by, each once.

@@ -67,7 +67,8 @@ class Model::Impl {
   void SetEmbedding(EmbeddingTables tables) {
     embedding_.emplace(*config_.embedding, width(), config_.block.norm_eps, std::move(tables));
   }
-  // Packs the next layer that has parameters of its own. Errors as AttentionLayer::Create; may throw as FeedForward does.
+  // Packs the next layer that has parameters of its own. Errors as AttentionLayer::Create; may throw as
+  // FeedForward does.
   absl::Status AddLayer(int64_t layer, const BlockParameters& from);
   void SetFinalNorm(NormParameters norm) { final_norm_ = std::move(norm); }
   void SetHeads(std::unique_ptr<const ModelHeads> heads) { heads_ = std::move(heads); }

@@ -8,7 +8,8 @@
 
 namespace headlight {
 
-// out = x w + bias: x [w.rows], bias and out [w.cols]. Each sum is taken in the order of x. `out` aliases nothing.
+// out = x w + bias: x [w.rows], bias and out [w.cols]. Each sum is taken in the order of x. `out` aliases
+// nothing.
 void ProjectRow(const float* x, MatrixView w, const float* bias, float* out);
 
 }  // namespace headlight

@@ -345,8 +345,8 @@ absl::Status OutputWork::Finish(Output& output, NarrowingList& narrowing, std::v
   return FinishNumbers(output.numbers->floats(), count, output.numbers, request.dtype, narrowing, result);
 }
 
-// `count` numbers from where they are: there, if `owner` has nothing else and they stay f32, else in memory of
-// their own.
+// `count` numbers from where they are: there, if `owner` has nothing else and they stay f32, else in memory
+// of their own.
 absl::Status OutputWork::FinishNumbers(const float* from, int64_t count,
                                        const std::shared_ptr<PooledBuffer>& owner, DType dtype,
                                        NarrowingList& narrowing, OutputResult& result) {

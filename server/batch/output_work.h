@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// From a batch's hidden states to the outputs that its requests ask for: pooled, through heads, and written as
-// a reply carries them. What a request gets depends on its own sequences alone.
+// From a batch's hidden states to the outputs that its requests ask for: pooled, through heads, and written
+// as a reply carries them. What a request gets depends on its own sequences alone.
 #ifndef HEADLIGHT_SERVER_BATCH_OUTPUT_WORK_H_
 #define HEADLIGHT_SERVER_BATCH_OUTPUT_WORK_H_
 

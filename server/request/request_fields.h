@@ -59,7 +59,8 @@ struct RequestFields {
   std::string model_version;
   std::string request_id;
   std::array<std::optional<NamedTensor>, kNumRoles> tensors;
-  // What is wrong with how tensors and payloads meet: told once the tensors are known to be those that the model wants.
+  // What is wrong with how tensors and payloads meet: told once the tensors are known to be those that the
+  // model wants.
   absl::Status payloads;
   std::span<const int64_t> seq_lens;
   std::span<const int64_t> kv_seq_lens;

@@ -2,8 +2,8 @@
 //
 // For try_models.py: loads a model folder and compares it with what PyTorch computed.
 //   golden_run_model FOLDER CASE.safetensors [f32|bf16|int8]
-// Prints one line, "layout max_abs_error largest_expected cosine computed_in ignored_tensors" and behind that the
-// keys of config.json that were not understood; the error and exit 1 if the model cannot be loaded.
+// Prints one line, "layout max_abs_error largest_expected cosine computed_in ignored_tensors" and behind that
+// the keys of config.json that were not understood; the error and exit 1 if the model cannot be loaded.
 #include <algorithm>
 #include <cmath>
 #include <cstdio>

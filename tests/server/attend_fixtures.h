@@ -38,8 +38,8 @@ TestModel MakeTestModel(const std::string& name, AttentionConfig config = SmallC
 // 20 positions, 2 types; pooled to unit length as the mean.
 ModelConfig EncoderConfig();
 
-// The same with a Dense of 5 behind its pooling, and a head of each kind: 3 scores, 4 of a token, logits tied to
-// the table, vectors of 9 but for first tokens.
+// The same with a Dense of 5 behind its pooling, and a head of each kind: 3 scores, 4 of a token, logits tied
+// to the table, vectors of 9 but for first tokens.
 ModelConfig EncoderWithHeads();
 
 // The model of `config` with random weights.

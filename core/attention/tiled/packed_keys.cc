@@ -102,7 +102,8 @@ void KeyPacker<T>::ScoreDistances(int64_t sequence, int64_t first_key, int64_t n
                         scratch.gemm.bytes());
 }
 
-// Keys [first_key, first_key + num_keys) of a sequence into its panels. first_key is a multiple of kPanelCols.
+// Keys [first_key, first_key + num_keys) of a sequence into its panels. first_key is a multiple of
+// kPanelCols.
 template <typename T>
 void KeyPacker<T>::TransposeKeys(int64_t sequence, int64_t first_key, int64_t num_keys, const T* rows) const {
   const int64_t words = layer_.padded_head_dim * int64_t{sizeof(T)} / int64_t{sizeof(float)};

@@ -25,7 +25,8 @@ struct KeyPanels {
   // Bit k of entry p: a value of key p * kPanelCols + k is NaN or infinite. The panel has zeros in its place,
   // so that it harms nobody who does not see the key.
   std::span<uint64_t> not_finite;
-  // The keys that the layer appends to those of every sequence, a panel of kGranule<T> keys; null if none are.
+  // The keys that the layer appends to those of every sequence, a panel of kGranule<T> keys; null if none
+  // are.
   const T* appended_keys = nullptr;
   const T* appended_values = nullptr;
 };

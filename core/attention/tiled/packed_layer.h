@@ -50,8 +50,8 @@ struct PackedLayer {
 
   // The panel that follows once a head's queries are projected.
   Ahead AfterQueries(int64_t head) const;
-  // out [num_rows, distance_cols] = the products of rows with a head's panels of distances, for those distances that
-  // occur in a sequence of `len` tokens.
+  // out [num_rows, distance_cols] = the products of rows with a head's panels of distances, for those
+  // distances that occur in a sequence of `len` tokens.
   void ScoreDistances(const std::vector<T>& panels, int64_t head, int64_t len, const T* rows,
                       int64_t num_rows, float* out, std::byte* gemm_scratch) const;
   int64_t packed_bytes() const;  // panels of parameters, and of distances
@@ -82,8 +82,8 @@ struct PackedLayer {
   std::vector<float> sinks;   // [num_heads], in units of log2; empty without
   // Biases of the distances -max_distance .. max_distance for each head, in units of log2; empty without.
   std::vector<float> distance_bias;
-  // With disentangled attention: for each head panels of kPanelCols rows of the table of distances, [padded head_dim,
-  // kPanelCols] as KeyPanels has keys; empty where the config does not use them.
+  // With disentangled attention: for each head panels of kPanelCols rows of the table of distances, [padded
+  // head_dim, kPanelCols] as KeyPanels has keys; empty where the config does not use them.
   std::vector<T> distance_keys;     // meet queries
   std::vector<T> distance_queries;  // meet keys; with the factor for scores
   int64_t distance_cols = 0;        // rows of the table, rounded up to whole panels

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Projected rows become what attention computes on: normed, turned to their positions (RoPE) and rounded. Each row is
-// worked on by itself, so its bits do not depend on what else is in a batch.
+// Projected rows become what attention computes on: normed, turned to their positions (RoPE) and rounded.
+// Each row is worked on by itself, so its bits do not depend on what else is in a batch.
 #ifndef HEADLIGHT_CORE_ATTENTION_TILED_ROTATE_H_
 #define HEADLIGHT_CORE_ATTENTION_TILED_ROTATE_H_
 
@@ -22,8 +22,9 @@ struct HeadNorm {
   int64_t width = 0;
 };
 
-// out = rotated(normed(in)), row by row. `in` itself is normed and rotated; out may be `in` where both are f32 and shares no
-// memory with it otherwise. Without either it converts or copies. in.cols is a multiple of kLanes.
+// out = rotated(normed(in)), row by row. `in` itself is normed and rotated; out may be `in` where both are
+// f32 and shares no memory with it otherwise. Without either it converts or copies. in.cols is a multiple of
+// kLanes.
 void FinishRows(MutableMatrixView in, const HeadNorm& norm, const Rotation& rotation,
                 BasicMatrixView<float> out);
 void FinishRows(MutableMatrixView in, const HeadNorm& norm, const Rotation& rotation,

@@ -223,8 +223,8 @@ HWY_INLINE void ExpPanel(const Exponentials<T>& row, int64_t key, V& sum, V& exp
   if constexpr (kWithExponents) exponent_sum = hn::Add(exponent_sum, exponents);
 }
 
-// out = 2^(scores - reference), and their sum by lanes: of each panel by itself, added to what was there; and,
-// if it is wanted, the same of the elements times their exponents.
+// out = 2^(scores - reference), and their sum by lanes: of each panel by itself, added to what was there;
+// and, if it is wanted, the same of the elements times their exponents.
 template <bool kWithExponents, typename T>
 HWY_INLINE void ExpRow(const float* scores, int64_t keys, float reference, T* out, float* sum,
                        float* exponent_sum) {
@@ -430,8 +430,8 @@ void AddSink(const SoftmaxState& state, int64_t rows, float sink) {
     float* const sum = state.sum + row * kLanes;
     sum[0] += term;
     if (state.exponent_sum == nullptr) continue;
-    // An entropy is made of the sums as if all terms were weights: ln S - ln 2 / S * exponent_sum. This takes the share of
-    // the sink out of the first part.
+    // An entropy is made of the sums as if all terms were weights: ln S - ln 2 / S * exponent_sum. This takes
+    // the share of the sink out of the first part.
     double total = 0;
     for (int64_t lane = 0; lane < kLanes; ++lane) total += sum[lane];
     state.exponent_sum[row * kLanes] += static_cast<float>(term * std::log2(total));

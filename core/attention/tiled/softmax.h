@@ -4,12 +4,12 @@
 // factor being folded into the queries.
 //
 // A row's exponentials are taken relative to a reference. On the fast path that is the largest score, before
-// any bias by position or mask, of its first panel of keys that has an allowed one, and never changes: no pass
-// for the maximum, no rescaling, and the sums tell when it was too far from the largest term (FinishSums). On
-// the exact path it is the running maximum, and what was summed before is rescaled when it rises (online
-// softmax: Milakov and Gimelshein 2018, arXiv:1805.02867). Each row is worked on by itself, in an order that
-// depends on that row alone: panels of kReferenceKeys keys are summed apart, and the sums added up in the
-// order of the keys. T is float or Bf16.
+// any bias by position or mask, of its first panel of keys that has an allowed one, and never changes: no
+// pass for the maximum, no rescaling, and the sums tell when it was too far from the largest term
+// (FinishSums). On the exact path it is the running maximum, and what was summed before is rescaled when it
+// rises (online softmax: Milakov and Gimelshein 2018, arXiv:1805.02867). Each row is worked on by itself, in
+// an order that depends on that row alone: panels of kReferenceKeys keys are summed apart, and the sums added
+// up in the order of the keys. T is float or Bf16.
 #ifndef HEADLIGHT_CORE_ATTENTION_TILED_SOFTMAX_H_
 #define HEADLIGHT_CORE_ATTENTION_TILED_SOFTMAX_H_
 
@@ -39,8 +39,8 @@ struct SoftmaxState {
   bool exact = false;
 };
 
-// What disentangled attention adds to the scores of one head: numbers of queries and of keys by the distance between
-// them.
+// What disentangled attention adds to the scores of one head: numbers of queries and of keys by the distance
+// between them.
 struct DistanceScores {
   // `query - first_query` and the sequence's key are the rows, `stride` apart; null where nothing is added.
   const float* of_queries = nullptr;
@@ -57,8 +57,8 @@ struct ScoreRules {
   MaskView mask;
   float softcap = 0.0f;      // in units of log2: score = softcap * tanh(score); 0 means none
   float alibi_slope = 0.0f;  // in units of log2 per token
-  // distance_bias[d], d in [-max_distance, max_distance], is added where a key stands d behind the query, the first or
-  // last beyond; in units of log2; null: none.
+  // distance_bias[d], d in [-max_distance, max_distance], is added where a key stands d behind the query, the
+  // first or last beyond; in units of log2; null: none.
   const float* distance_bias = nullptr;
   int64_t max_distance = 0;
   DistanceScores distance_scores;
@@ -87,13 +87,14 @@ void BeginSoftmax(const SoftmaxState& state, int64_t rows);
 void SoftmaxTile(const ScoreTile<float>& tile, const ScoreRules& rules, const SoftmaxState& state);
 void SoftmaxTile(const ScoreTile<Bf16>& tile, const ScoreRules& rules, const SoftmaxState& state);
 
-// One term more for each row that has one: that of a score `sink`, in units of log2, whose weight nobody gets.
+// One term more for each row that has one: that of a score `sink`, in units of log2, whose weight nobody
+// gets.
 void AddSink(const SoftmaxState& state, int64_t rows, float sink);
 
-// sums[r] = the sum of row r and inverses[r] = 1 / sums[r], but 0 where the sum is 0. Returns how many rows of
-// the fast path need the exact one, and lists them in `unsafe`: their sum or something in acc came so close to
-// f32's end that it may have overflowed, or is NaN, or the sum is so small that terms may have been lost. None
-// on the exact path.
+// sums[r] = the sum of row r and inverses[r] = 1 / sums[r], but 0 where the sum is 0. Returns how many rows
+// of the fast path need the exact one, and lists them in `unsafe`: their sum or something in acc came so
+// close to f32's end that it may have overflowed, or is NaN, or the sum is so small that terms may have been
+// lost. None on the exact path.
 int64_t FinishSums(const SoftmaxState& state, int64_t rows, float* sums, float* inverses, int64_t* unsafe);
 
 // out[r] = acc[r] * inverses[r] for the first out.cols columns. Rows of `out` may be adjacent columns of

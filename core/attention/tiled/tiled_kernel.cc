@@ -314,8 +314,8 @@ void TiledKernel<T>::ConvertInputs(const AttentionBatch& batch, ComputeArena& ar
       batch.value == batch.key ? ws.key : convert(ws.value_operands, batch.value.rows, batch.cu_kv_lens);
 }
 
-// What the norms of all heads together multiply rows of queries and keys by: each head is projected for it, and once more
-// when it attends.
+// What the norms of all heads together multiply rows of queries and keys by: each head is projected for it,
+// and once more when it attends.
 template <typename T>
 void TiledKernel<T>::FindNormFactors(const AttentionBatch& batch, ComputeArena& arena,
                                      TiledWorkspace& ws) const {

@@ -110,8 +110,8 @@ struct TiledWorkspace final : Workspace {
   RopeTable rope;                  // what the layer's table does not hold
   // With QkNorm::kAllHeads: the factors of rows, f32 [q_tokens] and [kv_tokens].
   Buffer q_factors, k_factors;
-  // With disentangled attention: rows of the table of distances, int32 [2 * longest + 1]; that of a key that stands `d`
-  // behind a query is entry longest + d.
+  // With disentangled attention: rows of the table of distances, int32 [2 * longest + 1]; that of a key that
+  // stands `d` behind a query is entry longest + d.
   Buffer distance_rows;
   int64_t longest = 0;
   OperandBuffer query_operands, key_operands, value_operands;

@@ -45,8 +45,8 @@ void WantBertAttentionOutput(const std::string& layer, const BertLayerNames& nam
 void WantBertFeedForward(const std::string& layer, const BertLayerNames& names, const ModelConfig& config,
                          BlockParameters& block, TensorPlan& plan);
 
-// A whole layer as the classes of encoders with rotary positions and gated networks call it, "self_attn.q_proj",
-// "mlp.gate_proj" and so on.
+// A whole layer as the classes of encoders with rotary positions and gated networks call it,
+// "self_attn.q_proj", "mlp.gate_proj" and so on.
 void WantRotaryGatedLayer(const std::string& layer, bool attention_bias, bool down_bias,
                           const ModelConfig& config, BlockParameters& block, TensorPlan& plan);
 
@@ -61,8 +61,8 @@ struct BertDefaults {
   const char* activation = "gelu";
 };
 
-// Sizes, eps and activation of a post-norm stack, and an embedding with a norm but without positions and token
-// types.
+// Sizes, eps and activation of a post-norm stack, and an embedding with a norm but without positions and
+// token types.
 ModelConfig ReadBertSizes(ConfigFields& fields, const BertDefaults& defaults);
 
 // "max_position_embeddings" and "type_vocab_size", of learned tables.

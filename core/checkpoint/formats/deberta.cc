@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // DeBERTa (He et al. 2020, arXiv:2006.03654), v2 and v3 (2021, arXiv:2111.09543) as transformers saves them:
-// BERT whose scores depend on distances besides, through a table that each layer projects to keys and queries,
-// by matrices of its own or by those of tokens.
+// BERT whose scores depend on distances besides, through a table that each layer projects to keys and
+// queries, by matrices of its own or by those of tokens.
 #include <algorithm>
 #include <cmath>
 #include <cstdint>

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Gemma 3 (Gemma team 2025, arXiv:2503.19786), the text model, and EmbeddingGemma, which is one that sees both
-// sides: LLaMA with norms on both sides of attention and the feed-forward network, norms of queries and keys,
-// embeddings that are scaled, and windows of most layers, which turn by a base of their own.
+// Gemma 3 (Gemma team 2025, arXiv:2503.19786), the text model, and EmbeddingGemma, which is one that sees
+// both sides: LLaMA with norms on both sides of attention and the feed-forward network, norms of queries and
+// keys, embeddings that are scaled, and windows of most layers, which turn by a base of their own.
 #include <cmath>
 #include <cstdint>
 #include <vector>

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // GPT-NeoX (Black et al. 2022, arXiv:2204.06745) and Pythia as transformers saves them: causal stacks whose
-// attention and feed-forward network read the same input side by side, with rotary positions of a part of each
-// head, whose queries, keys and values are fused head by head.
+// attention and feed-forward network read the same input side by side, with rotary positions of a part of
+// each head, whose queries, keys and values are fused head by head.
 #include <cmath>
 #include <cstdint>
 #include <optional>

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // GTE (Zhang et al. 2024, "mGTE", arXiv:2407.19669): a post-norm encoder with rotary positions and gated
-// feed-forward networks. transformers 5 has a class for it, "gte"; its makers' own code calls itself "new" and
-// has names of its own for tensors, which transformers 5 understands, and some options.
+// feed-forward networks. transformers 5 has a class for it, "gte"; its makers' own code calls itself "new"
+// and has names of its own for tensors, which transformers 5 understands, and some options.
 #include <algorithm>
 #include <cmath>
 #include <cstdint>

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Heads by the names of their tensors. A family adds those that it has to its Format in a few lines; a head is
-// there if the checkpoint has its tensors, and one that is incomplete, or that two readings fit, leaves the
-// encoder served and is refused with the reason.
+// Heads by the names of their tensors. A family adds those that it has to its Format in a few lines; a head
+// is there if the checkpoint has its tensors, and one that is incomplete, or that two readings fit, leaves
+// the encoder served and is refused with the reason.
 #ifndef HEADLIGHT_CORE_CHECKPOINT_FORMATS_HEADS_H_
 #define HEADLIGHT_CORE_CHECKPOINT_FORMATS_HEADS_H_
 
@@ -74,9 +74,9 @@ inline const MaskedLmNames kRobertaLm = {.base = "lm_head", .transform = "lm_hea
 void AddMaskedLm(const MaskedLmNames& names, RowActivation activation, bool tied, ConfigFields& fields,
                  const Shards& checkpoint, Format& format);
 
-// What stands behind a stack that reads from left to right: "score" of the last token, "score" or "classifier"
-// of each, and the products with the table `vocab` that draw the next token. An architecture's end, `task`,
-// tells that there are such products where the table is tied.
+// What stands behind a stack that reads from left to right: "score" of the last token, "score" or
+// "classifier" of each, and the products with the table `vocab` that draw the next token. An architecture's
+// end, `task`, tells that there are such products where the table is tied.
 struct DecoderHeads {
   std::string vocab = "lm_head";
   std::string task = "ForCausalLM";
@@ -98,12 +98,12 @@ void RefuseHead(HeadKind kind, const std::string& why, Format& format);
 // sentence-transformers applies to scores.
 void ReadHeadKeys(ConfigFields& fields, Format& format);
 
-// Has the model's scores pass through an activation, "torch.nn.modules.activation.Sigmoid", that `where` names;
-// one that is not served refuses them.
+// Has the model's scores pass through an activation, "torch.nn.modules.activation.Sigmoid", that `where`
+// names; one that is not served refuses them.
 void SetScoreActivation(const std::string& name, const std::string& where, Format& format);
 
-// The heads of BGE-M3 beside the model, sparse_linear and colbert_linear (Chen et al. 2024, arXiv:2402.03216).
-// Errors name the file.
+// The heads of BGE-M3 beside the model, sparse_linear and colbert_linear (Chen et al. 2024,
+// arXiv:2402.03216). Errors name the file.
 void AddFilesOfHeads(const std::string& folder, Format& format);
 
 // The activation that a PyTorch class computes, by its full name: "torch.nn.modules.activation.Tanh".
@@ -114,7 +114,8 @@ RowActivation ToRowActivation(Activation activation);
 
 // The tensors of a step called `name`, into `to`.
 void WantStep(const RowStep& step, const std::string& name, RowStepParameters& to, TensorPlan& plan);
-// Those of a whole head but for a table of its own, and that table, whose plan's destination is never written.
+// Those of a whole head but for a table of its own, and that table, whose plan's destination is never
+// written.
 void WantVocabBias(const HeadConfig& head, const PlannedHead& names, std::vector<float>& to,
                    TensorPlan& plan);
 WantedTensor WantedVocab(const HeadConfig& head, int64_t embed_dim, const PlannedHead& names);

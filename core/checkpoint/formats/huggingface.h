@@ -27,7 +27,8 @@ std::optional<Activation> HuggingFaceActivation(const std::string& name);
 
 // Accounts for the keys that any family's config may have beside its own: those that change nothing of hidden
 // states are known to be so, others are served with one value alone, such as quantised weights, or layers
-// that differ; and code that comes with the model is refused, whatever it computes, unless its family knows it.
+// that differ; and code that comes with the model is refused, whatever it computes, unless its family knows
+// it.
 void AccountForCommonKeys(ConfigFields& fields, bool knows_code = false);
 
 // Whether "auto_map" is there and names classes alone that begin so, beside a tokenizer's: "NomicBert" of
@@ -54,8 +55,8 @@ struct RopeOptions {
   int64_t head_dim = 0;
   double part = 1.0;
   const char* part_key = "partial_rotary_factor";
-  // Phi-3 has none but "longrope", which it called "su" at first, and a length of training that counts whatever
-  // the object says.
+  // Phi-3 has none but "longrope", which it called "su" at first, and a length of training that counts
+  // whatever the object says.
   bool only_longrope = false;
   std::optional<int64_t> original_max_position_embeddings;
 };
@@ -65,7 +66,8 @@ struct RopeOptions {
 RopeConfig ReadHuggingFaceRope(ConfigFields& fields, const RopeOptions& options);
 RopeConfig ReadHuggingFaceRope(ConfigFields& fields, int64_t max_position_embeddings);
 
-// The same where each kind of layers has its own, from "rope_parameters": {"<kind>": {...}, ...}, or from the key for theta and, for kinds that are `scaled`, "rope_scaling" (before).
+// The same where each kind of layers has its own, from "rope_parameters": {"<kind>": {...}, ...}, or from the
+// key for theta and, for kinds that are `scaled`, "rope_scaling" (before).
 RopeConfig ReadLayerRope(ConfigFields& fields, const std::string& kind, bool scaled,
                          const RopeOptions& options);
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// LLaMA (Touvron et al. 2023, arXiv:2302.13971) and Mistral (Jiang et al. 2023, arXiv:2310.06825) as transformers
-// saves them, and what others make of them.
+// LLaMA (Touvron et al. 2023, arXiv:2302.13971) and Mistral (Jiang et al. 2023, arXiv:2310.06825) as
+// transformers saves them, and what others make of them.
 #include "core/checkpoint/formats/llama.h"
 
 #include <algorithm>

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What families have in common that are LLaMA but for a few things: causal stacks with grouped-query attention,
-// rotary positions, RMSNorm and gated feed-forward networks.
+// What families have in common that are LLaMA but for a few things: causal stacks with grouped-query
+// attention, rotary positions, RMSNorm and gated feed-forward networks.
 #ifndef HEADLIGHT_CORE_CHECKPOINT_FORMATS_LLAMA_H_
 #define HEADLIGHT_CORE_CHECKPOINT_FORMATS_LLAMA_H_
 
@@ -50,7 +50,8 @@ struct LlamaOptions {
 Format ReadLlamaLike(ConfigFields& fields, const Shards& checkpoint, const LlamaDefaults& defaults,
                      const LlamaOptions& options);
 
-// Which layers have a window, by "layer_types", or `absent` where that is not there. `windows`: whether any may.
+// Which layers have a window, by "layer_types", or `absent` where that is not there. `windows`: whether any
+// may.
 std::vector<bool> ReadSlidingLayers(ConfigFields& fields, std::vector<bool> absent, bool windows);
 
 // Makes those layers of the kind `block`, and leaves the others as they are.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// MPNet (Song et al. 2020, arXiv:2004.09297) as transformers saves it: BERT without token types, with positions
-// counted as RoBERTa's and a bias by distance, the same in all layers.
+// MPNet (Song et al. 2020, arXiv:2004.09297) as transformers saves it: BERT without token types, with
+// positions counted as RoBERTa's and a bias by distance, the same in all layers.
 #include "absl/strings/str_cat.h"
 #include "core/checkpoint/formats/bert_like.h"
 #include "core/checkpoint/formats/format.h"

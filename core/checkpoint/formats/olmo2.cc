@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// OLMo 2 (OLMo team 2024, arXiv:2501.00656): LLaMA whose norms are behind attention and the feed-forward network
-// and before the sum, with norms of queries and keys, of all heads together.
+// OLMo 2 (OLMo team 2024, arXiv:2501.00656): LLaMA whose norms are behind attention and the feed-forward
+// network and before the sum, with norms of queries and keys, of all heads together.
 #include "core/checkpoint/formats/llama.h"
 
 namespace headlight {

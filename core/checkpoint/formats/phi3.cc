@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Phi-3 (Abdin et al. 2024, arXiv:2404.14219): LLaMA with fused matrices, a part of each head that turns, a window
-// of all layers and positions scaled pair by pair.
+// Phi-3 (Abdin et al. 2024, arXiv:2404.14219): LLaMA with fused matrices, a part of each head that turns, a
+// window of all layers and positions scaled pair by pair.
 #include <cstdint>
 
 #include "core/checkpoint/formats/llama.h"

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Qwen2 (Yang et al. 2024, arXiv:2407.10671), which is LLaMA with biases of queries, keys and values and windows of
-// some layers, and Qwen3 (Yang et al. 2025, arXiv:2505.09388), which has norms of queries and keys instead of the
-// biases.
+// Qwen2 (Yang et al. 2024, arXiv:2407.10671), which is LLaMA with biases of queries, keys and values and
+// windows of some layers, and Qwen3 (Yang et al. 2025, arXiv:2505.09388), which has norms of queries and keys
+// instead of the biases.
 #include <cstdint>
 #include <optional>
 #include <vector>
@@ -12,8 +12,8 @@
 namespace headlight {
 namespace {
 
-// Windows are off unless they are switched on, and then those of the layers that "layer_types" names, or from one
-// layer on.
+// Windows are off unless they are switched on, and then those of the layers that "layer_types" names, or from
+// one layer on.
 void ReadQwenWindows(ConfigFields& fields, ModelConfig& config) {
   std::optional<int64_t> window;
   if (fields.Bool("use_sliding_window", false)) {

@@ -49,8 +49,8 @@ int64_t LargestDim(std::span<const RowStep> steps, int64_t in_dim);
 // Multiply-adds count as two; per row.
 int64_t FlopsPerRow(std::span<const RowStep> steps);
 
-// INVALID_ARGUMENT naming the step, such as "pooled_steps[1].in_dim", that does not follow from the one before
-// it or leaves the supported range.
+// INVALID_ARGUMENT naming the step, such as "pooled_steps[1].in_dim", that does not follow from the one
+// before it or leaves the supported range.
 absl::Status CheckSteps(const std::string& field, std::span<const RowStep> steps, int64_t in_dim);
 
 enum class HeadKind : uint8_t {
@@ -68,8 +68,8 @@ struct HeadConfig {
   HeadKind kind = HeadKind::kScores;
   std::vector<RowStep> steps;
   ScoresOf scores_of = ScoresOf::kFirstToken;  // kScores
-  // kLanguageModel: logit[id] = x . table[id] + bias[id], the table [vocab_size, width] being the head's own or,
-  // if it is tied, that of the embedding.
+  // kLanguageModel: logit[id] = x . table[id] + bias[id], the table [vocab_size, width] being the head's own
+  // or, if it is tied, that of the embedding.
   int64_t vocab_size = 0;
   bool tied = false;
   bool vocab_bias = true;

@@ -74,8 +74,8 @@ struct SparseEntry {
   bool operator==(const SparseEntry&) const = default;
 };
 
-// The ids of weight above 0, ascending; of more than `top_k` (unless that is 0) the heaviest, equal ones in the
-// order of their ids.
+// The ids of weight above 0, ascending; of more than `top_k` (unless that is 0) the heaviest, equal ones in
+// the order of their ids.
 // Of a weight for each id:
 std::vector<SparseEntry> SparseOfIds(std::span<const float> weights, int64_t top_k);
 // Of a weight for each token, of which an id's largest counts and those in `silent_ids`, ascending, do not:

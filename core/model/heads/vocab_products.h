@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Products of rows with a table of ids: the last step of language models. The table stays as it is
-// held, in its own element type and often that of the embedding, and is turned into panels as they are needed:
-// a second copy of it would be the largest part of a small model.
+// held, in its own element type and often that of the embedding, and is turned into panels as they are
+// needed: a second copy of it would be the largest part of a small model.
 #ifndef HEADLIGHT_CORE_MODEL_HEADS_VOCAB_PRODUCTS_H_
 #define HEADLIGHT_CORE_MODEL_HEADS_VOCAB_PRODUCTS_H_
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What scores are made of beside q k^T: norms of queries and keys, biases by distance, disentangled attention and
-// sinks, against the reference and alone against batched, for each kernel.
+// What scores are made of beside q k^T: norms of queries and keys, biases by distance, disentangled attention
+// and sinks, against the reference and alone against batched, for each kernel.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -20,8 +20,9 @@ using testing::TestBatch;
 using testing::TestLayer;
 using testing::TestSequence;
 
-// Numbers around 1. A score is a sum of at most 300 products of sums of at most 80, each rounded by 2^-24 of numbers
-// below 30: below 2^-15 with the margin of independent roundings (error_bound.h), and weights move by as much.
+// Numbers around 1. A score is a sum of at most 300 products of sums of at most 80, each rounded by 2^-24 of
+// numbers below 30: below 2^-15 with the margin of independent roundings (error_bound.h), and weights move by
+// as much.
 constexpr double kTermTolerance = 3e-5;
 constexpr double kNarrowCosine = 0.999;  // of outputs in bf16 and int8
 

@@ -118,8 +118,8 @@ TEST_F(OutputChoiceTest, WhatAReplyMayHoldAtMostIsCounted) {
   };
   const auto checked = Check(all);
   ASSERT_THAT(checked, IsOk());
-  // Sparse: 50 ids of each of 2 sequences, their weights and counts. Vectors: 5 tokens of 9 numbers, a scale of
-  // each and counts. Bits: a byte for each sequence.
+  // Sparse: 50 ids of each of 2 sequences, their weights and counts. Vectors: 5 tokens of 9 numbers, a scale
+  // of each and counts. Bits: a byte for each sequence.
   EXPECT_EQ(checked->reply.payload_bytes, 2 * 50 * 8 + 2 * 8 + 5 * 9 + 5 * 4 + 2 * 8 + 2);
   EXPECT_THAT(Check(all, 4096 + 800).status(),
               StatusIs(absl::StatusCode::kInvalidArgument,

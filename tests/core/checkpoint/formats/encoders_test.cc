@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The encoders beside BERT's own family: what their config.json files say, what is refused, and where tensors go
-// that are fused, shared or wanted by several layers. That whole models are right is for the golden ones to tell.
+// The encoders beside BERT's own family: what their config.json files say, what is refused, and where tensors
+// go that are fused, shared or wanted by several layers. That whole models are right is for the golden ones
+// to tell.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
