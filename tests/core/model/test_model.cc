@@ -136,17 +136,10 @@ std::vector<NamedConfig> ModelConfigs() {
   olmo2.block.attention.qk_norm = QkNorm::kAllHeads;
   olmo2.block.attention.qk_norm_eps = 1e-3;
   configs.push_back(Named("norm_of_all_heads", olmo2));
-  ModelConfig norms_on_rows = Encoder(40, 4, 70, kPost, kRelu, 2);
-  norms_on_rows.block.attention.qk_norm = QkNorm::kAllHeads;
-  norms_on_rows.block.attention.logit_softcap = 3.0;
-  configs.push_back(Named("norm_of_all_heads_on_rows", norms_on_rows));
 
   ModelConfig mpnet = SmallEncoder();
   mpnet.block.attention.relative_bias = RelativeBiasConfig{};
   configs.push_back(Named("relative_bias", mpnet));
-  mpnet.block.attention.relative_bias = RelativeBiasConfig{.num_buckets = 8, .max_distance = 20};
-  mpnet.causal = true;
-  configs.push_back(Named("relative_bias_few_buckets", mpnet));
 
   ModelConfig sinks = llama;
   sinks.block.attention.sinks = true;
@@ -159,11 +152,6 @@ std::vector<NamedConfig> ModelConfigs() {
   configs.push_back(Named("disentangled", deberta));
   deberta.block.attention.disentangled = DisentangledConfig{.num_buckets = 40, .own_projections = true};
   configs.push_back(Named("disentangled_own_projections", deberta));
-  deberta.block.attention.disentangled = DisentangledConfig{.num_buckets = 50, .key_to_position = false};
-  configs.push_back(Named("disentangled_queries_alone", deberta));
-  deberta.block.attention.disentangled = DisentangledConfig{.num_buckets = 7, .query_to_position = false};
-  deberta.block.attention.window_left = 40;
-  configs.push_back(Named("disentangled_keys_alone", deberta));
 
   for (const NormPlacement placement : {kSandwich, kBranch, kParallel}) {
     configs.push_back(
