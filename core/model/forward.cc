@@ -18,8 +18,6 @@ constexpr int64_t kItemsPerThread = 2;
 // Elements of the rows that are normed between two looks at whether to go on: some 50 us.
 constexpr int64_t kStepElements = int64_t{1} << 16;
 
-MatrixView Const(const MutableMatrixView& rows) { return {rows.data, rows.rows, rows.cols, rows.stride}; }
-
 }  // namespace
 
 // Rows are divided as threads want it: no bit depends on it.
@@ -128,8 +126,7 @@ absl::Status Model::Impl::Forward(const ModelBatch& batch, ComputeArena& arena, 
     if (!AnyoneWaits(batch.attention.sequences)) return absl::OkStatus();
     SetSequences(pass, layer);
     if (ReadsNormed(layer)) {
-      const MutableMatrixView normed = RowsOf(ws.normed, 0, tokens);
-      pass.step.query = {normed.data, normed.rows, normed.cols, normed.stride};
+      pass.step.query = Const(RowsOf(ws.normed, 0, tokens));
     } else {
       pass.step.query = pass.x;
     }
@@ -138,8 +135,7 @@ absl::Status Model::Impl::Forward(const ModelBatch& batch, ComputeArena& arena, 
     if (IsBare() && last) pass.step.output = batch.attention.output;
     HEADLIGHT_RETURN_IF_ERROR(LayerOf(layer).attention.Forward(pass.step, arena, *ws.attention));
     if (!IsBare()) FinishLayer(pass, layer);
-    const MutableMatrixView x = IsBare() ? pass.step.output : RowsOf(ws.hidden, 0, tokens);
-    pass.x = {x.data, x.rows, x.cols, x.stride};
+    pass.x = Const(IsBare() ? pass.step.output : RowsOf(ws.hidden, 0, tokens));
   }
   if (IsBare() && config_.final_norm) NormOutput(pass);
   return absl::OkStatus();

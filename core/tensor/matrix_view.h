@@ -25,6 +25,11 @@ struct BasicMatrixView {
 using MatrixView = BasicMatrixView<const float>;
 using MutableMatrixView = BasicMatrixView<float>;
 
+// The same rows, to be read alone.
+inline MatrixView Const(const MutableMatrixView& rows) {
+  return {rows.data, rows.rows, rows.cols, rows.stride};
+}
+
 }  // namespace headlight
 
 #endif  // HEADLIGHT_CORE_TENSOR_MATRIX_VIEW_H_

@@ -24,8 +24,6 @@ MutableMatrixView Adjacent(std::vector<float>& memory, int64_t rows, int64_t col
   return {memory.data(), rows, cols, cols};
 }
 
-MatrixView Const(MutableMatrixView view) { return {view.data, view.rows, view.cols, view.stride}; }
-
 const PackedHead& HeadFor(const Model& model, OutputKind kind) { return model.heads().For(kind); }
 
 bool IsLanguageModel(const ModelConfig& config, OutputKind kind) {

@@ -330,8 +330,8 @@ class Bench {
     const MutableMatrixView& hidden = data.batch.attention.output;
     HEADLIGHT_ASSIGN_OR_RETURN(const Measured measured, Measure(precision, [&] {
                                  const absl::Status status = model.Forward(data.batch, arena_, *workspace);
-                                 PoolSequences({hidden.data, hidden.rows, hidden.cols, hidden.stride},
-                                               data.cu_lens, {{Pooling::kMean}}, config.normalize_pooled,
+                                 PoolSequences(Const(hidden), data.cu_lens, {{Pooling::kMean}},
+                                               config.normalize_pooled,
                                                {data.pooled.data(), num_sequences, data.width, data.width});
                                  return status;
                                }));

@@ -336,8 +336,7 @@ void TiledKernel<T>::FindNormFactors(const AttentionBatch& batch, ComputeArena& 
                          heads[(head + 1) % num_heads].PanelAhead(0))) {
           return;
         }
-        const MutableMatrixView projected = layer_.Padded(scratch.projected.floats(), count);
-        AddSquares({projected.data, projected.rows, projected.cols, projected.stride}, squares);
+        AddSquares(Const(layer_.Padded(scratch.projected.floats(), count)), squares);
       }
       const auto width = static_cast<double>(num_heads * layer_.config.head_dim);
       for (int64_t row = 0; row < count; ++row) {

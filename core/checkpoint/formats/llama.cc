@@ -6,10 +6,8 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <initializer_list>
 #include <iterator>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -25,19 +23,6 @@ struct LlamaPlaces {
   TokenTable table;
   LlamaOptions options;
 };
-
-// [out, in] of several matrices, one below the other, which become one each.
-void WantFused(const std::string& name, int64_t in,
-               std::initializer_list<std::pair<std::vector<float>*, int64_t>> widths, TensorPlan& plan) {
-  WantedTensor wanted = {.names = {name + ".weight"}, .orientation = Orientation::kOutIn};
-  int64_t begin = 0;
-  for (const auto& [destination, width] : widths) {
-    wanted.parts.push_back({destination, begin, width});
-    begin += width;
-  }
-  wanted.shape = {begin, in};
-  plan.wanted.push_back(std::move(wanted));
-}
 
 void WantRmsNorm(const LlamaPlaces& places, const std::string& name, int64_t width, NormParameters& norm,
                  TensorPlan& plan) {
@@ -73,8 +58,11 @@ void WantLlamaAttention(const LlamaPlaces& places, const std::string& name, cons
   const int64_t width = sizes.embed_dim, q_width = sizes.q_width(), kv_width = sizes.kv_width();
   const LlamaOptions& options = places.options;
   if (options.fused) {
-    WantFused(name + "qkv_proj", width,
-              {{&attention.wq, q_width}, {&attention.wk, kv_width}, {&attention.wv, kv_width}}, plan);
+    WantFusedLinear(name + "qkv_proj", width, options.qkv_bias,
+                    {{q_width, &attention.wq, &attention.bq},
+                     {kv_width, &attention.wk, &attention.bk},
+                     {kv_width, &attention.wv, &attention.bv}},
+                    plan);
   } else {
     WantLinear(name + "q_proj", width, q_width, options.qkv_bias, attention.wq, attention.bq, plan);
     WantLinear(name + "k_proj", width, kv_width, options.qkv_bias, attention.wk, attention.bk, plan);
@@ -93,7 +81,8 @@ void WantLlamaNetwork(const LlamaPlaces& places, const std::string& name, int64_
                       FeedForwardParameters& mlp, TensorPlan& plan) {
   const bool bias = places.options.mlp_bias;
   if (places.options.fused) {
-    WantFused(name + "gate_up_proj", width, {{&mlp.gate, hidden}, {&mlp.up, hidden}}, plan);
+    WantFusedLinear(name + "gate_up_proj", width, bias,
+                    {{hidden, &mlp.gate, &mlp.gate_bias}, {hidden, &mlp.up, &mlp.up_bias}}, plan);
   } else {
     WantLinear(name + "gate_proj", width, hidden, bias, mlp.gate, mlp.gate_bias, plan);
     WantLinear(name + "up_proj", width, hidden, bias, mlp.up, mlp.up_bias, plan);

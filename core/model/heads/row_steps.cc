@@ -118,7 +118,7 @@ bool PackedRowSteps::RunRows(MatrixView in, MutableMatrixView out, float* memory
     const MutableMatrixView to =
         i + 1 == steps_.size() ? out : MutableMatrixView{halves[i % 2], in.rows, width, width};
     if (!RunStep(steps_[i], in, to, scratch, interruption)) return false;
-    in = {to.data, to.rows, to.cols, to.stride};
+    in = Const(to);
   }
   return true;
 }
