@@ -18,7 +18,7 @@ FROM ${BASE}
 RUN apt-get update \
     && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends \
         libabsl20240722 libdnnl3.6 libfmt10 libgomp1 libgrpc++1.51t64 libhwy1t64 libprometheus-cpp-core1.0 \
-        libprometheus-cpp-pull1.0 libprotobuf32t64 libspdlog1.15 libstdc++6 libtbb12 zlib1g \
+        libprometheus-cpp-pull1.0 libprotobuf32t64 libspdlog1.15 libssl3t64 libstdc++6 libtbb12 zlib1g \
     && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/log/*
 COPY LICENSE /usr/local/share/doc/headlight/
 COPY --from=builder /out/ /usr/local/

@@ -51,7 +51,9 @@ absl::Status ModelRegistry::Remove(const std::string& name) {
     const std::lock_guard lock(mutex_);
     const bool had_error = load_errors_.erase(name) > 0;
     const auto found = models_.find(name);
-    if (found == models_.end()) return had_error ? absl::OkStatus() : NoModel(name);
+    if (found == models_.end()) {
+      return had_error ? absl::OkStatus() : NoModelLocked(name, ModelRights::All());
+    }
     versions = std::move(found->second);
     models_.erase(found);
   }
@@ -72,18 +74,29 @@ std::map<std::string, std::string> ModelRegistry::LoadErrors() const {
   return load_errors_;
 }
 
-absl::Status ModelRegistry::NoModel(const std::string& name) const {
+absl::Status ModelRegistry::NoModel(const std::string& name, const ModelRights& rights) const {
+  const std::lock_guard lock(mutex_);
+  return NoModelLocked(name, rights);
+}
+
+absl::Status ModelRegistry::NoModelLocked(const std::string& name, const ModelRights& rights) const {
+  std::vector<std::string> names;
+  for (const auto& [model, versions] : models_) {
+    if (rights.MaySee(model)) names.push_back(model);
+  }
   return absl::NotFoundError(absl::StrCat("model: no model ", Quoted(name), "; there is ",
-                                          models_.empty() ? "none" : Keys(models_)));
+                                          names.empty() ? "none" : absl::StrJoin(names, ", ")));
 }
 
 absl::StatusOr<std::shared_ptr<const LoadedModel>> ModelRegistry::Find(const std::string& name,
-                                                                       const std::string& version) const {
+                                                                       const std::string& version,
+                                                                       const ModelRights& rights) const {
   const std::lock_guard lock(mutex_);
+  if (!rights.MaySee(name)) return NoModelLocked(name, rights);
   const auto versions = models_.find(name);
   if (versions == models_.end()) {
     const auto error = load_errors_.find(name);
-    if (error == load_errors_.end()) return NoModel(name);
+    if (error == load_errors_.end()) return NoModelLocked(name, rights);
     return absl::UnavailableError(
         absl::StrCat("model: ", Quoted(name), " could not be loaded: ", error->second));
   }

@@ -13,6 +13,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "server/models/loaded_model.h"
+#include "server/models/model_rights.h"
 #include "server/models/version_order.h"
 
 namespace headlight {
@@ -40,8 +41,13 @@ class ModelRegistry {
 
   // The model `name`; an empty `version` means the newest. NOT_FOUND listing what there is. UNAVAILABLE: no
   // version of it could be loaded; the message says why.
-  absl::StatusOr<std::shared_ptr<const LoadedModel>> Find(const std::string& name,
-                                                          const std::string& version) const;
+  // What `rights` do not allow to see is as if it were not there, and takes as long.
+  absl::StatusOr<std::shared_ptr<const LoadedModel>> Find(
+      const std::string& name, const std::string& version,
+      const ModelRights& rights = ModelRights::All()) const;
+
+  // NOT_FOUND, listing what there is of what may be seen.
+  absl::Status NoModel(const std::string& name, const ModelRights& rights) const;
 
   // By name, then version, oldest first.
   std::vector<std::shared_ptr<const LoadedModel>> List() const;
@@ -49,7 +55,7 @@ class ModelRegistry {
  private:
   using Versions = std::map<std::string, std::shared_ptr<const LoadedModel>, VersionLess>;
 
-  absl::Status NoModel(const std::string& name) const;  // NOT_FOUND; requires mutex_
+  absl::Status NoModelLocked(const std::string& name, const ModelRights& rights) const;  // requires mutex_
 
   mutable std::mutex mutex_;
   std::map<std::string, Versions> models_;          // guarded by mutex_; no entry is empty

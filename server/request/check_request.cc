@@ -89,7 +89,7 @@ class RequestChecker {
                      kMaxRequestIdBytes);
     }
     if (fields_.model.empty()) return Invalid("model: got none, wanted a model's name");
-    HEADLIGHT_ASSIGN_OR_RETURN(input().model, limits_.registry.Find(fields_.model, fields_.model_version));
+    HEADLIGHT_ASSIGN_OR_RETURN(input().model, limits_.models.Find(fields_.model, fields_.model_version));
     checked_.reply.model = input().model;
     checked_.reply.request_id = fields_.request_id;
     return absl::OkStatus();

@@ -10,15 +10,15 @@
 
 #include "absl/status/statusor.h"
 #include "server/batch/batch_input.h"
-#include "server/models/registry.h"
+#include "server/models/model_view.h"
 #include "server/request/reply_plan.h"
 #include "server/request/request_fields.h"
 
 namespace headlight {
 
-// What the server allows and holds.
+// What the server allows, and holds as the caller sees it.
 struct RequestLimits {
-  const ModelRegistry& registry;
+  ModelView models;
   int64_t max_message_bytes;
 };
 

@@ -85,7 +85,7 @@ room server/models 'server/memory/|core/|spdlog/'
 room server/wire 'server/(memory|schedule)/|core/|grpcpp/support/|google/protobuf/io/'
 room server/batch "$models_and_up"
 room server/request "server/batch/|$models_and_up|grpcpp/support/byte_buffer\.h"
-room server/security 'grpcpp/'
+room server/security 'server/(memory|schedule|models)/|core/|grpcpp/'
 room server/observe "server/security/|$request_and_up|prometheus/|spdlog/|nlohmann/"
 room server/attend "$request_and_up|grpcpp/|headlight/v1/"
 room server/oip "$request_and_up|grpcpp/|inference/"
