@@ -24,6 +24,7 @@
 #include "server/models/built_in_models.h"
 #include "server/models/make_model.h"
 #include "server/models/model_log.h"
+#include "server/rpc/reflection_service.h"
 #include "server/rpc/transport.h"
 
 namespace headlight {
@@ -34,6 +35,7 @@ namespace {
 constexpr int kComputeNice = 5;
 
 constexpr char kServiceName[] = "headlight.v1.AttentionService";
+constexpr char kHealthName[] = "grpc.health.v1.Health";
 
 // Memory kept between batches; more than a batch of the default size needs, less than the largest single
 // request.
@@ -114,6 +116,7 @@ HeadlightServer::HeadlightServer(const ServerOptions& options, std::shared_ptr<M
                                  std::unique_ptr<Metrics> metrics, int compute_threads)
     : options_(options),
       memory_(PlanMemory(MemoryLimitOf(options), options.memory_for_models)),
+      gate_(options.allow_model_control),
       registry_(std::move(registry)),
       metrics_(std::move(metrics)),
       loader_(MakeLoader(options, memory_, *registry_, *metrics_,
@@ -138,6 +141,8 @@ HeadlightServer::HeadlightServer(const ServerOptions& options, std::shared_ptr<M
                   .default_deadline_us = options.default_deadline_ms * 1000,
                   .max_deadline_us = options.max_deadline_ms * 1000,
                   .compute_threads = compute_threads}),
+      health_service_(health_, gate_),
+      reflection_(MakeReflectionServices({kServiceName, kHealthName}, gate_)),
       housekeeping_(kHousekeepingPeriod, [this] { KeepHouse(); }) {
   for (auto [name, method] : {std::pair("Attend", AttendFace::Method::kAttend),
                               std::pair("AttendStream", AttendFace::Method::kAttendStream)}) {
@@ -161,21 +166,22 @@ void HeadlightServer::KeepHouse() {
 }
 
 absl::Status HeadlightServer::Listen() {
-  EnablePlugins();
   RemoveStaleSocket(options_.listen);
   grpc::ServerBuilder builder;
   SetTransport({options_.max_message_bytes, options_.receive_window_bytes, memory_.limit_of_requests()},
                builder);
   builder.AddListeningPort(options_.listen, grpc::InsecureServerCredentials(), &port_);
   builder.RegisterService(&service_);
+  builder.RegisterService(&health_service_);
+  for (const auto& service : reflection_) builder.RegisterService(service.get());
   builder.RegisterCallbackGenericService(&exchanges_);
   grpc_server_ = builder.BuildAndStart();
   if (grpc_server_ == nullptr) {
     return absl::UnavailableError(absl::StrCat("--listen: cannot listen on ", Quoted(options_.listen),
                                                "; is it in use, or no address of this machine?"));
   }
-  lifecycle_ =
-      std::make_unique<Lifecycle>(*grpc_server_, exchanges_.ledger(), kServiceName, options_.listen, port_);
+  lifecycle_ = std::make_unique<Lifecycle>(*grpc_server_, health_, exchanges_.ledger(), kServiceName,
+                                           options_.listen, port_);
   spdlog::info("port open on {}, not serving yet", WithPort(options_.listen, port_));
   return absl::OkStatus();
 }

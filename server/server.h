@@ -11,6 +11,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -27,10 +28,13 @@
 #include "server/observe/request_log.h"
 #include "server/program/options.h"
 #include "server/rpc/exchange_service.h"
+#include "server/rpc/health_board.h"
+#include "server/rpc/health_service.h"
 #include "server/rpc/lifecycle.h"
 #include "server/rpc/pulse.h"
 #include "server/schedule/clock.h"
 #include "server/schedule/scheduler.h"
+#include "server/security/gate.h"
 
 namespace headlight {
 
@@ -73,6 +77,7 @@ class HeadlightServer {
   const ServerOptions options_;
   const SteadyClock clock_;
   MemoryBudget memory_;
+  Gate gate_;
   const std::shared_ptr<ModelRegistry> registry_;  // shared with whoever loads models
   const std::unique_ptr<Metrics> metrics_;
   std::unique_ptr<ModelLoader> loader_;  // null without a folder to load from
@@ -87,6 +92,9 @@ class HeadlightServer {
   Scheduler scheduler_;
   AttentionService service_;
   ExchangeService exchanges_;
+  HealthBoard health_;
+  HealthService health_service_;
+  const std::vector<std::unique_ptr<grpc::Service>> reflection_;
   const Pulse pulse_;
   std::unique_ptr<grpc::Server> grpc_server_;
   std::unique_ptr<Lifecycle> lifecycle_;

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "server/rpc/lifecycle.h"
 
-#include <grpcpp/health_check_service_interface.h>
-
 #include <cstdint>
 #include <thread>
 #include <utility>
@@ -19,16 +17,15 @@ constexpr std::chrono::milliseconds kGoodbyeTime{100};
 
 }  // namespace
 
-Lifecycle::Lifecycle(grpc::Server& server, CallLedger& ledger, std::string service, std::string listen,
-                     int port)
+Lifecycle::Lifecycle(grpc::Server& server, HealthBoard& board, CallLedger& ledger, std::string service,
+                     std::string listen, int port)
     : server_(server),
+      board_(board),
       ledger_(ledger),
       service_(std::move(service)),
       listen_(std::move(listen)),
       port_(port) {
-  for (const std::string& whole : {std::string(), service_}) {
-    server_.GetHealthCheckService()->SetServingStatus(whole, false);
-  }
+  for (const std::string& whole : {std::string(), service_}) board_.Set(whole, false);
 }
 
 void Lifecycle::Serve() {
@@ -45,21 +42,27 @@ void Lifecycle::SetHealth(const std::string& model, bool serving) {
   if (phase_ == Phase::kServing) Tell();
 }
 
+void Lifecycle::SetRight(const std::string& model, bool right) {
+  const std::lock_guard lock(mutex_);
+  const bool has_changed = right ? wrong_.erase(model) > 0 : wrong_.insert(model).second;
+  if (has_changed && phase_ == Phase::kServing) Tell();
+}
+
 void Lifecycle::Tell() {
-  grpc::HealthCheckServiceInterface& health = *server_.GetHealthCheckService();
   bool any_serves = false;
-  for (const auto& [model, serving] : health_) {
-    health.SetServingStatus(model, serving);
-    any_serves |= serving;
+  for (const auto& [model, loaded] : health_) {
+    const bool serves = loaded && !wrong_.contains(model);
+    board_.Set(model, serves);
+    any_serves |= serves;
   }
-  for (const std::string& whole : {std::string(), service_}) health.SetServingStatus(whole, any_serves);
+  for (const std::string& whole : {std::string(), service_}) board_.Set(whole, any_serves);
 }
 
 absl::Status Lifecycle::Drain(const DrainOptions& options) {
   {
     const std::lock_guard lock(mutex_);
     phase_ = Phase::kClosing;
-    server_.GetHealthCheckService()->Shutdown();
+    board_.Close();
   }
   std::this_thread::sleep_for(options.lame_duck);
   ledger_.EndAll();

@@ -10,10 +10,12 @@
 #include <chrono>
 #include <map>
 #include <mutex>
+#include <set>
 #include <string>
 
 #include "absl/status/status.h"
 #include "server/rpc/call_ledger.h"
+#include "server/rpc/health_board.h"
 
 namespace headlight {
 
@@ -27,9 +29,10 @@ struct DrainOptions {
 // Starting -> serving -> lame duck -> draining -> closed. Thread-safe.
 class Lifecycle {
  public:
-  // `server` listens on `listen`, with its real port in `port`, and serves `service`. Server and ledger must
-  // outlive this. Health says NOT_SERVING for everything until Serve.
-  Lifecycle(grpc::Server& server, CallLedger& ledger, std::string service, std::string listen, int port);
+  // `server` listens on `listen`, with its real port in `port`, and serves `service`. Server, board and
+  // ledger must outlive this. Health says NOT_SERVING for everything until Serve.
+  Lifecycle(grpc::Server& server, HealthBoard& board, CallLedger& ledger, std::string service,
+            std::string listen, int port);
 
   // From now on health tells what SetHealth was and is told.
   void Serve();
@@ -37,6 +40,10 @@ class Lifecycle {
   // What grpc.health.v1 says of "models/NAME" and the like. The server as a whole, "" and `service`, serves
   // while any of them does.
   void SetHealth(const std::string& model, bool serving);
+
+  // What `model`, such as "models/NAME", computes is right, or no longer: then it does not serve, whatever
+  // SetHealth says.
+  void SetRight(const std::string& model, bool right);
 
   // NOT_SERVING, then the lame duck's time, then reads nothing more, answers what was read and closes. Once.
   // DEADLINE_EXCEEDED if requests had to be cut off.
@@ -48,6 +55,7 @@ class Lifecycle {
   void Tell();  // requires mutex_
 
   grpc::Server& server_;
+  HealthBoard& board_;
   CallLedger& ledger_;
   const std::string service_;
   const std::string listen_;
@@ -55,6 +63,7 @@ class Lifecycle {
   std::mutex mutex_;
   Phase phase_ = Phase::kStarting;      // guarded by mutex_
   std::map<std::string, bool> health_;  // guarded by mutex_; what Serve will tell
+  std::set<std::string> wrong_;         // guarded by mutex_; models by what SetRight says
 };
 
 }  // namespace headlight

@@ -2,8 +2,6 @@
 #include "server/rpc/transport.h"
 
 #include <arpa/inet.h>
-#include <grpcpp/ext/proto_server_reflection_plugin.h>
-#include <grpcpp/health_check_service_interface.h>
 #include <grpcpp/resource_quota.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
@@ -14,13 +12,11 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstring>
-#include <mutex>
 #include <optional>
 #include <vector>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "grpc/health/v1/health.pb.h"
 #include "server/rpc/socket_bytes.h"
 
 namespace headlight {
@@ -94,17 +90,6 @@ void SetTransport(const TransportOptions& options, grpc::ServerBuilder& builder)
   builder.AddChannelArgument(GRPC_ARG_HTTP2_BDP_PROBE, 0);
   builder.AddChannelArgument(GRPC_ARG_HTTP2_STREAM_LOOKAHEAD_BYTES,
                              static_cast<int>(options.receive_window_bytes));
-}
-
-void EnablePlugins() {
-  static std::once_flag once;
-  std::call_once(once, [] {
-    grpc::EnableDefaultHealthCheckService(true);
-    grpc::reflection::InitProtoReflectionServerBuilderPlugin();
-    // gRPC serves health without its description; with it, reflection can tell a caller what Check and Watch
-    // take.
-    grpc::health::v1::HealthCheckRequest::descriptor();
-  });
 }
 
 std::string WithPort(const std::string& listen, int port) {

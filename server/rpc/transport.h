@@ -21,9 +21,6 @@ struct TransportOptions {
 
 void SetTransport(const TransportOptions& options, grpc::ServerBuilder& builder);
 
-// Health and reflection: switches of the whole process, which the next ServerBuilder obeys.
-void EnablePlugins();
-
 // "HOST:PORT" with the port that was picked in place of the one asked for; "unix:PATH" as it is.
 std::string WithPort(const std::string& listen, int port);
 

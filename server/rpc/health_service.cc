@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "server/rpc/health_service.h"
+
+#include <cstddef>
+#include <cstring>
+#include <mutex>
+#include <optional>
+#include <utility>
+
+#include "absl/strings/match.h"
+
+namespace headlight {
+namespace {
+
+using grpc::health::v1::HealthCheckRequest;
+using grpc::health::v1::HealthCheckResponse;
+using grpc::health::v1::HealthListRequest;
+using grpc::health::v1::HealthListResponse;
+
+constexpr char kModels[] = "models/";
+
+// Of names that are kept while somebody watches them; longer ones name nothing.
+constexpr size_t kMaxServiceBytes = 1024;
+
+HealthCheckResponse::ServingStatus ToProto(Health health) {
+  switch (health) {
+    case Health::kServing:
+      return HealthCheckResponse::SERVING;
+    case Health::kNotServing:
+      return HealthCheckResponse::NOT_SERVING;
+    case Health::kUnknown:
+      break;
+  }
+  return HealthCheckResponse::SERVICE_UNKNOWN;
+}
+
+// The model that a service is about; nothing: about none.
+std::optional<std::string> ModelOf(const std::string& service) {
+  if (!absl::StartsWith(service, kModels)) return std::nullopt;
+  const size_t begin = std::strlen(kModels);
+  return service.substr(begin, service.find('/', begin) - begin);
+}
+
+bool MaySee(const Identity& who, const std::string& service) {
+  const std::optional<std::string> model = ModelOf(service);
+  return !model || who.models.MaySee(*model);
+}
+
+// One Watch. At most one write is under way; what changes meanwhile replaces what was to be told next. The
+// board calls Tell under its own lock, which Forget takes: so no Tell is under way when OnDone deletes this.
+class Watcher final : public grpc::ServerWriteReactor<HealthCheckResponse>, public HealthWatcher {
+ public:
+  Watcher(HealthBoard& board, std::string service, std::atomic<int64_t>& num_watchers)
+      : board_(board), service_(std::move(service)), num_watchers_(num_watchers) {}
+
+  void Tell(Health health) override {
+    const std::lock_guard lock(mutex_);
+    latest_ = health;
+    WriteLatest();
+  }
+
+  void Refuse(const grpc::Status& status) { Finish(status); }
+
+ private:
+  void OnWriteDone(bool ok) override {
+    const std::lock_guard lock(mutex_);
+    writing_ = false;
+    ended_ |= !ok;
+    WriteLatest();
+  }
+
+  void OnCancel() override {
+    const std::lock_guard lock(mutex_);
+    ended_ = true;
+    WriteLatest();
+  }
+
+  void OnDone() override {
+    board_.Forget(service_, *this);
+    num_watchers_.fetch_sub(1, std::memory_order_relaxed);
+    delete this;
+  }
+
+  // Requires mutex_.
+  void WriteLatest() {
+    if (writing_ || finished_) return;
+    if (ended_) {
+      finished_ = true;
+      return Finish(grpc::Status(grpc::StatusCode::CANCELLED, "nobody listens any more"));
+    }
+    if (latest_ == told_) return;
+    told_ = latest_;
+    writing_ = true;
+    response_.set_status(ToProto(*latest_));
+    StartWrite(&response_);
+  }
+
+  HealthBoard& board_;
+  const std::string service_;
+  std::atomic<int64_t>& num_watchers_;
+  std::mutex mutex_;
+  // Guarded by mutex_:
+  std::optional<Health> latest_;
+  std::optional<Health> told_;
+  bool writing_ = false;
+  bool ended_ = false;
+  bool finished_ = false;
+  HealthCheckResponse response_;  // of the write that is under way
+};
+
+}  // namespace
+
+bool HealthService::MaySee(const grpc::CallbackServerContext& context, const std::string& service) const {
+  if (service.size() > kMaxServiceBytes) return false;
+  if (!ModelOf(service)) return true;  // whatever the token is: probes have none
+  const auto who = gate_.Admit(context.client_metadata());
+  return who.ok() && headlight::MaySee(**who, service);
+}
+
+grpc::ServerUnaryReactor* HealthService::Check(grpc::CallbackServerContext* context,
+                                               const HealthCheckRequest* request,
+                                               HealthCheckResponse* response) {
+  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  const Health health =
+      MaySee(*context, request->service()) ? board_.Get(request->service()) : Health::kUnknown;
+  response->set_status(ToProto(health));
+  reactor->Finish(health == Health::kUnknown
+                      ? grpc::Status(grpc::StatusCode::NOT_FOUND, "service: no such one")
+                      : grpc::Status::OK);
+  return reactor;
+}
+
+grpc::ServerUnaryReactor* HealthService::List(grpc::CallbackServerContext* context, const HealthListRequest*,
+                                              HealthListResponse* response) {
+  const auto who = gate_.Admit(context->client_metadata());
+  for (const auto& [service, health] : board_.All()) {
+    if (ModelOf(service) && !(who.ok() && headlight::MaySee(**who, service))) continue;
+    (*response->mutable_statuses())[service].set_status(ToProto(health));
+  }
+  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  reactor->Finish(grpc::Status::OK);
+  return reactor;
+}
+
+grpc::ServerWriteReactor<HealthCheckResponse>* HealthService::Watch(grpc::CallbackServerContext* context,
+                                                                    const HealthCheckRequest* request) {
+  auto* const watcher = new Watcher(board_, request->service(), num_watchers_);  // deletes itself
+  if (num_watchers_.fetch_add(1, std::memory_order_relaxed) >= kMaxWatchers) {
+    watcher->Refuse({grpc::StatusCode::RESOURCE_EXHAUSTED, "too many watch this server's health"});
+  } else if (MaySee(*context, request->service())) {
+    board_.Watch(request->service(), *watcher);
+  } else {
+    watcher->Tell(Health::kUnknown);
+  }
+  return watcher;
+}
+
+}  // namespace headlight
