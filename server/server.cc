@@ -24,6 +24,7 @@
 #include "server/models/built_in_models.h"
 #include "server/models/make_model.h"
 #include "server/models/model_log.h"
+#include "server/program/reload.h"
 #include "server/rpc/reflection_service.h"
 #include "server/rpc/transport.h"
 
@@ -105,6 +106,10 @@ absl::StatusOr<std::unique_ptr<HeadlightServer>> HeadlightServer::Start(
       options.threads > 0 ? static_cast<int>(options.threads) : DetectCpuTopology().ComputeThreads();
   std::unique_ptr<HeadlightServer> server(
       new HeadlightServer(options, std::move(registry), std::move(metrics), threads));
+  if (!options.tokens.empty()) {
+    HEADLIGHT_ASSIGN_OR_RETURN(const std::string tokens, ReloadTokens(options.tokens, server->gate_));
+    spdlog::info("{} of {}", tokens, options.tokens);
+  }
   HEADLIGHT_RETURN_IF_ERROR(server->Listen());
   HEADLIGHT_RETURN_IF_ERROR(server->LoadModels(registry_given));
   if (before_serving) before_serving();
@@ -130,9 +135,10 @@ HeadlightServer::HeadlightServer(const ServerOptions& options, std::shared_ptr<M
       lane_(executor_, arena_),
       long_lane_(long_executor_, long_arena_),
       scheduler_(EngineOptionsOf(options), lane_, &long_lane_, clock_),
-      service_({*registry_, scheduler_, clock_, options.max_message_bytes, loader_.get(),
-                options.allow_model_control, compute_threads}),
+      service_(
+          {*registry_, gate_, scheduler_, clock_, options.max_message_bytes, loader_.get(), compute_threads}),
       exchanges_({.registry = *registry_,
+                  .gate = gate_,
                   .scheduler = scheduler_,
                   .clock = clock_,
                   .memory = memory_,

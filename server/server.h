@@ -62,6 +62,9 @@ class HeadlightServer {
   // Requests that were admitted and are not answered yet.
   int64_t num_unfinished() { return scheduler_.num_unfinished(); }
 
+  // Whom calls are admitted for; thread-safe. Its tokens may be exchanged while it serves.
+  Gate& gate() { return gate_; }
+
   // Lifecycle::Drain, and abandons what is being loaded at its next step. Call it once.
   absl::Status Shutdown();
 

@@ -19,22 +19,38 @@
 
 namespace headlight {
 
-grpc::ServerUnaryReactor* AttentionService::EstimateCost(grpc::CallbackServerContext* context,
-                                                         const v1::EstimateCostRequest* request,
-                                                         v1::EstimateCostResponse* response) {
-  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-  reactor->Finish(ToGrpcStatus(Estimate(request->request(), *response)));
+namespace {
+
+// Ends a call that has nothing to wait for.
+grpc::ServerUnaryReactor* End(grpc::CallbackServerContext& context, const absl::Status& status) {
+  grpc::ServerUnaryReactor* reactor = context.DefaultReactor();
+  reactor->Finish(ToGrpcStatus(status));
   return reactor;
 }
 
-absl::Status AttentionService::Estimate(const v1::AttendRequest& request,
+}  // namespace
+
+absl::StatusOr<AttentionService::Who> AttentionService::Admit(
+    const grpc::CallbackServerContext& context) const {
+  return context_.gate.Admit(context.client_metadata());
+}
+
+grpc::ServerUnaryReactor* AttentionService::EstimateCost(grpc::CallbackServerContext* context,
+                                                         const v1::EstimateCostRequest* request,
+                                                         v1::EstimateCostResponse* response) {
+  const absl::StatusOr<Who> who = Admit(*context);
+  return End(*context, who.ok() ? Estimate(**who, request->request(), *response) : who.status());
+}
+
+absl::Status AttentionService::Estimate(const Identity& who, const v1::AttendRequest& request,
                                         v1::EstimateCostResponse& out) const {
   HEADLIGHT_ASSIGN_OR_RETURN(const RequestFields fields, DescribedFieldsOf(request));
   HEADLIGHT_ASSIGN_OR_RETURN(const CheckedRequest checked,
-                             CheckRequest(fields, {context_.registry, context_.max_message_bytes}));
+                             CheckRequest(fields, {ViewOf(who), context_.max_message_bytes}));
   Ticket ticket;
   ticket.arrival = context_.clock.Now();
   if (checked.timeout_us > 0) ticket.deadline = After(ticket.arrival, checked.timeout_us);
+  ticket.caller = who.caller;
   ticket.priority = checked.priority;
   DescribeWork(checked.input, ticket);
   const headlight::Estimate estimate = context_.scheduler.EstimateTicket(ticket);
@@ -52,9 +68,16 @@ absl::Status AttentionService::Estimate(const v1::AttendRequest& request,
 grpc::ServerUnaryReactor* AttentionService::ListModels(grpc::CallbackServerContext* context,
                                                        const v1::ListModelsRequest*,
                                                        v1::ListModelsResponse* response) {
-  std::map<std::string, std::string> errors = context_.registry.LoadErrors();
-  for (const auto& model : context_.registry.List()) {
-    v1::Model& described = *response->add_models();
+  const absl::StatusOr<Who> who = Admit(*context);
+  if (who.ok()) List(**who, *response);
+  return End(*context, who.status());
+}
+
+void AttentionService::List(const Identity& who, v1::ListModelsResponse& out) const {
+  const ModelView view = ViewOf(who);
+  std::map<std::string, std::string> errors = view.LoadErrors();
+  for (const auto& model : view.List()) {
+    v1::Model& described = *out.add_models();
     Describe(*model, context_.max_message_bytes, described);
     const auto error = errors.find(model->name);
     if (error == errors.end()) continue;
@@ -62,32 +85,30 @@ grpc::ServerUnaryReactor* AttentionService::ListModels(grpc::CallbackServerConte
     errors.erase(error);
   }
   for (const auto& [name, error] : errors) {
-    v1::Model& described = *response->add_models();
+    v1::Model& described = *out.add_models();
     described.set_name(name);
     described.set_load_error(error);
   }
-  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-  reactor->Finish(grpc::Status::OK);
-  return reactor;
 }
 
 grpc::ServerUnaryReactor* AttentionService::GetModel(grpc::CallbackServerContext* context,
                                                      const v1::GetModelRequest* request,
                                                      v1::GetModelResponse* response) {
-  const absl::Status status =
-      request->model().empty()
-          ? absl::InvalidArgumentError("model: got none, wanted a model's name")
-          : DescribeNamed(request->model(), request->model_version(), *response->mutable_model());
-  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-  reactor->Finish(ToGrpcStatus(status));
-  return reactor;
+  const absl::StatusOr<Who> who = Admit(*context);
+  if (!who.ok()) return End(*context, who.status());
+  if (request->model().empty()) {
+    return End(*context, absl::InvalidArgumentError("model: got none, wanted a model's name"));
+  }
+  return End(*context,
+             DescribeNamed(**who, request->model(), request->model_version(), *response->mutable_model()));
 }
 
-absl::Status AttentionService::DescribeNamed(const std::string& name, const std::string& version,
-                                             v1::Model& out) const {
-  const std::map<std::string, std::string> errors = context_.registry.LoadErrors();
+absl::Status AttentionService::DescribeNamed(const Identity& who, const std::string& name,
+                                             const std::string& version, v1::Model& out) const {
+  const ModelView view = ViewOf(who);
+  const std::map<std::string, std::string> errors = view.LoadErrors();
   const auto error = errors.find(name);
-  const auto model = context_.registry.Find(name, version);
+  const auto model = view.Find(name, version);
   if (!model.ok()) {
     // What cannot be loaded is described as far as it is known.
     if (!absl::IsUnavailable(model.status()) || error == errors.end()) return model.status();
@@ -99,31 +120,34 @@ absl::Status AttentionService::DescribeNamed(const std::string& name, const std:
   return absl::OkStatus();
 }
 
-absl::Status AttentionService::CheckModelControl(const std::string& model) const {
-  if (!context_.allow_model_control) {
+absl::Status AttentionService::CheckModelControl(const Identity& who, const std::string& model) const {
+  if (!who.may_control_models) {
     return absl::PermissionDeniedError(
-        "callers may not load and unload models here; the server allows it with --allow-model-control");
+        context_.gate.tokens() != nullptr
+            ? "this caller may not load and unload models"
+            : "callers may not load and unload models here; the server allows it with --allow-model-control");
   }
   if (context_.loader == nullptr) {
     return absl::FailedPreconditionError(
         "the server has no --model-repository to load models from; its built-in models stay");
   }
   if (model.empty()) return absl::InvalidArgumentError("model: got none, wanted a model's name");
-  return absl::OkStatus();
+  const ModelView view = ViewOf(who);
+  return view.MaySee(model) ? absl::OkStatus() : view.NoModel(model);
 }
 
 grpc::ServerUnaryReactor* AttentionService::LoadModel(grpc::CallbackServerContext* context,
                                                       const v1::LoadModelRequest* request,
                                                       v1::LoadModelResponse* response) {
+  const absl::StatusOr<Who> admitted = Admit(*context);
+  if (!admitted.ok()) return End(*context, admitted.status());
+  const Who who = *admitted;
+  const absl::Status allowed = CheckModelControl(*who, request->model());
+  if (!allowed.ok()) return End(*context, allowed);
   grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-  const absl::Status allowed = CheckModelControl(request->model());
-  if (!allowed.ok()) {
-    reactor->Finish(ToGrpcStatus(allowed));
-    return reactor;
-  }
   context_.loader->Load(request->model(), [=, this](absl::Status status) {
-    if (status.ok()) status = DescribeNamed(request->model(), "", *response->mutable_model());
-    reactor->Finish(ToGrpcStatus(status));
+    if (status.ok()) status = DescribeNamed(*who, request->model(), "", *response->mutable_model());
+    reactor->Finish(ToGrpcStatus(AsSeenBy(*who, request->model(), status)));
   });
   return reactor;
 }
@@ -131,15 +155,22 @@ grpc::ServerUnaryReactor* AttentionService::LoadModel(grpc::CallbackServerContex
 grpc::ServerUnaryReactor* AttentionService::UnloadModel(grpc::CallbackServerContext* context,
                                                         const v1::UnloadModelRequest* request,
                                                         v1::UnloadModelResponse*) {
+  const absl::StatusOr<Who> admitted = Admit(*context);
+  if (!admitted.ok()) return End(*context, admitted.status());
+  const Who who = *admitted;
+  const absl::Status allowed = CheckModelControl(*who, request->model());
+  if (!allowed.ok()) return End(*context, allowed);
   grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-  const absl::Status allowed = CheckModelControl(request->model());
-  if (!allowed.ok()) {
-    reactor->Finish(ToGrpcStatus(allowed));
-    return reactor;
-  }
-  context_.loader->Unload(request->model(),
-                          [reactor](absl::Status status) { reactor->Finish(ToGrpcStatus(status)); });
+  context_.loader->Unload(request->model(), [=, this](const absl::Status& status) {
+    reactor->Finish(ToGrpcStatus(AsSeenBy(*who, request->model(), status)));
+  });
   return reactor;
+}
+
+absl::Status AttentionService::AsSeenBy(const Identity& who, const std::string& model,
+                                        const absl::Status& status) const {
+  const ModelView view = ViewOf(who);
+  return absl::IsNotFound(status) && !view.MaySeeAll() ? view.NoModel(model) : status;
 }
 
 }  // namespace headlight

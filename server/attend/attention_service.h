@@ -8,25 +8,29 @@
 #include <grpcpp/grpcpp.h>
 
 #include <cstdint>
+#include <memory>
 #include <string>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "headlight/v1/attention.grpc.pb.h"
 #include "server/models/model_loader.h"
+#include "server/models/model_view.h"
 #include "server/models/registry.h"
 #include "server/schedule/clock.h"
 #include "server/schedule/scheduler.h"
+#include "server/security/gate.h"
 
 namespace headlight {
 
 // What the service works with; all of it must outlive the service.
 struct AttentionServiceContext {
   const ModelRegistry& registry;
+  const Gate& gate;
   const Scheduler& scheduler;
   const Clock& clock;
   int64_t max_message_bytes;
-  ModelLoader* loader = nullptr;     // null without a model repository
-  bool allow_model_control = false;  // whether callers may use it
+  ModelLoader* loader = nullptr;  // null without a model repository
   int compute_threads = 1;
 };
 
@@ -60,10 +64,20 @@ class AttentionService final : public AttentionServiceBase {
                                         v1::UnloadModelResponse* response) override;
 
  private:
-  absl::Status Estimate(const v1::AttendRequest& request, v1::EstimateCostResponse& out) const;
-  // The model of that name and version as the registry has it, its load error included.
-  absl::Status DescribeNamed(const std::string& name, const std::string& version, v1::Model& out) const;
-  absl::Status CheckModelControl(const std::string& model) const;
+  using Who = std::shared_ptr<const Identity>;
+
+  // UNAUTHENTICATED: nobody who may call.
+  absl::StatusOr<Who> Admit(const grpc::CallbackServerContext& context) const;
+  ModelView ViewOf(const Identity& who) const { return {context_.registry, who.models}; }
+  absl::Status Estimate(const Identity& who, const v1::AttendRequest& request,
+                        v1::EstimateCostResponse& out) const;
+  void List(const Identity& who, v1::ListModelsResponse& out) const;
+  // The model of that name and version as the caller sees it, its load error included.
+  absl::Status DescribeNamed(const Identity& who, const std::string& name, const std::string& version,
+                             v1::Model& out) const;
+  // What the loader says of `model`, without the names of models that are not for the caller to see.
+  absl::Status AsSeenBy(const Identity& who, const std::string& model, const absl::Status& status) const;
+  absl::Status CheckModelControl(const Identity& who, const std::string& model) const;
 
   const AttentionServiceContext context_;
 };

@@ -12,6 +12,9 @@ namespace headlight {
 // Replaces the default logger of the process. Call it before there are other threads.
 void ConfigureLogging(LogLevel level, LogFormat format);
 
+// From now on, for the default logger. Thread-safe.
+void SetLogLevel(LogLevel level);
+
 }  // namespace headlight
 
 #endif  // HEADLIGHT_SERVER_PROGRAM_LOGGING_H_

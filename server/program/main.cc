@@ -1,37 +1,44 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // headlight-server: reads the options, serves until SIGTERM or SIGINT, finishes what it has accepted and
-// exits 0. Exit codes: 0 clean, 1 could not serve or had to cut requests off, 2 wrong usage. Its other
-// commands are in program_commands.h.
+// exits 0; SIGHUP reads tokens and the log level again. Exit codes: 0 clean, 1 could not serve or had to cut
+// requests off, 2 wrong usage. Its other commands are in program_commands.h.
 #include <pthread.h>
 #include <spdlog/spdlog.h>
 #include <unistd.h>
 
 #include <csignal>
 #include <cstdio>
+#include <functional>
 #include <future>
 #include <iostream>
 #include <memory>
 #include <mutex>
 #include <string>
 #include <thread>
+#include <utility>
+#include <vector>
 
 #include "server/program/logging.h"
 #include "server/program/options.h"
 #include "server/program/program_commands.h"
+#include "server/program/reload.h"
 #include "server/program/version.h"
 #include "server/server.h"
 
 namespace headlight {
 namespace {
 
-// The signals that end the server, blocked in this thread and all it starts: they are waited for, so that
-// nothing at all runs inside a signal handler.
-sigset_t BlockStopSignals() {
+// The signals that mean something to the server, blocked in this thread and all it starts: they are waited
+// for, so that nothing at all runs inside a signal handler. A reader of our output that goes away is no reason
+// to end.
+sigset_t BlockSignals() {
+  std::signal(SIGPIPE, SIG_IGN);
   sigset_t signals;
   sigemptyset(&signals);
   sigaddset(&signals, SIGTERM);
   sigaddset(&signals, SIGINT);
+  sigaddset(&signals, SIGHUP);
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);
   return signals;
 }
@@ -42,11 +49,11 @@ int WaitFor(const sigset_t& signals) {
   return signal;
 }
 
-// Waits for the stop signals on a thread of its own, from before there is a server: loading models may take
-// longer than anybody wants to wait for an end.
-class StopSignals {
+// Waits for signals on a thread of its own, from before there is a server: loading models may take longer
+// than anybody wants to wait for an end.
+class Signals {
  public:
-  explicit StopSignals(const sigset_t& signals) {
+  explicit Signals(const sigset_t& signals) {
     std::thread([this, signals] { Watch(signals); }).detach();
   }
 
@@ -56,11 +63,20 @@ class StopSignals {
     serving_ = true;
   }
 
+  // What SIGHUP does from now on, and now if there was one; `reload` is not called any more once Wait has
+  // returned.
+  void OnHangup(std::function<void()> reload) {
+    const std::lock_guard lock(mutex_);
+    reload_ = std::move(reload);
+    if (std::exchange(hung_up_, false)) reload_();
+  }
+
+  // For a signal to stop.
   int Wait() { return first_.get_future().get(); }
 
  private:
   void Watch(const sigset_t& signals) {
-    const int signal = WaitFor(signals);
+    const int signal = WaitForStop(signals, /*may_reload=*/true);
     {
       const std::lock_guard lock(mutex_);
       if (!serving_) {
@@ -69,32 +85,52 @@ class StopSignals {
       }
     }
     first_.set_value(signal);
-    WaitFor(signals);
+    WaitForStop(signals, /*may_reload=*/false);
     spdlog::warn("second signal: exiting at once");
     _exit(1);
   }
 
+  int WaitForStop(const sigset_t& signals, bool may_reload) {
+    for (;;) {
+      const int signal = WaitFor(signals);
+      if (signal != SIGHUP) return signal;
+      if (may_reload) HangUp();
+    }
+  }
+
+  void HangUp() {
+    const std::lock_guard lock(mutex_);
+    hung_up_ = reload_ == nullptr;
+    if (!hung_up_) return reload_();
+    spdlog::info("signal {}: nothing is served yet, files are read again when it is", SIGHUP);
+  }
+
   std::promise<int> first_;
   std::mutex mutex_;
-  bool serving_ = false;  // guarded by mutex_
+  // Guarded by mutex_:
+  bool serving_ = false;
+  bool hung_up_ = false;  // before there was something to do about it
+  std::function<void()> reload_;
 };
 
-int Serve(const CommandLine& command_line, const sigset_t& stop_signals) {
+int Serve(const CommandLine& command_line, std::vector<std::string> arguments, const sigset_t& blocked) {
   const ServerOptions& options = command_line.options;
   spdlog::info("headlight-server {}", kVersion);
   for (const std::string& warning : command_line.warnings) spdlog::warn("{}", warning);
   for (const auto& [name, value] : EffectiveValues(options)) spdlog::info("option {} = {}", name, value);
 
-  auto& stop = *new StopSignals(stop_signals);  // its thread may outlive main
+  auto& signals = *new Signals(blocked);  // its thread may outlive main
   absl::StatusOr<std::unique_ptr<HeadlightServer>> server = HeadlightServer::Start(
-      options, /*registry=*/nullptr, /*before_serving=*/[&stop] { stop.ServingBegins(); });
+      options, /*registry=*/nullptr, /*before_serving=*/[&signals] { signals.ServingBegins(); });
   if (!server.ok()) {
     spdlog::error("{}", std::string(server.status().message()));
     const bool bad_option =
         absl::IsInvalidArgument(server.status());  // one whose value only now turned out wrong
     return bad_option ? 2 : 1;
   }
-  spdlog::info("signal {}: shutting down", stop.Wait());
+  Reload reload(std::move(arguments), options, (*server)->gate());
+  signals.OnHangup([&reload] { reload.Run(); });
+  spdlog::info("signal {}: shutting down", signals.Wait());
 
   const absl::Status status = (*server)->Shutdown();
   if (!status.ok()) {
@@ -109,6 +145,8 @@ int Main(int argc, char** argv) {
   const std::string command = argc > 1 ? argv[1] : "";
   if (command == "init-model") return RunInitModel(argc - 1, argv + 1, std::cout, std::cerr);
   if (command == "check-model") return RunCheckModel(argc - 1, argv + 1, std::cout, std::cerr);
+  if (command == "hash-token") return RunHashToken(argc - 1, argv + 1, std::cin, std::cout, std::cerr);
+  const sigset_t blocked = BlockSignals();
   const absl::StatusOr<CommandLine> command_line = ParseCommandLine(argc, argv);
   if (!command_line.ok()) {
     std::fprintf(stderr, "headlight-server: %s\nTry --help.\n",
@@ -120,7 +158,7 @@ int Main(int argc, char** argv) {
     return 0;
   }
   ConfigureLogging(command_line->options.log_level, command_line->options.log_format);
-  return Serve(*command_line, BlockStopSignals());
+  return Serve(*command_line, std::vector<std::string>(argv, argv + argc), blocked);
 }
 
 }  // namespace

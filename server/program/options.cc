@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "absl/status/status.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "core/base/status_macros.h"
@@ -46,8 +47,15 @@ const std::vector<Option>& Options() {
       AnyNames("load", "Models of the repository to serve; empty: all", &O::load),
       Seconds("repository-poll-s", "Time between two looks for changes in the repository; 0: none", 86400,
               &O::repository_poll_s),
-      Switch("allow-model-control", "Let callers load and unload models (LoadModel, UnloadModel)",
+      Switch("allow-model-control",
+             "Let callers load and unload models (LoadModel, UnloadModel); with --tokens, each token says so",
              &O::allow_model_control),
+      Text("tokens", "FILE",
+           "TOML file with a [[token]] for each bearer token that opens the server, see hash-token; empty: "
+           "anybody may call. SIGHUP reads it again",
+           &O::tokens),
+      Switch("allow-plaintext", "Take tokens over connections that others on the network can read",
+             &O::allow_plaintext),
       Switch("strict",
              "Load no model whose config.json has keys that are not understood; else they stand in the log",
              &O::strict),
@@ -166,7 +174,16 @@ absl::Status ApplyFile(const std::string& path, const std::vector<std::string>& 
   return absl::OkStatus();
 }
 
+// Nobody else on the network sees what goes over a socket in the file system.
+bool IsReadableByOthers(const ServerOptions& options) { return !absl::StartsWith(options.listen, "unix:"); }
+
 absl::Status CheckTogether(const ServerOptions& options) {
+  if (!options.tokens.empty() && IsReadableByOthers(options) && !options.allow_plaintext) {
+    return absl::InvalidArgumentError(absl::StrCat("--tokens: got ", Quoted(options.tokens),
+                                                   " with --listen ", options.listen,
+                                                   ", over which tokens can be read; wanted a unix: socket, "
+                                                   "or --allow-plaintext where nobody else listens"));
+  }
   if (options.memory_limit > 0 && options.memory_for_models > options.memory_limit) {
     return absl::InvalidArgumentError(absl::StrCat("--memory-for-models: got ", options.memory_for_models,
                                                    ", wanted at most --memory-limit ", options.memory_limit));
@@ -221,6 +238,7 @@ void Declare(CLI::App& app, GivenValues& given) {
       "Other commands:\n"
       "  headlight-server init-model    write a model folder with random weights\n"
       "  headlight-server check-model   check a model folder and say what is in it\n"
+      "  headlight-server hash-token    make the entry of a bearer token for --tokens\n"
       "Each has its own --help.");
   app.set_version_flag("--version", absl::StrCat("headlight-server ", kVersion),
                        "Print the version and exit");
@@ -263,6 +281,10 @@ absl::StatusOr<CommandLine> ParseCommandLine(int argc, const char* const* argv) 
     return absl::InvalidArgumentError(error.what());
   }
   HEADLIGHT_RETURN_IF_ERROR(CheckTogether(result.options));
+  if (!result.options.tokens.empty() && result.options.allow_model_control) {
+    WarnOfRetired("--allow-model-control", "with --tokens, model_control of each token says so",
+                  result.warnings);
+  }
   return result;
 }
 

@@ -30,6 +30,8 @@ struct ServerOptions {
   std::vector<std::string> load;                     // models of the repository to serve; empty: all
   double repository_poll_s = 0;                      // between two looks at the folders; 0: only the first
   bool allow_model_control = false;                  // whether LoadModel and UnloadModel are allowed
+  std::string tokens;                                // file; empty: calls need none
+  bool allow_plaintext = false;                      // whether tokens may travel unencrypted
   int64_t memory_limit = 0;                          // of the process; 0: what DetectMemoryLimitBytes says
   int64_t memory_for_models = 0;                     // bytes of it that requests leave alone; 0: half
   bool strict = false;                               // whether models' configs must be understood whole

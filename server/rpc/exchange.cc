@@ -34,10 +34,18 @@ TimePoint ToTimePoint(std::chrono::system_clock::time_point deadline, TimePoint 
   return left >= TimePoint::max() - now ? TimePoint::max() : now + left;
 }
 
-CallFacts FactsOf(const grpc::CallbackServerContext& context, const Face& face, TimePoint now) {
+// What the headers say. `refusal`: that the caller is nobody who may call.
+CallFacts FactsOf(const grpc::CallbackServerContext& context, const Face& face, const Gate& gate,
+                  TimePoint now, std::optional<Refusal>& refusal) {
   CallFacts facts;
   facts.deadline = ToTimePoint(context.deadline(), now);
   facts.may_be_held_back = !face.rules().unary;
+  absl::StatusOr<std::shared_ptr<const Identity>> identity = gate.Admit(context.client_metadata());
+  if (identity.ok()) {
+    facts.identity = *std::move(identity);
+  } else {
+    refusal = Refusal{identity.status(), kReasonUnauthenticated, /*retry_after_us=*/0};
+  }
   return facts;
 }
 
@@ -86,20 +94,23 @@ Exchange::Exchange(const Pipeline& pipeline, CallLedger& ledger, ArrivalWatch& a
       arrivals_(arrivals),
       face_(face),
       context_(context),
-      facts_(FactsOf(context, face, pipeline.clock.Now())),
+      facts_(FactsOf(context, face, pipeline.gate, pipeline.clock.Now(), refused_)),
       connection_(arrivals.Find(context.peer())),
       state_(face.rules()) {}
 
 void Exchange::Start() {
-  std::optional<Refusal> refusal = ledger_.Add(*this);
-  in_ledger_ = !refusal;
+  std::optional<Refusal> refusal = std::move(refused_);
+  if (!refusal) {
+    refusal = ledger_.Add(*this);
+    in_ledger_ = !refusal;
+  }
   if (!refusal && facts_.may_be_held_back) {
     arrivals_.Expect(*connection_, self_, /*leased_bytes=*/0);
     On([](State& state) { return state.HoldReads(true); });
     return ReadWhenThereIsRoom();
   }
   // Known from the headers alone, and cheap: the payload is never read.
-  if (!refusal) refusal = pipeline_.scheduler.DecideFromHeaders(facts_.deadline, facts_.caller);
+  if (!refusal) refusal = pipeline_.scheduler.DecideFromHeaders(facts_.deadline, facts_.identity->caller);
   if (!refusal) refusal = TakeMemoryOfMessage();
   On([&](State& state) { return refusal ? state.End(*std::move(refusal)) : state.Begin(); });
 }
@@ -198,6 +209,8 @@ void Exchange::Receive(uint64_t number, const grpc::ByteBuffer& message, Lease m
   absl::StatusOr<std::unique_ptr<Ticket>> ticket =
       Guarded("request", [&] { return work->MakeTicket(message, std::move(memory)); });
   if (!ticket.ok()) return Refuse(number, *work, WithoutTicket(ticket.status()));
+  std::optional<Refusal> refusal = work->TakeOfRate(**ticket);
+  if (refusal) return Refuse(number, *work, *std::move(refusal));
   (*ticket)->done = [this, number, work = std::move(work)](std::unique_ptr<Ticket> ended, Outcome outcome) {
     Answer(number, *work, std::move(ended), std::move(outcome));
   };

@@ -83,6 +83,7 @@ class Exchange final : public grpc::ServerGenericBidiReactor,
   ArrivalWatch& arrivals_;
   const Face& face_;
   grpc::CallbackServerContext& context_;
+  std::optional<Refusal> refused_;  // by the headers, until Start
   const CallFacts facts_;
   const std::shared_ptr<ArrivalWatch::Connection> connection_;
   bool in_ledger_ = false;  // set once, before the first reaction

@@ -11,12 +11,14 @@
 #include "server/observe/request_log.h"
 #include "server/schedule/clock.h"
 #include "server/schedule/scheduler.h"
+#include "server/security/gate.h"
 
 namespace headlight {
 
 // All of it must outlive the exchanges.
 struct Pipeline {
   const ModelRegistry& registry;
+  const Gate& gate;
   Scheduler& scheduler;
   const Clock& clock;
   MemoryBudget& memory;

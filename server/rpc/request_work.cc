@@ -28,6 +28,7 @@ std::atomic<uint64_t> next_call_id{1};
 RequestWork::RequestWork(const Pipeline& pipeline, const Face& face, const CallFacts& facts)
     : pipeline_(pipeline), face_(face), facts_(facts), arrival_(pipeline.clock.Now()) {
   record_.method = face.method();
+  record_.caller = facts.identity->tenant;
 }
 
 absl::StatusOr<std::unique_ptr<Ticket>> RequestWork::MakeTicket(const grpc::ByteBuffer& message,
@@ -46,7 +47,8 @@ absl::StatusOr<std::unique_ptr<Ticket>> RequestWork::MakeTicket(const grpc::Byte
   record_.model = request_->fields.model;
   HEADLIGHT_ASSIGN_OR_RETURN(
       CheckedRequest checked,
-      CheckRequest(request_->fields, {pipeline_.registry, pipeline_.max_message_bytes}));
+      CheckRequest(request_->fields,
+                   {ModelView(pipeline_.registry, facts_.identity->models), pipeline_.max_message_bytes}));
   HEADLIGHT_RETURN_IF_ERROR(
       pipeline_.memory.NeverFits(message_bytes + MemoryNeed(checked.input, pipeline_.compute_threads)));
   HEADLIGHT_ASSIGN_OR_RETURN(work->batch_memory,
@@ -58,7 +60,7 @@ absl::StatusOr<std::unique_ptr<Ticket>> RequestWork::MakeTicket(const grpc::Byte
   auto ticket = std::make_unique<Ticket>();
   ticket->arrival = arrival_;
   ticket->deadline = Deadline(checked.timeout_us);
-  ticket->caller = facts_.caller;
+  ticket->caller = facts_.identity->caller;
   ticket->priority = checked.priority;
   DescribeWork(checked.input, *ticket);
   ticket->held_back = facts_.may_be_held_back && ticket->deadline == TimePoint::max();
@@ -73,8 +75,25 @@ absl::StatusOr<std::unique_ptr<Ticket>> RequestWork::MakeTicket(const grpc::Byte
   return ticket;
 }
 
+std::optional<Refusal> RequestWork::TakeOfRate(const Ticket& ticket) {
+  RateLimit* const rate = facts_.identity->rate.get();
+  if (rate == nullptr) return std::nullopt;
+  const double seconds = static_cast<double>(pipeline_.scheduler.EstimateTicket(ticket).compute_us) * 1e-6;
+  const std::optional<int64_t> wait_us = rate->Take(pipeline_.clock.Now(), seconds);
+  if (!wait_us) {
+    taken_s_ = seconds;
+    return std::nullopt;
+  }
+  return Refusal{
+      absl::ResourceExhaustedError(absl::StrCat("the caller has used up its ", rate->seconds_per_second(),
+                                                " seconds of predicted compute time a second")),
+      kReasonRateLimited, *wait_us};
+}
+
 absl::StatusOr<grpc::ByteBuffer> RequestWork::TakeReply(std::unique_ptr<Ticket> ticket,
                                                         const Outcome& outcome) {
+  const bool was_computed = outcome.status.ok() || outcome.compute_us > 0;
+  if (taken_s_ > 0 && !was_computed) facts_.identity->rate->GiveBack(taken_s_);
   record_.queue_us = outcome.queue_us;
   record_.predicted_us = outcome.predicted_us;
   HEADLIGHT_RETURN_IF_ERROR(outcome.status);

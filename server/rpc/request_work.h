@@ -19,13 +19,14 @@
 #include "server/rpc/pipeline.h"
 #include "server/schedule/clock.h"
 #include "server/schedule/ticket.h"
+#include "server/security/identity.h"
 
 namespace headlight {
 
 // What all requests of an exchange have in common.
 struct CallFacts {
   TimePoint deadline = TimePoint::max();
-  Caller caller;
+  std::shared_ptr<const Identity> identity;  // null: nobody that may call
   bool may_be_held_back = false;  // a stream: requests without a deadline wait rather than being refused
 };
 
@@ -38,6 +39,9 @@ class RequestWork {
   // Reads and checks the message, for which `memory` was reserved before its size was known. A ticket that is
   // ready but for its `done`, or why there is none; RESOURCE_EXHAUSTED: there is no memory for it now.
   absl::StatusOr<std::unique_ptr<Ticket>> MakeTicket(const grpc::ByteBuffer& message, Lease memory);
+
+  // Why it is too much for now what the caller asks for with `ticket`, if it is.
+  std::optional<Refusal> TakeOfRate(const Ticket& ticket);
 
   // The reply to a ticket that has come back, or why there is none.
   absl::StatusOr<grpc::ByteBuffer> TakeReply(std::unique_ptr<Ticket> ticket, const Outcome& outcome);
@@ -61,6 +65,7 @@ class RequestWork {
   std::unique_ptr<FaceRequest> request_;  // what of it must be known for errors; null before it is read
   ReplyPlan plan_;
   RequestRecord record_;
+  double taken_s_ = 0;  // of the caller's rate
 };
 
 }  // namespace headlight

@@ -61,6 +61,8 @@ inline constexpr char kReasonDeadlinePassed[] = "deadline_passed";
 inline constexpr char kReasonMemory[] = "memory";
 inline constexpr char kReasonDraining[] = "draining";
 inline constexpr char kReasonCancelled[] = "cancelled";
+inline constexpr char kReasonRateLimited[] = "rate_limited";
+inline constexpr char kReasonUnauthenticated[] = "unauthenticated";
 
 // Why something is not computed.
 struct Refusal {

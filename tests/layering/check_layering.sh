@@ -87,7 +87,7 @@ room server/batch "$models_and_up"
 room server/request "server/batch/|$models_and_up|grpcpp/support/byte_buffer\.h"
 room server/security 'server/(memory|schedule|models)/|core/|grpcpp/'
 room server/observe "server/security/|$request_and_up|prometheus/|spdlog/|nlohmann/"
-room server/attend "$request_and_up|grpcpp/|headlight/v1/"
+room server/attend "server/security/|$request_and_up|grpcpp/|headlight/v1/"
 room server/oip "$request_and_up|grpcpp/|inference/"
 room server/session 'server/(memory|models)/|core/'
 room server/rpc "server/(security|observe|attend|oip|session)/|$request_and_up|grpc\w*/|headlight/v1/|google/|spdlog/"

@@ -93,8 +93,10 @@ class ServingTest : public ::testing::Test {
   ComputeArena arena_{1};
   BatchLane lane_{executor_, arena_};
   Scheduler scheduler_;
-  AttentionService service_{{registry_, scheduler_, clock_, /*max_message_bytes=*/1 << 20}};
+  Gate gate_;
+  AttentionService service_{{registry_, gate_, scheduler_, clock_, /*max_message_bytes=*/1 << 20}};
   ExchangeService exchanges_{{.registry = registry_,
+                              .gate = gate_,
                               .scheduler = scheduler_,
                               .clock = clock_,
                               .memory = memory_,

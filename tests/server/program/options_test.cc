@@ -67,6 +67,8 @@ TEST(OptionsTest, EveryOptionHasAFlagAVariableAndAKey) {
                                                                    {"load", "bert,gpt2"},
                                                                    {"repository-poll-s", "0.5"},
                                                                    {"allow-model-control", "true"},
+                                                                   {"tokens", "/etc/tokens.toml"},
+                                                                   {"allow-plaintext", "true"},
                                                                    {"strict", "true"},
                                                                    {"memory-limit", "1000000"},
                                                                    {"memory-for-models", "500000"},
@@ -109,7 +111,8 @@ TEST(OptionsTest, EveryOptionHasAFlagAVariableAndAKey) {
     std::string variable = "HEADLIGHT_";
     for (char c : name) variable += c == '-' ? '_' : static_cast<char>(std::toupper(c));
     const ScopedVariable scoped(variable.c_str(), value.c_str());
-    const auto from_environment = ParseFlags({"--model-repository=/models"});  // for what needs one
+    const auto from_environment =
+        ParseFlags({"--model-repository=/models", "--allow-plaintext"});  // for what needs them
     ASSERT_THAT(from_environment, IsOk());
     EXPECT_THAT(EffectiveValues(from_environment->options), Contains(Pair(name, value)));
   }
@@ -215,6 +218,20 @@ TEST(OptionsTest, WhatContradictsItselfIsRefused) {
   EXPECT_THAT(ParseFlags({"--default-deadline-ms=200", "--max-deadline-ms=100"}),
               Refused("--default-deadline-ms: got 200, wanted at most --max-deadline-ms 100"));
   EXPECT_THAT(ParseFlags({"--default-deadline-ms=200"}), IsOk());
+}
+
+TEST(OptionsTest, TokensWantAConnectionThatNobodyReads) {
+  EXPECT_THAT(ParseFlags({"--tokens", "t.toml"}),
+              Refused("--tokens: got \"t.toml\" with --listen 127.0.0.1:8001"));
+  EXPECT_THAT(ParseFlags({"--tokens", "t.toml", "--listen", "0.0.0.0:1"}), Refused("--allow-plaintext"));
+  EXPECT_THAT(ParseFlags({"--tokens", "t.toml", "--allow-plaintext"}), IsOk());
+  EXPECT_THAT(ParseFlags({"--tokens", "t.toml", "--listen", "unix:/run/h"}), IsOk());
+}
+
+TEST(OptionsTest, BesideTokensModelControlIsTheirs) {
+  const auto line = ParseFlags({"--tokens", "t.toml", "--allow-plaintext", "--allow-model-control"});
+  ASSERT_THAT(line, IsOk());
+  EXPECT_THAT(line->warnings, Contains(HasSubstr("--allow-model-control has no effect")));
 }
 
 TEST(OptionsTest, OneFolderIsServedUnderAName) {
