@@ -19,7 +19,6 @@
 #include "core/runtime/cpu_topology.h"
 #include "core/runtime/memory_limit.h"
 #include "server/attend/attend_face.h"
-#include "server/batch/canary.h"
 #include "server/memory/memory_plan.h"
 #include "server/models/built_in_models.h"
 #include "server/models/make_model.h"
@@ -125,7 +124,7 @@ HeadlightServer::HeadlightServer(const ServerOptions& options, std::shared_ptr<M
       registry_(std::move(registry)),
       metrics_(std::move(metrics)),
       loader_(MakeLoader(options, memory_, *registry_, *metrics_,
-                         [this](const auto& model) { return ComputeCanary(model, scheduler_, clock_); })),
+                         [this](const auto& model) { return canaries_.Begin(model); })),
       requests_(options.log_format == LogFormat::kJson ? RequestLogForm::kJson : RequestLogForm::kText, {}),
       pool_(kMaxIdleBytes, &memory_),
       arena_(compute_threads, kComputeNice),
@@ -135,6 +134,9 @@ HeadlightServer::HeadlightServer(const ServerOptions& options, std::shared_ptr<M
       lane_(executor_, arena_),
       long_lane_(long_executor_, long_arena_),
       scheduler_(EngineOptionsOf(options), lane_, &long_lane_, clock_),
+      canaries_(
+          *registry_, scheduler_, clock_,
+          [this](const std::string& model, const absl::Status& verdict) { TellVerdict(model, verdict); }),
       service_(
           {*registry_, gate_, scheduler_, clock_, options.max_message_bytes, loader_.get(), compute_threads}),
       exchanges_({.registry = *registry_,
@@ -171,6 +173,12 @@ void HeadlightServer::KeepHouse() {
   if (pool_.Trim() + executor_.Trim() + long_executor_.Trim() > 0) malloc_trim(0);
 }
 
+void HeadlightServer::TellVerdict(const std::string& model, const absl::Status& verdict) {
+  lifecycle_->SetRight(absl::StrCat("models/", model), verdict.ok());
+  if (verdict.ok()) return spdlog::info("model {}: computes as it should again", Quoted(model));
+  spdlog::error("{}", std::string(verdict.message()));
+}
+
 absl::Status HeadlightServer::Listen() {
   RemoveStaleSocket(options_.listen);
   grpc::ServerBuilder builder;
@@ -195,7 +203,7 @@ absl::Status HeadlightServer::Listen() {
 absl::Status HeadlightServer::LoadModels(bool registry_given) {
   if (!registry_given) HEADLIGHT_RETURN_IF_ERROR(AddBuiltInModels(options_, memory_, *registry_));
   for (const auto& model : registry_->List()) {
-    HEADLIGHT_RETURN_IF_ERROR(ComputeCanary(model, scheduler_, clock_));
+    HEADLIGHT_RETURN_IF_ERROR(canaries_.Begin(model));
     LogModel(*model);
     lifecycle_->SetHealth(absl::StrCat("models/", model->name), true);
     metrics_->ModelServes(model->name, model->version, model->model.packed_bytes());
@@ -213,6 +221,10 @@ void HeadlightServer::ServeModels() {
   std::set<std::string> kernels;
   for (const auto& model : registry_->List()) kernels.insert(model->model.attention().kernel_name());
   lifecycle_->Serve();
+  if (options_.canary_period_s > 0) {
+    look_again_ = std::make_unique<Periodic>(std::chrono::seconds(options_.canary_period_s),
+                                             [this] { canaries_.Look(); });
+  }
   if (metrics_->port() != 0) {
     spdlog::info("metrics on http://{}/metrics", WithPort(options_.metrics_listen, metrics_->port()));
   }

@@ -20,6 +20,7 @@
 #include "server/attend/attention_service.h"
 #include "server/batch/batch_executor.h"
 #include "server/batch/batch_lane.h"
+#include "server/batch/canary_watch.h"
 #include "server/memory/buffer_pool.h"
 #include "server/memory/memory_budget.h"
 #include "server/models/model_loader.h"
@@ -75,6 +76,7 @@ class HeadlightServer {
   absl::Status LoadModels(bool registry_given);
   void ServeModels();
   void KeepHouse();
+  void TellVerdict(const std::string& model, const absl::Status& verdict);  // of the canary
 
   // In the order of their dependencies: what is below uses what is above.
   const ServerOptions options_;
@@ -93,6 +95,7 @@ class HeadlightServer {
   BatchLane lane_;
   BatchLane long_lane_;
   Scheduler scheduler_;
+  CanaryWatch canaries_;
   AttentionService service_;
   ExchangeService exchanges_;
   HealthBoard health_;
@@ -102,7 +105,8 @@ class HeadlightServer {
   std::unique_ptr<grpc::Server> grpc_server_;
   std::unique_ptr<Lifecycle> lifecycle_;
   int port_ = 0;
-  Periodic housekeeping_;  // last: it uses what is above
+  Periodic housekeeping_;                 // it and what follows are last: they use what is above
+  std::unique_ptr<Periodic> look_again_;  // at canaries_; null: never
 };
 
 }  // namespace headlight

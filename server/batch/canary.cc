@@ -42,9 +42,12 @@ std::vector<int64_t> LengthsFor(const ModelConfig& config) {
   return lengths;
 }
 
-// One sequence. Points into `zeros`, which it makes as large as it must be.
-BatchInput ZeroInput(const std::shared_ptr<const LoadedModel>& model, int64_t tokens,
-                     std::vector<float>& zeros) {
+// What goes in: zeros, or numbers of which every weight of a model makes something.
+enum class Pattern : uint8_t { kZeros, kVaried };
+
+// One sequence. Points into `values`, which it makes as large as it must be.
+BatchInput CanaryInput(const std::shared_ptr<const LoadedModel>& model, int64_t tokens, Pattern pattern,
+                       std::vector<float>& values) {
   const ModelConfig& config = model->model.config();
   const AttentionConfig& attention = config.block.attention;
   BatchInput input;
@@ -54,11 +57,18 @@ BatchInput ZeroInput(const std::shared_ptr<const LoadedModel>& model, int64_t to
   if (config.embedding) {
     input.kind = InputKind::kTokenIds;
     input.token_ids.assign(static_cast<size_t>(tokens), 0);
+    for (int64_t i = 0; pattern == Pattern::kVaried && i < tokens; ++i) {
+      input.token_ids[static_cast<size_t>(i)] = static_cast<int32_t>(i * 7919 % config.embedding->vocab_size);
+    }
     return input;
   }
-  zeros.resize(static_cast<size_t>(tokens * std::max({attention.embed_dim, attention.kdim, attention.vdim})));
+  values.resize(
+      static_cast<size_t>(tokens * std::max({attention.embed_dim, attention.kdim, attention.vdim})));
+  for (size_t i = 0; pattern == Pattern::kVaried && i < values.size(); ++i) {
+    values[i] = (static_cast<float>(i * 37 % 17) - 8) / 8;
+  }
   const auto fill = [&](InputRows& rows, int64_t width) {
-    rows.bytes.Append(std::as_bytes(std::span(zeros).first(static_cast<size_t>(tokens * width))));
+    rows.bytes.Append(std::as_bytes(std::span(values).first(static_cast<size_t>(tokens * width))));
   };
   fill(input.query, attention.embed_dim);
   if (attention.kdim != attention.embed_dim || attention.vdim != attention.embed_dim) {
@@ -69,12 +79,13 @@ BatchInput ZeroInput(const std::shared_ptr<const LoadedModel>& model, int64_t to
   return input;
 }
 
-absl::Status Compute(const std::shared_ptr<const LoadedModel>& model, int64_t tokens, Scheduler& scheduler,
-                     const Clock& clock) {
-  std::vector<float> zeros;
+// The bytes of the outputs, which are finite.
+absl::StatusOr<std::string> Compute(const std::shared_ptr<const LoadedModel>& model, int64_t tokens,
+                                    Pattern pattern, Scheduler& scheduler, const Clock& clock) {
+  std::vector<float> values;
   auto work = std::make_unique<BatchWork>();
   auto ticket = std::make_unique<Ticket>();
-  work->input = ZeroInput(model, tokens, zeros);
+  work->input = CanaryInput(model, tokens, pattern, values);
   const auto num_outputs =
       static_cast<size_t>(work->input.num_outputs(model->model.config().block.attention.embed_dim));
   ticket->arrival = clock.Now();
@@ -83,18 +94,18 @@ absl::Status Compute(const std::shared_ptr<const LoadedModel>& model, int64_t to
   work->input.cancelled = ticket->cancelled;
   DescribeWork(work->input, *ticket);
   ticket->work = std::move(work);
-  std::promise<absl::Status> ended;
+  std::promise<absl::StatusOr<std::string>> ended;
   ticket->done = [&](std::unique_ptr<Ticket> computed, Outcome outcome) {
-    if (outcome.status.ok()) {
-      const BatchResult& result = static_cast<BatchWork&>(*computed->work).result;
-      const std::span outputs(static_cast<const float*>(result.output.get()), num_outputs);
-      if (!std::all_of(outputs.begin(), outputs.end(), [](float value) { return std::isfinite(value); })) {
-        outcome.status = absl::InternalError(
-            absl::StrCat("model ", Quoted(model->name), ": its outputs for ", tokens,
-                         " tokens of zeros are not finite; its parameters cannot be right"));
-      }
+    if (!outcome.status.ok()) return ended.set_value(std::move(outcome.status));
+    const BatchResult& result = static_cast<BatchWork&>(*computed->work).result;
+    const std::span outputs(static_cast<const float*>(result.output.get()), num_outputs);
+    if (!std::all_of(outputs.begin(), outputs.end(), [](float value) { return std::isfinite(value); })) {
+      return ended.set_value(
+          absl::InternalError(absl::StrCat("model ", Quoted(model->name), ": its outputs for ", tokens,
+                                           " tokens of ", pattern == Pattern::kZeros ? "zeros" : "the canary",
+                                           " are not finite; its parameters cannot be right")));
     }
-    ended.set_value(std::move(outcome.status));
+    ended.set_value(std::string(static_cast<const char*>(result.output.get()), outputs.size_bytes()));
   };
   scheduler.Submit(std::move(ticket));
   return ended.get_future().get();
@@ -107,8 +118,14 @@ absl::Status ComputeCanary(const std::shared_ptr<const LoadedModel>& model, Sche
   scheduler.Introduce(CostClassOf(*model),
                       CostPriorOf(model->model.config(), model->model.attention().precision()));
   for (const int64_t tokens : LengthsFor(model->model.config()))
-    HEADLIGHT_RETURN_IF_ERROR(Compute(model, tokens, scheduler, clock));
+    HEADLIGHT_RETURN_IF_ERROR(Compute(model, tokens, Pattern::kZeros, scheduler, clock).status());
   return absl::OkStatus();
+}
+
+absl::StatusOr<std::string> ComputeCanaryBits(const std::shared_ptr<const LoadedModel>& model,
+                                              Scheduler& scheduler, const Clock& clock) {
+  const int64_t tokens = LengthsFor(model->model.config()).front();
+  return Compute(model, tokens, Pattern::kVaried, scheduler, clock);
 }
 
 }  // namespace headlight
