@@ -1,14 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // What a server is held against in scripts/bench-serving.sh: the same computation in process, and a gRPC
-// server that computes nothing. Each command prints one line of JSON.
+// server that computes nothing; and what it costs to refuse a stranger. Each command prints one line of JSON.
 #include <CLI/CLI.hpp>
+#include <grpcpp/grpcpp.h>
+#include <unistd.h>
+
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <cstdint>
 #include <cstdio>
+#include <fstream>
 #include <iostream>
+#include <iterator>
 #include <memory>
+#include <sstream>
 #include <string>
 #include <thread>
 #include <vector>
@@ -24,6 +31,7 @@
 #include "core/runtime/cancellation.h"
 #include "core/runtime/compute_arena.h"
 #include "core/runtime/cpu_topology.h"
+#include "headlight/v1/attention.grpc.pb.h"
 #include "server/models/built_in_models.h"
 #include "tests/bench/echo_client.h"
 #include "tests/bench/echo_server.h"
@@ -155,6 +163,55 @@ absl::Status CompareWithEcho(const EchoFlags& flags) {
   return absl::OkStatus();
 }
 
+struct RefusalFlags {
+  std::string server;
+  int pid = 0;
+  int64_t calls = 20'000;
+  int concurrency = 16;
+  int64_t bytes = 1000;
+};
+
+// User and system time of a process, in seconds; below 0: there is none.
+double CpuSecondsOf(int pid) {
+  std::ifstream stat("/proc/" + std::to_string(pid) + "/stat");
+  std::string text((std::istreambuf_iterator<char>(stat)), std::istreambuf_iterator<char>());
+  std::istringstream fields(text.substr(text.rfind(')') + 1));  // a program's name may hold anything
+  std::string skipped;
+  for (int i = 3; i < 14; ++i) fields >> skipped;
+  double user_ticks = -1;
+  double system_ticks = 0;
+  fields >> user_ticks >> system_ticks;
+  return (user_ticks + system_ticks) / static_cast<double>(sysconf(_SC_CLK_TCK));
+}
+
+// Microseconds of the server's CPU for a call with a wrong token and a payload that nobody wants.
+absl::Status MeasureRefusal(const RefusalFlags& flags) {
+  const auto stub = v1::AttentionService::NewStub(OpenChannels(flags.server, 1).front());
+  v1::AttendRequest request;
+  request.add_payloads(std::string(static_cast<size_t>(flags.bytes), 'x'));
+  const auto call = [&] {
+    grpc::ClientContext context;
+    context.AddMetadata("authorization", "Bearer not a token of this server");
+    v1::AttendResponse response;
+    return stub->Attend(&context, request, &response).error_code();
+  };
+  if (call() != grpc::StatusCode::UNAUTHENTICATED)
+    return absl::FailedPreconditionError("it asks for no token");
+  const double begin_s = CpuSecondsOf(flags.pid);
+  if (begin_s < 0) return absl::NotFoundError("--pid: there is no such process");
+  std::atomic<int64_t> left{flags.calls};
+  std::vector<std::thread> callers;
+  for (int i = 0; i < flags.concurrency; ++i) {
+    callers.emplace_back([&] {
+      while (--left >= 0) call();
+    });
+  }
+  for (std::thread& caller : callers) caller.join();
+  std::printf("{\"refusal_cpu_us\": %.1f}\n",
+              (CpuSecondsOf(flags.pid) - begin_s) * 1e6 / static_cast<double>(flags.calls));
+  return absl::OkStatus();
+}
+
 }  // namespace
 }  // namespace headlight::bench
 
@@ -194,6 +251,22 @@ int main(int argc, char** argv) {
       ->check(CLI::Range(1, 3600))
       ->capture_default_str();
   echo_app.callback([&] { status = CompareWithEcho(echo); });
+
+  RefusalFlags refusal;
+  CLI::App& refusal_app =
+      *app.add_subcommand("refusal", "CPU time of a server for a call with a wrong token");
+  refusal_app.add_option("--server", refusal.server, "HOST:PORT")->required();
+  refusal_app.add_option("--pid", refusal.pid, "Of the server")->required();
+  refusal_app.add_option("--calls", refusal.calls, "That are measured")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  refusal_app.add_option("--concurrency", refusal.concurrency, "In flight, on one connection")
+      ->check(CLI::Range(1, 200))
+      ->capture_default_str();
+  refusal_app.add_option("--bytes", refusal.bytes, "Payload of each")
+      ->check(CLI::Range(int64_t{0}, int64_t{1} << 28))
+      ->capture_default_str();
+  refusal_app.callback([&] { status = MeasureRefusal(refusal); });
 
   CLI11_PARSE(app, argc, argv);
   if (!status.ok()) std::cerr << "serving_bench: " << status.ToString() << "\n";
