@@ -28,6 +28,9 @@ struct BatchResult {
   std::shared_ptr<const int32_t> weights_keys;
   std::shared_ptr<const void> received_mass;
   std::vector<OutputResult> outputs;  // `output` is null where there are any
+  // Payload bytes written by copying, widening or narrowing it for this request: into the batch, and out of
+  // it where the reply does not send the batch's own memory. What gRPC copies is not in it.
+  int64_t copied_bytes = 0;
   // Of the batch as a whole, as in attention.proto's TimeBudget.
   int64_t pack_us = 0;
   int64_t compute_us = 0;

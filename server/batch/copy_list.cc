@@ -36,6 +36,7 @@ void Unpack(const ByteSegments& from, DType dtype, int64_t first, int64_t count,
 }  // namespace
 
 void CopyList::Add(const ByteSegments& from, DType dtype, int64_t first, int64_t count, std::byte* to) {
+  bytes_ += count * PackedSizeOf(dtype);
   while (count > 0) {
     if (piece_elements_ == 0) pieces_.push_back(copies_.size());
     const int64_t take = std::min(count, kPieceElements - piece_elements_);
@@ -59,6 +60,7 @@ void CopyList::Run(ComputeArena& arena) const {
 }
 
 void NarrowingList::Add(const float* from, int64_t count, DType dtype, std::byte* to) {
+  bytes_ += count * SizeOf(dtype);
   for (int64_t first = 0; first < count; first += kPieceElements) {
     pieces_.push_back(
         {from + first, std::min(count - first, kPieceElements), dtype, to + first * SizeOf(dtype)});

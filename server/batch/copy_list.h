@@ -27,6 +27,8 @@ class CopyList {
 
   void Run(ComputeArena& arena) const;
 
+  int64_t bytes() const { return bytes_; }  // that it writes
+
  private:
   struct Copy {
     const ByteSegments* from;
@@ -38,6 +40,7 @@ class CopyList {
   std::vector<Copy> copies_;
   std::vector<size_t> pieces_;  // first copy of each piece
   int64_t piece_elements_ = 0;  // of the last piece, so far
+  int64_t bytes_ = 0;
 };
 
 // Results on their way to memory of their own: narrowed, or copied as they are.
@@ -49,6 +52,8 @@ class NarrowingList {
 
   void Run(ComputeArena& arena) const;
 
+  int64_t bytes() const { return bytes_; }  // that it writes
+
  private:
   struct Piece {
     const float* from;
@@ -57,6 +62,7 @@ class NarrowingList {
     std::byte* to;
   };
   std::vector<Piece> pieces_;
+  int64_t bytes_ = 0;
 };
 
 }  // namespace headlight

@@ -121,6 +121,7 @@ absl::StatusOr<std::vector<BatchResult>> PackedBatch::TakeResults(ComputeArena& 
                           std::shared_ptr<const void>& to) {
       return TakeNumbers(from, first, count, input.output_dtype, narrowing, to);
     };
+    const int64_t before = narrowing.bytes();
     const int64_t first = buffers.pooled == nullptr ? first_row * config_.embed_dim : 0;
     HEADLIGHT_RETURN_IF_ERROR(take(buffers.pooled == nullptr ? output_ : buffers.pooled, first,
                                    input.num_outputs(config_.embed_dim), result.output));
@@ -132,6 +133,7 @@ absl::StatusOr<std::vector<BatchResult>> PackedBatch::TakeResults(ComputeArena& 
       result.weights_keys = {buffers.keys, KeysOf(*buffers.keys)};
     }
     result.outputs = outputs.Take(i);
+    result.copied_bytes = buffers.copied_bytes + narrowing.bytes() - before;
     result.batch_requests = static_cast<int64_t>(inputs_.size());
     result.batch_sequences = num_sequences_;
     result.batch_tokens = q_tokens_;
@@ -157,7 +159,10 @@ void PackedBatch::GatherTokens() {
   const bool typed = std::any_of(inputs_.begin(), inputs_.end(),
                                  [](const BatchInput* input) { return !input->token_types.empty(); });
   if (typed) token_types_.reserve(q_tokens_);
-  for (const BatchInput* input : inputs_) {
+  for (size_t i = 0; i < inputs_.size(); ++i) {
+    const BatchInput* input = inputs_[i];
+    buffers_[i].copied_bytes +=
+        static_cast<int64_t>((input->token_ids.size() + input->token_types.size()) * sizeof(token_ids_[0]));
     token_ids_.insert(token_ids_.end(), input->token_ids.begin(), input->token_ids.end());
     if (!typed) continue;
     token_types_.insert(token_types_.end(), input->token_types.begin(), input->token_types.end());
@@ -178,7 +183,9 @@ absl::Status PackedBatch::PlanInputs(CopyList& copies) {
   std::byte* to_query = query_->bytes();
   std::byte* to_key = key_ == nullptr ? nullptr : key_->bytes();
   std::byte* to_value = value_ == nullptr ? nullptr : value_->bytes();
-  for (const BatchInput* input : inputs_) {
+  for (size_t i = 0; i < inputs_.size(); ++i) {
+    const BatchInput* input = inputs_[i];
+    const int64_t before = copies.bytes();
     to_query = AddRows(input->query, input->q_lens, input->q_tokens, config_.embed_dim, to_query, copies);
     if (key_ != nullptr) {
       to_key = AddRows(input->key, input->kv_lens, input->kv_tokens, config_.kdim, to_key, copies);
@@ -186,6 +193,7 @@ absl::Status PackedBatch::PlanInputs(CopyList& copies) {
     if (value_ != nullptr) {
       to_value = AddRows(input->value, input->kv_lens, input->kv_tokens, config_.vdim, to_value, copies);
     }
+    buffers_[i].copied_bytes += copies.bytes() - before;
   }
   return absl::OkStatus();
 }
@@ -199,6 +207,7 @@ absl::Status PackedBatch::PlanMasks(CopyList& copies) {
     const int64_t count = mask.bytes.size_bytes() / size;
     HEADLIGHT_RETURN_IF_ERROR(Acquire(count * PackedSizeOf(mask.dtype), buffers_[i].mask));
     copies.Add(mask.bytes, mask.dtype, 0, count, buffers_[i].mask->bytes());
+    buffers_[i].copied_bytes += count * PackedSizeOf(mask.dtype);
   }
   return absl::OkStatus();
 }

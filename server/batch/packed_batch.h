@@ -59,6 +59,7 @@ class PackedBatch {
     std::shared_ptr<PooledBuffer> weights;
     std::shared_ptr<PooledBuffer> keys;
     std::shared_ptr<PooledBuffer> received_mass;
+    int64_t copied_bytes = 0;  // into the batch
   };
 
   absl::Status Acquire(int64_t size_bytes, std::shared_ptr<PooledBuffer>& buffer);

@@ -27,11 +27,30 @@ void WaitUntil(std::condition_variable& condition, std::unique_lock<std::mutex>&
 // core, and an answer that waits for one of them waits for milliseconds.
 constexpr std::chrono::milliseconds kTimeToAnswer{1};
 
+// Of one batch, as EngineState::Complete gives it back.
+BatchFacts FactsOf(const std::vector<FinishedTicket>& batch) {
+  BatchFacts facts;
+  for (const auto& [ticket, outcome] : batch) {
+    const int64_t shared_ns = facts.requests == 0 ? 0 : ticket->fixed_ns;
+    ++facts.requests;
+    facts.tokens += ticket->tokens;
+    facts.flops += ticket->cost.projection_flops + ticket->cost.attention_flops;
+    facts.predicted_ns += std::max<int64_t>(0, ticket->predicted_ns - shared_ns);
+    facts.real_ns = outcome.compute_us * 1000;
+    facts.whole &= outcome.status.ok();
+  }
+  return facts;
+}
+
 }  // namespace
 
 Scheduler::Scheduler(const EngineOptions& options, BatchRunner& runner, PausableRunner* long_runner,
-                     const Clock& clock)
-    : clock_(clock), runner_(runner), long_runner_(long_runner), state_(options, long_runner != nullptr) {
+                     const Clock& clock, BatchObserver* observer)
+    : clock_(clock),
+      runner_(runner),
+      long_runner_(long_runner),
+      observer_(observer),
+      state_(options, long_runner != nullptr) {
   dispatcher_ = std::thread([this] { DispatchLoop(); });
   if (long_runner_ != nullptr) long_lane_ = std::thread([this] { LongLoop(); });
   answerer_ = std::thread([this] { AnswerLoop(); });
@@ -180,7 +199,7 @@ void Scheduler::DispatchLoop() {
     if (pause) long_runner_->Pause();
     const absl::Status status = runner_.Run(step.batch.tickets);
     lock.lock();
-    Deliver(state_.Complete(clock_.Now(), std::move(step.batch), status));
+    Completed(lock, std::move(step.batch), status);
   }
   EndLongPause();
 }
@@ -225,7 +244,7 @@ void Scheduler::LongLoop() {
     lock.unlock();
     const absl::Status status = long_runner_->Run(batch.tickets);
     lock.lock();
-    Deliver(state_.Complete(clock_.Now(), std::move(batch), status));
+    Completed(lock, std::move(batch), status);
     work_available_.notify_one();  // the next long one, and the short lane need not share any more
   }
 }
@@ -267,6 +286,16 @@ void Scheduler::Deliver(std::vector<FinishedTicket> finished) {
     std::move(finished.begin(), finished.end(), std::back_inserter(finished_));
   }
   answers_waiting_.notify_one();
+}
+
+void Scheduler::Completed(std::unique_lock<std::mutex>& lock, Batch batch, const absl::Status& status) {
+  std::vector<FinishedTicket> finished = state_.Complete(clock_.Now(), std::move(batch), status);
+  const BatchFacts facts = observer_ == nullptr ? BatchFacts() : FactsOf(finished);
+  Deliver(std::move(finished));
+  if (observer_ == nullptr) return;
+  lock.unlock();
+  observer_->BatchEnded(facts);
+  lock.lock();
 }
 
 void Scheduler::GiveRoom(const Batch& batch) {

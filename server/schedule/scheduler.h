@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "server/schedule/batch_observer.h"
 #include "server/schedule/batch_runner.h"
 #include "server/schedule/clock.h"
 #include "server/schedule/engine_state.h"
@@ -27,9 +28,10 @@ namespace headlight {
 // Thread-safe.
 class Scheduler {
  public:
-  // All must outlive it. `long_runner` may be null: then long tickets are batches like others.
+  // All must outlive it. `long_runner` may be null: then long tickets are batches like others. `observer`, if
+  // there is one, hears of every batch.
   Scheduler(const EngineOptions& options, BatchRunner& runner, PausableRunner* long_runner,
-            const Clock& clock);
+            const Clock& clock, BatchObserver* observer = nullptr);
 
   // Answers what still waits with UNAVAILABLE, sets the tokens of what is computed and waits for it. Every
   // `done` has been called when it returns.
@@ -96,12 +98,15 @@ class Scheduler {
   // long. True: there is more to do meanwhile.
   bool WaitForAnswers(std::unique_lock<std::mutex>& lock);
   void Deliver(std::vector<FinishedTicket> finished);  // to the answering thread
+  // `batch` has been run: delivers its tickets and tells observer_, for which it lets go of the lock.
+  void Completed(std::unique_lock<std::mutex>& lock, Batch batch, const absl::Status& status);
   void GiveRoom(const Batch& batch);   // `batch` has left the line: calls some of those who wait for room
   void Answered(int64_t num_tickets);  // their `done` has returned
 
   const Clock& clock_;
   BatchRunner& runner_;
   PausableRunner* const long_runner_;
+  BatchObserver* const observer_;
 
   mutable std::mutex mutex_;
   std::condition_variable work_available_;   // the dispatcher

@@ -281,6 +281,24 @@ TEST_F(BatchExecutorTest, ResultsOutliveTheNextBatch) {
   ExpectMatchesReference(small_, request, ParseReply(EncodeAttend(checked->reply, results->front(), {})));
 }
 
+TEST_F(BatchExecutorTest, TellsHowManyBytesItCopiedForEachRequest) {
+  constexpr int64_t kNumbers = 2 * 3 * 16;
+  v1::AttendRequest narrow = MakeRequest("small", {2, 3, 16}, 1, v1::DTYPE_BF16);
+  narrow.set_output_dtype(v1::DTYPE_F16);
+  for (const auto& [request, wanted] :
+       {std::pair(MakeRequest("small", {2, 3, 16}),
+                  kNumbers * 4),  // in; the reply sends the batch's own memory
+        std::pair(narrow, kNumbers * 4 + kNumbers * 2)}) {
+    const std::string bytes = request.SerializeAsString();
+    const auto checked = CheckAttend(Segmented(bytes, 100), {registry_, 1 << 20});
+    ASSERT_THAT(checked, IsOk());
+    const BatchInput* const input = &checked->input;
+    const auto results = executor_.Execute({&input, 1});
+    ASSERT_THAT(results, IsOk());
+    EXPECT_EQ((*results)[0].copied_bytes, wanted);
+  }
+}
+
 TEST_F(BatchExecutorTest, NothingIsMadeOfWhatIsCancelledAndNeighboursAreAnswered) {
   v1::AttendRequest pooled = MakeRequest("small", {2, 3, 16}, 7);
   pooled.set_pooling(v1::POOLING_MODE_MEAN);

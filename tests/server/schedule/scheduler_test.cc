@@ -364,6 +364,57 @@ TEST_F(SchedulerTest, NobodyWaitsForRoomInVainAtTheEnd) {
   runner_.gate.Open();
 }
 
+class BatchKeeper : public BatchObserver {
+ public:
+  void BatchEnded(const BatchFacts& batch) override {
+    const std::lock_guard lock(mutex_);
+    batches_.push_back(batch);
+  }
+  std::vector<BatchFacts> AwaitBatches(size_t count) const {
+    while (true) {
+      {
+        const std::lock_guard lock(mutex_);
+        if (batches_.size() >= count) return batches_;
+      }
+      std::this_thread::sleep_for(milliseconds(1));
+    }
+  }
+
+ private:
+  mutable std::mutex mutex_;
+  std::vector<BatchFacts> batches_;  // guarded by mutex_
+};
+
+TEST_F(SchedulerTest, TheObserverHearsOfEveryBatchOnBothLanes) {
+  BatchKeeper keeper;
+  scheduler_ = std::make_unique<Scheduler>(EngineOptions{}, runner_, &long_runner_, clock_, &keeper);
+  std::future<Outcome> first = Occupy();
+  std::vector<std::future<Outcome>> together;
+  for (int i = 0; i < 3; ++i) together.push_back(Submit(Make(0.5)));
+  runner_.gate.Open();
+  for (std::future<Outcome>& outcome : together) EXPECT_THAT(outcome.get().status, IsOk());
+  const std::vector<BatchFacts> batches = keeper.AwaitBatches(2);
+  ASSERT_EQ(batches.size(), 2u);
+  EXPECT_EQ(batches[0].requests, 1);
+  EXPECT_EQ(batches[0].tokens, 1);
+  EXPECT_DOUBLE_EQ(batches[0].flops, 1e8);
+  EXPECT_GT(batches[0].predicted_ns, 0);
+  EXPECT_TRUE(batches[0].whole);
+  EXPECT_EQ(batches[1].requests, 3);
+  EXPECT_DOUBLE_EQ(batches[1].flops, 1.5e8);
+
+  long_runner_.gate.Close();
+  auto ticket = Make(kLongMs);
+  ticket->cost_class = 1;  // of which nothing was learnt: the clock stands still
+  std::future<Outcome> cancelled = Submit(std::move(ticket));
+  long_runner_.gate.AwaitArrivals(1);
+  scheduler_->Cancel(handle_);
+  long_runner_.gate.Open();
+  EXPECT_THAT(cancelled.get().status, StatusIs(absl::StatusCode::kCancelled, _));
+  EXPECT_FALSE(keeper.AwaitBatches(3)[2].whole);
+  scheduler_.reset();  // before the keeper
+}
+
 // Everything at once, for ThreadSanitizer: `done` comes exactly once for each.
 TEST_F(SchedulerTest, EachTicketIsAnsweredExactlyOnceUnderStress) {
   constexpr int kThreads = 4;
