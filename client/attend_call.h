@@ -24,6 +24,9 @@ struct AttendCall {
   std::string model;
   std::string model_version;  // empty: the newest
   std::string request_id;
+  // The caller's W3C trace context, which the server writes into its log: "00-TRACE-SPAN-FLAGS" in lower-case
+  // hex; empty: none. On a stream StreamOptions::traceparent holds for all requests, and this is not sent.
+  std::string traceparent;
   // What the model begins with: embeddings [batch, seq_len, embed_dim] or [tokens, embed_dim], or
   std::optional<TensorView> query;
   // token ids [batch, seq_len] or [tokens], and their types of the same shape; types absent: all 0.

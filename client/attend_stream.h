@@ -9,6 +9,7 @@
 
 #include <chrono>
 #include <memory>
+#include <string>
 
 #include "absl/status/status.h"
 #include "client/attend_call.h"
@@ -19,7 +20,9 @@ namespace headlight::client {
 class AttendStream {
  public:
   // `timeout` is that of the stream with all its requests; at most `max_unanswered` are under way.
-  AttendStream(std::shared_ptr<grpc::Channel> channel, std::chrono::milliseconds timeout, int max_unanswered);
+  // `traceparent` is empty or valid, as Client::OpenStream checks.
+  AttendStream(std::shared_ptr<grpc::Channel> channel, std::chrono::milliseconds timeout, int max_unanswered,
+               const std::string& traceparent = "");
 
   // Cancels what is under way and waits for its callbacks.
   ~AttendStream();

@@ -42,6 +42,7 @@ class AttendHandle {
 
 struct StreamOptions {
   int max_unanswered = 32;  // requests under way, 1 to 1024; the server takes 32 at a time
+  std::string traceparent;  // of all its requests, as AttendCall has it
 };
 
 // Movable, not copyable. All methods may be called from many threads at once.

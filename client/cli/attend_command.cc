@@ -34,6 +34,7 @@ struct AttendFlags {
   RequestFlags request;
   InputFiles files;
   std::string request_id;
+  std::string traceparent;
   std::string output_path;
   std::string weights_output_path;
   std::string keys_output_path;
@@ -303,6 +304,7 @@ int RunAttend(const AttendFlags& flags, const Streams& streams) {
   }
   AttendCall call = inputs->Call(flags.request);
   call.request_id = flags.request_id;
+  call.traceparent = flags.traceparent;
 
   const auto sent_at = std::chrono::steady_clock::now();
   const absl::StatusOr<AttendReply> reply = client->Attend(call, flags.server.timeout());
@@ -382,6 +384,10 @@ void AddAttendCommand(CLI::App& app, Command& chosen) {
            "Where to write what each key receives, of --weights summary");
   command->add_option("--request-id", flags->request_id,
                       "Returned in the reply and written to the server's log");
+  command
+      ->add_option("--traceparent", flags->traceparent,
+                   "The W3C trace context that the request belongs to; the server's log has it")
+      ->type_name("00-TRACE-SPAN-FLAGS");
   command->add_flag("--json", flags->json, "Print one JSON object");
   command->footer(kAttendFooter);
   command->callback(

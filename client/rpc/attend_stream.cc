@@ -15,6 +15,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "client/client.h"
+#include "client/rpc/traceparent.h"
 #include "client/wire/wire.h"
 
 namespace headlight::client {
@@ -23,9 +24,11 @@ namespace headlight::client {
 // never run inside of the calls that start them; callbacks are called without it.
 class AttendStream::Reactor final : public grpc::ClientBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer> {
  public:
-  Reactor(std::shared_ptr<grpc::Channel> channel, std::chrono::milliseconds timeout, int max_unanswered)
+  Reactor(std::shared_ptr<grpc::Channel> channel, std::chrono::milliseconds timeout, int max_unanswered,
+          const std::string& traceparent)
       : max_unanswered_(static_cast<size_t>(max_unanswered)), stub_(std::move(channel)) {
     SetTimeout(context_, timeout);
+    SetTraceparent(context_, traceparent);
     stub_.PrepareBidiStreamingCall(&context_, kAttendStreamMethod, {}, this);
     AddHold();  // until reading ends: only then does nobody start anything from outside any more
     StartRead(&incoming_);
@@ -167,8 +170,8 @@ class AttendStream::Reactor final : public grpc::ClientBidiReactor<grpc::ByteBuf
 };
 
 AttendStream::AttendStream(std::shared_ptr<grpc::Channel> channel, std::chrono::milliseconds timeout,
-                           int max_unanswered)
-    : reactor_(std::make_unique<Reactor>(std::move(channel), timeout, max_unanswered)) {}
+                           int max_unanswered, const std::string& traceparent)
+    : reactor_(std::make_unique<Reactor>(std::move(channel), timeout, max_unanswered, traceparent)) {}
 
 AttendStream::~AttendStream() {
   reactor_->Cancel();

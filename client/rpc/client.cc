@@ -12,6 +12,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/notification.h"
 #include "client/rpc/pending_call.h"
+#include "client/rpc/traceparent.h"
 #include "client/wire/wire.h"
 #include "headlight/v1/metadata.h"
 
@@ -70,13 +71,15 @@ absl::StatusOr<AttendReply> Client::Attend(const AttendCall& call, std::chrono::
 
 AttendHandle Client::AttendAsync(const AttendCall& call, std::chrono::milliseconds timeout,
                                  AttendCallback callback) const {
-  absl::StatusOr<grpc::ByteBuffer> request = EncodeRequest(call);
+  absl::Status wrong = CheckTraceparent(call.traceparent);
+  absl::StatusOr<grpc::ByteBuffer> request = wrong.ok() ? EncodeRequest(call) : std::move(wrong);
   if (!request.ok()) {
     callback(request.status());
     return AttendHandle({});
   }
-  const auto pending = std::make_shared<PendingCall>(state_->gate, state_->NextChannel(), state_->retry,
-                                                     *std::move(request), timeout, std::move(callback));
+  const auto pending =
+      std::make_shared<PendingCall>(state_->gate, state_->NextChannel(), state_->retry, *std::move(request),
+                                    call.traceparent, timeout, std::move(callback));
   pending->Start();
   return AttendHandle(pending);
 }
@@ -88,7 +91,9 @@ absl::StatusOr<std::unique_ptr<AttendStream>> Client::OpenStream(std::chrono::mi
     return absl::InvalidArgumentError(
         absl::StrCat("max_unanswered: got ", options.max_unanswered, ", wanted 1 to ", kMostUnanswered));
   }
-  return std::make_unique<AttendStream>(state_->NextChannel(), timeout, options.max_unanswered);
+  if (absl::Status wrong = CheckTraceparent(options.traceparent); !wrong.ok()) return wrong;
+  return std::make_unique<AttendStream>(state_->NextChannel(), timeout, options.max_unanswered,
+                                        options.traceparent);
 }
 
 absl::StatusOr<v1::EstimateCostResponse> Client::EstimateCost(const AttendCall& call,

@@ -10,6 +10,7 @@
 
 #include "absl/status/status.h"
 #include "client/client.h"
+#include "client/rpc/traceparent.h"
 #include "client/rpc/trailer.h"
 #include "client/wire/refusal.h"
 #include "client/wire/wire.h"
@@ -51,11 +52,13 @@ CallGate::Pass::~Pass() {
 }
 
 PendingCall::PendingCall(CallGate& gate, std::shared_ptr<grpc::Channel> channel, const RetryOptions& retry,
-                         grpc::ByteBuffer request, milliseconds timeout, AttendCallback callback)
+                         grpc::ByteBuffer request, std::string traceparent, milliseconds timeout,
+                         AttendCallback callback)
     : pass_(gate),
       channel_(std::move(channel)),
       retry_(retry),
       request_(std::move(request)),
+      traceparent_(std::move(traceparent)),
       deadline_(After(timeout)),
       callback_(std::move(callback)) {}
 
@@ -79,6 +82,7 @@ void PendingCall::Attempt() {
       context_ = std::make_unique<grpc::ClientContext>();
       // Rounded up, so that no attempt is cut off a moment before the deadline.
       SetTimeout(*context_, std::chrono::ceil<milliseconds>(left));
+      SetTraceparent(*context_, traceparent_);
       AnnounceMessage(*context_, static_cast<int64_t>(request_.Length()));
       grpc::GenericStub(channel_).UnaryCall(
           context_.get(), kAttendMethod, {}, &request_, &reply_,

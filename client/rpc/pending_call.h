@@ -15,6 +15,7 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <string>
 
 #include "absl/status/statusor.h"
 #include "client/attend_call.h"
@@ -53,7 +54,8 @@ class PendingCall : public std::enable_shared_from_this<PendingCall> {
  public:
   // Every attempt sends the slices of `request`, which are shared and not copied. `gate` outlives it.
   PendingCall(CallGate& gate, std::shared_ptr<grpc::Channel> channel, const RetryOptions& retry,
-              grpc::ByteBuffer request, std::chrono::milliseconds timeout, AttendCallback callback);
+              grpc::ByteBuffer request, std::string traceparent, std::chrono::milliseconds timeout,
+              AttendCallback callback);
 
   // Once.
   void Start();
@@ -76,6 +78,7 @@ class PendingCall : public std::enable_shared_from_this<PendingCall> {
   const std::shared_ptr<grpc::Channel> channel_;
   const RetryOptions retry_;
   const grpc::ByteBuffer request_;
+  const std::string traceparent_;  // valid or empty
   const std::chrono::steady_clock::time_point deadline_;
   AttendCallback callback_;
   grpc::ByteBuffer reply_;  // of the attempt under way

@@ -133,6 +133,11 @@ std::vector<std::string> FakeServer::announced() const {
   return announced_;
 }
 
+std::vector<std::string> FakeServer::traceparents() const {
+  const std::lock_guard lock(mutex_);
+  return traceparents_;
+}
+
 std::vector<std::string> FakeServer::authorizations() const {
   const std::lock_guard lock(mutex_);
   return authorizations_;
@@ -217,6 +222,7 @@ void FakeServer::Remember(grpc::ServerContext& context, const v1::AttendRequest&
   };
   authorizations_.push_back(metadata("authorization"));
   announced_.push_back(metadata("headlight-message-bytes"));
+  traceparents_.push_back(metadata("traceparent"));
 }
 
 grpc::Status FakeServer::EstimateCost(grpc::ServerContext* context, const v1::EstimateCostRequest* request,

@@ -46,6 +46,7 @@ class FakeServer : private v1::AttentionService::Service {
   std::set<std::string> peers() const;              // addresses that Attend was called from
   std::vector<std::string> authorizations() const;  // metadata "authorization" of each call, or ""
   std::vector<std::string> announced() const;       // "headlight-message-bytes", likewise
+  std::vector<std::string> traceparents() const;    // "traceparent", likewise
 
   // The default handler: `output` is the query, or a zero for each token id (for each sequence of dense ones
   // if they are to be pooled); weights, if asked for, are FULL [1, 1, 1, 2] of 0.25 and 0.75, TOP_K 0.75 of
@@ -86,6 +87,7 @@ class FakeServer : private v1::AttentionService::Service {
   std::set<std::string> peers_;
   std::vector<std::string> authorizations_;
   std::vector<std::string> announced_;
+  std::vector<std::string> traceparents_;
   int port_ = 0;
   std::unique_ptr<grpc::Server> server_;
 };
