@@ -17,8 +17,8 @@ FROM ${BASE}
 # What `ldd` finds in the two programs, by package.
 RUN apt-get update \
     && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends \
-        libabsl20240722 libdnnl3.6 libfmt10 libgomp1 libgrpc++1.51t64 libhwy1t64 libprometheus-cpp-core1.0 \
-        libprometheus-cpp-pull1.0 libprotobuf32t64 libspdlog1.15 libssl3t64 libstdc++6 libtbb12 zlib1g \
+        libabsl20240722 libcivetweb1 libdnnl3.6 libfmt10 libgomp1 libgrpc++1.51t64 libhwy1t64 \
+        libprometheus-cpp-core1.0 libprotobuf32t64 libspdlog1.15 libssl3t64 libstdc++6 libtbb12 zlib1g \
     && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/log/*
 COPY LICENSE /usr/local/share/doc/headlight/
 COPY --from=builder /out/ /usr/local/
@@ -31,10 +31,10 @@ LABEL org.opencontainers.image.title="headlight" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}"
 USER 65532:65532
-EXPOSE 8001
+EXPOSE 8001 8002
 STOPSIGNAL SIGTERM
 # The environment rather than an argument: `docker run headlight --threads 2` shall not lose it.
-ENV HEADLIGHT_LISTEN=0.0.0.0:8001
+ENV HEADLIGHT_LISTEN=0.0.0.0:8001 HEADLIGHT_ADMIN_LISTEN=0.0.0.0:8002
 HEALTHCHECK --interval=5s --timeout=5s --start-period=30s --retries=3 \
   CMD ["headlight", "health", "--server", "127.0.0.1:8001"]
 ENTRYPOINT ["headlight-server"]

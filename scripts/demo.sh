@@ -31,7 +31,7 @@ run() {
   timeout 120 "$@"
 }
 
-"$BIN/headlight-server" --listen 127.0.0.1:0 >"$work/server.log" 2>&1 &
+"$BIN/headlight-server" --listen 127.0.0.1:0 --admin-listen "" >"$work/server.log" 2>&1 &
 server=$!
 address=
 for _ in {1..600}; do

@@ -31,7 +31,7 @@ fail() {
 # start_server ARGUMENTS...: on a free port of 127.0.0.1; returns when it serves.
 start_server() {
   : >"$WORK/server.log"
-  "$BIN/headlight-server" --listen 127.0.0.1:0 "$@" >"$WORK/server.log" 2>&1 &
+  "$BIN/headlight-server" --listen 127.0.0.1:0 --admin-listen 127.0.0.1:0 "$@" >"$WORK/server.log" 2>&1 &
   SERVER=$!
   ADDRESS=
   local i

@@ -23,6 +23,7 @@
 #include "server/models/built_in_models.h"
 #include "server/models/make_model.h"
 #include "server/models/model_log.h"
+#include "server/observe/gemm_peak.h"
 #include "server/program/reload.h"
 #include "server/rpc/reflection_service.h"
 #include "server/rpc/transport.h"
@@ -75,14 +76,14 @@ using TryModel = std::function<absl::Status(const std::shared_ptr<const LoadedMo
 
 // Null without a folder to load from.
 std::unique_ptr<ModelLoader> MakeLoader(const ServerOptions& options, MemoryBudget& memory,
-                                        ModelRegistry& registry, Metrics& metrics, TryModel try_model) {
+                                        ModelRegistry& registry, LoadObserver& observer, TryModel try_model) {
   if (options.model_repository.empty() && options.model_folders.empty()) return nullptr;
   const FolderModelOptions folder_options = {options.precision, options.strict, options.pooling,
                                              options.kernel, &memory};
   return std::make_unique<ModelLoader>(
       ModelLoaderOptions{options.model_repository, options.load, options.repository_poll_s,
                          options.model_folders},
-      registry, metrics,
+      registry, observer,
       [folder_options, try_model = std::move(try_model)](
           const ModelSource& source,
           const CancellationToken& cancelled) -> absl::StatusOr<std::shared_ptr<const LoadedModel>> {
@@ -100,15 +101,14 @@ absl::StatusOr<std::unique_ptr<HeadlightServer>> HeadlightServer::Start(
     const std::function<void()>& before_serving) {
   const bool registry_given = registry != nullptr;
   if (!registry_given) registry = std::make_shared<ModelRegistry>();
-  HEADLIGHT_ASSIGN_OR_RETURN(std::unique_ptr<Metrics> metrics, Metrics::Create(options.metrics_listen));
   const int threads =
       options.threads > 0 ? static_cast<int>(options.threads) : DetectCpuTopology().ComputeThreads();
-  std::unique_ptr<HeadlightServer> server(
-      new HeadlightServer(options, std::move(registry), std::move(metrics), threads));
+  std::unique_ptr<HeadlightServer> server(new HeadlightServer(options, std::move(registry), threads));
   if (!options.tokens.empty()) {
     HEADLIGHT_ASSIGN_OR_RETURN(const std::string tokens, ReloadTokens(options.tokens, server->gate_));
     spdlog::info("{} of {}", tokens, options.tokens);
   }
+  HEADLIGHT_RETURN_IF_ERROR(server->admin_.Listen());
   HEADLIGHT_RETURN_IF_ERROR(server->Listen());
   HEADLIGHT_RETURN_IF_ERROR(server->LoadModels(registry_given));
   if (before_serving) before_serving();
@@ -117,15 +117,18 @@ absl::StatusOr<std::unique_ptr<HeadlightServer>> HeadlightServer::Start(
 }
 
 HeadlightServer::HeadlightServer(const ServerOptions& options, std::shared_ptr<ModelRegistry> registry,
-                                 std::unique_ptr<Metrics> metrics, int compute_threads)
+                                 int compute_threads)
     : options_(options),
       memory_(PlanMemory(MemoryLimitOf(options), options.memory_for_models)),
       gate_(options.allow_model_control),
       registry_(std::move(registry)),
-      metrics_(std::move(metrics)),
-      loader_(MakeLoader(options, memory_, *registry_, *metrics_,
+      metrics_(compute_threads),
+      loads_(metrics_),
+      loader_(MakeLoader(options, memory_, *registry_, loads_,
                          [this](const auto& model) { return canaries_.Begin(model); })),
-      requests_(options.log_format == LogFormat::kJson ? RequestLogForm::kJson : RequestLogForm::kText, {}),
+      requests_({options.log_format == LogFormat::kJson ? RequestLogForm::kJson : RequestLogForm::kText,
+                 options.access_log_per_s},
+                {&metrics_, &errors_}),
       pool_(kMaxIdleBytes, &memory_),
       arena_(compute_threads, kComputeNice),
       long_arena_(compute_threads, kComputeNice),
@@ -133,7 +136,7 @@ HeadlightServer::HeadlightServer(const ServerOptions& options, std::shared_ptr<M
       long_executor_(long_arena_, pool_, &memory_),
       lane_(executor_, arena_),
       long_lane_(long_executor_, long_arena_),
-      scheduler_(EngineOptionsOf(options), lane_, &long_lane_, clock_),
+      scheduler_(EngineOptionsOf(options), lane_, &long_lane_, clock_, &metrics_),
       canaries_(
           *registry_, scheduler_, clock_,
           [this](const std::string& model, const absl::Status& verdict) { TellVerdict(model, verdict); }),
@@ -151,6 +154,15 @@ HeadlightServer::HeadlightServer(const ServerOptions& options, std::shared_ptr<M
                   .compute_threads = compute_threads}),
       health_service_(health_, gate_),
       reflection_(MakeReflectionServices({kServiceName, kHealthName}, gate_)),
+      admin_({.options = options_,
+              .registry = *registry_,
+              .loads = loads_,
+              .memory = memory_,
+              .scheduler = scheduler_,
+              .calls = exchanges_.ledger(),
+              .errors = errors_,
+              .compute_threads = compute_threads},
+             metrics_),
       housekeeping_(kHousekeepingPeriod, [this] { KeepHouse(); }) {
   for (auto [name, method] : {std::pair("Attend", AttendFace::Method::kAttend),
                               std::pair("AttendStream", AttendFace::Method::kAttendStream)}) {
@@ -166,9 +178,11 @@ HeadlightServer::~HeadlightServer() {
 }
 
 void HeadlightServer::KeepHouse() {
+  requests_.TellLeftOut();
   if (options_.reply_timeout_s > 0) {
     exchanges_.ledger().EndUnread(clock_.Now() - std::chrono::seconds(options_.reply_timeout_s));
   }
+  MeasurePeakOnce();
   // What only a burst needed goes back to the system.
   if (pool_.Trim() + executor_.Trim() + long_executor_.Trim() > 0) malloc_trim(0);
 }
@@ -177,6 +191,18 @@ void HeadlightServer::TellVerdict(const std::string& model, const absl::Status& 
   lifecycle_->SetRight(absl::StrCat("models/", model), verdict.ok());
   if (verdict.ok()) return spdlog::info("model {}: computes as it should again", Quoted(model));
   spdlog::error("{}", std::string(verdict.message()));
+}
+
+void HeadlightServer::MeasurePeakOnce() {
+  if (peak_measured_ || !admin_.IsServing() || scheduler_.num_unfinished() > 0) return;
+  peak_measured_ = true;
+  const absl::StatusOr<double> peak = MeasureGemmPeak(arena_);
+  if (peak.ok()) {
+    metrics_.SetGemmPeak(*peak);
+    spdlog::info("peak of f32 products: {:.1f} GFLOP/s", *peak / 1e9);
+  } else {
+    spdlog::warn("the peak of f32 products is unknown: {}", std::string(peak.status().message()));
+  }
 }
 
 absl::Status HeadlightServer::Listen() {
@@ -206,7 +232,7 @@ absl::Status HeadlightServer::LoadModels(bool registry_given) {
     HEADLIGHT_RETURN_IF_ERROR(canaries_.Begin(model));
     LogModel(*model);
     lifecycle_->SetHealth(absl::StrCat("models/", model->name), true);
-    metrics_->ModelServes(model->name, model->version, model->model.packed_bytes());
+    loads_.ModelServes(model->name, model->version, model->model.packed_bytes());
   }
   if (loader_ != nullptr) HEADLIGHT_RETURN_IF_ERROR(loader_->LoadAll());
   scheduler_.WaitUntilIdle();  // what is unfinished from here on is callers'
@@ -225,15 +251,14 @@ void HeadlightServer::ServeModels() {
     look_again_ = std::make_unique<Periodic>(std::chrono::seconds(options_.canary_period_s),
                                              [this] { canaries_.Look(); });
   }
-  if (metrics_->port() != 0) {
-    spdlog::info("metrics on http://{}/metrics", WithPort(options_.metrics_listen, metrics_->port()));
-  }
+  admin_.SetPhase(ServerPhase::kServing);
   spdlog::info("compute_threads={} kernel={} isa={}", arena_.num_threads(), absl::StrJoin(kernels, ","),
                AttentionLayer::IsaName());
   spdlog::info("listening on {}", WithPort(options_.listen, port_));
 }
 
 absl::Status HeadlightServer::Shutdown() {
+  admin_.SetPhase(ServerPhase::kDraining);
   const std::chrono::seconds grace(options_.shutdown_grace_s);
   // Beside the drain, which waits for calls that load models; those of a loader that hangs are answered when
   // the grace is over.

@@ -25,8 +25,11 @@
 #include "server/memory/memory_budget.h"
 #include "server/models/model_loader.h"
 #include "server/models/registry.h"
+#include "server/observe/load_watch.h"
 #include "server/observe/metrics.h"
+#include "server/observe/recent_errors.h"
 #include "server/observe/request_log.h"
+#include "server/program/admin_site.h"
 #include "server/program/options.h"
 #include "server/rpc/exchange_service.h"
 #include "server/rpc/health_board.h"
@@ -58,7 +61,7 @@ class HeadlightServer {
   // The port it listens on, picked if the options said 0.
   int port() const { return port_; }
 
-  int metrics_port() const { return metrics_->port(); }  // 0 if they are not served
+  int admin_port() const { return admin_.port(); }  // 0: there is none
 
   // Requests that were admitted and are not answered yet.
   int64_t num_unfinished() { return scheduler_.num_unfinished(); }
@@ -70,13 +73,13 @@ class HeadlightServer {
   absl::Status Shutdown();
 
  private:
-  HeadlightServer(const ServerOptions& options, std::shared_ptr<ModelRegistry> registry,
-                  std::unique_ptr<Metrics> metrics, int compute_threads);
+  HeadlightServer(const ServerOptions& options, std::shared_ptr<ModelRegistry> registry, int compute_threads);
   absl::Status Listen();
   absl::Status LoadModels(bool registry_given);
   void ServeModels();
   void KeepHouse();
   void TellVerdict(const std::string& model, const absl::Status& verdict);  // of the canary
+  void MeasurePeakOnce();  // a second after the start or later, when there is nothing else to compute
 
   // In the order of their dependencies: what is below uses what is above.
   const ServerOptions options_;
@@ -84,9 +87,11 @@ class HeadlightServer {
   MemoryBudget memory_;
   Gate gate_;
   const std::shared_ptr<ModelRegistry> registry_;  // shared with whoever loads models
-  const std::unique_ptr<Metrics> metrics_;
+  Metrics metrics_;
+  LoadWatch loads_;
+  RecentErrors errors_;
   std::unique_ptr<ModelLoader> loader_;  // null without a folder to load from
-  const RequestLog requests_;
+  RequestLog requests_;
   BufferPool pool_;
   ComputeArena arena_;
   ComputeArena long_arena_;  // whose threads stand still while those of arena_ compute
@@ -101,10 +106,12 @@ class HeadlightServer {
   HealthBoard health_;
   HealthService health_service_;
   const std::vector<std::unique_ptr<grpc::Service>> reflection_;
+  AdminSite admin_;
   const Pulse pulse_;
   std::unique_ptr<grpc::Server> grpc_server_;
   std::unique_ptr<Lifecycle> lifecycle_;
   int port_ = 0;
+  bool peak_measured_ = false;            // of housekeeping_
   Periodic housekeeping_;                 // it and what follows are last: they use what is above
   std::unique_ptr<Periodic> look_again_;  // at canaries_; null: never
 };

@@ -7,6 +7,8 @@
 #include <cstdint>
 #include <string>
 
+#include "absl/status/status.h"
+
 namespace headlight {
 
 // Called from whichever thread loads.
@@ -14,8 +16,12 @@ class LoadObserver {
  public:
   virtual ~LoadObserver() = default;
 
-  // A load of `model` ended, well or not, after `seconds`.
-  virtual void ModelLoadEnded(const std::string& model, bool ok, double seconds) = 0;
+  // `version` of `model` is being loaded from now on.
+  virtual void ModelLoadBegan(const std::string& model, const std::string& version) = 0;
+
+  // That load ended, well or not, after `seconds`. Not called where loading is given up for a shutdown.
+  virtual void ModelLoadEnded(const std::string& model, const std::string& version,
+                              const absl::Status& status, double seconds) = 0;
 
   // From now on `version` answers for `model`, holding so much memory.
   virtual void ModelServes(const std::string& model, const std::string& version, int64_t memory_bytes) = 0;

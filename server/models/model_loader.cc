@@ -296,6 +296,7 @@ absl::Status ModelLoader::LoadVersion(const std::string& name, const RepositoryV
                                       Known& known) {
   const SteadyTime begin = std::chrono::steady_clock::now();
   const int64_t held_bytes = HeldBytes();
+  observer_.ModelLoadBegan(name, version.version);
   const auto make = [&]() -> absl::StatusOr<std::shared_ptr<const LoadedModel>> {
     try {
       return make_({name, version, held_bytes}, cancelled_);
@@ -308,7 +309,7 @@ absl::Status ModelLoader::LoadVersion(const std::string& name, const RepositoryV
   absl::StatusOr<std::shared_ptr<const LoadedModel>> model = MayHang(make);
   if (absl::IsCancelled(model.status())) return model.status();
   const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - begin;
-  observer_.ModelLoadEnded(name, model.ok(), seconds.count());
+  observer_.ModelLoadEnded(name, version.version, model.status(), seconds.count());
   if (!model.ok()) {
     Fail(name, version, model.status(), known);
     return known.failures[version.version].status;

@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "server/observe/log_budget.h"
 #include "server/observe/request_record.h"
 
 namespace headlight {
@@ -30,20 +31,33 @@ enum class RequestLogForm : uint8_t { kText, kJson };
 // formatter may tell them.
 inline constexpr char kRequestLogger[] = "headlight.request";
 
+struct RequestLogOptions {
+  RequestLogForm form = RequestLogForm::kText;
+  // Lines a second, at most, of requests that were answered, and as many of those that were not; 0: none.
+  int64_t lines_per_s = 50;
+};
+
 // Thread-safe.
 class RequestLog {
  public:
-  // Writes to where the default logger writes now, at its level. `observers` must outlive this.
-  RequestLog(RequestLogForm form, std::vector<RequestObserver*> observers);
+  // Writes to where the default logger writes now, at the level that it has by then. `observers` must outlive
+  // this.
+  RequestLog(const RequestLogOptions& options, std::vector<RequestObserver*> observers);
 
-  // Call it once for a request. Ordinary ends are told at level debug, errors of this server at level error;
-  // nothing is built of a line that is not written.
-  void Emit(const RequestRecord& record) const;
+  // Call it once for a request. Errors of this server are told at level error, all of them; other ends at
+  // level info, as many as the options allow, or all where the level is debug. Nothing is built of a line
+  // that is not written.
+  void Emit(const RequestRecord& record);
+
+  // Says how many lines were left out since the last call, if any were. To be called every second or so.
+  void TellLeftOut();
 
  private:
-  const RequestLogForm form_;
+  const RequestLogOptions options_;
   const std::vector<RequestObserver*> observers_;
   const std::shared_ptr<spdlog::logger> logger_;
+  LogBudget ordinary_;
+  LogBudget refused_;
 };
 
 // The lines' payloads. Fields that are 0 or empty are left out, but for the code.

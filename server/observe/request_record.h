@@ -14,15 +14,16 @@ namespace headlight {
 // What never came to be stays 0 or empty: a request that was refused has no batch.
 struct RequestRecord {
   std::string method;      // "Attend", "AttendStream", ...
-  std::string caller;      // by whose name or address it is counted
+  std::string tenant;      // on whose behalf; empty where callers have no names
   std::string request_id;  // as the caller chose it: any bytes
   std::string model;       // that was asked for; known to exist only if `version` is set
   std::string version;     // that answered
 
   int64_t tokens = 0;  // of all sequences
   int64_t sequences = 0;
-  int64_t bytes_in = 0;   // of its message
-  int64_t bytes_out = 0;  // of its reply
+  int64_t bytes_in = 0;      // of its message
+  int64_t bytes_out = 0;     // of its reply
+  int64_t bytes_copied = 0;  // on its way through the batch, see BatchResult
 
   int64_t queue_us = 0;  // from arrival to the start of its batch, or to its end without one
   int64_t pack_us = 0;   // of its batch, as are the next two
@@ -36,9 +37,18 @@ struct RequestRecord {
   std::string reason;   // why it was refused, in one word ("queue_full"); empty if it was not
   std::string message;  // of its error
 
+  std::string traceparent;  // of this request's own span; empty where the caller sent none
+  std::string parent_span;  // the span of the caller
+
   int64_t batch_requests = 0;  // in its batch, itself included
   int64_t batch_tokens = 0;
 };
+
+// Whether the code says that this server went wrong, rather than its caller or its load.
+inline bool IsOurFault(absl::StatusCode code) {
+  return code == absl::StatusCode::kInternal || code == absl::StatusCode::kDataLoss ||
+         code == absl::StatusCode::kUnknown;
+}
 
 }  // namespace headlight
 

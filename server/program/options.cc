@@ -23,6 +23,15 @@
 namespace headlight {
 namespace {
 
+// Sets `given` as well whenever the option is set.
+Option NotesThatGiven(Option option, Member<bool> given) {
+  option.set = [set = std::move(option.set), given](const std::string& text, ServerOptions& options) {
+    options.*given = true;
+    return set(text, options);
+  };
+  return option;
+}
+
 const std::vector<Option>& Options() {
   using O = ServerOptions;
   constexpr int64_t kMax = std::numeric_limits<int64_t>::max();
@@ -79,9 +88,12 @@ const std::vector<Option>& Options() {
                "weighted_mean or last, or several side by side",
                &O::pooling),
       Text("kernel", "NAME", "Attention kernel; empty: the fastest that fits", &O::kernel),
-      Text("metrics-listen", "HOST:PORT",
-           "Address to serve Prometheus metrics on, at /metrics; port 0 picks a free one; empty: none",
-           &O::metrics_listen),
+      NotesThatGiven(
+          Text("admin-listen", "HOST:PORT",
+               "Address for operators, plain HTTP: /metrics, /livez, /readyz, /models, and / to read; "
+               "port 0 picks a free one; empty: none",
+               &O::admin_listen),
+          &O::admin_listen_given),
       Number("max-message-bytes", "BYTES", "Largest request and largest reply", {1 << 16, kMaxMessageBytes},
              &O::max_message_bytes),
       Number("max-batch-tokens", "TOKENS", "Tokens computed together; a larger request is a batch of its own",
@@ -111,7 +123,7 @@ const std::vector<Option>& Options() {
       Number("shutdown-grace-s", "SECONDS", "How long a shutdown waits for accepted requests", {0, 86400},
              &O::shutdown_grace_s),
       Choice<LogLevel>("log-level",
-                       "Least severe messages that are logged; debug has a line for each request",
+                       "Least severe messages that are logged; debug has a line for every request",
                        {{"debug", LogLevel::kDebug},
                         {"info", LogLevel::kInfo},
                         {"warn", LogLevel::kWarn},
@@ -119,13 +131,23 @@ const std::vector<Option>& Options() {
                        &O::log_level),
       Choice<LogFormat>("log-format", "How they are written, on stderr",
                         {{"text", LogFormat::kText}, {"json", LogFormat::kJson}}, &O::log_format),
+      Number("access-log-per-s", "LINES",
+             "Lines a second, at most, of requests that were answered, and as many of refused ones; errors of "
+             "the server itself and level debug have no limit; 0: none",
+             {0, 1'000'000}, &O::access_log_per_s),
   };
   return options;
 }
 
-// What was an option once: its name and what became of it. Given, it changes nothing and is told of.
-constexpr std::pair<const char*, const char*> kRetired[] = {
-    {"queue-max-bytes", "requests that wait count in --memory-limit now"}};
+// What was an option once. Given, it changes nothing and is told of, unless it has only a new name.
+struct RetiredOption {
+  const char* name;
+  const char* became;                // the end of the sentence that tells of it
+  const char* renamed_to = nullptr;  // the option that is set in its place
+};
+constexpr RetiredOption kRetired[] = {
+    {"queue-max-bytes", "has no effect: requests that wait count in --memory-limit now"},
+    {"metrics-listen", "has a new name: --admin-listen", "admin-listen"}};
 
 std::string VariableOf(const std::string& name) {
   std::string variable = "HEADLIGHT_" + name;
@@ -144,12 +166,21 @@ const Option* FindOption(const std::string& name) {
   return option == Options().end() ? nullptr : &*option;
 }
 
-void WarnOfRetired(const std::string& where, const char* became, std::vector<std::string>& warnings) {
-  warnings.push_back(absl::StrCat(where, " has no effect: ", became));
+// Takes what was given as `where`, unless the option of the new name is among `settled`, which it then is.
+absl::Status TakeRetired(const RetiredOption& retired, const std::string& where, const std::string& value,
+                         std::vector<std::string>& settled, CommandLine& line) {
+  line.warnings.push_back(absl::StrCat(where, " ", retired.became));
+  if (retired.renamed_to == nullptr ||
+      std::find(settled.begin(), settled.end(), retired.renamed_to) != settled.end()) {
+    return absl::OkStatus();
+  }
+  settled.push_back(retired.renamed_to);
+  const absl::Status status = FindOption(retired.renamed_to)->set(value, line.options);
+  return status.ok() ? status : Wrong(where, status);
 }
 
 // Sets what the file says, for every option that `settled` does not name.
-absl::Status ApplyFile(const std::string& path, const std::vector<std::string>& settled, CommandLine& line) {
+absl::Status ApplyFile(const std::string& path, std::vector<std::string> settled, CommandLine& line) {
   std::ifstream file(path);
   if (!file || file.peek() == std::ifstream::traits_type::eof()) {
     return absl::InvalidArgumentError(
@@ -159,9 +190,9 @@ absl::Status ApplyFile(const std::string& path, const std::vector<std::string>& 
     const std::string where = absl::StrCat(path, ": ", item.fullname());
     const auto* const retired =
         std::find_if(std::begin(kRetired), std::end(kRetired),
-                     [&](const auto& entry) { return item.parents.empty() && item.name == entry.first; });
+                     [&](const auto& entry) { return item.parents.empty() && item.name == entry.name; });
     if (retired != std::end(kRetired)) {
-      WarnOfRetired(where, retired->second, line.warnings);
+      HEADLIGHT_RETURN_IF_ERROR(TakeRetired(*retired, where, absl::StrJoin(item.inputs, ","), settled, line));
       continue;
     }
     const Option* option = item.parents.empty() ? FindOption(item.name) : nullptr;
@@ -228,8 +259,8 @@ void Declare(CLI::App& app, GivenValues& given) {
                                              : CLI::MultiOptionPolicy::TakeLast);
   }
   for (size_t i = 0; i < std::size(kRetired); ++i) {
-    app.add_option(absl::StrCat("--", kRetired[i].first), given.retired[i])
-        ->envname(VariableOf(kRetired[i].first))
+    app.add_option(absl::StrCat("--", kRetired[i].name), given.retired[i])
+        ->envname(VariableOf(kRetired[i].name))
         ->multi_option_policy(CLI::MultiOptionPolicy::TakeLast)
         ->group("");  // not in --help
   }
@@ -269,9 +300,10 @@ absl::StatusOr<CommandLine> ParseCommandLine(int argc, const char* const* argv) 
       if (!status.ok())
         return Wrong(absl::StrCat("--", option.name, " or ", VariableOf(option.name)), status);
     }
-    for (const auto& [name, became] : kRetired) {
-      if (app.count(absl::StrCat("--", name)) > 0)
-        WarnOfRetired(absl::StrCat("--", name), became, result.warnings);
+    for (size_t i = 0; i < std::size(kRetired); ++i) {
+      const std::string name = absl::StrCat("--", kRetired[i].name);
+      if (app.count(name) == 0) continue;
+      HEADLIGHT_RETURN_IF_ERROR(TakeRetired(kRetired[i], name, given.retired[i], settled, result));
     }
     if (!given.config.empty()) HEADLIGHT_RETURN_IF_ERROR(ApplyFile(given.config, settled, result));
   } catch (const CLI::CallForHelp&) {
@@ -285,8 +317,8 @@ absl::StatusOr<CommandLine> ParseCommandLine(int argc, const char* const* argv) 
   }
   HEADLIGHT_RETURN_IF_ERROR(CheckTogether(result.options));
   if (!result.options.tokens.empty() && result.options.allow_model_control) {
-    WarnOfRetired("--allow-model-control", "with --tokens, model_control of each token says so",
-                  result.warnings);
+    result.warnings.emplace_back(
+        "--allow-model-control has no effect: with --tokens, model_control of each token says so");
   }
   return result;
 }

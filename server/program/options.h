@@ -39,7 +39,8 @@ struct ServerOptions {
   PrecisionChoice precision;
   std::map<std::string, std::vector<Pooling>> pooling;  // of models by name, whatever their files say
   std::string kernel;                                   // empty: the fastest that fits
-  std::string metrics_listen;                           // empty: no metrics are served
+  std::string admin_listen = "127.0.0.1:8002";          // empty: no admin port
+  bool admin_listen_given = false;                      // by whoever starts the server: it must work then
   int64_t max_message_bytes = int64_t{256} << 20;
   int64_t max_batch_tokens = 8192;
   int64_t queue_max_requests = 1024;
@@ -53,6 +54,7 @@ struct ServerOptions {
   int64_t shutdown_grace_s = 30;
   LogLevel log_level = LogLevel::kInfo;
   LogFormat log_format = LogFormat::kText;
+  int64_t access_log_per_s = 50;  // lines of requests; 0: none
 };
 
 // What the command line asks for.

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <chrono>
 #include <exception>
+#include <iterator>
 #include <new>
 #include <optional>
 #include <string>
@@ -34,11 +35,19 @@ TimePoint ToTimePoint(std::chrono::system_clock::time_point deadline, TimePoint 
   return left >= TimePoint::max() - now ? TimePoint::max() : now + left;
 }
 
+// Nothing where there is no such header, more than one of them, or none that is valid.
+std::optional<TraceContext> TraceOf(const grpc::CallbackServerContext& context) {
+  const auto [header, end] = context.client_metadata().equal_range(kTraceparentHeader);
+  if (header == end || std::next(header) != end) return std::nullopt;
+  return ParseTraceparent({header->second.data(), header->second.size()});
+}
+
 // What the headers say. `refusal`: that the caller is nobody who may call.
 CallFacts FactsOf(const grpc::CallbackServerContext& context, const Face& face, const Gate& gate,
                   TimePoint now, std::optional<Refusal>& refusal) {
   CallFacts facts;
   facts.deadline = ToTimePoint(context.deadline(), now);
+  facts.trace = TraceOf(context);
   facts.may_be_held_back = !face.rules().unary;
   absl::StatusOr<std::shared_ptr<const Identity>> identity = gate.Admit(context.client_metadata());
   if (identity.ok()) {
@@ -112,6 +121,8 @@ void Exchange::Start() {
   // Known from the headers alone, and cheap: the payload is never read.
   if (!refusal) refusal = pipeline_.scheduler.DecideFromHeaders(facts_.deadline, facts_.identity->caller);
   if (!refusal) refusal = TakeMemoryOfMessage();
+  if (refusal)
+    refusal = RequestWork(pipeline_, face_, facts_).Explain(*std::move(refusal));  // for the record
   On([&](State& state) { return refusal ? state.End(*std::move(refusal)) : state.Begin(); });
 }
 

@@ -22,7 +22,7 @@ struct Pipeline {
   Scheduler& scheduler;
   const Clock& clock;
   MemoryBudget& memory;
-  const RequestLog& requests;
+  RequestLog& requests;
   int64_t max_message_bytes = 0;
   int64_t default_deadline_us = 0;  // of unary requests that come without one; 0: none
   int64_t max_deadline_us = 0;      // what a later deadline is cut to; 0: no limit

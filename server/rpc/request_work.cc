@@ -28,7 +28,11 @@ std::atomic<uint64_t> next_call_id{1};
 RequestWork::RequestWork(const Pipeline& pipeline, const Face& face, const CallFacts& facts)
     : pipeline_(pipeline), face_(face), facts_(facts), arrival_(pipeline.clock.Now()) {
   record_.method = face.method();
-  record_.caller = facts.identity->tenant;
+  if (facts_.identity != nullptr) record_.tenant = facts_.identity->tenant;
+  if (facts_.trace) {
+    record_.traceparent = ChildOf(*facts_.trace).ToHeader();
+    record_.parent_span = facts_.trace->SpanId();
+  }
 }
 
 absl::StatusOr<std::unique_ptr<Ticket>> RequestWork::MakeTicket(const grpc::ByteBuffer& message,
@@ -96,6 +100,7 @@ absl::StatusOr<grpc::ByteBuffer> RequestWork::TakeReply(std::unique_ptr<Ticket> 
   if (taken_s_ > 0 && !was_computed) facts_.identity->rate->GiveBack(taken_s_);
   record_.queue_us = outcome.queue_us;
   record_.predicted_us = outcome.predicted_us;
+  record_.compute_us = outcome.compute_us;  // of what was computed in vain
   HEADLIGHT_RETURN_IF_ERROR(outcome.status);
   const BatchResult result = std::move(static_cast<BatchWork&>(*ticket->work).result);
   ticket.reset();  // the request's bytes go before the reply is made
@@ -109,6 +114,7 @@ absl::StatusOr<grpc::ByteBuffer> RequestWork::TakeReply(std::unique_ptr<Ticket> 
   record_.encode_us = MicrosecondsBetween(begin, pipeline_.clock.Now());
   record_.batch_requests = result.batch_requests;
   record_.batch_tokens = result.batch_tokens;
+  record_.bytes_copied = result.copied_bytes;
   record_.bytes_out = static_cast<int64_t>(reply.Length());
   TellRecord();
   return reply;

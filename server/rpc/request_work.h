@@ -14,6 +14,7 @@
 
 #include "absl/status/statusor.h"
 #include "server/observe/request_record.h"
+#include "server/observe/trace_context.h"
 #include "server/request/face.h"
 #include "server/request/reply_plan.h"
 #include "server/rpc/pipeline.h"
@@ -27,6 +28,7 @@ namespace headlight {
 struct CallFacts {
   TimePoint deadline = TimePoint::max();
   std::shared_ptr<const Identity> identity;  // null: nobody that may call
+  std::optional<TraceContext> trace;         // the caller's
   bool may_be_held_back = false;  // a stream: requests without a deadline wait rather than being refused
 };
 

@@ -114,6 +114,7 @@ void DrainOnce(Ledger& ledger) {
   ASSERT_THAT(registry->Add(MakeTestModel("small").loaded), IsOk());
   ServerOptions options;
   options.listen = "127.0.0.1:0";
+  options.admin_listen.clear();
   options.threads = 1;
   const auto server = HeadlightServer::Start(options, registry);
   ASSERT_THAT(server, IsOk());

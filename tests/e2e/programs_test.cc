@@ -120,9 +120,8 @@ TEST(ProgramsTest, AModelIsMadeCheckedServedAndTakenOut) {
     EXPECT_THAT(checked.output, HasSubstr(text));
   }
 
-  ServerProcess server(
-      {"--model-repository", repository, "--allow-model-control", "--metrics-listen", "127.0.0.1:0"});
-  EXPECT_NE(server.process().WaitForOutput("metrics on http://127.0.0.1", 10s), "");
+  ServerProcess server({"--model-repository", repository, "--allow-model-control"});
+  EXPECT_NE(server.process().WaitForOutput("admin port on http://127.0.0.1", 10s), "");
   EXPECT_THAT(RunProgram({kClient, "models", "--server", server.address()}).output, HasSubstr("small"));
   const RunResult unload = RunProgram({kClient, "models", "--server", server.address(), "--unload", "small"});
   EXPECT_EQ(unload.exit_code, 0) << unload.output;

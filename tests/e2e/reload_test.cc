@@ -135,7 +135,8 @@ TEST_F(ReloadTest, TheLogLevelFollowsItsFile) {
 }
 
 TEST_F(ReloadTest, SignalsBeforeItServesDoNotEndIt) {
-  testing::Subprocess server({HEADLIGHT_SERVER_PROGRAM, "--listen", "127.0.0.1:0", "--threads", "1"});
+  testing::Subprocess server(
+      {HEADLIGHT_SERVER_PROGRAM, "--listen", "127.0.0.1:0", "--admin-listen", "", "--threads", "1"});
   EXPECT_NE(server.WaitForOutput("option listen", kPatience), "");
   server.Signal(SIGHUP);
   server.Signal(SIGPIPE);

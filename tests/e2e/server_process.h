@@ -25,7 +25,8 @@ class ServerProcess {
 
  private:
   static std::vector<std::string> WithDefaults(std::vector<std::string> flags) {
-    flags.insert(flags.begin(), {HEADLIGHT_SERVER_PROGRAM, "--listen", "127.0.0.1:0"});
+    flags.insert(flags.begin(),
+                 {HEADLIGHT_SERVER_PROGRAM, "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"});
     return flags;
   }
 

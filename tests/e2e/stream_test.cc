@@ -29,6 +29,7 @@ class StreamTest : public ::testing::Test {
   void SetUp() override {
     ServerOptions options;
     options.listen = "127.0.0.1:0";
+    options.admin_listen.clear();
     options.threads = 2;
     auto server = HeadlightServer::Start(options);
     ASSERT_THAT(server, IsOk());

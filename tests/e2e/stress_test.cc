@@ -91,6 +91,7 @@ void Stress(int64_t server_threads) {
   const std::vector<e2e::StressCase> cases = e2e::MakeStressCases();
   ServerOptions options;
   options.listen = "127.0.0.1:0";
+  options.admin_listen.clear();
   options.threads = server_threads;
   options.log_level = LogLevel::kWarn;
   absl::StatusOr<std::unique_ptr<HeadlightServer>> server = HeadlightServer::Start(options);

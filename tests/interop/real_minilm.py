@@ -57,8 +57,8 @@ class Server:
         self.program, self.folder = program, folder
 
     def __enter__(self):
-        self.process = subprocess.Popen([self.program, '--listen', '127.0.0.1:0', '--model', f'minilm={self.folder}'],
-                                        stderr=subprocess.PIPE, text=True)
+        self.process = subprocess.Popen([self.program, '--listen', '127.0.0.1:0', '--admin-listen', '',
+                                         '--model', f'minilm={self.folder}'], stderr=subprocess.PIPE, text=True)
         for line in self.process.stderr:
             found = re.search(r'listening on (127\.0\.0\.1:\d+)', line)
             if found:

@@ -40,6 +40,7 @@ constexpr char kAttend[] = "/headlight.v1.AttentionService/Attend";
 ServerOptions TestOptions() {
   ServerOptions options;
   options.listen = "127.0.0.1:0";
+  options.admin_listen = "127.0.0.1:0";
   options.threads = 2;
   options.max_message_bytes = 4 << 20;
   return options;

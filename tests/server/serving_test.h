@@ -88,7 +88,7 @@ class ServingTest : public ::testing::Test {
   ModelRegistry registry_;
   MemoryBudget memory_{int64_t{1} << 30};
   RecordKeeper told_;
-  RequestLog requests_{RequestLogForm::kText, {&told_}};
+  RequestLog requests_{RequestLogOptions{}, {&told_}};
   FakeExecutor executor_;
   ComputeArena arena_{1};
   BatchLane lane_{executor_, arena_};

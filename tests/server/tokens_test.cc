@@ -60,6 +60,7 @@ class TokensTest : public ::testing::Test {
   void Start() {
     server_.reset();
     ServerOptions options;
+    options.admin_listen.clear();
     options.listen = "127.0.0.1:0";
     options.threads = 1;
     options.tokens = folder_.Write("tokens.toml", WriteToken(alice_) + WriteToken(bob_));
@@ -361,6 +362,7 @@ TEST_F(TokensTest, TokensAreExchangedUnderLoadAndABrokenFileChangesNothing) {
 
 TEST_F(TokensTest, ABrokenFileIsNoStart) {
   ServerOptions options;
+  options.admin_listen.clear();
   options.listen = "127.0.0.1:0";
   options.tokens = folder_.Write("broken.toml", "[[token]]\n");
   EXPECT_THAT(HeadlightServer::Start(options),

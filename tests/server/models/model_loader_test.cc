@@ -43,7 +43,7 @@ class ModelLoaderTest : public ::testing::Test {
     root_ = fs::path(::testing::TempDir()) / ::testing::UnitTest::GetInstance()->current_test_info()->name();
     fs::remove_all(root_);
     fs::create_directories(root_);
-    metrics_ = *Metrics::Create("");
+    metrics_ = std::make_unique<Metrics>(/*compute_threads=*/1);
   }
   void TearDown() override {
     loader_.reset();

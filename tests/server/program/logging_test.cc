@@ -44,11 +44,11 @@ TEST(LoggingTest, ARequestIsAnObjectOfItsFields) {
   RequestRecord record;
   record.method = "Attend";
   record.tokens = 16;
-  RequestLog(RequestLogForm::kJson, {}).Emit(record);
+  RequestLog({RequestLogForm::kJson}, {}).Emit(record);
   spdlog::default_logger()->flush();
   const auto object = nlohmann::json::parse(::testing::internal::GetCapturedStderr());
   ConfigureLogging(LogLevel::kInfo, LogFormat::kText);
-  EXPECT_EQ(object["level"], "debug");
+  EXPECT_EQ(object["level"], "info");
   EXPECT_EQ(object["message"], "request");
   EXPECT_EQ(object["request"]["method"], "Attend");
   EXPECT_EQ(object["request"]["tokens"], 16);
@@ -57,6 +57,22 @@ TEST(LoggingTest, ARequestIsAnObjectOfItsFields) {
 TEST(LoggingTest, TheLevelFilters) {
   EXPECT_EQ(LogOf(LogLevel::kError, LogFormat::kText, "quiet"), "");
   EXPECT_THAT(LogOf(LogLevel::kDebug, LogFormat::kText, "loud"), ::testing::HasSubstr("details"));
+}
+
+TEST(LoggingTest, TheLevelMayChangeLater) {
+  ::testing::internal::CaptureStderr();
+  ConfigureLogging(LogLevel::kWarn, LogFormat::kText);
+  spdlog::info("before");
+  SetLogLevel(LogLevel::kInfo);
+  spdlog::info("between");
+  SetLogLevel(LogLevel::kError);
+  spdlog::warn("after");
+  spdlog::default_logger()->flush();
+  const std::string log = ::testing::internal::GetCapturedStderr();
+  ConfigureLogging(LogLevel::kInfo, LogFormat::kText);
+  EXPECT_THAT(log, ::testing::HasSubstr("between"));
+  EXPECT_THAT(
+      log, ::testing::Not(::testing::AnyOf(::testing::HasSubstr("before"), ::testing::HasSubstr("after"))));
 }
 
 }  // namespace

@@ -76,7 +76,7 @@ TEST(OptionsTest, EveryOptionHasAFlagAVariableAndAKey) {
                                                                    {"precision", "bf16,bert=int8"},
                                                                    {"pooling", "bert=mean,gpt2=mean+last"},
                                                                    {"kernel", "matmul"},
-                                                                   {"metrics-listen", "[::]:8002"},
+                                                                   {"admin-listen", "[::]:8002"},
                                                                    {"max-message-bytes", "70000"},
                                                                    {"max-batch-tokens", "17"},
                                                                    {"queue-max-requests", "5"},
@@ -89,7 +89,8 @@ TEST(OptionsTest, EveryOptionHasAFlagAVariableAndAKey) {
                                                                    {"lame-duck-s", "4"},
                                                                    {"shutdown-grace-s", "2"},
                                                                    {"log-level", "debug"},
-                                                                   {"log-format", "json"}};
+                                                                   {"log-format", "json"},
+                                                                   {"access-log-per-s", "3"}};
   ASSERT_EQ(EffectiveValues(ServerOptions()).size(), values.size());
 
   std::vector<std::string> flags;
@@ -211,6 +212,21 @@ TEST(OptionsTest, ARetiredOptionIsToldOfAndChangesNothing) {
     EXPECT_EQ(EffectiveValues(line->options), EffectiveValues(ServerOptions()));
   }
   EXPECT_THAT(ParseFlags({})->warnings, ::testing::IsEmpty());
+}
+
+TEST(OptionsTest, TheFormerNameOfTheAdminPortStillSetsIt) {
+  for (const auto& line : {ParseFlags({"--metrics-listen=[::]:9"}),
+                           ParseFlags({"--config", WriteConfig("metrics-listen = \"[::]:9\"\n").c_str()})}) {
+    ASSERT_THAT(line, IsOk());
+    EXPECT_THAT(line->warnings,
+                ::testing::ElementsAre(HasSubstr("metrics-listen has a new name: --admin-listen")));
+    EXPECT_EQ(line->options.admin_listen, "[::]:9");
+    EXPECT_TRUE(line->options.admin_listen_given);
+  }
+  const auto both = ParseFlags({"--metrics-listen=[::]:9", "--admin-listen=[::]:8"});
+  ASSERT_THAT(both, IsOk());
+  EXPECT_EQ(both->options.admin_listen, "[::]:8");
+  EXPECT_FALSE(ParseFlags({})->options.admin_listen_given);
 }
 
 TEST(OptionsTest, WhatContradictsItselfIsRefused) {

@@ -45,7 +45,7 @@ class ExchangeTenantsTest : public testing::ServingTest {
 TEST_F(ExchangeTenantsTest, RecordsNameTheTenant) {
   EXPECT_TRUE(Attend("few", 2).ok());
   ASSERT_EQ(told_.records().size(), 1u);
-  EXPECT_EQ(told_.records().front().caller, "few");
+  EXPECT_EQ(told_.records().front().tenant, "few");
 }
 
 TEST_F(ExchangeTenantsTest, TheBacklogOfOneTenantIsNotAheadOfAnother) {

@@ -186,6 +186,47 @@ TEST_F(ExchangeTest, EveryRequestIsToldOnceWhateverBecameOfIt) {
   EXPECT_EQ(records[2].version, "");
 }
 
+TEST_F(ExchangeTest, WhatIsRefusedFromItsHeadersIsToldToo) {
+  scheduler_.StopAccepting();
+  Begin(Request())->status.get();
+  EXPECT_TRUE(ledger().WaitUntilIdle(testing::kServingPatience));
+  ASSERT_EQ(told_.records().size(), 1u);
+  EXPECT_EQ(told_.records()[0].method, "Attend");
+  EXPECT_EQ(told_.records()[0].code, absl::StatusCode::kUnavailable);
+  EXPECT_EQ(told_.records()[0].reason, "draining");
+}
+
+TEST_F(ExchangeTest, ARequestHasASpanOfItsOwnInTheCallersTrace) {
+  const std::string trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-";
+  const std::string span = "00f067aa0ba902b7";
+  const auto answered_with = [&](const std::vector<std::string>& headers) {
+    auto call = std::make_unique<PendingCall>();
+    call->request = Request();
+    for (const std::string& header : headers) call->context.AddMetadata("traceparent", header);
+    Start(*call);
+    EXPECT_TRUE(call->status.get().ok());
+  };
+  answered_with({trace + span + "-01"});
+  answered_with({trace + span + "-01"});
+  answered_with({trace + span + "-01", trace + span + "-01"});
+  answered_with({"nonsense"});
+  answered_with({});
+  EXPECT_TRUE(ledger().WaitUntilIdle(testing::kServingPatience));
+  const std::vector<RequestRecord> records = told_.records();
+  ASSERT_EQ(records.size(), 5u);
+  for (int i : {0, 1}) {
+    EXPECT_EQ(records[i].parent_span, span);
+    EXPECT_THAT(records[i].traceparent,
+                ::testing::AllOf(::testing::StartsWith(trace), ::testing::EndsWith("-01"),
+                                 ::testing::Not(HasSubstr(span))));
+  }
+  EXPECT_NE(records[0].traceparent, records[1].traceparent);
+  for (int i : {2, 3, 4}) {
+    EXPECT_EQ(records[i].traceparent, "");
+    EXPECT_EQ(records[i].parent_span, "");
+  }
+}
+
 TEST_F(ExchangeTest, ShortMemoryIsResourceExhaustedAndPasses) {
   executor_.set_error(absl::ResourceExhaustedError("memory is short"));
   ExpectStatus(Begin(Request())->status.get(), grpc::StatusCode::RESOURCE_EXHAUSTED, "memory is short");

@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What the admin port shows: gathers the state of the whole server for its pages and its metrics.
+#ifndef HEADLIGHT_SERVER_PROGRAM_ADMIN_SITE_H_
+#define HEADLIGHT_SERVER_PROGRAM_ADMIN_SITE_H_
+
+#include <atomic>
+#include <chrono>
+#include <memory>
+#include <string>
+
+#include "absl/status/status.h"
+#include "server/memory/memory_budget.h"
+#include "server/models/registry.h"
+#include "server/observe/admin_http.h"
+#include "server/observe/load_watch.h"
+#include "server/observe/metrics.h"
+#include "server/observe/recent_errors.h"
+#include "server/observe/server_status.h"
+#include "server/program/options.h"
+#include "server/rpc/call_ledger.h"
+#include "server/schedule/scheduler.h"
+
+namespace headlight {
+
+// Whose state is shown. All of it must outlive the site.
+struct AdminSources {
+  const ServerOptions& options;
+  const ModelRegistry& registry;
+  const LoadWatch& loads;
+  const MemoryBudget& memory;
+  const Scheduler& scheduler;
+  const CallLedger& calls;
+  const RecentErrors& errors;
+  int compute_threads = 1;
+};
+
+// Thread-safe.
+class AdminSite {
+ public:
+  // Has `metrics` watch what the sources count themselves. It must outlive the site, and its Text() must not
+  // be called after it.
+  AdminSite(const AdminSources& sources, Metrics& metrics);
+
+  // Listens on the options' admin_listen, unless that is empty. An address that nobody has asked for is no
+  // reason to fail: if the default one is taken, a warning says so and there is no admin port. Otherwise as
+  // AdminHttp::Listen. Once.
+  absl::Status Listen();
+
+  int port() const { return http_ == nullptr ? 0 : http_->port(); }  // 0: there is none
+
+  void SetPhase(ServerPhase phase) { phase_.store(phase, std::memory_order_relaxed); }
+
+  bool IsServing() const { return phase_.load(std::memory_order_relaxed) == ServerPhase::kServing; }
+
+  ServerStatus Status() const;
+
+ private:
+  void WatchAll();
+  std::vector<ModelStatus> Models() const;
+
+  const AdminSources sources_;
+  Metrics& metrics_;
+  const std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
+  std::atomic<ServerPhase> phase_ = ServerPhase::kStarting;
+  std::unique_ptr<AdminHttp> http_;  // last: its threads use what is above
+};
+
+}  // namespace headlight
+
+#endif  // HEADLIGHT_SERVER_PROGRAM_ADMIN_SITE_H_
