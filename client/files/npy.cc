@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "client/files/named.h"
 #include "client/files/npy_header.h"
 #include "client/half.h"
 
@@ -55,9 +56,9 @@ absl::StatusOr<size_t> CheckSize(const NpyArray& array, size_t element_bytes) {
     return absl::InvalidArgumentError("the array's size cannot be found out: it must be a regular file");
   const int64_t wanted_bytes = *num_elements * static_cast<int64_t>(element_bytes);
   if (*left_bytes != wanted_bytes) {
-    return absl::InvalidArgumentError(absl::StrCat("the shape ", ToString(header.shape), " of dtype '",
-                                                   header.dtype, "' wants ", wanted_bytes, " bytes, got ",
-                                                   *left_bytes));
+    return absl::InvalidArgumentError(absl::StrCat("the shape ", ToString(header.shape), " of dtype ",
+                                                   Named(header.dtype), " wants ", wanted_bytes,
+                                                   " bytes, got ", *left_bytes));
   }
   return static_cast<size_t>(*num_elements);
 }
@@ -90,7 +91,7 @@ absl::StatusOr<std::vector<float>> ReadFloats(const NpyArray& array, const std::
     return ReadConverted<double>(array, [](double value) { return static_cast<float>(value); });
   }
   if (dtype == "<f2") return ReadConverted<uint16_t>(array, HalfToFloat);
-  return absl::InvalidArgumentError(absl::StrCat("dtype: got '", dtype, "', wanted ", wanted));
+  return absl::InvalidArgumentError(absl::StrCat("dtype: got ", Named(dtype), ", wanted ", wanted));
 }
 
 template <typename Result>
@@ -170,8 +171,8 @@ absl::StatusOr<Ids> ReadNpyIds(std::istream& in, std::optional<int64_t> size_byt
   } else if (header->dtype == "<i8") {
     status = read(ReadStored<int64_t>(array));
   } else {
-    status =
-        absl::InvalidArgumentError(absl::StrCat("dtype: got '", header->dtype, "', wanted '<i4' or '<i8'"));
+    status = absl::InvalidArgumentError(
+        absl::StrCat("dtype: got ", Named(header->dtype), ", wanted '<i4' or '<i8'"));
   }
   if (!status.ok()) return status;
   return ids;

@@ -8,6 +8,7 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "client/files/named.h"
 
 namespace headlight::client {
 namespace {
@@ -102,7 +103,7 @@ absl::StatusOr<NpyHeader> ParseDictionary(const std::string& text) {
   while (!closed) {
     std::string key;
     if (!reader.TakeString(&key) || !reader.Take(':')) return BadDictionary("a key is missing");
-    if (!seen.insert(key).second) return BadDictionary(absl::StrCat("'", key, "' comes twice"));
+    if (!seen.insert(key).second) return BadDictionary(absl::StrCat(Named(key), " comes twice"));
     bool ok = false;
     if (key == "descr") {
       ok = reader.TakeString(&header.dtype);
@@ -111,7 +112,7 @@ absl::StatusOr<NpyHeader> ParseDictionary(const std::string& text) {
     } else if (key == "shape") {
       ok = reader.TakeShape(&header.shape);
     } else {
-      return BadDictionary(absl::StrCat("unknown key '", key, "'"));
+      return BadDictionary(absl::StrCat("unknown key ", Named(key)));
     }
     if (!ok) return BadDictionary(absl::StrCat("the value of '", key, "' cannot be read"));
     const bool more = reader.Take(',');

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "client/files/named.h"
 #include "client/files/zip.h"
 #include "client/files/zip_format.h"
 
@@ -186,14 +187,6 @@ absl::StatusOr<DirectoryRecord> ReadRecord(FieldReader& fields) {
   return record;
 }
 
-std::string Named(const ZipEntry& entry) {
-  std::string name = entry.name.substr(0, 64);
-  for (char& c : name) {
-    if (c < ' ' || c > '~' || c == '\'') c = '?';
-  }
-  return absl::StrCat("'", name, "'");
-}
-
 // Checks what the directory says of an entry against itself and the place where the directory begins.
 absl::Status CheckRecord(const DirectoryRecord& record, int64_t directory_offset) {
   const ZipEntry& entry = record.entry;
@@ -205,12 +198,12 @@ absl::Status CheckRecord(const DirectoryRecord& record, int64_t directory_offset
     return Unsupported(absl::StrCat("entries of compression method ", record.method));
   }
   if (entry.stored_bytes < 0 || entry.stored_bytes > directory_offset || entry.size_bytes < 0) {
-    return Damaged(absl::StrCat(Named(entry), " is larger than the file"));
+    return Damaged(absl::StrCat(Named(entry.name), " is larger than the file"));
   }
   const bool possible = entry.deflated ? entry.size_bytes / kMaxInflation <= entry.stored_bytes
                                        : entry.size_bytes == entry.stored_bytes;
   if (!possible) {
-    return Damaged(absl::StrCat(Named(entry), " cannot have ", entry.size_bytes, " bytes when ",
+    return Damaged(absl::StrCat(Named(entry.name), " cannot have ", entry.size_bytes, " bytes when ",
                                 entry.stored_bytes, " are stored of it"));
   }
   return absl::OkStatus();
@@ -220,11 +213,11 @@ absl::Status CheckRecord(const DirectoryRecord& record, int64_t directory_offset
 absl::Status FindData(const ArchiveFile& file, int64_t directory_offset, DirectoryRecord& record) {
   ZipEntry& entry = record.entry;
   if (record.header_offset > static_cast<uint64_t>(directory_offset))
-    return Damaged(absl::StrCat(Named(entry), " begins beyond the file's end"));
+    return Damaged(absl::StrCat(Named(entry.name), " begins beyond the file's end"));
   const int64_t offset = static_cast<int64_t>(record.header_offset);
   const int64_t name_bytes = static_cast<int64_t>(entry.name.size());
   const std::optional<std::string> bytes = file.Read(offset, kZipHeaderBytes + name_bytes);
-  if (!bytes) return Damaged(absl::StrCat(Named(entry), " is cut short"));
+  if (!bytes) return Damaged(absl::StrCat(Named(entry.name), " is cut short"));
   FieldReader fields(*bytes);
   const uint64_t signature = fields.Take(4);
   fields.Take(2);  // version
@@ -242,11 +235,12 @@ absl::Status FindData(const ArchiveFile& file, int64_t directory_offset, Directo
       flags != record.flags || fields.TakeBytes(entry.name.size()) != entry.name ||
       (known &&
        (crc32 != entry.crc32 || differ(stored, entry.stored_bytes) || differ(size, entry.size_bytes)))) {
-    return Damaged(absl::StrCat("the directory and the header of ", Named(entry), " contradict each other"));
+    return Damaged(
+        absl::StrCat("the directory and the header of ", Named(entry.name), " contradict each other"));
   }
   entry.data_offset = offset + kZipHeaderBytes + name_bytes + extra_bytes;
   if (entry.data_offset > directory_offset || entry.stored_bytes > directory_offset - entry.data_offset)
-    return Damaged(absl::StrCat(Named(entry), " is cut short"));
+    return Damaged(absl::StrCat(Named(entry.name), " is cut short"));
   return absl::OkStatus();
 }
 
@@ -256,7 +250,7 @@ absl::Status CheckApart(const std::vector<DirectoryRecord>& records) {
   std::vector<std::pair<int64_t, int64_t>> places;
   for (const DirectoryRecord& record : records) {
     const ZipEntry& entry = record.entry;
-    if (!names.insert(entry.name).second) return Damaged(absl::StrCat(Named(entry), " comes twice"));
+    if (!names.insert(entry.name).second) return Damaged(absl::StrCat(Named(entry.name), " comes twice"));
     places.emplace_back(record.header_offset, entry.data_offset + entry.stored_bytes);
   }
   std::sort(places.begin(), places.end());

@@ -281,6 +281,19 @@ INSTANTIATE_TEST_SUITE_P(
                       "something follows its '}'"}),
     [](const auto& info) { return info.param.name; });
 
+TEST(NpyTest, WhatAFileCallsThingsReachesNoTerminalAsItIs) {
+  const std::string escape = "\x1b]0;title\x07";
+  EXPECT_THAT(ReadTensor(File("{'" + escape + "': 1}", "")),
+              StatusIs(kBadFile, HasSubstr("unknown key '?]0;title?'")));
+  EXPECT_THAT(ReadTensor(File("{'descr': '" + escape + "', 'fortran_order': False, 'shape': (1,)}", "")),
+              StatusIs(kBadFile, HasSubstr("dtype: got '?]0;title?', wanted")));
+}
+
+TEST(NpyTest, LongNamesAreCut) {
+  const absl::StatusOr<Tensor> read = ReadTensor(File("{'" + std::string(100, 'k') + "': 1}", ""));
+  EXPECT_THAT(read, StatusIs(kBadFile, EndsWith("unknown key '" + std::string(64, 'k') + "...'")));
+}
+
 TEST(NpyFileTest, RoundTripsThroughAFile) {
   const std::string path = ::testing::TempDir() + "headlight_npy_test.npy";
   ASSERT_THAT(WriteNpyFile({.shape = {1, 2}, .values = {1, 2}}, path), IsOk());
