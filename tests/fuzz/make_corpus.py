@@ -4,8 +4,10 @@
 
     tests/fuzz/make_corpus.py      writes tests/fuzz/corpus/*/seed-*; what fuzzers have found lies beside them
 """
+import io
 import pathlib
 import struct
+import zipfile
 
 
 def file(header: str, data: bytes = b"", length=None) -> bytes:
@@ -62,11 +64,218 @@ SAFETENSORS = {
 }
 
 
+
+def varint(number: int) -> bytes:
+    out = b""
+    while number > 0x7F:
+        out += bytes([number & 0x7F | 0x80])
+        number >>= 7
+    return out + bytes([number])
+
+
+def field(number: int, wire_type: int, value: bytes) -> bytes:
+    return varint(number << 3 | wire_type) + value
+
+
+def blob(number: int, value: bytes) -> bytes:
+    return field(number, 2, varint(len(value)) + value)
+
+
+# Payloads are field 3, of which four are allowed beside 512 bytes of everything else.
+PAYLOAD = blob(3, b"payload")
+ENVELOPE = {
+    "nothing": b"",
+    "payload": PAYLOAD,
+    "empty-payload": blob(3, b""),
+    "fields": blob(1, b"model") + field(2, 0, varint(300)) + PAYLOAD,
+    "after-payload": PAYLOAD + blob(1, b"model") + PAYLOAD,
+    "fixed": field(4, 1, b"12345678") + PAYLOAD + field(5, 5, b"1234"),
+    "number-of-ten-bytes": field(2, 0, b"\xff" * 9 + b"\x01"),
+    "padded-tag": b"\x9a\x80\x80\x80\x00" + b"\x07payload",
+    "padded-length": b"\x1a" + b"\x87\x80\x80\x80\x00" + b"payload",
+    "largest-field": field((1 << 29) - 1, 0, b"\x01"),
+    "four-payloads": PAYLOAD * 4,
+    "five-payloads": PAYLOAD * 5,
+    "full": blob(1, b"x" * 509),
+    "too-full": blob(1, b"x" * 510),
+    "many-numbers": field(2, 0, b"\x01") * 300,
+    "payload-is-a-number": field(3, 0, b"\x01"),
+    "payload-is-a-group": field(3, 3, b""),
+    "group": field(4, 3, b"") + field(4, 4, b""),
+    "wire-type-6": field(4, 6, b""),
+    "wire-type-7": field(4, 7, b""),
+    "field-0": field(0, 0, b"\x01"),
+    "long-tag": b"\xff" * 5 + b"\x01",
+    "large-tag": b"\xff\xff\xff\xff\x1f",
+    "long-number": field(2, 0, b"\xff" * 10 + b"\x01"),
+    "long-length": b"\x1a" + b"\xff" * 6,
+    "large-length": b"\x1a" + b"\xff" * 4 + b"\x7f" + b"payload",
+    "cut-tag": b"\x9a",
+    "cut-length": b"\x1a\x80",
+    "cut-payload": PAYLOAD[:-1],
+    "cut-field": blob(1, b"model")[:-1],
+    "cut-fixed": field(4, 1, b"1234567"),
+}
+
+
+def npy(header: str, data: bytes = b"", version=(1, 0), length=None) -> bytes:
+    text = header.encode("latin-1")
+    return b"\x93NUMPY" + bytes(version) + struct.pack(
+        "<H" if version[0] == 1 else "<I", len(text) if length is None else length) + text + data
+
+
+def array(dtype="<f4", shape="(2,)", data=EIGHT, order="False", **kwargs) -> bytes:
+    return npy(f"{{'descr': '{dtype}', 'fortran_order': {order}, 'shape': {shape}, }}\n", data, **kwargs)
+
+
+NPY = {
+    "f4": array(),
+    "f8": array("<f8", "(1,)"),
+    "f2": array("<f2", "(2, 2)"),
+    "i4": array("<i4"),
+    "i8": array("<i8", "(1, 1)"),
+    "b1": array("|b1", "(8,)"),
+    "u1": array("|u1", "(2, 2, 2)"),
+    "scalar": array("<f8", "()"),
+    "empty": array(shape="(0, 3)", data=b""),
+    "version-2": array(version=(2, 0)),
+    "version-3": array(version=(3, 0)),
+    "fortran-vector": array(order="True"),
+    "no-bytes": b"",
+    "magic": b"\x93NUMPY",
+    "version-4": array(version=(4, 0)),
+    "version-1-1": array(version=(1, 1)),
+    "header-cut": array()[:40],
+    "header-long": npy("{}", length=65535),
+    "header-huge": npy("{}", version=(2, 0), length=0xFFFFFFFF),
+    "surplus": array() + b"x",
+    "short": array()[:-1],
+    "fortran": array(shape="(2, 1)", order="True"),
+    "big-endian": array(">f4"),
+    "object": array("|O"),
+    "control-in-dtype": array("\x1b[31m<f4"),
+    "long-dtype": array("f" * 4000),
+    "control-in-key": npy("{'\x1b]0;title\x07': 1}"),
+    "long-key": npy("{'" + "k" * 3000 + "': 1}"),
+    "number-not-tuple": array(shape="(2)"),
+    "negative": array(shape="(-2,)"),
+    "overflow": array(shape="(4294967296, 4294967296)", data=b""),
+    "bomb": array(shape="(1099511627776,)"),
+    "dimension-2-63": array(shape="(9223372036854775808,)"),
+    "zero-times-much": array(shape="(0, 9223372036854775807, 9223372036854775807)", data=b""),
+    "many-dimensions": array(shape="(" + "1," * 33 + ")"),
+    "twice": npy("{'descr': '<f4', 'descr': '<f4', 'fortran_order': False, 'shape': (2,)}", EIGHT),
+    "no-shape": npy("{'descr': '<f4', 'fortran_order': False}", EIGHT),
+    "unknown-key": npy("{'descr': '<f4', 'fortran_order': False, 'shape': (2,), 'x': 1}", EIGHT),
+    "record-dtype": npy("{'descr': [('a', '<f4')], 'fortran_order': False, 'shape': (2,)}", EIGHT),
+    "behind-the-end": npy("{'descr': '<f4', 'fortran_order': False, 'shape': (2,)} x", EIGHT),
+}
+
+
+def archive(entries, method=zipfile.ZIP_STORED, comment=b"", zip64=False, streamed=False) -> bytes:
+    class Unseekable(io.BytesIO):  # makes zipfile write sizes behind an entry
+        def seekable(self):
+            return False
+
+        def tell(self):
+            raise OSError
+
+        def seek(self, *_):
+            raise OSError
+
+    out = Unseekable() if streamed else io.BytesIO()
+    with zipfile.ZipFile(out, "w", method) as zip_file:
+        for name, data in entries:
+            info = zipfile.ZipInfo(name)
+            info.compress_type = method
+            with zip_file.open(info, "w", force_zip64=zip64) as entry:
+                entry.write(data)
+        zip_file.comment = comment
+    return out.getvalue()
+
+
+def replaced(data: bytes, old: bytes, new: bytes, count=-1) -> bytes:
+    assert old in data and len(old) == len(new), (old, data)
+    return data.replace(old, new, count)
+
+
+ONE = archive([("a.npy", NPY["f4"])])
+TWO = archive([("a.npy", NPY["f4"]), ("b.npy", NPY["i8"])])
+DEFLATED = archive([("a.npy", NPY["u1"] + b"")], zipfile.ZIP_DEFLATED)
+ZERO = archive([("z.npy", b"\0" * 65536)], zipfile.ZIP_DEFLATED)
+END = b"PK\x05\x06"
+RECORD = b"PK\x01\x02"
+
+
+def patched(data: bytes, mark: bytes, offset: int, new: bytes) -> bytes:
+    at = data.rindex(mark) + offset
+    return data[:at] + new + data[at + len(new):]
+
+
+ZIP = {
+    "nothing-in-it": archive([]),
+    "one": ONE,
+    "two": TWO,
+    "deflated": DEFLATED,
+    "zeros": ZERO,
+    "zip64": archive([("a.npy", NPY["f4"])], zip64=True),
+    "streamed": archive([("a.npy", NPY["f4"])], zipfile.ZIP_DEFLATED, streamed=True),
+    "comment": archive([("a.npy", NPY["f4"])], comment=b"a comment"),
+    "no-bytes": b"",
+    "cut": ONE[:-1],
+    "no-end": ONE[:-22],
+    "two-disks": patched(ONE, END, 4, b"\1\0"),
+    "more-entries": patched(ONE, END, 8, b"\2\0\2\0"),
+    "fewer-entries": patched(TWO, END, 8, b"\1\0\1\0"),
+    "too-many-entries": patched(ONE, END, 8, b"\xff\0\xff\0"),
+    "huge-directory": patched(ONE, END, 12, b"\0\0\x02\0"),
+    "directory-beyond": patched(ONE, END, 16, b"\xff\xff\xff\x7f"),
+    "zip64-end-missing": patched(ONE, END, 16, b"\xff\xff\xff\xff"),
+    "encrypted": patched(patched(ONE, RECORD, 8, b"\1\0"), b"PK\x03\x04", 6, b"\1\0"),
+    "method-12": patched(patched(ONE, RECORD, 10, b"\x0c\0"), b"PK\x03\x04", 8, b"\x0c\0"),
+    "wrong-crc": patched(patched(ONE, RECORD, 16, b"crc!"), b"PK\x03\x04", 14, b"crc!"),
+    "headers-contradict": patched(ONE, RECORD, 16, b"crc!"),
+    "header-beyond": patched(ONE, RECORD, 42, b"\xff\xff\0\0"),
+    "bomb": patched(DEFLATED, RECORD, 24, b"\xff\xff\xff\x7f"),
+    "size-64-missing": patched(ONE, RECORD, 24, b"\xff\xff\xff\xff"),
+    "larger-than-told": patched(patched(ZERO, RECORD, 24, b"\0\1\0\0"), b"PK\x03\x04", 22, b"\0\1\0\0"),
+    "same-bytes-twice": patched(TWO, RECORD, 42, b"\0\0\0\0"),
+    "same-name-twice": replaced(TWO, b"b.npy", b"a.npy"),
+    "bad-deflate": replaced(DEFLATED, DEFLATED[35:39], b"\xff\xff\xff\xff"),
+    "control-in-name": replaced(patched(ONE, RECORD, 16, b"crc!"), b"a.npy", b"\x1b[0mx"),
+}
+
+NPZ = {
+    "one": ONE,
+    "two": TWO,
+    "deflated": DEFLATED,
+    "streamed": ZIP["streamed"],
+    "zip64": ZIP["zip64"],
+    "nothing-in-it": ZIP["nothing-in-it"],
+    "several": archive([(f"{name}.npy", NPY[name]) for name in ("f2", "f8", "b1", "i4", "scalar", "empty")],
+                       zipfile.ZIP_DEFLATED),
+    "zeros": ZERO,
+    "too-large": archive([("a.npy", b"\0" * (256 * 1024 + 1))], zipfile.ZIP_DEFLATED),
+    "other-file": archive([("a.txt", b"text")]),
+    "no-name": archive([(".npy", NPY["f4"])]),
+    "control-in-name": archive([("\x1b.npy", NPY["f4"])]),
+    "wrong-array": archive([("a.npy", NPY["short"])]),
+    "long-dtype": archive([("a.npy", NPY["long-dtype"])], zipfile.ZIP_DEFLATED),
+    "wrong-crc": ZIP["wrong-crc"],
+    "bad-deflate": ZIP["bad-deflate"],
+    "larger-than-told": ZIP["larger-than-told"],
+    "not-an-archive": NPY["f4"],
+}
+
+CORPORA = {"envelope": ENVELOPE, "npy": NPY, "npz": NPZ, "safetensors": SAFETENSORS, "zip": ZIP}
+
+
 def main():
-    folder = pathlib.Path(__file__).parent / "corpus" / "safetensors"
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, content in SAFETENSORS.items():
-        (folder / f"seed-{name}").write_bytes(content)
+    for corpus, seeds in CORPORA.items():
+        folder = pathlib.Path(__file__).parent / "corpus" / corpus
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, content in seeds.items():
+            (folder / f"seed-{name}").write_bytes(content)
 
 
 if __name__ == "__main__":
