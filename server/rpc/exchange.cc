@@ -278,12 +278,15 @@ void Exchange::ReadWhenThereIsMemory() {
   }
   const std::weak_ptr<Exchange> weak = weak_from_this();
   pipeline_.memory.WhenRoom(MemoryKind::kMessage, kReadBytes, [weak](absl::StatusOr<Lease> memory) {
-    const std::shared_ptr<Exchange> exchange = weak.lock();
+    std::shared_ptr<Exchange> exchange = weak.lock();
     if (exchange == nullptr) return;
     // Whoever gave the memory back may hold the lock of another exchange: the read begins on another thread.
     if (memory.ok()) exchange->granted_memory_ = *std::move(memory);
-    exchange->granted_.Set(gpr_inf_past(GPR_CLOCK_MONOTONIC),
-                           [exchange](bool) { exchange->ReadInto(std::move(exchange->granted_memory_)); });
+    // The alarm keeps what it has called, and the exchange the alarm: the call lets go of the exchange.
+    exchange->granted_.Set(gpr_inf_past(GPR_CLOCK_MONOTONIC), [exchange](bool) mutable {
+      const std::shared_ptr<Exchange> self = std::move(exchange);
+      self->ReadInto(std::move(self->granted_memory_));
+    });
   });
 }
 

@@ -78,6 +78,24 @@ TEST_F(ExchangeStreamTest, AStreamWithoutRequestsIsOk) {
   EXPECT_TRUE(stream->Finish().ok());
 }
 
+// Nothing of it stays: LeakSanitizer looks.
+TEST_F(ExchangeStreamTest, OneThatHasWaitedForMemoryGoesOnWhenThereIsSome) {
+  std::unique_ptr<Stream> stream;
+  {
+    const Lease others = *memory_.TryReserve(MemoryKind::kReply, memory_.limit() - 1000);
+    stream = Open();
+    WaitUntil([&] { return memory_.IsAwaited(); });
+  }
+  v1::AttendResponse response;
+  ASSERT_TRUE(stream->Write(Request("patient")));
+  ASSERT_TRUE(stream->Read(&response));
+  EXPECT_EQ(response.request_id(), "patient");
+  EXPECT_TRUE(stream->WritesDone());
+  EXPECT_FALSE(stream->Read(&response));
+  EXPECT_TRUE(stream->Finish().ok());
+  EXPECT_TRUE(ledger().WaitUntilIdle(testing::kServingPatience));
+}
+
 TEST_F(ExchangeStreamTest, ARequestThatFailsLeavesTheStreamAlone) {
   auto stream = Open();
   v1::AttendResponse response;
