@@ -16,13 +16,12 @@
 #include "core/attention/layer.h"
 #include "core/base/status_macros.h"
 #include "core/base/text.h"
-#include "core/runtime/cpu_topology.h"
-#include "core/runtime/memory_limit.h"
 #include "server/attend/attend_face.h"
 #include "server/memory/memory_plan.h"
 #include "server/models/built_in_models.h"
 #include "server/models/make_model.h"
 #include "server/models/model_log.h"
+#include "server/program/fit_limits.h"
 #include "server/observe/gemm_peak.h"
 #include "server/program/reload.h"
 #include "server/rpc/reflection_service.h"
@@ -47,10 +46,6 @@ constexpr int64_t kLongBudgets = 20;
 
 // A burst is over when its memory has not been needed for so long.
 constexpr std::chrono::seconds kHousekeepingPeriod{1};
-
-int64_t MemoryLimitOf(const ServerOptions& options) {
-  return options.memory_limit > 0 ? options.memory_limit : DetectMemoryLimitBytes();
-}
 
 EngineOptions EngineOptionsOf(const ServerOptions& options) {
   EngineOptions engine;
@@ -97,13 +92,17 @@ std::unique_ptr<ModelLoader> MakeLoader(const ServerOptions& options, MemoryBudg
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<HeadlightServer>> HeadlightServer::Start(
-    const ServerOptions& options, std::shared_ptr<ModelRegistry> registry,
+    const ServerOptions& given, std::shared_ptr<ModelRegistry> registry,
     const std::function<void()>& before_serving) {
+  HEADLIGHT_ASSIGN_OR_RETURN(const FittedLimits limits, FitLimits(given, DetectMachineLimits()));
+  const ServerOptions& options = limits.options;
+  for (const std::string& warning : limits.warnings) spdlog::warn("{}", warning);
+  spdlog::info("limits: memory={} max_message_bytes={} receive_window_bytes={} queue_max_requests={}",
+               options.memory_limit, options.max_message_bytes, options.receive_window_bytes,
+               options.queue_max_requests);
   const bool registry_given = registry != nullptr;
   if (!registry_given) registry = std::make_shared<ModelRegistry>();
-  const int threads =
-      options.threads > 0 ? static_cast<int>(options.threads) : DetectCpuTopology().ComputeThreads();
-  std::unique_ptr<HeadlightServer> server(new HeadlightServer(options, std::move(registry), threads));
+  std::unique_ptr<HeadlightServer> server(new HeadlightServer(options, std::move(registry)));
   if (!options.tokens.empty()) {
     HEADLIGHT_ASSIGN_OR_RETURN(const std::string tokens, ReloadTokens(options.tokens, server->gate_));
     spdlog::info("{} of {}", tokens, options.tokens);
@@ -116,13 +115,12 @@ absl::StatusOr<std::unique_ptr<HeadlightServer>> HeadlightServer::Start(
   return server;
 }
 
-HeadlightServer::HeadlightServer(const ServerOptions& options, std::shared_ptr<ModelRegistry> registry,
-                                 int compute_threads)
+HeadlightServer::HeadlightServer(const ServerOptions& options, std::shared_ptr<ModelRegistry> registry)
     : options_(options),
-      memory_(PlanMemory(MemoryLimitOf(options), options.memory_for_models)),
+      memory_(PlanMemory(options.memory_limit, options.memory_for_models)),
       gate_(options.allow_model_control),
       registry_(std::move(registry)),
-      metrics_(compute_threads),
+      metrics_(static_cast<int>(options.threads)),
       loads_(metrics_),
       loader_(MakeLoader(options, memory_, *registry_, loads_,
                          [this](const auto& model) { return canaries_.Begin(model); })),
@@ -130,8 +128,8 @@ HeadlightServer::HeadlightServer(const ServerOptions& options, std::shared_ptr<M
                  options.access_log_per_s},
                 {&metrics_, &errors_}),
       pool_(kMaxIdleBytes, &memory_),
-      arena_(compute_threads, kComputeNice),
-      long_arena_(compute_threads, kComputeNice),
+      arena_(static_cast<int>(options.threads), kComputeNice),
+      long_arena_(static_cast<int>(options.threads), kComputeNice),
       executor_(arena_, pool_, &memory_),
       long_executor_(long_arena_, pool_, &memory_),
       lane_(executor_, arena_),
@@ -140,8 +138,8 @@ HeadlightServer::HeadlightServer(const ServerOptions& options, std::shared_ptr<M
       canaries_(
           *registry_, scheduler_, clock_,
           [this](const std::string& model, const absl::Status& verdict) { TellVerdict(model, verdict); }),
-      service_(
-          {*registry_, gate_, scheduler_, clock_, options.max_message_bytes, loader_.get(), compute_threads}),
+      service_({*registry_, gate_, scheduler_, clock_, options.max_message_bytes, loader_.get(),
+                arena_.num_threads()}),
       exchanges_({.registry = *registry_,
                   .gate = gate_,
                   .scheduler = scheduler_,
@@ -151,7 +149,7 @@ HeadlightServer::HeadlightServer(const ServerOptions& options, std::shared_ptr<M
                   .max_message_bytes = options.max_message_bytes,
                   .default_deadline_us = options.default_deadline_ms * 1000,
                   .max_deadline_us = options.max_deadline_ms * 1000,
-                  .compute_threads = compute_threads}),
+                  .compute_threads = arena_.num_threads()}),
       health_service_(health_, gate_),
       reflection_(MakeReflectionServices({kServiceName, kHealthName}, gate_)),
       admin_({.options = options_,
@@ -161,7 +159,7 @@ HeadlightServer::HeadlightServer(const ServerOptions& options, std::shared_ptr<M
               .scheduler = scheduler_,
               .calls = exchanges_.ledger(),
               .errors = errors_,
-              .compute_threads = compute_threads},
+              .compute_threads = arena_.num_threads()},
              metrics_),
       housekeeping_(kHousekeepingPeriod, [this] { KeepHouse(); }) {
   for (auto [name, method] : {std::pair("Attend", AttendFace::Method::kAttend),

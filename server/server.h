@@ -50,7 +50,8 @@ class HeadlightServer {
   // each model; models of the repository that cannot be loaded are logged and left out. UNAVAILABLE: cannot
   // listen there. NOT_FOUND: there is no such repository. Others as MakeBuiltInModel and, for models that are
   // not of the repository, as ComputeCanary. `before_serving`, if there is one, is called once models are
-  // loaded: until then there is nothing that a shutdown would have to finish.
+  // loaded: until then there is nothing that a shutdown would have to finish. Limits are those of
+  // FitLimits, which may say INVALID_ARGUMENT.
   static absl::StatusOr<std::unique_ptr<HeadlightServer>> Start(
       const ServerOptions& options, std::shared_ptr<ModelRegistry> registry = nullptr,
       const std::function<void()>& before_serving = nullptr);
@@ -73,7 +74,7 @@ class HeadlightServer {
   absl::Status Shutdown();
 
  private:
-  HeadlightServer(const ServerOptions& options, std::shared_ptr<ModelRegistry> registry, int compute_threads);
+  HeadlightServer(const ServerOptions& options, std::shared_ptr<ModelRegistry> registry);
   absl::Status Listen();
   absl::Status LoadModels(bool registry_given);
   void ServeModels();

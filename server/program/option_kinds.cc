@@ -53,19 +53,36 @@ Option Text(const std::string& name, const std::string& unit, const std::string&
           [member](const ServerOptions& options) { return options.*member; }};
 }
 
-Option Number(const std::string& name, const std::string& unit, const std::string& help, Range range,
-              Member<int64_t> member) {
+namespace {
+
+Option WholeNumber(const std::string& name, const std::string& unit, const std::string& help, Range range,
+                   bool or_auto, Member<int64_t> member) {
   return {name, unit, help,
-          [member, range](const std::string& text, ServerOptions& options) -> absl::Status {
+          [member, range, or_auto](const std::string& text, ServerOptions& options) -> absl::Status {
             int64_t value = 0;
-            if (!absl::SimpleAtoi(text, &value) || value < range.min || value > range.max) {
-              return absl::InvalidArgumentError(absl::StrCat(
-                  "got ", Quoted(text), ", wanted a whole number from ", range.min, " to ", range.max));
+            const bool is_number = absl::SimpleAtoi(text, &value);
+            const bool is_auto = or_auto && value == 0;
+            if (!is_number || (!is_auto && (value < range.min || value > range.max))) {
+              return absl::InvalidArgumentError(absl::StrCat("got ", Quoted(text),
+                                                             ", wanted a whole number from ", range.min,
+                                                             " to ", range.max, or_auto ? ", or 0" : ""));
             }
             options.*member = value;
             return absl::OkStatus();
           },
           [member](const ServerOptions& options) { return absl::StrCat(options.*member); }};
+}
+
+}  // namespace
+
+Option Number(const std::string& name, const std::string& unit, const std::string& help, Range range,
+              Member<int64_t> member) {
+  return WholeNumber(name, unit, help, range, /*or_auto=*/false, member);
+}
+
+Option NumberOrAuto(const std::string& name, const std::string& unit, const std::string& help, Range range,
+                    Member<int64_t> member) {
+  return WholeNumber(name, unit, help, range, /*or_auto=*/true, member);
 }
 
 Option Seconds(const std::string& name, const std::string& help, double max, Member<double> member) {

@@ -49,6 +49,10 @@ struct Range {
 Option Number(const std::string& name, const std::string& unit, const std::string& help, Range range,
               Member<int64_t> member);
 
+// The same, or 0, which leaves the number to what else is known.
+Option NumberOrAuto(const std::string& name, const std::string& unit, const std::string& help, Range range,
+                    Member<int64_t> member);
+
 // Not negative, and at most `max`.
 Option Seconds(const std::string& name, const std::string& help, double max, Member<double> member);
 

@@ -94,11 +94,15 @@ const std::vector<Option>& Options() {
                "port 0 picks a free one; empty: none",
                &O::admin_listen),
           &O::admin_listen_given),
-      Number("max-message-bytes", "BYTES", "Largest request and largest reply", {1 << 16, kMaxMessageBytes},
-             &O::max_message_bytes),
+      NumberOrAuto(
+          "max-message-bytes", "BYTES",
+          "Largest request and largest reply; 0: a quarter of the memory of requests, at most 256 MiB",
+          {1 << 16, kMaxMessageBytes}, &O::max_message_bytes),
       Number("max-batch-tokens", "TOKENS", "Tokens computed together; a larger request is a batch of its own",
              {1, kMax}, &O::max_batch_tokens),
-      Number("queue-max-requests", "REQUESTS", "Requests that may wait", {1, kMax}, &O::queue_max_requests),
+      NumberOrAuto("queue-max-requests", "REQUESTS",
+                   "Requests that may wait; 0: 1024, or fewer where memory is short", {1, kMax},
+                   &O::queue_max_requests),
       Number(
           "batch-budget-us", "MICROSECONDS",
           "Predicted compute time up to which requests share a batch; a longer request is a batch of its own",
@@ -114,9 +118,11 @@ const std::vector<Option>& Options() {
       Number("reply-timeout-s", "SECONDS",
              "How long a caller may take to read a reply before it is cut off; 0: any", {0, 86400},
              &O::reply_timeout_s),
-      Number("receive-window-bytes", "BYTES",
-             "Bytes of a request that may be under way unread; larger for long, fast networks",
-             {1 << 16, 1 << 30}, &O::receive_window_bytes),
+      NumberOrAuto("receive-window-bytes", "BYTES",
+                   "Bytes of a request that may be under way unread, larger for long, fast networks; 0: 1 "
+                   "MiB, or less "
+                   "where memory is short",
+                   {1 << 16, 1 << 30}, &O::receive_window_bytes),
       Number("lame-duck-s", "SECONDS",
              "How long a shutdown goes on admitting requests, at NOT_SERVING, for balancers to notice",
              {0, 86400}, &O::lame_duck_s),

@@ -41,15 +41,16 @@ struct ServerOptions {
   std::string kernel;                                   // empty: the fastest that fits
   std::string admin_listen = "127.0.0.1:8002";          // empty: no admin port
   bool admin_listen_given = false;                      // by whoever starts the server: it must work then
-  int64_t max_message_bytes = int64_t{256} << 20;
+  int64_t max_message_bytes =
+      0;  // 0, as in queue_max_requests and receive_window_bytes: what fits, see FitLimits
   int64_t max_batch_tokens = 8192;
-  int64_t queue_max_requests = 1024;
+  int64_t queue_max_requests = 0;
   int64_t batch_budget_us = 5000;
   int64_t max_age_ms = 1000;
   int64_t default_deadline_ms = 0;  // 0: none
   int64_t max_deadline_ms = 0;      // 0: any
   int64_t reply_timeout_s = 60;     // 0: any
-  int64_t receive_window_bytes = int64_t{1} << 20;
+  int64_t receive_window_bytes = 0;
   int64_t lame_duck_s = 0;
   int64_t shutdown_grace_s = 30;
   LogLevel log_level = LogLevel::kInfo;

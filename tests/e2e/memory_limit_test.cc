@@ -34,6 +34,7 @@ using testing::MakeRequest;
 
 constexpr int64_t kMiB = int64_t{1} << 20;
 constexpr int64_t kLimitBytes = 600 * kMiB;
+constexpr int64_t kLargestBytes = 120 * kMiB;  // of a message: of two there is room for, of three not
 constexpr char kAttend[] = "/headlight.v1.AttentionService/Attend";
 constexpr char kAttendStream[] = "/headlight.v1.AttentionService/AttendStream";
 
@@ -59,7 +60,9 @@ std::vector<std::unique_ptr<grpc::GenericStub>> Connect(const std::string& addre
 
 class MemoryLimitTest : public ::testing::Test {
  protected:
-  MemoryLimitTest() : server_({"--models", "demo", "--memory-limit", absl::StrCat(kLimitBytes)}) {}
+  MemoryLimitTest()
+      : server_({"--models", "demo", "--memory-limit", absl::StrCat(kLimitBytes), "--max-message-bytes",
+                 absl::StrCat(kLargestBytes)}) {}
 
   // "VmHWM", the largest resident set so far, or "VmRSS", the present one.
   int64_t ResidentBytes(const std::string& what) {
@@ -92,7 +95,7 @@ class MemoryLimitTest : public ::testing::Test {
 
 TEST_F(MemoryLimitTest, ManyLargeMessagesAtOnce) {
   constexpr int kCalls = 256;
-  const grpc::ByteBuffer message = Message(200 * kMiB);
+  const grpc::ByteBuffer message = Message(kLargestBytes - kMiB);
   const auto stubs = Connect(server_.address(), 8);
   struct Call {
     grpc::ClientContext context;
@@ -164,7 +167,8 @@ TEST_F(MemoryLimitTest, LargeMessagesInStreams) {
   const auto stubs = Connect(server_.address(), 8);
   std::vector<std::unique_ptr<DeafStream>> streams;
   for (int i = 0; i < 64; ++i) {
-    streams.push_back(std::make_unique<DeafStream>(*stubs[i % stubs.size()], Message(200 * kMiB), 3));
+    streams.push_back(
+        std::make_unique<DeafStream>(*stubs[i % stubs.size()], Message(kLargestBytes - kMiB), 3));
   }
   std::this_thread::sleep_for(2s);
   for (const auto& stream : streams) stream->Leave();

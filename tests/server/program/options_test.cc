@@ -55,7 +55,7 @@ TEST(OptionsTest, DefaultsAreThoseOfTheStruct) {
   EXPECT_EQ(line->print, "");
   EXPECT_EQ(EffectiveValues(line->options), EffectiveValues(ServerOptions()));
   EXPECT_EQ(line->options.listen, "127.0.0.1:8001");
-  EXPECT_EQ(line->options.max_message_bytes, 256 << 20);
+  EXPECT_EQ(line->options.max_message_bytes, 0);
 }
 
 TEST(OptionsTest, EveryOptionHasAFlagAVariableAndAKey) {
@@ -305,7 +305,7 @@ TEST(OptionsTest, AFileThatCannotBeReadIsRefused) {
 TEST(OptionsTest, HelpShowsUnitsDefaultsAndVariables) {
   const auto line = ParseFlags({"--help"});
   ASSERT_THAT(line, IsOk());
-  EXPECT_THAT(line->print, AllOf(HasSubstr("--max-message-bytes BYTES [268435456]"),
+  EXPECT_THAT(line->print, AllOf(HasSubstr("--max-message-bytes BYTES [0]"),
                                  HasSubstr("HEADLIGHT_MAX_MESSAGE_BYTES"), HasSubstr("--config FILE")));
 }
 
