@@ -71,7 +71,8 @@ using TryModel = std::function<absl::Status(const std::shared_ptr<const LoadedMo
 
 // Null without a folder to load from.
 std::unique_ptr<ModelLoader> MakeLoader(const ServerOptions& options, MemoryBudget& memory,
-                                        ModelRegistry& registry, LoadObserver& observer, TryModel try_model) {
+                                        ModelRegistry& registry, LoadObserver& observer,
+                                        HeadlightServer::OnLoading on_loading, TryModel try_model) {
   if (options.model_repository.empty() && options.model_folders.empty()) return nullptr;
   const FolderModelOptions folder_options = {options.precision, options.strict, options.pooling,
                                              options.kernel, &memory};
@@ -79,9 +80,10 @@ std::unique_ptr<ModelLoader> MakeLoader(const ServerOptions& options, MemoryBudg
       ModelLoaderOptions{options.model_repository, options.load, options.repository_poll_s,
                          options.model_folders},
       registry, observer,
-      [folder_options, try_model = std::move(try_model)](
+      [folder_options, on_loading = std::move(on_loading), try_model = std::move(try_model)](
           const ModelSource& source,
           const CancellationToken& cancelled) -> absl::StatusOr<std::shared_ptr<const LoadedModel>> {
+        if (on_loading) on_loading(source.name);
         HEADLIGHT_ASSIGN_OR_RETURN(std::shared_ptr<const LoadedModel> model,
                                    MakeModelFromFolder(folder_options, source, cancelled));
         HEADLIGHT_RETURN_IF_ERROR(try_model(model));
@@ -93,7 +95,7 @@ std::unique_ptr<ModelLoader> MakeLoader(const ServerOptions& options, MemoryBudg
 
 absl::StatusOr<std::unique_ptr<HeadlightServer>> HeadlightServer::Start(
     const ServerOptions& given, std::shared_ptr<ModelRegistry> registry,
-    const std::function<void()>& before_serving) {
+    const std::function<void()>& before_serving, OnLoading on_loading) {
   HEADLIGHT_ASSIGN_OR_RETURN(const FittedLimits limits, FitLimits(given, DetectMachineLimits()));
   const ServerOptions& options = limits.options;
   for (const std::string& warning : limits.warnings) spdlog::warn("{}", warning);
@@ -102,7 +104,8 @@ absl::StatusOr<std::unique_ptr<HeadlightServer>> HeadlightServer::Start(
                options.queue_max_requests);
   const bool registry_given = registry != nullptr;
   if (!registry_given) registry = std::make_shared<ModelRegistry>();
-  std::unique_ptr<HeadlightServer> server(new HeadlightServer(options, std::move(registry)));
+  std::unique_ptr<HeadlightServer> server(
+      new HeadlightServer(options, std::move(registry), std::move(on_loading)));
   if (!options.tokens.empty()) {
     HEADLIGHT_ASSIGN_OR_RETURN(const std::string tokens, ReloadTokens(options.tokens, server->gate_));
     spdlog::info("{} of {}", tokens, options.tokens);
@@ -115,14 +118,15 @@ absl::StatusOr<std::unique_ptr<HeadlightServer>> HeadlightServer::Start(
   return server;
 }
 
-HeadlightServer::HeadlightServer(const ServerOptions& options, std::shared_ptr<ModelRegistry> registry)
+HeadlightServer::HeadlightServer(const ServerOptions& options, std::shared_ptr<ModelRegistry> registry,
+                                 OnLoading on_loading)
     : options_(options),
       memory_(PlanMemory(options.memory_limit, options.memory_for_models)),
       gate_(options.allow_model_control),
       registry_(std::move(registry)),
       metrics_(static_cast<int>(options.threads)),
       loads_(metrics_),
-      loader_(MakeLoader(options, memory_, *registry_, loads_,
+      loader_(MakeLoader(options, memory_, *registry_, loads_, std::move(on_loading),
                          [this](const auto& model) { return canaries_.Begin(model); })),
       requests_({options.log_format == LogFormat::kJson ? RequestLogForm::kJson : RequestLogForm::kText,
                  options.access_log_per_s},
@@ -173,6 +177,11 @@ HeadlightServer::~HeadlightServer() {
   // them. So it is with calls that load models.
   if (loader_ != nullptr) loader_->Stop();
   if (grpc_server_ != nullptr) grpc_server_->Shutdown(std::chrono::system_clock::now());
+}
+
+bool HeadlightServer::Turns() const {
+  const Backlog backlog = scheduler_.GetBacklog();
+  return backlog.num_waiting == 0 || backlog.num_running > 0;
 }
 
 void HeadlightServer::KeepHouse() {

@@ -45,16 +45,19 @@ namespace headlight {
 // Listening and serving from Start until Shutdown or destruction.
 class HeadlightServer {
  public:
+  using OnLoading = std::function<void(const std::string& model)>;
+
   // Listens at once, with health at NOT_SERVING, then serves the models of `registry`; without one, those of
   // the options' model repository or else the built-in ones that they name. Logs the address, the threads and
   // each model; models of the repository that cannot be loaded are logged and left out. UNAVAILABLE: cannot
   // listen there. NOT_FOUND: there is no such repository. Others as MakeBuiltInModel and, for models that are
   // not of the repository, as ComputeCanary. `before_serving`, if there is one, is called once models are
-  // loaded: until then there is nothing that a shutdown would have to finish. Limits are those of
-  // FitLimits, which may say INVALID_ARGUMENT.
+  // loaded: until then there is nothing that a shutdown would have to finish. `on_loading` hears the name of
+  // each model of a folder before it is read, from the thread that loads. Limits are those of FitLimits,
+  // which may say INVALID_ARGUMENT.
   static absl::StatusOr<std::unique_ptr<HeadlightServer>> Start(
       const ServerOptions& options, std::shared_ptr<ModelRegistry> registry = nullptr,
-      const std::function<void()>& before_serving = nullptr);
+      const std::function<void()>& before_serving = nullptr, OnLoading on_loading = nullptr);
 
   // Cuts off what is still running; call Shutdown first to avoid that.
   ~HeadlightServer();
@@ -70,11 +73,16 @@ class HeadlightServer {
   // Whom calls are admitted for; thread-safe. Its tokens may be exchanged while it serves.
   Gate& gate() { return gate_; }
 
+  // Whether what waits is being computed; false for a moment between two batches too. Does not return where
+  // the scheduler stands still with its lock held. For watchdogs.
+  bool Turns() const;
+
   // Lifecycle::Drain, and abandons what is being loaded at its next step. Call it once.
   absl::Status Shutdown();
 
  private:
-  HeadlightServer(const ServerOptions& options, std::shared_ptr<ModelRegistry> registry);
+  HeadlightServer(const ServerOptions& options, std::shared_ptr<ModelRegistry> registry,
+                  OnLoading on_loading);
   absl::Status Listen();
   absl::Status LoadModels(bool registry_given);
   void ServeModels();

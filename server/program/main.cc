@@ -7,6 +7,8 @@
 #include <spdlog/spdlog.h>
 #include <unistd.h>
 
+#include <atomic>
+#include <chrono>
 #include <csignal>
 #include <cstdio>
 #include <functional>
@@ -23,6 +25,7 @@
 #include "server/program/options.h"
 #include "server/program/program_commands.h"
 #include "server/program/reload.h"
+#include "server/program/sd_notify.h"
 #include "server/program/version.h"
 #include "server/server.h"
 
@@ -113,24 +116,41 @@ class Signals {
   std::function<void()> reload_;
 };
 
-int Serve(const CommandLine& command_line, std::vector<std::string> arguments, const sigset_t& blocked) {
+// How long a model may take to load before the service manager, if there is one, takes the start for failed.
+constexpr std::chrono::minutes kLoadTime{5};
+
+int Serve(const CommandLine& command_line, std::vector<std::string> arguments, const ServiceManager& manager,
+          const sigset_t& blocked) {
   const ServerOptions& options = command_line.options;
   spdlog::info("headlight-server {}", kVersion);
   for (const std::string& warning : command_line.warnings) spdlog::warn("{}", warning);
   for (const auto& [name, value] : EffectiveValues(options)) spdlog::info("option {} = {}", name, value);
 
   auto& signals = *new Signals(blocked);  // its thread may outlive main
+  std::atomic<bool> serving = false;
   absl::StatusOr<std::unique_ptr<HeadlightServer>> server = HeadlightServer::Start(
-      options, /*registry=*/nullptr, /*before_serving=*/[&signals] { signals.ServingBegins(); });
+      options, /*registry=*/nullptr, /*before_serving=*/[&signals] { signals.ServingBegins(); },
+      /*on_loading=*/
+      [&manager, &serving](const std::string& model) {
+        if (!serving) manager.Status("loading model " + model, kLoadTime);
+      });
   if (!server.ok()) {
     spdlog::error("{}", std::string(server.status().message()));
     const bool bad_option =
         absl::IsInvalidArgument(server.status());  // one whose value only now turned out wrong
     return bad_option ? 2 : 1;
   }
+  serving = true;
+  manager.Ready("serving");
+  const std::unique_ptr<Periodic> watchdog = manager.Watch([&server] { return (*server)->Turns(); });
   Reload reload(std::move(arguments), options, (*server)->gate());
-  signals.OnHangup([&reload] { reload.Run(); });
+  signals.OnHangup([&reload, &manager] {
+    manager.Reloading();
+    reload.Run();
+    manager.Ready("serving");
+  });
   spdlog::info("signal {}: shutting down", signals.Wait());
+  manager.Stopping("answering what was accepted");
 
   const absl::Status status = (*server)->Shutdown();
   if (!status.ok()) {
@@ -158,7 +178,8 @@ int Main(int argc, char** argv) {
     return 0;
   }
   ConfigureLogging(command_line->options.log_level, command_line->options.log_format);
-  return Serve(*command_line, std::vector<std::string>(argv, argv + argc), blocked);
+  const ServiceManager manager = ServiceManager::FromEnvironment();  // before there are other threads
+  return Serve(*command_line, std::vector<std::string>(argv, argv + argc), manager, blocked);
 }
 
 }  // namespace
