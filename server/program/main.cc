@@ -166,6 +166,7 @@ int Main(int argc, char** argv) {
   if (command == "init-model") return RunInitModel(argc - 1, argv + 1, std::cout, std::cerr);
   if (command == "check-model") return RunCheckModel(argc - 1, argv + 1, std::cout, std::cerr);
   if (command == "hash-token") return RunHashToken(argc - 1, argv + 1, std::cin, std::cout, std::cerr);
+  if (command == "probe") return RunProbe(argc - 1, argv + 1, std::cout, std::cerr);
   const sigset_t blocked = BlockSignals();
   const absl::StatusOr<CommandLine> command_line = ParseCommandLine(argc, argv);
   if (!command_line.ok()) {

@@ -279,6 +279,7 @@ void Declare(CLI::App& app, GivenValues& given) {
       "  headlight-server init-model    write a model folder with random weights\n"
       "  headlight-server check-model   check a model folder and say what is in it\n"
       "  headlight-server hash-token    make the entry of a bearer token for --tokens\n"
+      "  headlight-server probe         ask a running server whether it is ready\n"
       "Each has its own --help.");
   app.set_version_flag("--version", absl::StrCat("headlight-server ", kVersion),
                        "Print the version and exit");

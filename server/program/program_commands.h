@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What headlight-server does besides serving: `headlight-server init-model ...`, `... check-model DIR` and
-// `... hash-token`.
-// Each lives in a file of its own.
+// What headlight-server does besides serving: `headlight-server init-model ...`, `... check-model DIR`,
+// `... hash-token` and `... probe`. Each lives in a file of its own.
 #ifndef HEADLIGHT_SERVER_PROGRAM_PROGRAM_COMMANDS_H_
 #define HEADLIGHT_SERVER_PROGRAM_PROGRAM_COMMANDS_H_
 
@@ -22,6 +21,9 @@ int RunCheckModel(int argc, const char* const* argv, std::ostream& out, std::ost
 
 // Reads a bearer token from `in` and writes its entry for the file of --tokens.
 int RunHashToken(int argc, const char* const* argv, std::istream& in, std::ostream& out, std::ostream& err);
+
+// Asks the admin port of a server on this machine how it is. 1: not ready, or not there.
+int RunProbe(int argc, const char* const* argv, std::ostream& out, std::ostream& err);
 
 }  // namespace headlight
 
