@@ -21,7 +21,6 @@
 #include "server/models/built_in_models.h"
 #include "server/models/make_model.h"
 #include "server/models/model_log.h"
-#include "server/program/fit_limits.h"
 #include "server/observe/gemm_peak.h"
 #include "server/program/reload.h"
 #include "server/rpc/reflection_service.h"
@@ -36,6 +35,7 @@ constexpr int kComputeNice = 5;
 
 constexpr char kServiceName[] = "headlight.v1.AttentionService";
 constexpr char kHealthName[] = "grpc.health.v1.Health";
+constexpr char kLoadServiceName[] = "xds.service.orca.v3.OpenRcaService";
 
 // Memory kept between batches; more than a batch of the default size needs, less than the largest single
 // request.
@@ -96,7 +96,8 @@ std::unique_ptr<ModelLoader> MakeLoader(const ServerOptions& options, MemoryBudg
 absl::StatusOr<std::unique_ptr<HeadlightServer>> HeadlightServer::Start(
     const ServerOptions& given, std::shared_ptr<ModelRegistry> registry,
     const std::function<void()>& before_serving, OnLoading on_loading) {
-  HEADLIGHT_ASSIGN_OR_RETURN(const FittedLimits limits, FitLimits(given, DetectMachineLimits()));
+  const MachineLimits machine = DetectMachineLimits();
+  HEADLIGHT_ASSIGN_OR_RETURN(const FittedLimits limits, FitLimits(given, machine));
   const ServerOptions& options = limits.options;
   for (const std::string& warning : limits.warnings) spdlog::warn("{}", warning);
   spdlog::info("limits: memory={} max_message_bytes={} receive_window_bytes={} queue_max_requests={}",
@@ -105,7 +106,7 @@ absl::StatusOr<std::unique_ptr<HeadlightServer>> HeadlightServer::Start(
   const bool registry_given = registry != nullptr;
   if (!registry_given) registry = std::make_shared<ModelRegistry>();
   std::unique_ptr<HeadlightServer> server(
-      new HeadlightServer(options, std::move(registry), std::move(on_loading)));
+      new HeadlightServer(options, std::move(registry), machine, std::move(on_loading)));
   if (!options.tokens.empty()) {
     HEADLIGHT_ASSIGN_OR_RETURN(const std::string tokens, ReloadTokens(options.tokens, server->gate_));
     spdlog::info("{} of {}", tokens, options.tokens);
@@ -119,7 +120,7 @@ absl::StatusOr<std::unique_ptr<HeadlightServer>> HeadlightServer::Start(
 }
 
 HeadlightServer::HeadlightServer(const ServerOptions& options, std::shared_ptr<ModelRegistry> registry,
-                                 OnLoading on_loading)
+                                 const MachineLimits& machine, OnLoading on_loading)
     : options_(options),
       memory_(PlanMemory(options.memory_limit, options.memory_for_models)),
       gate_(options.allow_model_control),
@@ -128,9 +129,11 @@ HeadlightServer::HeadlightServer(const ServerOptions& options, std::shared_ptr<M
       loads_(metrics_),
       loader_(MakeLoader(options, memory_, *registry_, loads_, std::move(on_loading),
                          [this](const auto& model) { return canaries_.Begin(model); })),
+      load_(clock_, machine.quota_cpus.value_or(machine.cpus), static_cast<int>(options.threads),
+            [this] { return Load(); }),
       requests_({options.log_format == LogFormat::kJson ? RequestLogForm::kJson : RequestLogForm::kText,
                  options.access_log_per_s},
-                {&metrics_, &errors_}),
+                {&metrics_, &errors_, &load_}),
       pool_(kMaxIdleBytes, &memory_),
       arena_(static_cast<int>(options.threads), kComputeNice),
       long_arena_(static_cast<int>(options.threads), kComputeNice),
@@ -153,9 +156,11 @@ HeadlightServer::HeadlightServer(const ServerOptions& options, std::shared_ptr<M
                   .max_message_bytes = options.max_message_bytes,
                   .default_deadline_us = options.default_deadline_ms * 1000,
                   .max_deadline_us = options.max_deadline_ms * 1000,
-                  .compute_threads = arena_.num_threads()}),
+                  .compute_threads = arena_.num_threads(),
+                  .load = &load_}),
+      load_service_(load_, exchanges_.ledger(), clock_, gate_),
       health_service_(health_, gate_),
-      reflection_(MakeReflectionServices({kServiceName, kHealthName}, gate_)),
+      reflection_(MakeReflectionServices({kServiceName, kHealthName, kLoadServiceName}, gate_)),
       admin_({.options = options_,
               .registry = *registry_,
               .loads = loads_,
@@ -182,6 +187,21 @@ HeadlightServer::~HeadlightServer() {
 bool HeadlightServer::Turns() const {
   const Backlog backlog = scheduler_.GetBacklog();
   return backlog.num_waiting == 0 || backlog.num_running > 0;
+}
+
+LoadNow HeadlightServer::Load() const {
+  const Backlog backlog = scheduler_.GetBacklog();
+  const auto fraction = [](int64_t part, int64_t whole) {
+    return whole > 0 ? static_cast<double>(part) / static_cast<double>(whole) : 0.0;
+  };
+  const int64_t held = memory_.held(), models = memory_.Held(MemoryKind::kModel);
+  return {
+      .cpu_s = ProcessCpuSeconds(),
+      .memory_utilization = fraction(held, memory_.limit()),
+      .requests_memory_utilization = fraction(held - models, memory_.limit_of_requests()),
+      .queue_utilization = fraction(backlog.num_waiting - backlog.num_held_back, options_.queue_max_requests),
+      .backlog_s = 1e-9 * static_cast<double>(backlog.waiting_ns + backlog.running_ns +
+                                              backlog.long_waiting_ns + backlog.long_running_ns)};
 }
 
 void HeadlightServer::KeepHouse() {
@@ -219,6 +239,7 @@ absl::Status HeadlightServer::Listen() {
                builder);
   builder.AddListeningPort(options_.listen, grpc::InsecureServerCredentials(), &port_);
   builder.RegisterService(&service_);
+  builder.RegisterService(&load_service_);
   builder.RegisterService(&health_service_);
   for (const auto& service : reflection_) builder.RegisterService(service.get());
   builder.RegisterCallbackGenericService(&exchanges_);

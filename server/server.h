@@ -25,16 +25,19 @@
 #include "server/memory/memory_budget.h"
 #include "server/models/model_loader.h"
 #include "server/models/registry.h"
+#include "server/observe/load_report.h"
 #include "server/observe/load_watch.h"
 #include "server/observe/metrics.h"
 #include "server/observe/recent_errors.h"
 #include "server/observe/request_log.h"
 #include "server/program/admin_site.h"
+#include "server/program/fit_limits.h"
 #include "server/program/options.h"
 #include "server/rpc/exchange_service.h"
 #include "server/rpc/health_board.h"
 #include "server/rpc/health_service.h"
 #include "server/rpc/lifecycle.h"
+#include "server/rpc/load_service.h"
 #include "server/rpc/pulse.h"
 #include "server/schedule/clock.h"
 #include "server/schedule/scheduler.h"
@@ -82,7 +85,8 @@ class HeadlightServer {
 
  private:
   HeadlightServer(const ServerOptions& options, std::shared_ptr<ModelRegistry> registry,
-                  OnLoading on_loading);
+                  const MachineLimits& machine, OnLoading on_loading);
+  LoadNow Load() const;
   absl::Status Listen();
   absl::Status LoadModels(bool registry_given);
   void ServeModels();
@@ -100,6 +104,7 @@ class HeadlightServer {
   LoadWatch loads_;
   RecentErrors errors_;
   std::unique_ptr<ModelLoader> loader_;  // null without a folder to load from
+  LoadReporter load_;
   RequestLog requests_;
   BufferPool pool_;
   ComputeArena arena_;
@@ -112,6 +117,7 @@ class HeadlightServer {
   CanaryWatch canaries_;
   AttentionService service_;
   ExchangeService exchanges_;
+  LoadService load_service_;
   HealthBoard health_;
   HealthService health_service_;
   const std::vector<std::unique_ptr<grpc::Service>> reflection_;

@@ -24,6 +24,9 @@ namespace {
 // beyond it is ArrivalWatch's.
 constexpr int64_t kReadBytes = int64_t{64} << 10;
 
+// Where ORCA wants its report, serialized.
+constexpr char kLoadReportTrailer[] = "endpoint-load-metrics-bin";
+
 // When to come again after memory was short.
 constexpr int64_t kLeastDelayUs = 10'000;
 
@@ -82,6 +85,11 @@ std::invoke_result_t<Make> Guarded(const char* what, const Make& make) {
   } catch (const std::exception& error) {
     return absl::InternalError(absl::StrCat("the ", what, " could not be made: ", error.what()));
   }
+}
+
+// Whose call ends so has no business with how this server is.
+bool IsStranger(const absl::Status& status) {
+  return absl::IsUnauthenticated(status) || absl::IsPermissionDenied(status);
 }
 
 Refusal RefusalOf(absl::Status status) { return {std::move(status), "", /*retry_after_us=*/0}; }
@@ -341,6 +349,9 @@ void Exchange::Do(State::Step& step) {
     const int64_t delay_ms = RetryDelayMs(*step.finish);
     if (delay_ms > 0) context_.AddTrailingMetadata(v1::kPushbackTrailer, absl::StrCat(delay_ms));
     if (!step.finish->reason.empty()) context_.AddTrailingMetadata(v1::kReasonTrailer, step.finish->reason);
+    if (pipeline_.load != nullptr && !IsStranger(step.finish->status)) {
+      context_.AddTrailingMetadata(kLoadReportTrailer, pipeline_.load->Serialized());
+    }
     const grpc::Status status = ToGrpcStatus(*step.finish);
     if (step.write) {
       StartWriteAndFinish(&outgoing_, grpc::WriteOptions(), status);

@@ -8,6 +8,7 @@
 
 #include "server/memory/memory_budget.h"
 #include "server/models/registry.h"
+#include "server/observe/load_report.h"
 #include "server/observe/request_log.h"
 #include "server/schedule/clock.h"
 #include "server/schedule/scheduler.h"
@@ -27,6 +28,7 @@ struct Pipeline {
   int64_t default_deadline_us = 0;  // of unary requests that come without one; 0: none
   int64_t max_deadline_us = 0;      // what a later deadline is cut to; 0: no limit
   int compute_threads = 1;
+  LoadReporter* load = nullptr;  // what replies tell of the load; null: nothing
 };
 
 }  // namespace headlight

@@ -295,7 +295,8 @@ void ExpectReflection(const std::shared_ptr<grpc::Channel>& channel) {
     services.push_back(service.name());
   EXPECT_THAT(services,
               ElementsAre("headlight.v1.AttentionService", "grpc.health.v1.Health",
-                          "grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection"));
+                          "xds.service.orca.v3.OpenRcaService", "grpc.reflection.v1.ServerReflection",
+                          "grpc.reflection.v1alpha.ServerReflection"));
   ASSERT_GT(responses[1].file_descriptor_response().file_descriptor_proto_size(), 0);
   EXPECT_THAT(responses[1].file_descriptor_response().file_descriptor_proto(0), HasSubstr("AttendStream"));
   EXPECT_THAT(responses[2].file_descriptor_response().file_descriptor_proto(0),

@@ -23,6 +23,8 @@ sockaddr_in Loopback(int port) {
   return address;
 }
 
+constexpr size_t kKeptBytes = 64 << 10;
+
 bool IsReadable(int socket) {
   pollfd waits = {socket, POLLIN, 0};
   return poll(&waits, 1, kPollMs) > 0;
@@ -57,12 +59,12 @@ void Relay::Accept() {
     connect(server, reinterpret_cast<const sockaddr*>(&address), sizeof(address));
     const std::lock_guard lock(mutex_);
     sockets_.insert(sockets_.end(), {client, server});
-    threads_.emplace_back([=, this] { HandOn(client, server, to_server_left_); });
-    threads_.emplace_back([=, this] { HandOn(server, client, to_client_left_); });
+    threads_.emplace_back([=, this] { HandOn(client, server, to_server_left_, /*keep=*/false); });
+    threads_.emplace_back([=, this] { HandOn(server, client, to_client_left_, /*keep=*/true); });
   }
 }
 
-void Relay::HandOn(int from, int to, std::atomic<int64_t>& left) {
+void Relay::HandOn(int from, int to, std::atomic<int64_t>& left, bool keep) {
   std::vector<char> bytes(16384);
   while (true) {
     const int64_t most = std::min<int64_t>(left, static_cast<int64_t>(bytes.size()));
@@ -73,6 +75,11 @@ void Relay::HandOn(int from, int to, std::atomic<int64_t>& left) {
     }
     const ssize_t received = recv(from, bytes.data(), static_cast<size_t>(most), 0);
     if (received <= 0) break;
+    if (keep) {
+      const std::lock_guard lock(mutex_);
+      const size_t room = kKeptBytes - sent_by_server_.size();
+      sent_by_server_.append(bytes.data(), std::min(room, static_cast<size_t>(received)));
+    }
     if (left.fetch_sub(received) <= 0) continue;  // it was stopped meanwhile
     for (ssize_t sent = 0; sent < received;) {
       const ssize_t step = send(to, bytes.data() + sent, static_cast<size_t>(received - sent), MSG_NOSIGNAL);
@@ -81,6 +88,11 @@ void Relay::HandOn(int from, int to, std::atomic<int64_t>& left) {
     }
   }
   shutdown(to, SHUT_WR);
+}
+
+std::string Relay::SentByServer() {
+  const std::lock_guard lock(mutex_);
+  return sent_by_server_;
 }
 
 void Relay::Cut() {

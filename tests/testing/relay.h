@@ -30,12 +30,15 @@ class Relay {
   // Hands on nothing more of what the server sends, as if the client did not read it.
   void StopToClient() { to_client_left_ = 0; }
 
+  // The first 64 KiB that the server has sent on all connections.
+  std::string SentByServer();
+
   // Resets all connections, as the system does for a process that is killed.
   void Cut();
 
  private:
   void Accept();
-  void HandOn(int from, int to, std::atomic<int64_t>& left);
+  void HandOn(int from, int to, std::atomic<int64_t>& left, bool keep);
 
   const int server_port_;
   int listener_ = -1;
@@ -46,6 +49,7 @@ class Relay {
   std::mutex mutex_;
   std::vector<int> sockets_;          // guarded by mutex_
   std::vector<std::thread> threads_;  // guarded by mutex_
+  std::string sent_by_server_;        // guarded by mutex_
   std::thread acceptor_;
 };
 
