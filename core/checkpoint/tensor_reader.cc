@@ -5,6 +5,7 @@
 #include <bit>
 #include <cmath>
 #include <cstddef>
+#include <cstring>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
@@ -135,11 +136,15 @@ absl::StatusOr<EmbeddingTable> TensorReader::ReadTable() const {
     HEADLIGHT_RETURN_IF_ERROR(ReadCols(0, 0, values));
     return EmbeddingTable::Copy(DType::kF32, values.data(), elements);
   }
-  std::vector<float> converted(std::min(kElementsAtOnce, elements));
-  for (int64_t done = 0; done < elements; done += kElementsAtOnce) {
-    HEADLIGHT_RETURN_IF_ERROR(Convert(done, std::min(kElementsAtOnce, elements - done), converted.data()));
-  }
-  return EmbeddingTable::Copy(dtype_, entry_.bytes.data(), elements);
+  // Read once: what is not finite is looked for where it was copied to.
+  std::vector<float> converted;
+  return EmbeddingTable::Make(dtype_, elements, [&](int64_t first, int64_t count, std::byte* to) {
+    std::memcpy(to, entry_.bytes.data() + first * SizeOf(dtype_), count * SizeOf(dtype_));
+    const void* const copied = to;
+    if (dtype_ == DType::kF32 && AllFinite(static_cast<const float*>(copied), count)) return absl::OkStatus();
+    converted.resize(count);
+    return Convert(first, count, converted.data());
+  });
 }
 
 }  // namespace headlight

@@ -6,12 +6,22 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "core/base/status_macros.h"
 #include "core/model/row_norm.h"
 #include "core/tensor/convert.h"
 
 namespace headlight {
 
 absl::StatusOr<EmbeddingTable> EmbeddingTable::Copy(DType dtype, const void* from, int64_t elements) {
+  const auto* const bytes = static_cast<const std::byte*>(from);
+  return Make(dtype, elements, [&](int64_t first, int64_t count, std::byte* to) {
+    std::memcpy(to, bytes + first * SizeOf(dtype), count * SizeOf(dtype));
+    return absl::OkStatus();
+  });
+}
+
+absl::StatusOr<EmbeddingTable> EmbeddingTable::Make(DType dtype, int64_t elements, Fill fill) {
+  constexpr int64_t kElementsAtOnce = int64_t{1} << 16;
   EmbeddingTable table;
   if (elements == 0) return table;
   const int64_t bytes = elements * SizeOf(dtype);
@@ -21,7 +31,10 @@ absl::StatusOr<EmbeddingTable> EmbeddingTable::Copy(DType dtype, const void* fro
   if (!table.bytes_.ok()) {
     return absl::ResourceExhaustedError(absl::StrCat("no memory for a table of ", bytes, " bytes"));
   }
-  std::memcpy(table.bytes_.bytes(), from, bytes);
+  for (int64_t first = 0; first < elements; first += kElementsAtOnce) {
+    const int64_t count = std::min(kElementsAtOnce, elements - first);
+    HEADLIGHT_RETURN_IF_ERROR(fill(first, count, table.bytes_.bytes() + first * SizeOf(dtype)));
+  }
   return table;
 }
 

@@ -5,8 +5,11 @@
 #ifndef HEADLIGHT_CORE_MODEL_EMBEDDING_TABLE_H_
 #define HEADLIGHT_CORE_MODEL_EMBEDDING_TABLE_H_
 
+#include <cstddef>
 #include <cstdint>
 
+#include "absl/functional/function_ref.h"
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "core/model/block_parameters.h"
 #include "core/tensor/buffer.h"
@@ -21,6 +24,12 @@ class EmbeddingTable {
 
   // `elements` of `dtype`: kF32, kF16 or kBf16. RESOURCE_EXHAUSTED: memory is short.
   static absl::StatusOr<EmbeddingTable> Copy(DType dtype, const void* from, int64_t elements);
+
+  // Writes elements [first, first + count) to `to`, aligned for them; an error ends the table.
+  using Fill = absl::FunctionRef<absl::Status(int64_t first, int64_t count, std::byte* to)>;
+  // Of what `fill` writes, a stretch after the other that a core's cache holds: what looks at it once more
+  // finds it there.
+  static absl::StatusOr<EmbeddingTable> Make(DType dtype, int64_t elements, Fill fill);
 
   DType dtype() const { return dtype_; }
   int64_t elements() const { return elements_; }

@@ -2,6 +2,8 @@
 #include "core/model/model.h"
 
 #include <algorithm>
+#include <future>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -9,8 +11,28 @@
 #include "core/base/catch_exceptions.h"
 #include "core/base/status_macros.h"
 #include "core/model/model_impl.h"
+#include "core/runtime/cpu_placement.h"
 
 namespace headlight {
+namespace {
+
+// A thread more than who loads has: it goes behind those that compute, which another model's requests may
+// need.
+constexpr int kReadingNice = 10;
+
+// The tables of a small model are half of what is to be read: beside its layers, on a thread of its own, or
+// else when it is asked for where the system has no thread left. Nothing without an embedding.
+std::future<absl::StatusOr<EmbeddingTables>> ReadEmbedding(const ModelConfig& config,
+                                                           const ParameterSource& source) {
+  if (!config.embedding) return {};
+  return std::async(std::launch::async | std::launch::deferred,
+                    [&source, caller = std::this_thread::get_id()] {
+                      if (std::this_thread::get_id() != caller) StepBack(kReadingNice);
+                      return source.Embedding();
+                    });
+}
+
+}  // namespace
 
 Model::Model(std::unique_ptr<const Impl> impl) : impl_(std::move(impl)) {}
 Model::Model(Model&&) noexcept = default;
@@ -52,15 +74,16 @@ absl::StatusOr<Model> Model::Pack(const ModelConfig& config, int64_t depth, cons
   std::unique_ptr<Impl> impl;
   HEADLIGHT_RETURN_IF_ERROR(CatchExceptions("packing the model", [&]() -> absl::Status {
     impl = std::make_unique<Impl>(config, std::move(arithmetic), source.NumParameters());
-    if (config.embedding) {
-      HEADLIGHT_ASSIGN_OR_RETURN(EmbeddingTables tables, source.Embedding());
-      impl->SetEmbedding(std::move(tables));
-    }
+    std::future<absl::StatusOr<EmbeddingTables>> embedding = ReadEmbedding(config, source);
     for (int64_t layer = 0; layer < config.num_layers; ++layer) {
       if (config.ParametersOf(layer) != layer) continue;
       HEADLIGHT_ASSIGN_OR_RETURN(const BlockParameters* const block,
                                  source.Layer(first_layer + layer, memory));
       HEADLIGHT_RETURN_IF_ERROR(impl->AddLayer(layer, *block));
+    }
+    if (config.embedding) {
+      HEADLIGHT_ASSIGN_OR_RETURN(EmbeddingTables tables, embedding.get());
+      impl->SetEmbedding(std::move(tables));
     }
     if (config.final_norm) {
       HEADLIGHT_ASSIGN_OR_RETURN(NormParameters norm, source.FinalNorm());

@@ -4,6 +4,8 @@
 #include <gtest/gtest.h>
 
 #include <cstddef>
+#include <cstdint>
+#include <cstring>
 #include <vector>
 
 #include "core/base/uniform_source.h"
@@ -14,6 +16,7 @@ namespace headlight {
 namespace {
 
 using testing::IsOk;
+using testing::StatusIs;
 
 // Wider than what is converted at once, and no multiple of anything.
 constexpr int64_t kRows = 3;
@@ -49,6 +52,38 @@ TEST(NoEmbeddingTableTest, TakesNothing) {
   const auto table = EmbeddingTable::Copy(DType::kF32, nullptr, 0);
   ASSERT_THAT(table, IsOk());
   EXPECT_EQ(table->size_bytes(), 0);
+}
+
+TEST(MadeEmbeddingTableTest, IsMadeInStretchesFromItsBeginningToItsEnd) {
+  constexpr int64_t kElements = 150'001;  // two stretches and what is left
+  int64_t next = 0;
+  const auto table =
+      EmbeddingTable::Make(DType::kF32, kElements, [&](int64_t first, int64_t count, std::byte* to) {
+        EXPECT_EQ(first, next);
+        next += count;
+        for (int64_t i = 0; i < count; ++i) {
+          const auto number = static_cast<float>(first + i);
+          std::memcpy(to + i * sizeof(number), &number, sizeof(number));
+        }
+        return absl::OkStatus();
+      });
+  ASSERT_THAT(table, IsOk());
+  EXPECT_EQ(next, kElements);
+  for (const int64_t place : {int64_t{0}, int64_t{65'535}, int64_t{65'536}, kElements - 1}) {
+    float number = 0;
+    table->ReadRow(place, 1, &number);
+    EXPECT_EQ(number, static_cast<float>(place));
+  }
+}
+
+TEST(MadeEmbeddingTableTest, WhatFillsItMayFail) {
+  int calls = 0;
+  const auto table = EmbeddingTable::Make(DType::kF16, 200'000, [&](int64_t, int64_t, std::byte*) {
+    ++calls;
+    return absl::DataLossError("the file ends here");
+  });
+  EXPECT_THAT(table, StatusIs(absl::StatusCode::kDataLoss, "the file ends here"));
+  EXPECT_EQ(calls, 1);
 }
 
 }  // namespace
