@@ -34,10 +34,13 @@ USER 65532:65532
 EXPOSE 8001 8002
 STOPSIGNAL SIGTERM
 # The environment rather than an argument: `docker run headlight --threads 2` shall not lose it.
-ENV HEADLIGHT_LISTEN=0.0.0.0:8001 HEADLIGHT_ADMIN_LISTEN=0.0.0.0:8002
+ENV HEADLIGHT_LISTEN=0.0.0.0:8001
+# The admin port is for whoever runs the container: publish it to nobody else.
+ENV HEADLIGHT_ADMIN_LISTEN=0.0.0.0:8002
 # `docker stop` waits for 10 s and then kills. Who waits longer, as deploy/compose.yaml does, sets more.
 ENV HEADLIGHT_SHUTDOWN_GRACE_S=8
-# Five minutes of a slow repository are no illness.
+# Plain HTTP to the admin port, wherever that and the gRPC port listen and whatever certificates the latter wants. Five
+# minutes of a slow repository are no illness.
 HEALTHCHECK --interval=5s --timeout=5s --start-period=5m --retries=3 \
-  CMD ["headlight", "health", "--server", "127.0.0.1:8001"]
+  CMD ["headlight-server", "probe"]
 ENTRYPOINT ["headlight-server"]
