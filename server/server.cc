@@ -23,6 +23,8 @@
 #include "server/models/model_log.h"
 #include "server/observe/gemm_peak.h"
 #include "server/program/reload.h"
+#include "server/rpc/descriptor_limit.h"
+#include "server/rpc/listen_sockets.h"
 #include "server/rpc/reflection_service.h"
 #include "server/rpc/transport.h"
 
@@ -91,6 +93,17 @@ std::unique_ptr<ModelLoader> MakeLoader(const ServerOptions& options, MemoryBudg
       });
 }
 
+TransportOptions TransportOptionsOf(const ServerOptions& options, const MemoryBudget& memory) {
+  return {.max_message_bytes = options.max_message_bytes,
+          .receive_window_bytes = options.receive_window_bytes,
+          .connections_bytes = memory.limit_of_requests(),
+          .max_streams = options.max_streams,
+          .max_header_bytes = options.max_header_bytes,
+          .idle_timeout_s = options.idle_timeout_s,
+          .max_connection_age_s = options.max_connection_age_s,
+          .connection_age_grace_s = options.connection_age_grace_s};
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<HeadlightServer>> HeadlightServer::Start(
@@ -105,8 +118,16 @@ absl::StatusOr<std::unique_ptr<HeadlightServer>> HeadlightServer::Start(
                options.queue_max_requests);
   const bool registry_given = registry != nullptr;
   if (!registry_given) registry = std::make_shared<ModelRegistry>();
-  std::unique_ptr<HeadlightServer> server(
-      new HeadlightServer(options, std::move(registry), machine, std::move(on_loading)));
+  HEADLIGHT_ASSIGN_OR_RETURN(
+      const ConnectionLimits connections,
+      FitConnections({options.max_connections, options.max_connections_per_address}, RaiseDescriptorLimit()));
+  const TlsFiles tls_files = {options.tls_cert, options.tls_key, options.tls_client_ca};
+  std::shared_ptr<TlsCredentials> tls;
+  if (!tls_files.empty()) {
+    HEADLIGHT_ASSIGN_OR_RETURN(tls, TlsCredentials::Create(tls_files));
+  }
+  std::unique_ptr<HeadlightServer> server(new HeadlightServer(
+      options, std::move(registry), machine, connections, std::move(tls), std::move(on_loading)));
   if (!options.tokens.empty()) {
     HEADLIGHT_ASSIGN_OR_RETURN(const std::string tokens, ReloadTokens(options.tokens, server->gate_));
     spdlog::info("{} of {}", tokens, options.tokens);
@@ -120,7 +141,8 @@ absl::StatusOr<std::unique_ptr<HeadlightServer>> HeadlightServer::Start(
 }
 
 HeadlightServer::HeadlightServer(const ServerOptions& options, std::shared_ptr<ModelRegistry> registry,
-                                 const MachineLimits& machine, OnLoading on_loading)
+                                 const MachineLimits& machine, const ConnectionLimits& connections,
+                                 std::shared_ptr<TlsCredentials> tls, OnLoading on_loading)
     : options_(options),
       memory_(PlanMemory(options.memory_limit, options.memory_for_models)),
       gate_(options.allow_model_control),
@@ -145,6 +167,8 @@ HeadlightServer::HeadlightServer(const ServerOptions& options, std::shared_ptr<M
       canaries_(
           *registry_, scheduler_, clock_,
           [this](const std::string& model, const absl::Status& verdict) { TellVerdict(model, verdict); }),
+      connections_(connections, clock_),
+      tls_(std::move(tls)),
       service_({*registry_, gate_, scheduler_, clock_, options.max_message_bytes, loader_.get(),
                 arena_.num_threads()}),
       exchanges_({.registry = *registry_,
@@ -157,7 +181,8 @@ HeadlightServer::HeadlightServer(const ServerOptions& options, std::shared_ptr<M
                   .default_deadline_us = options.default_deadline_ms * 1000,
                   .max_deadline_us = options.max_deadline_ms * 1000,
                   .compute_threads = arena_.num_threads(),
-                  .load = &load_}),
+                  .load = &load_,
+                  .connections = &connections_}),
       load_service_(load_, exchanges_.ledger(), clock_, gate_),
       health_service_(health_, gate_),
       reflection_(MakeReflectionServices({kServiceName, kHealthName, kLoadServiceName}, gate_)),
@@ -181,6 +206,7 @@ HeadlightServer::~HeadlightServer() {
   // Calls under way end only when the scheduler answers them, so it must still be there while gRPC waits for
   // them. So it is with calls that load models.
   if (loader_ != nullptr) loader_->Stop();
+  if (listener_ != nullptr) listener_->Stop();
   if (grpc_server_ != nullptr) grpc_server_->Shutdown(std::chrono::system_clock::now());
 }
 
@@ -206,12 +232,17 @@ LoadNow HeadlightServer::Load() const {
 
 void HeadlightServer::KeepHouse() {
   requests_.TellLeftOut();
+  if (tls_ != nullptr) tls_->LookForChanges();
   if (options_.reply_timeout_s > 0) {
     exchanges_.ledger().EndUnread(clock_.Now() - std::chrono::seconds(options_.reply_timeout_s));
   }
   MeasurePeakOnce();
   // What only a burst needed goes back to the system.
-  if (pool_.Trim() + executor_.Trim() + long_executor_.Trim() > 0) malloc_trim(0);
+  const bool freed = pool_.Trim() + executor_.Trim() + long_executor_.Trim() > 0;
+  const int64_t resident_bytes = ResidentBytes();
+  if (!freed && !heap_trim_.IsDue(resident_bytes, clock_.Now())) return;
+  malloc_trim(0);
+  heap_trim_.Trimmed(resident_bytes, ResidentBytes(), clock_.Now());
 }
 
 void HeadlightServer::TellVerdict(const std::string& model, const absl::Status& verdict) {
@@ -233,11 +264,15 @@ void HeadlightServer::MeasurePeakOnce() {
 }
 
 absl::Status HeadlightServer::Listen() {
-  RemoveStaleSocket(options_.listen);
+  HEADLIGHT_ASSIGN_OR_RETURN(ListenSockets sockets, OpenListenSockets(options_.listen));
+  port_ = sockets.port;
   grpc::ServerBuilder builder;
-  SetTransport({options_.max_message_bytes, options_.receive_window_bytes, memory_.limit_of_requests()},
-               builder);
-  builder.AddListeningPort(options_.listen, grpc::InsecureServerCredentials(), &port_);
+  SetTransport(TransportOptionsOf(options_, memory_), builder);
+  std::shared_ptr<grpc::ServerCredentials> credentials = tls_;
+  if (credentials == nullptr) credentials = grpc::InsecureServerCredentials();
+  const std::shared_ptr<grpc::experimental::ExternalConnectionAcceptor> acceptor =
+      builder.experimental().AddExternalConnectionAcceptor(
+          grpc::ServerBuilder::experimental_type::ExternalConnectionType::FROM_FD, credentials);
   builder.RegisterService(&service_);
   builder.RegisterService(&load_service_);
   builder.RegisterService(&health_service_);
@@ -245,11 +280,17 @@ absl::Status HeadlightServer::Listen() {
   builder.RegisterCallbackGenericService(&exchanges_);
   grpc_server_ = builder.BuildAndStart();
   if (grpc_server_ == nullptr) {
-    return absl::UnavailableError(absl::StrCat("--listen: cannot listen on ", Quoted(options_.listen),
-                                               "; is it in use, or no address of this machine?"));
+    return absl::UnavailableError("gRPC does not start; its log says why");
   }
-  lifecycle_ = std::make_unique<Lifecycle>(*grpc_server_, health_, exchanges_.ledger(), kServiceName,
-                                           options_.listen, port_);
+  listener_ = std::make_unique<Listener>(std::move(sockets), connections_, [acceptor](int fd) {
+    grpc::experimental::ExternalConnectionAcceptor::NewConnectionParameters connection;
+    connection.fd = fd;
+    acceptor->HandleNewConnection(&connection);
+  });
+  lifecycle_ = std::make_unique<Lifecycle>(*grpc_server_, health_, exchanges_.ledger(), *listener_,
+                                           connections_, kServiceName);
+  HEADLIGHT_RETURN_IF_ERROR(listener_->Start());
+  flood_guard_ = std::make_unique<FloodGuard>(connections_, options_.max_streams);
   spdlog::info("port open on {}, not serving yet", WithPort(options_.listen, port_));
   return absl::OkStatus();
 }

@@ -22,6 +22,7 @@
 #include "server/batch/batch_lane.h"
 #include "server/batch/canary_watch.h"
 #include "server/memory/buffer_pool.h"
+#include "server/memory/heap_trim.h"
 #include "server/memory/memory_budget.h"
 #include "server/models/model_loader.h"
 #include "server/models/registry.h"
@@ -33,15 +34,19 @@
 #include "server/program/admin_site.h"
 #include "server/program/fit_limits.h"
 #include "server/program/options.h"
+#include "server/rpc/connection_book.h"
 #include "server/rpc/exchange_service.h"
+#include "server/rpc/flood_guard.h"
 #include "server/rpc/health_board.h"
 #include "server/rpc/health_service.h"
 #include "server/rpc/lifecycle.h"
+#include "server/rpc/listener.h"
 #include "server/rpc/load_service.h"
 #include "server/rpc/pulse.h"
 #include "server/schedule/clock.h"
 #include "server/schedule/scheduler.h"
 #include "server/security/gate.h"
+#include "server/security/tls_credentials.h"
 
 namespace headlight {
 
@@ -53,11 +58,11 @@ class HeadlightServer {
   // Listens at once, with health at NOT_SERVING, then serves the models of `registry`; without one, those of
   // the options' model repository or else the built-in ones that they name. Logs the address, the threads and
   // each model; models of the repository that cannot be loaded are logged and left out. UNAVAILABLE: cannot
-  // listen there. NOT_FOUND: there is no such repository. Others as MakeBuiltInModel and, for models that are
-  // not of the repository, as ComputeCanary. `before_serving`, if there is one, is called once models are
-  // loaded: until then there is nothing that a shutdown would have to finish. `on_loading` hears the name of
-  // each model of a folder before it is read, from the thread that loads. Limits are those of FitLimits,
-  // which may say INVALID_ARGUMENT.
+  // listen there. INVALID_ARGUMENT: TLS files or limits are wrong, of connections or as FitLimits finds.
+  // NOT_FOUND: there is no such repository. Others as MakeBuiltInModel and, for models that are not of the
+  // repository, as ComputeCanary. `before_serving`, if there is one, is called once models are loaded: until
+  // then there is nothing that a shutdown would have to finish. `on_loading` hears the name of each model of a
+  // folder before it is read, from the thread that loads.
   static absl::StatusOr<std::unique_ptr<HeadlightServer>> Start(
       const ServerOptions& options, std::shared_ptr<ModelRegistry> registry = nullptr,
       const std::function<void()>& before_serving = nullptr, OnLoading on_loading = nullptr);
@@ -67,6 +72,8 @@ class HeadlightServer {
 
   // The port it listens on, picked if the options said 0.
   int port() const { return port_; }
+
+  ConnectionCounts connections() const { return connections_.counts(); }
 
   int admin_port() const { return admin_.port(); }  // 0: there is none
 
@@ -85,7 +92,8 @@ class HeadlightServer {
 
  private:
   HeadlightServer(const ServerOptions& options, std::shared_ptr<ModelRegistry> registry,
-                  const MachineLimits& machine, OnLoading on_loading);
+                  const MachineLimits& machine, const ConnectionLimits& connections,
+                  std::shared_ptr<TlsCredentials> tls, OnLoading on_loading);
   LoadNow Load() const;
   absl::Status Listen();
   absl::Status LoadModels(bool registry_given);
@@ -115,6 +123,8 @@ class HeadlightServer {
   BatchLane long_lane_;
   Scheduler scheduler_;
   CanaryWatch canaries_;
+  ConnectionBook connections_;
+  const std::shared_ptr<TlsCredentials> tls_;  // null: plain text
   AttentionService service_;
   ExchangeService exchanges_;
   LoadService load_service_;
@@ -124,9 +134,12 @@ class HeadlightServer {
   AdminSite admin_;
   const Pulse pulse_;
   std::unique_ptr<grpc::Server> grpc_server_;
+  std::unique_ptr<Listener> listener_;
+  std::unique_ptr<FloodGuard> flood_guard_;
   std::unique_ptr<Lifecycle> lifecycle_;
   int port_ = 0;
   bool peak_measured_ = false;            // of housekeeping_
+  HeapTrim heap_trim_;                    // of housekeeping
   Periodic housekeeping_;                 // it and what follows are last: they use what is above
   std::unique_ptr<Periodic> look_again_;  // at canaries_; null: never
 };

@@ -15,6 +15,7 @@
 #include "core/attention/layer.h"
 #include "core/product/precision.h"
 #include "server/program/version.h"
+#include "server/rpc/listen_sockets.h"
 #include "server/rpc/transport.h"
 
 namespace headlight {

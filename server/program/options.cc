@@ -123,6 +123,36 @@ const std::vector<Option>& Options() {
                    "MiB, or less "
                    "where memory is short",
                    {1 << 16, 1 << 30}, &O::receive_window_bytes),
+      Number("max-connections", "CONNECTIONS",
+             "Connections at a time; more are closed at once; 0: as many as the descriptor limit has room "
+             "for, at "
+             "most 10000",
+             {0, 1'000'000}, &O::max_connections),
+      Number("max-connections-per-address", "CONNECTIONS",
+             "Of these, from one IPv4 address or one IPv6 /64 network; 0: a quarter", {0, 1'000'000},
+             &O::max_connections_per_address),
+      Number("max-streams", "CALLS", "Calls at a time on one connection; more wait at the caller", {1, 65536},
+             &O::max_streams),
+      Number("max-header-bytes", "BYTES", "Largest headers of one call", {4096, 1 << 20},
+             &O::max_header_bytes),
+      Number("idle-timeout-s", "SECONDS", "How long a connection may be without a call; 0: any",
+             {0, 1'000'000}, &O::idle_timeout_s),
+      Number(
+          "max-connection-age-s", "SECONDS",
+          "After how long a caller is asked to connect anew, as balancing by connection needs it; 0: never",
+          {0, 1'000'000}, &O::max_connection_age_s),
+      Number("connection-age-grace-s", "SECONDS",
+             "How long calls may then go on on the old connection; 0: any time", {0, 1'000'000},
+             &O::connection_age_grace_s),
+      Text("tls-cert", "FILE",
+           "Certificate to show, and those between it and its authority, in PEM; read again when it changes; "
+           "empty: plain text",
+           &O::tls_cert),
+      Text("tls-key", "FILE", "Private key of it, in PEM, not encrypted", &O::tls_key),
+      Text("tls-client-ca", "FILE",
+           "Authorities, in PEM, of which one must have signed a client's certificate; empty: clients need "
+           "none",
+           &O::tls_client_ca),
       Number("lame-duck-s", "SECONDS",
              "How long a shutdown goes on admitting requests, at NOT_SERVING, for balancers to notice",
              {0, 86400}, &O::lame_duck_s),
@@ -214,15 +244,17 @@ absl::Status ApplyFile(const std::string& path, std::vector<std::string> settled
   return absl::OkStatus();
 }
 
-// Nobody else on the network sees what goes over a socket in the file system.
-bool IsReadableByOthers(const ServerOptions& options) { return !absl::StartsWith(options.listen, "unix:"); }
+// Nobody else on the network sees what goes over TLS, or over a socket in the file system.
+bool IsReadableByOthers(const ServerOptions& options) {
+  return options.tls_cert.empty() && !absl::StartsWith(options.listen, "unix:");
+}
 
 absl::Status CheckTogether(const ServerOptions& options) {
   if (!options.tokens.empty() && IsReadableByOthers(options) && !options.allow_plaintext) {
-    return absl::InvalidArgumentError(absl::StrCat("--tokens: got ", Quoted(options.tokens),
-                                                   " with --listen ", options.listen,
-                                                   ", over which tokens can be read; wanted a unix: socket, "
-                                                   "or --allow-plaintext where nobody else listens"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("--tokens: got ", Quoted(options.tokens), " with --listen ", options.listen,
+                     ", over which tokens can be read; wanted --tls-cert, a unix: socket, "
+                     "or --allow-plaintext where nobody else listens"));
   }
   if (options.memory_limit > 0 && options.memory_for_models > options.memory_limit) {
     return absl::InvalidArgumentError(absl::StrCat("--memory-for-models: got ", options.memory_for_models,

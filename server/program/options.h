@@ -51,6 +51,16 @@ struct ServerOptions {
   int64_t max_deadline_ms = 0;      // 0: any
   int64_t reply_timeout_s = 60;     // 0: any
   int64_t receive_window_bytes = 0;
+  int64_t max_connections = 0;              // 0: as many as descriptors have room for, see FitConnections
+  int64_t max_connections_per_address = 0;  // 0: a quarter of them
+  int64_t max_streams = 256;                // of one connection
+  int64_t max_header_bytes = 16384;
+  int64_t idle_timeout_s = 3600;     // 0: any
+  int64_t max_connection_age_s = 0;  // 0: any
+  int64_t connection_age_grace_s = 60;
+  std::string tls_cert;       // file; empty: plain text
+  std::string tls_key;        // file
+  std::string tls_client_ca;  // file; empty: clients need no certificate
   int64_t lame_duck_s = 0;
   int64_t shutdown_grace_s = 30;
   LogLevel log_level = LogLevel::kInfo;

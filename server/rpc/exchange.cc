@@ -113,6 +113,7 @@ Exchange::Exchange(const Pipeline& pipeline, CallLedger& ledger, ArrivalWatch& a
       context_(context),
       facts_(FactsOf(context, face, pipeline.gate, pipeline.clock.Now(), refused_)),
       connection_(arrivals.Find(context.peer())),
+      conduct_(pipeline.connections == nullptr ? nullptr : pipeline.connections->ConductOf(context.peer())),
       state_(face.rules()) {}
 
 void Exchange::Start() {
@@ -220,7 +221,18 @@ void Exchange::OnDone() {
   }
   arrivals_.End(*connection_, *this, 0);
   TakeReadMemory();  // and back: who hears that this has gone finds its memory free
+  TellEnding();
   if (in_ledger_) ledger_.Remove(*this);
+}
+
+void Exchange::TellEnding() {
+  if (conduct_ == nullptr) return;
+  CallEnding ending = CallEnding::kAnswered;
+  {
+    const std::lock_guard lock(mutex_);
+    if (cancelled_) ending = state_.num_read() == 0 ? CallEnding::kCancelledUnread : CallEnding::kCancelled;
+  }
+  pipeline_.connections->CallEnded(conduct_.get(), ending);
 }
 
 void Exchange::Receive(uint64_t number, const grpc::ByteBuffer& message, Lease memory) {

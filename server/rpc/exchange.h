@@ -20,6 +20,7 @@
 #include "server/request/face.h"
 #include "server/rpc/arrival_watch.h"
 #include "server/rpc/call_ledger.h"
+#include "server/rpc/connection_conduct.h"
 #include "server/rpc/exchange_state.h"
 #include "server/rpc/pipeline.h"
 #include "server/rpc/request_work.h"
@@ -67,6 +68,7 @@ class Exchange final : public grpc::ServerGenericBidiReactor,
   void ReadWhenThereIsMemory();
   void ReadInto(Lease memory);
   Lease TakeReadMemory();
+  void TellEnding();
   std::optional<Refusal> TakeMemoryOfMessage();
   // Why a request gets no ticket; before the scheduler has seen it only memory can be exhausted.
   Refusal WithoutTicket(absl::Status status) const;
@@ -86,7 +88,8 @@ class Exchange final : public grpc::ServerGenericBidiReactor,
   std::optional<Refusal> refused_;  // by the headers, until Start
   const CallFacts facts_;
   const std::shared_ptr<ArrivalWatch::Connection> connection_;
-  bool in_ledger_ = false;  // set once, before the first reaction
+  const std::shared_ptr<ConnectionConduct> conduct_;  // null: nobody watches the connection
+  bool in_ledger_ = false;                            // set once, before the first reaction
 
   std::shared_ptr<Exchange> self_;  // until OnDone
   std::mutex mutex_;

@@ -1,19 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "server/rpc/exchange_service.h"
 
+#include <optional>
 #include <utility>
 
 #include "server/rpc/exchange.h"
-#include "server/rpc/socket_bytes.h"
 
 namespace headlight {
 
 ExchangeService::ExchangeService(const Pipeline& pipeline)
     : pipeline_(pipeline),
-      arrivals_(
-          pipeline.memory, pipeline.clock,
-          [sockets = SocketBytes()](const std::string& peer) mutable { return sockets.ReceivedFrom(peer); },
-          {.max_message_bytes = pipeline.max_message_bytes}) {
+      arrivals_(pipeline.memory, pipeline.clock,
+                [connections = pipeline.connections](const std::string& peer) {
+                  return connections == nullptr ? std::nullopt : connections->ReceivedFrom(peer);
+                },
+                {.max_message_bytes = pipeline.max_message_bytes}) {
   arrivals_.Start();
 }
 

@@ -6,7 +6,6 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "server/rpc/transport.h"
 
 namespace headlight {
 namespace {
@@ -17,14 +16,14 @@ constexpr std::chrono::milliseconds kGoodbyeTime{100};
 
 }  // namespace
 
-Lifecycle::Lifecycle(grpc::Server& server, HealthBoard& board, CallLedger& ledger, std::string service,
-                     std::string listen, int port)
+Lifecycle::Lifecycle(grpc::Server& server, HealthBoard& board, CallLedger& ledger, Listener& listener,
+                     ConnectionBook& connections, std::string service)
     : server_(server),
       board_(board),
       ledger_(ledger),
-      service_(std::move(service)),
-      listen_(std::move(listen)),
-      port_(port) {
+      listener_(listener),
+      connections_(connections),
+      service_(std::move(service)) {
   for (const std::string& whole : {std::string(), service_}) board_.Set(whole, false);
 }
 
@@ -69,7 +68,10 @@ absl::Status Lifecycle::Drain(const DrainOptions& options) {
   const bool finished = ledger_.WaitUntilIdle(options.grace);
   const int64_t cut_off = ledger_.num_calls();
   if (finished) std::this_thread::sleep_for(kGoodbyeTime);
-  CloseSockets(listen_, port_);
+  // gRPC's own Shutdown would answer calls that are just arriving with CANCELLED, since its GOAWAY and
+  // their headers cross (ADR 0013).
+  listener_.Stop();
+  connections_.ShutDownAll();
   server_.Shutdown(std::chrono::system_clock::now());
   if (finished) return absl::OkStatus();
   const double grace_s = std::chrono::duration<double>(options.grace).count();

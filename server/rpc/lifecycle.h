@@ -15,7 +15,9 @@
 
 #include "absl/status/status.h"
 #include "server/rpc/call_ledger.h"
+#include "server/rpc/connection_book.h"
 #include "server/rpc/health_board.h"
+#include "server/rpc/listener.h"
 
 namespace headlight {
 
@@ -29,10 +31,10 @@ struct DrainOptions {
 // Starting -> serving -> lame duck -> draining -> closed. Thread-safe.
 class Lifecycle {
  public:
-  // `server` listens on `listen`, with its real port in `port`, and serves `service`. Server, board and
-  // ledger must outlive this. Health says NOT_SERVING for everything until Serve.
-  Lifecycle(grpc::Server& server, HealthBoard& board, CallLedger& ledger, std::string service,
-            std::string listen, int port);
+  // `server` serves `service` to the `connections` that `listener` accepts. All of them must outlive this.
+  // Health says NOT_SERVING for everything until Serve.
+  Lifecycle(grpc::Server& server, HealthBoard& board, CallLedger& ledger, Listener& listener,
+            ConnectionBook& connections, std::string service);
 
   // From now on health tells what SetHealth was and is told.
   void Serve();
@@ -57,9 +59,9 @@ class Lifecycle {
   grpc::Server& server_;
   HealthBoard& board_;
   CallLedger& ledger_;
+  Listener& listener_;
+  ConnectionBook& connections_;
   const std::string service_;
-  const std::string listen_;
-  const int port_;
   std::mutex mutex_;
   Phase phase_ = Phase::kStarting;      // guarded by mutex_
   std::map<std::string, bool> health_;  // guarded by mutex_; what Serve will tell

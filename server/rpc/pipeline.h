@@ -10,6 +10,7 @@
 #include "server/models/registry.h"
 #include "server/observe/load_report.h"
 #include "server/observe/request_log.h"
+#include "server/rpc/connection_book.h"
 #include "server/schedule/clock.h"
 #include "server/schedule/scheduler.h"
 #include "server/security/gate.h"
@@ -29,6 +30,7 @@ struct Pipeline {
   int64_t max_deadline_us = 0;      // what a later deadline is cut to; 0: no limit
   int compute_threads = 1;
   LoadReporter* load = nullptr;  // what replies tell of the load; null: nothing
+  ConnectionBook* connections = nullptr;  // null: nobody watches connections, as for calls within the process
 };
 
 }  // namespace headlight

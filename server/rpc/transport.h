@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// gRPC's own settings, and the sockets that it listens on and talks through.
+// gRPC's own settings.
 #ifndef HEADLIGHT_SERVER_RPC_TRANSPORT_H_
 #define HEADLIGHT_SERVER_RPC_TRANSPORT_H_
 
 #include <grpcpp/grpcpp.h>
 
 #include <cstdint>
-#include <string>
 
 namespace headlight {
 
@@ -17,22 +16,16 @@ struct TransportOptions {
   // What gRPC's buffers may take in all before it breaks off calls and connections by chance: the net below
   // ArrivalWatch, for connections whose bytes cannot be counted.
   int64_t connections_bytes = 0;
+  // Of each connection:
+  int64_t max_streams = 256;           // calls at a time
+  int64_t max_header_bytes = 16384;    // of one call
+  int64_t idle_timeout_s = 0;          // without a call; 0: any
+  int64_t max_connection_age_s = 0;    // after which callers are asked to connect anew; 0: any
+  int64_t connection_age_grace_s = 0;  // for calls that are under way then; 0: any
 };
 
 void SetTransport(const TransportOptions& options, grpc::ServerBuilder& builder);
 
-// "HOST:PORT" with the port that was picked in place of the one asked for; "unix:PATH" as it is.
-std::string WithPort(const std::string& listen, int port);
-
-// Removes the socket of "unix:PATH" if nobody listens on it any more, which keeps others from listening
-// there. Nothing for other addresses.
-void RemoveStaleSocket(const std::string& listen);
-
-// Stops listening on `listen` (its real port in `port`) and closes what was accepted there. What has been
-// written to a connection is still delivered, and whoever has a call under way on it gets UNAVAILABLE: gRPC's
-// own Shutdown would answer calls that are just arriving with CANCELLED, since its GOAWAY and their headers
-// cross (ADR 0013).
-void CloseSockets(const std::string& listen, int port);
 
 }  // namespace headlight
 

@@ -42,6 +42,8 @@ class TlsTest : public ::testing::Test {
 
   static std::string File(const std::string& name) { return folder_->File(name); }
 
+  static std::string Read(const std::string& name) { return folder_->Read(name); }
+
   // Returns the path.
   static std::string Write(const std::string& name, const std::string& bytes) {
     return folder_->Write(name, bytes);

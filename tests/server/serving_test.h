@@ -12,6 +12,7 @@
 #include <memory>
 #include <mutex>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "core/runtime/compute_arena.h"
@@ -19,7 +20,9 @@
 #include "server/attend/attention_service.h"
 #include "server/batch/batch_lane.h"
 #include "server/observe/request_log.h"
+#include "server/rpc/connection_book.h"
 #include "server/rpc/exchange_service.h"
+#include "server/rpc/listener.h"
 #include "server/schedule/scheduler.h"
 #include "tests/server/attend_fixtures.h"
 #include "tests/server/batch/fake_executor.h"
@@ -62,11 +65,23 @@ class ServingTest : public ::testing::Test {
   void SetUp() override {
     ASSERT_THAT(registry_.Add(MakeTestModel("small").loaded), IsOk());
     grpc::ServerBuilder builder;
-    builder.AddListeningPort("127.0.0.1:0", grpc::InsecureServerCredentials(), &port_);
+    auto sockets = OpenListenSockets("127.0.0.1:0");
+    ASSERT_THAT(sockets, IsOk());
+    port_ = sockets->port;
+    const std::shared_ptr<grpc::experimental::ExternalConnectionAcceptor> acceptor =
+        builder.experimental().AddExternalConnectionAcceptor(
+            grpc::ServerBuilder::experimental_type::ExternalConnectionType::FROM_FD,
+            grpc::InsecureServerCredentials());
     builder.RegisterService(&service_);
     builder.RegisterCallbackGenericService(&exchanges_);
     server_ = builder.BuildAndStart();
     ASSERT_NE(server_, nullptr);
+    listener_ = std::make_unique<Listener>(*std::move(sockets), connections_, [acceptor](int fd) {
+      grpc::experimental::ExternalConnectionAcceptor::NewConnectionParameters connection;
+      connection.fd = fd;
+      acceptor->HandleNewConnection(&connection);
+    });
+    ASSERT_THAT(listener_->Start(), IsOk());
     exchanges_.ledger().Open();
     channel_ = server_->InProcessChannel({});
     stub_ = v1::AttentionService::NewStub(channel_);
@@ -82,7 +97,10 @@ class ServingTest : public ::testing::Test {
     ASSERT_TRUE(happens());
   }
 
-  void TearDown() override { server_->Shutdown(std::chrono::system_clock::now()); }
+  void TearDown() override {
+    listener_->Stop();
+    server_->Shutdown(std::chrono::system_clock::now());
+  }
 
   SteadyClock clock_;
   ModelRegistry registry_;
@@ -95,6 +113,7 @@ class ServingTest : public ::testing::Test {
   Scheduler scheduler_;
   Gate gate_;
   AttentionService service_{{registry_, gate_, scheduler_, clock_, /*max_message_bytes=*/1 << 20}};
+  ConnectionBook connections_{{.in_all = 100, .per_address = 100}, clock_};
   ExchangeService exchanges_{{.registry = registry_,
                               .gate = gate_,
                               .scheduler = scheduler_,
@@ -102,8 +121,10 @@ class ServingTest : public ::testing::Test {
                               .memory = memory_,
                               .requests = requests_,
                               .max_message_bytes = 1 << 20,
-                              .compute_threads = 3}};
+                              .compute_threads = 3,
+                              .connections = &connections_}};
   std::unique_ptr<grpc::Server> server_;
+  std::unique_ptr<Listener> listener_;
   int port_ = 0;  // for those who want a connection; all others use channel_, which has none
   std::shared_ptr<grpc::Channel> channel_;
   std::unique_ptr<v1::AttentionService::Stub> stub_;

@@ -12,7 +12,7 @@ namespace {
 
 using ::testing::ElementsAre;
 
-class Listener final : public HealthWatcher {
+class BoardListener final : public HealthWatcher {
  public:
   void Tell(Health health) override { heard.push_back(health); }
   std::vector<Health> heard;
@@ -20,7 +20,7 @@ class Listener final : public HealthWatcher {
 
 TEST(HealthBoardTest, WatchersHearTheStateAndEveryChange) {
   HealthBoard board;
-  Listener listener;
+  BoardListener listener;
   board.Watch("a", listener);
   board.Set("a", true);
   board.Set("a", true);
@@ -36,7 +36,7 @@ TEST(HealthBoardTest, WatchersHearTheStateAndEveryChange) {
 TEST(HealthBoardTest, NothingServesOnceItIsClosed) {
   HealthBoard board;
   board.Set("a", true);
-  Listener listener;
+  BoardListener listener;
   board.Watch("a", listener);
   board.Close();
   board.Set("a", true);
@@ -51,7 +51,7 @@ TEST(HealthBoardTest, WatchersComeAndGoWhileStatesChange) {
     for (int i = 0; i < 2000; ++i) board.Set("a", i % 2 == 0);
   });
   for (int i = 0; i < 500; ++i) {
-    Listener listener;
+    BoardListener listener;
     board.Watch("a", listener);
     board.Forget("a", listener);
     EXPECT_FALSE(listener.heard.empty());

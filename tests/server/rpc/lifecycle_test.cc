@@ -7,6 +7,7 @@
 #include <memory>
 
 #include "server/rpc/health_service.h"
+#include "server/schedule/clock.h"
 #include "tests/testing/status_matchers.h"
 
 namespace headlight {
@@ -30,7 +31,10 @@ class LifecycleTest : public ::testing::Test {
   HealthService health_{board_, gate_};
   int port_ = 0;
   const std::unique_ptr<grpc::Server> server_ = Listen();
-  Lifecycle lifecycle_{*server_, board_, ledger_, "service", "127.0.0.1:0", port_};
+  SteadyClock clock_;
+  ConnectionBook connections_{{.in_all = 1, .per_address = 1}, clock_};
+  Listener listener_{ListenSockets(), connections_, [](int) {}};  // of nothing
+  Lifecycle lifecycle_{*server_, board_, ledger_, listener_, connections_, "service"};
 };
 
 TEST_F(LifecycleTest, NothingServesBeforeItServes) {

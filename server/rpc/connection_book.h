@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The connections of this server, exactly: who they are, what they have received, and how they are ended.
+#ifndef HEADLIGHT_SERVER_RPC_CONNECTION_BOOK_H_
+#define HEADLIGHT_SERVER_RPC_CONNECTION_BOOK_H_
+
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <unordered_map>
+
+#include "server/rpc/connection_conduct.h"
+#include "server/rpc/descriptor.h"
+#include "server/rpc/socket_address.h"
+#include "server/schedule/clock.h"
+
+namespace headlight {
+
+struct ConnectionLimits {
+  int64_t in_all = 0;
+  int64_t per_address = 0;  // an IPv6 network of 64 bits counts as one; unix sockets have no address
+};
+
+struct ConnectionCounts {
+  int64_t open = 0;
+  // Since the start:
+  int64_t accepted = 0;  // without those refused
+  int64_t refused_in_all = 0;
+  int64_t refused_per_address = 0;
+  int64_t refused_no_descriptor = 0;
+  int64_t ended_for_abuse = 0;
+};
+
+// A second descriptor of each connection stays here until the connection has ended. gRPC shuts a socket
+// down before it closes its own, so the book hears of every end, whoever began it. Thread-safe; its lock is
+// a leaf.
+class ConnectionBook {
+ public:
+  // `clock` must outlive this.
+  ConnectionBook(const ConnectionLimits& limits, const Clock& clock);
+
+  struct Entered {
+    uint64_t id = 0;
+    int fd = -1;  // the book's descriptor, to be watched for the end
+  };
+
+  // Takes the connection `fd` into the book; the caller keeps `fd`. Nothing: it must be closed, since a
+  // limit is reached or there is no descriptor left; counted.
+  std::optional<Entered> Enter(int fd);
+  void NoteNoDescriptor();  // a connection that could not be accepted, or only to be closed
+
+  // The connection has ended.
+  void Leave(uint64_t id);
+
+  // What the TCP connection from `peer`, as gRPC names it, has received since it was made. Nothing: no such
+  // connection, or over a unix socket.
+  std::optional<int64_t> ReceivedFrom(const std::string& peer) const;
+
+  // Of the connection from `peer`; null as above.
+  std::shared_ptr<ConnectionConduct> ConductOf(const std::string& peer) const;
+
+  // A call of a connection has ended like this: EndForAbuse if it was one too many of its kind. `conduct`
+  // may be null.
+  void CallEnded(ConnectionConduct* conduct, CallEnding ending);
+
+  // Ends a connection at once that opens calls only to throw them away. Counted, and logged with `why`, the
+  // first time.
+  void EndForAbuse(ConnectionConduct& conduct, const std::string& why);
+
+  // Ends all: what has been written to them is still delivered.
+  void ShutDownAll();
+
+  ConnectionCounts counts() const;
+
+ private:
+  struct Connection {
+    Descriptor fd;
+    Peer peer;
+    std::shared_ptr<ConnectionConduct> conduct;
+  };
+
+  const Connection* Find(const std::string& peer) const;  // requires mutex_
+
+  const ConnectionLimits limits_;
+  const Clock& clock_;
+  mutable std::mutex mutex_;
+  // All guarded by mutex_:
+  uint64_t next_id_ = 1;
+  std::unordered_map<uint64_t, Connection> connections_;
+  std::unordered_map<std::string, uint64_t> by_name_;
+  std::unordered_map<std::string, int64_t> by_party_;  // how many
+  ConnectionCounts counts_;
+};
+
+}  // namespace headlight
+
+#endif  // HEADLIGHT_SERVER_RPC_CONNECTION_BOOK_H_
