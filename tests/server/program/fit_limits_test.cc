@@ -91,9 +91,9 @@ TEST(FitLimitsTest, WhatWasSetStays) {
 TEST(FitLimitsTest, ALargestRequestAndItsReplyMustFit) {
   ServerOptions given;
   given.max_message_bytes = 256 * kMebibyte;
-  EXPECT_THAT(
-      FitLimits(given, Machine(kGibibyte)),
-      RefusedFor("--max-message-bytes: got 268435456, wanted at most 234881024", "--memory-limit 1073741824"));
+  EXPECT_THAT(FitLimits(given, Machine(kGibibyte)),
+              RefusedFor("--max-message-bytes: got 268435456, wanted at most 234881024",
+                         "--memory-limit 1073741824"));
   given.memory_for_models = 200 * kMebibyte;
   const auto fitted = FitLimits(given, Machine(kGibibyte));
   ASSERT_THAT(fitted, IsOk());
