@@ -192,6 +192,7 @@ HeadlightServer::HeadlightServer(const ServerOptions& options, std::shared_ptr<M
               .memory = memory_,
               .scheduler = scheduler_,
               .calls = exchanges_.ledger(),
+              .connections = connections_,
               .errors = errors_,
               .compute_threads = arena_.num_threads()},
              metrics_),

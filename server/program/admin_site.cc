@@ -47,7 +47,8 @@ double PredictedSeconds(const Backlog& backlog) {
 
 Pairs LoadNow(const AdminSources& sources) {
   const Backlog backlog = sources.scheduler.GetBacklog();
-  Pairs load = {{"calls open", absl::StrCat(sources.calls.num_calls())},
+  Pairs load = {{"connections", absl::StrCat(sources.connections.counts().open)},
+                {"calls open", absl::StrCat(sources.calls.num_calls())},
                 {"requests that wait", absl::StrCat(backlog.num_waiting)},
                 {"requests that are computed", absl::StrCat(backlog.num_running)},
                 {"predicted time of both", absl::StrFormat("%.1f ms", PredictedSeconds(backlog) * 1e3)}};
@@ -174,6 +175,22 @@ void AdminSite::WatchAll() {
   gauge("headlight_compute_threads", "Threads that compute", [this] { return sources_.compute_threads; });
   gauge("headlight_open_calls", "Calls of Attend and AttendStream that are open",
         [this] { return static_cast<double>(sources_.calls.num_calls()); });
+  gauge("headlight_connections", "Connections that are open",
+        [this] { return static_cast<double>(sources_.connections.counts().open); });
+  metrics_.WatchOne("headlight_connections_accepted_total", "Connections that were taken", Kind::kCounter,
+                    [this] { return static_cast<double>(sources_.connections.counts().accepted); });
+  metrics_.Watch("headlight_connections_refused_total",
+                 "Connections that were closed at once, and those that were ended for what they did",
+                 Kind::kCounter, [this] {
+                   const ConnectionCounts counts = sources_.connections.counts();
+                   const auto of = [](const char* reason, int64_t count) {
+                     return Metrics::Values::value_type{{{"reason", reason}}, static_cast<double>(count)};
+                   };
+                   return Metrics::Values{of("limit", counts.refused_in_all),
+                                          of("address_limit", counts.refused_per_address),
+                                          of("no_descriptor", counts.refused_no_descriptor),
+                                          of("abuse", counts.ended_for_abuse)};
+                 });
   metrics_.Watch("headlight_backlog_requests", "Requests that wait and that are computed", Kind::kGauge,
                  [this] {
                    const Backlog backlog = sources_.scheduler.GetBacklog();

@@ -19,6 +19,7 @@
 #include "server/observe/server_status.h"
 #include "server/program/options.h"
 #include "server/rpc/call_ledger.h"
+#include "server/rpc/connection_book.h"
 #include "server/schedule/scheduler.h"
 
 namespace headlight {
@@ -31,6 +32,7 @@ struct AdminSources {
   const MemoryBudget& memory;
   const Scheduler& scheduler;
   const CallLedger& calls;
+  const ConnectionBook& connections;
   const RecentErrors& errors;
   int compute_threads = 1;
 };

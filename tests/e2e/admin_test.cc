@@ -85,7 +85,9 @@ TEST(AdminTest, ProbesAndPagesOfAServerThatServes) {
             HasSubstr(
                 "headlight_requests_total{code=\"INVALID_ARGUMENT\",method=\"Attend\",model=\"demo\"} 1\n"),
             HasSubstr("headlight_tokens_total{model=\"demo\"} 5\n"), HasSubstr("headlight_ready 1\n"),
-            HasSubstr("headlight_memory_held_bytes{kind=\"model\"}"), HasSubstr("headlight_build_info{")));
+            HasSubstr("headlight_memory_held_bytes{kind=\"model\"}"), HasSubstr("headlight_build_info{"),
+            HasSubstr("headlight_connections_accepted_total 2\n"),
+            HasSubstr("headlight_connections_refused_total{reason=\"abuse\"} 0\n")));
   EXPECT_THAT(HttpGet(port, "/"),
               AllOf(HasSubstr("<td>demo</td>"), HasSubstr("INVALID_ARGUMENT"), HasSubstr("<h2>Limits")));
 }
