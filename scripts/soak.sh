@@ -2,8 +2,8 @@
 # Treats servers badly for a long time, round after round, and ends with 1 naming what broke.
 #   scripts/soak.sh [--minutes N] [--only PART,...] [--bin DIR]
 #     --minutes N   begins rounds for so long; at least one is run [10]
-#     --only PART   of: drains, streams, dead_clients, slow_readers, hot_swaps, memory [all]
-#     --bin DIR     headlight, headlight-server and drain_test [build/release/bin]
+#     --only PART   of: drains, streams, dead_clients, slow_readers, hot_swaps, memory, mixed [all]
+#     --bin DIR     headlight, headlight-server, drain_test and hostile_peer [build/release/bin]
 #
 # drains         SIGTERM under unary load: each request is answered or gets UNAVAILABLE, the server ends with 0
 # streams        the same with streams and unary calls, in one process (drain_test)
@@ -11,10 +11,11 @@
 # slow_readers   a client stops reading large replies: others are answered meanwhile
 # hot_swaps      versions of a model come and go under load: nothing fails, the last one serves
 # memory         the resident set stays below --memory-limit under floods, half-sent messages and bursts, and comes down again
+# mixed          tenants at load, versions, token tables and hostile peers that come and go: what fails was meant to, nothing grows
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-minutes=10 parts=drains,streams,dead_clients,slow_readers,hot_swaps,memory BIN=build/release/bin
+minutes=10 parts=drains,streams,dead_clients,slow_readers,hot_swaps,memory,mixed BIN=build/release/bin
 while [ $# -gt 0 ]; do
   case $1 in
     --minutes) minutes=${2:?--minutes wants a number} && shift 2 ;;
@@ -23,14 +24,14 @@ while [ $# -gt 0 ]; do
     *) echo "soak.sh: got $1, wanted --minutes N, --only PART,... or --bin DIR" >&2 && exit 2 ;;
   esac
 done
-for program in headlight headlight-server drain_test; do
+for program in headlight headlight-server drain_test hostile_peer; do
   [ -x "$BIN/$program" ] || { echo "soak.sh: no $program in $BIN; build it first" >&2; exit 2; }
 done
 # shellcheck source=scripts/server-functions.sh
 . scripts/server-functions.sh
 
 for part in ${parts//,/ }; do
-  [[ ,drains,streams,dead_clients,slow_readers,hot_swaps,memory, == *,$part,* ]] ||
+  [[ ,drains,streams,dead_clients,slow_readers,hot_swaps,memory,mixed, == *,$part,* ]] ||
     { echo "soak.sh: --only: got $part, which is no part" >&2; exit 2; }
 done
 
@@ -43,7 +44,7 @@ start_load() {
   local name=$1
   shift
   rm -f "$WORK/$name.json"
-  "$BIN/headlight" loadtest --server "$ADDRESS" --warmup 0s --duration 10m "$@" --json "$WORK/$name.json" \
+  "$BIN/headlight" loadtest --server "$ADDRESS" --warmup 0s --duration "$DURATION" "$@" --json "$WORK/$name.json" \
     >"$WORK/$name.txt" 2>&1 &
   LOAD=$!
 }
@@ -226,6 +227,98 @@ memory() {
     fail "memory: the resident set is $((now_kb >> 10)) MiB after the burst, before it $((start_kb >> 10)) MiB"
   expect_end 5
 }
+
+# expect_flat FILE SECONDS: samples "second resident_kb descriptors threads", one a second. After a third of the time nothing
+# grows any more: the resident set, at its least in each tenth of the rest, by less than 1 MiB a minute; descriptors and threads not at all.
+expect_flat() {
+  awk -v total="$2" -v part="$part" '
+    $1 >= total / 3 {
+      tenth = int(10 * ($1 - total / 3) / (total - total / 3)); if (tenth > 9) tenth = 9
+      if (!(tenth in least) || $2 < least[tenth]) { least[tenth] = $2; at[tenth] = $1 }
+      if (!(tenth in fds) || $3 < fds[tenth]) fds[tenth] = $3
+      if (!(tenth in threads) || $4 < threads[tenth]) threads[tenth] = $4
+    }
+    END {
+      for (t in least) { n++; x = at[t] / 60; y = least[t] / 1024; sx += x; sy += y; sxx += x * x; sxy += x * y }
+      slope = (n * sxy - sx * sy) / (n * sxx - sx * sx)
+      printf "resident %.1f -> %.1f MiB, %+.2f MiB/min; descriptors %d -> %d; threads %d -> %d\n", \
+        least[0] / 1024, least[9] / 1024, slope, fds[0], fds[9], threads[0], threads[9]
+      exit !(slope < 1 && fds[9] <= fds[0] + 8 && threads[9] <= threads[0] + 4)
+    }' "$1"
+}
+
+# Two tenants at load, streams, versions of models, token tables and certificates that come and go, and peers that mean no good.
+mixed() {
+  local i end load second=0 loads=() total=$mixed_s version=1 flat
+  rm -rf "$WORK/mixed" && mkdir -p "$WORK/mixed"
+  local tokens=$WORK/mixed/tokens.toml
+  for i in search bulk operator; do
+    openssl rand -hex 32 >"$WORK/mixed/$i.token"
+    "$BIN/headlight-server" hash-token --name "$i" $([ "$i" != operator ] || echo --model-control) \
+      <"$WORK/mixed/$i.token" >"$WORK/mixed/$i.toml"
+  done
+  cat "$WORK"/mixed/{search,bulk,operator}.toml >"$tokens"
+  make_mixed_version() {
+    "$BIN/headlight-server" init-model --embed-dim 128 --num-heads 4 --num-layers 2 --vocab-size 1000 --seed "$1" \
+      --out "$WORK/mixed/models/.new/$1" >/dev/null
+    mkdir -p "$WORK/mixed/models/encoder"
+    mv "$WORK/mixed/models/.new/$1" "$WORK/mixed/models/encoder/$1"
+  }
+  make_mixed_version 1
+  start_server --models demo --model-repository "$WORK/mixed/models" --memory-limit "$LIMIT_BYTES" --tokens "$tokens" \
+    --allow-plaintext --reply-timeout-s 2 --canary-period-s 5
+  as() { echo --allow-token-without-tls --token-file "$WORK/mixed/$1.token"; }
+  # shellcheck disable=SC2046  # words
+  {
+    start_load search $(as search) --model encoder --pooled --seq-lens uniform:8-128 --concurrency 4 --timeout-ms 5000
+    loads+=("$LOAD")
+    start_load bulk $(as bulk) --model encoder --pooled --seq-lens uniform:8-512 --rate 60 --timeout-ms 500 --cancel-ratio 0.3
+    loads+=("$LOAD")
+    start_load embeddings $(as bulk) --model demo --shape 4x64 --concurrency 2 --timeout-ms 5000
+    loads+=("$LOAD")
+  }
+  end=$((SECONDS + total))
+  "$BIN/hostile_peer" "$ADDRESS" $((total - 30)) >"$WORK/hostile.txt" 2>&1 &
+  load=$!
+  : >"$WORK/samples"
+  while [ "$SECONDS" -lt "$end" ]; do
+    second=$((total - (end - SECONDS)))
+    echo "$second $(resident_kb VmRSS) $(ls "/proc/$SERVER/fd" | wc -l) $(awk '$1 == "Threads:" { print $2 }' "/proc/$SERVER/status")" \
+      >>"$WORK/samples"
+    # Tables by turns: with another weight, as it was, and one that is broken and changes nothing.
+    case $((second % 3)) in
+      0) sed 's/^name = "bulk"/weight = 2\n&/' "$WORK/mixed/bulk.toml" | cat "$WORK"/mixed/{search,operator}.toml - >"$tokens.new" ;;
+      1) cat "$WORK"/mixed/{search,bulk,operator}.toml >"$tokens.new" ;;
+      2) echo 'token = "broken"' >"$tokens.new" ;;
+    esac
+    mv "$tokens.new" "$tokens"
+    kill -HUP "$SERVER"
+    if [ $((second % 10)) -eq 0 ]; then
+      version=$((version + 1))
+      make_mixed_version "$version"
+      # shellcheck disable=SC2046
+      "$BIN/headlight" models --server "$ADDRESS" $(as operator) --timeout-ms 60000 --load encoder >"$WORK/models.txt" 2>&1 ||
+        fail "mixed: version $version does not load: $(cat "$WORK/models.txt")"
+      rm -rf "$WORK/mixed/models/encoder/$((version - 1))"
+    fi
+    for i in "${loads[@]}"; do kill -0 "$i" || fail "mixed: a load ended: $(tail -n 5 "$WORK"/{search,bulk,embeddings}.txt)"; done
+    sleep 1
+  done
+  wait "$load" || fail "mixed: the hostile peers ended: $(tail -n 5 "$WORK/hostile.txt")"
+  end_load search "${loads[0]}" 'RESOURCE_EXHAUSTED|DEADLINE_EXCEEDED'
+  end_load bulk "${loads[1]}" 'RESOURCE_EXHAUSTED|DEADLINE_EXCEEDED|CANCELLED'
+  end_load embeddings "${loads[2]}" 'RESOURCE_EXHAUSTED|DEADLINE_EXCEEDED'
+  [ "$(count search replies)" -gt "$total" ] || fail "mixed: only $(count search replies) requests of search were answered"
+  flat=$(expect_flat "$WORK/samples" "$total") || fail "mixed: the server grows: $flat"
+  say "mixed: $flat; $(count search replies), $(count bulk replies) and $(count embeddings replies) answered, $version versions, $(grep -c . "$WORK/hostile.txt") attacks"
+  expect_resident 'mixed load'
+  expect_end 40
+}
+
+# Alone it takes all of the time that there is, beside others a minute of each round.
+mixed_s=60
+[ "$parts" != mixed ] || mixed_s=$((minutes * 60))
+DURATION=$((minutes + 10))m
 
 round=0
 while [ "$round" -eq 0 ] || [ "$SECONDS" -lt $((minutes * 60)) ]; do
