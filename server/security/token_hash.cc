@@ -4,6 +4,8 @@
 #include <openssl/sha.h>
 
 #include <algorithm>
+#include <charconv>
+#include <cstdint>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/escaping.h"
@@ -30,8 +32,11 @@ std::optional<TokenHash> FromHex(absl::string_view digits) {
       })) {
     return std::nullopt;
   }
-  const std::string bytes = absl::HexStringToBytes(digits);
-  std::copy(bytes.begin(), bytes.end(), hash.begin());
+  const char* digit = digits.data();
+  for (uint8_t& byte : hash) {
+    std::from_chars(digit, digit + 2, byte, 16);
+    digit += 2;
+  }
   return hash;
 }
 
