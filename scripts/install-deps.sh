@@ -5,6 +5,7 @@
 # (trixie), through a second source derived from the machine's own and pinned so low that apt takes
 # nothing else from it unasked. They bring a few libraries along, libc6 and base-files among them, and
 # /etc/os-release then reads 13: so this script asks apt what it can install, not the system its age.
+# Left out is opentelemetry-cpp-dev, of Debian 13 alone, which -DHEADLIGHT_OPENTELEMETRY=ON takes.
 set -euo pipefail
 
 readonly RELEASE_PACKAGES=(

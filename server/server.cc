@@ -23,6 +23,7 @@
 #include "server/models/model_log.h"
 #include "server/observe/gemm_peak.h"
 #include "server/program/reload.h"
+#include "server/program/version.h"
 #include "server/rpc/descriptor_limit.h"
 #include "server/rpc/listen_sockets.h"
 #include "server/rpc/reflection_service.h"
@@ -46,6 +47,9 @@ constexpr int64_t kMaxIdleBytes = int64_t{256} << 20;
 // What is predicted to take more than so many times the budget of a batch gives way to what is shorter.
 constexpr int64_t kLongBudgets = 20;
 
+// How long a shutdown waits for a collector, once every request is answered.
+constexpr std::chrono::milliseconds kSpanPatience{2000};
+
 // A burst is over when its memory has not been needed for so long.
 constexpr std::chrono::seconds kHousekeepingPeriod{1};
 
@@ -66,6 +70,12 @@ absl::Status AddBuiltInModels(const ServerOptions& options, MemoryBudget& memory
     HEADLIGHT_RETURN_IF_ERROR(registry.Add(std::move(model)));
   }
   return absl::OkStatus();
+}
+
+// `spans` may be null.
+std::vector<RequestObserver*> AndSpans(std::vector<RequestObserver*> observers, SpanExport* spans) {
+  if (spans != nullptr) observers.push_back(spans);
+  return observers;
 }
 
 // Says whether a model may serve.
@@ -118,6 +128,7 @@ absl::StatusOr<std::unique_ptr<HeadlightServer>> HeadlightServer::Start(
                options.queue_max_requests);
   const bool registry_given = registry != nullptr;
   if (!registry_given) registry = std::make_shared<ModelRegistry>();
+  HEADLIGHT_RETURN_IF_ERROR(CheckOtlpEndpoint(options.otlp_endpoint));
   HEADLIGHT_ASSIGN_OR_RETURN(
       const ConnectionLimits connections,
       FitConnections({options.max_connections, options.max_connections_per_address}, RaiseDescriptorLimit()));
@@ -153,9 +164,10 @@ HeadlightServer::HeadlightServer(const ServerOptions& options, std::shared_ptr<M
                          [this](const auto& model) { return canaries_.Begin(model); })),
       load_(clock_, machine.quota_cpus.value_or(machine.cpus), static_cast<int>(options.threads),
             [this] { return Load(); }),
+      spans_(StartSpanExport(options.otlp_endpoint, {kServiceName, kVersion})),
       requests_({options.log_format == LogFormat::kJson ? RequestLogForm::kJson : RequestLogForm::kText,
                  options.access_log_per_s},
-                {&metrics_, &errors_, &load_}),
+                AndSpans({&metrics_, &errors_, &load_}, spans_.get())),
       pool_(kMaxIdleBytes, &memory_),
       arena_(static_cast<int>(options.threads), kComputeNice),
       long_arena_(static_cast<int>(options.threads), kComputeNice),
@@ -194,6 +206,7 @@ HeadlightServer::HeadlightServer(const ServerOptions& options, std::shared_ptr<M
               .calls = exchanges_.ledger(),
               .connections = connections_,
               .errors = errors_,
+              .spans = spans_.get(),
               .compute_threads = arena_.num_threads()},
              metrics_),
       housekeeping_(kHousekeepingPeriod, [this] { KeepHouse(); }) {
@@ -339,6 +352,7 @@ absl::Status HeadlightServer::Shutdown() {
   const absl::Status drained =
       lifecycle_->Drain({.lame_duck = std::chrono::seconds(options_.lame_duck_s), .grace = grace});
   if (loader_ended.valid() && !loader_ended.get()) (void)loader_.release();  // see ModelLoader::Stop
+  if (spans_ != nullptr) spans_->Finish(kSpanPatience);
   return drained;
 }
 

@@ -31,6 +31,7 @@
 #include "server/observe/metrics.h"
 #include "server/observe/recent_errors.h"
 #include "server/observe/request_log.h"
+#include "server/observe/span_export.h"
 #include "server/program/admin_site.h"
 #include "server/program/fit_limits.h"
 #include "server/program/options.h"
@@ -58,11 +59,11 @@ class HeadlightServer {
   // Listens at once, with health at NOT_SERVING, then serves the models of `registry`; without one, those of
   // the options' model repository or else the built-in ones that they name. Logs the address, the threads and
   // each model; models of the repository that cannot be loaded are logged and left out. UNAVAILABLE: cannot
-  // listen there. INVALID_ARGUMENT: TLS files or limits are wrong, of connections or as FitLimits finds.
-  // NOT_FOUND: there is no such repository. Others as MakeBuiltInModel and, for models that are not of the
-  // repository, as ComputeCanary. `before_serving`, if there is one, is called once models are loaded: until
-  // then there is nothing that a shutdown would have to finish. `on_loading` hears the name of each model of a
-  // folder before it is read, from the thread that loads.
+  // listen there. INVALID_ARGUMENT: TLS files or limits are wrong, of connections or as FitLimits finds, or
+  // CheckOtlpEndpoint says so. NOT_FOUND: there is no such repository. Others as MakeBuiltInModel and, for
+  // models that are not of the repository, as ComputeCanary. `before_serving`, if there is one, is called once
+  // models are loaded: until then there is nothing that a shutdown would have to finish. `on_loading` hears
+  // the name of each model of a folder before it is read, from the thread that loads.
   static absl::StatusOr<std::unique_ptr<HeadlightServer>> Start(
       const ServerOptions& options, std::shared_ptr<ModelRegistry> registry = nullptr,
       const std::function<void()>& before_serving = nullptr, OnLoading on_loading = nullptr);
@@ -113,6 +114,7 @@ class HeadlightServer {
   RecentErrors errors_;
   std::unique_ptr<ModelLoader> loader_;  // null without a folder to load from
   LoadReporter load_;
+  const std::unique_ptr<SpanExport> spans_;  // null: spans go nowhere
   RequestLog requests_;
   BufferPool pool_;
   ComputeArena arena_;

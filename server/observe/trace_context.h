@@ -15,11 +15,14 @@ namespace headlight {
 struct TraceContext {
   std::array<char, 32> trace_id = {};
   std::array<char, 16> span_id = {};
-  std::array<char, 2> flags = {};  // "01": the caller records this trace
+  std::array<char, 2> flags = {};  // as a number: of its bits the lowest is for IsSampled
 
   // "00-<trace id>-<span id>-<flags>"
   std::string ToHeader() const;
   std::string SpanId() const { return {span_id.data(), span_id.size()}; }
+
+  // Whether the caller records this trace, whatever else the flags say.
+  bool IsSampled() const { return std::string_view("13579bdf").find(flags[1]) != std::string_view::npos; }
 };
 
 // The name of the header.

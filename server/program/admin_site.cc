@@ -210,6 +210,17 @@ void AdminSite::WatchAll() {
       });
   gauge("headlight_memory_limit_bytes", "The memory budget (--memory-limit)",
         [this] { return static_cast<double>(sources_.memory.limit()); });
+  if (sources_.spans != nullptr) WatchSpans();
+}
+
+void AdminSite::WatchSpans() {
+  metrics_.Watch("headlight_spans_total", "Spans of sampled requests, by what became of them",
+                 Metrics::Kind::kCounter, [&spans = *sources_.spans] {
+                   const SpanExport::Counts counts = spans.counts();
+                   return Metrics::Values{{{{"result", "exported"}}, static_cast<double>(counts.exported)},
+                                          {{{"result", "failed"}}, static_cast<double>(counts.failed)},
+                                          {{{"result", "dropped"}}, static_cast<double>(counts.dropped)}};
+                 });
 }
 
 }  // namespace headlight

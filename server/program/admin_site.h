@@ -17,6 +17,7 @@
 #include "server/observe/metrics.h"
 #include "server/observe/recent_errors.h"
 #include "server/observe/server_status.h"
+#include "server/observe/span_export.h"
 #include "server/program/options.h"
 #include "server/rpc/call_ledger.h"
 #include "server/rpc/connection_book.h"
@@ -34,6 +35,7 @@ struct AdminSources {
   const CallLedger& calls;
   const ConnectionBook& connections;
   const RecentErrors& errors;
+  const SpanExport* spans = nullptr;  // null: there is none
   int compute_threads = 1;
 };
 
@@ -59,6 +61,7 @@ class AdminSite {
 
  private:
   void WatchAll();
+  void WatchSpans();
   std::vector<ModelStatus> Models() const;
 
   const AdminSources sources_;

@@ -171,6 +171,10 @@ const std::vector<Option>& Options() {
              "Lines a second, at most, of requests that were answered, and as many of refused ones; errors of "
              "the server itself and level debug have no limit; 0: none",
              {0, 1'000'000}, &O::access_log_per_s),
+      Text("otlp-endpoint", "URL",
+           "Collector that spans of sampled requests are sent to over OTLP/HTTP, as http://HOST:4318; empty: "
+           "none. Takes a build with OpenTelemetry",
+           &O::otlp_endpoint),
   };
   return options;
 }

@@ -66,6 +66,7 @@ struct ServerOptions {
   LogLevel log_level = LogLevel::kInfo;
   LogFormat log_format = LogFormat::kText;
   int64_t access_log_per_s = 50;  // lines of requests; 0: none
+  std::string otlp_endpoint;      // see CheckOtlpEndpoint; empty: spans go nowhere
 };
 
 // What the command line asks for.

@@ -62,7 +62,7 @@ room() {
   local files
   mapfile -t files < <(sources "$1")
   forbid_perl "$1/ includes only itself and $2" \
-    "^\s*#\s*include\s*[<\"](?!$1/|$2)(server|core|client|tests|proto|headlight|inference|grpc\w*|google|prometheus|spdlog|CLI|nlohmann|hwy|oneapi|tbb|omp)(/|\.h)" \
+    "^\s*#\s*include\s*[<\"](?!$1/|$2)(server|core|client|tests|proto|headlight|inference|grpc\w*|google|prometheus|opentelemetry|spdlog|CLI|nlohmann|hwy|oneapi|tbb|omp)(/|\.h)" \
     "${files[@]}"
 }
 
@@ -86,7 +86,7 @@ room server/wire 'server/(memory|schedule)/|core/|grpcpp/support/|google/protobu
 room server/batch "$models_and_up"
 room server/request "server/batch/|$models_and_up|grpcpp/support/byte_buffer\.h"
 room server/security 'server/(memory|schedule|models)/|core/|grpc\w*/|spdlog/'
-room server/observe "server/security/|$request_and_up|prometheus/|spdlog/|nlohmann/"
+room server/observe "server/security/|$request_and_up|prometheus/|opentelemetry/|spdlog/|nlohmann/"
 room server/attend "server/security/|$request_and_up|grpcpp/|headlight/v1/"
 room server/oip "$request_and_up|grpcpp/|inference/"
 room server/session 'server/(memory|models)/|core/'

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <string>
+#include <utility>
 
 namespace headlight {
 namespace {
@@ -33,6 +34,13 @@ TEST(TraceContextTest, WhatTheStandardForbidsIsIgnored) {
            std::string(55, '\0'),
        }) {
     EXPECT_FALSE(ParseTraceparent(bad).has_value()) << bad;
+  }
+}
+
+TEST(TraceContextTest, TheLowestBitOfTheFlagsSaysWhetherTheTraceIsRecorded) {
+  for (const auto& [flags, sampled] : {std::pair("00", false), std::pair("01", true), std::pair("02", false),
+                                       std::pair("03", true), std::pair("fe", false), std::pair("ff", true)}) {
+    EXPECT_EQ(ParseTraceparent(std::string(kGood).substr(0, 53) + flags)->IsSampled(), sampled) << flags;
   }
 }
 

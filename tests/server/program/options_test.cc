@@ -100,7 +100,8 @@ TEST(OptionsTest, EveryOptionHasAFlagAVariableAndAKey) {
                                                                    {"shutdown-grace-s", "2"},
                                                                    {"log-level", "debug"},
                                                                    {"log-format", "json"},
-                                                                   {"access-log-per-s", "3"}};
+                                                                   {"access-log-per-s", "3"},
+                                                                   {"otlp-endpoint", "http://[::1]:4318"}};
   ASSERT_EQ(EffectiveValues(ServerOptions()).size(), values.size());
 
   std::vector<std::string> flags;
