@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -23,6 +24,7 @@
 #include "core/runtime/compute_arena.h"
 #include "server/models/loaded_model.h"
 #include "server/models/precision_choice.h"
+#include "server/program/parse_arguments.h"
 #include "server/program/program_commands.h"
 
 namespace headlight {
@@ -311,28 +313,21 @@ int RunCheckModel(int argc, const char* const* argv, std::ostream& out, std::ost
                "headlight-server check-model");
   std::string dir;
   std::string precision;
+  PrecisionChoice choice;
   bool strict = false;
   app.add_option("dir", dir, "Folder with config.json and *.safetensors")->required()->type_name("DIR");
-  app.add_option("--precision", precision, "f32, bf16 or int8 [what config.json asks for, else f32]");
+  app.add_option("--precision", precision, "f32, bf16 or int8 [what config.json asks for, else f32]")
+      ->check([&choice](const std::string& text) {
+        const absl::StatusOr<PrecisionChoice> plain = ParsePrecisionChoice(text);
+        if (!plain.ok() || !plain->by_model.empty()) {
+          return absl::StrCat("got ", text, ", wanted f32|bf16|int8");
+        }
+        choice.by_model[""] = plain->otherwise.value_or(Precision::kF32);
+        return std::string();
+      });
   app.add_flag("--strict", strict, "Keys of config.json that are not understood are errors");
   app.footer("Exit code: 0 it can be served, 1 it cannot and the problems are listed, 2 wrong usage.");
-  PrecisionChoice choice;
-  try {
-    app.parse(argc, argv);
-    if (!precision.empty()) {
-      const absl::StatusOr<PrecisionChoice> plain = ParsePrecisionChoice(precision);
-      if (!plain.ok() || !plain->by_model.empty()) {
-        throw CLI::ValidationError("--precision", absl::StrCat("got ", precision, ", wanted f32|bf16|int8"));
-      }
-      choice.by_model[""] = plain->otherwise.value_or(Precision::kF32);
-    }
-  } catch (const CLI::CallForHelp&) {
-    out << app.help();
-    return 0;
-  } catch (const CLI::Error& error) {
-    err << "headlight-server check-model: " << error.what() << "\nTry --help.\n";
-    return 2;
-  }
+  if (const std::optional<int> ended = ParseArguments(app, argc, argv, out, err)) return *ended;
   const absl::Status status = Check(dir, choice, strict, out);
   if (status.ok()) return 0;
   err << "headlight-server check-model: " << status.message() << "\n";

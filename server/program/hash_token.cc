@@ -8,6 +8,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "core/base/status_macros.h"
+#include "server/program/parse_arguments.h"
 #include "server/program/program_commands.h"
 #include "server/security/token_file.h"
 #include "server/security/token_hash.h"
@@ -70,15 +71,7 @@ int RunHashToken(int argc, const char* const* argv, std::istream& in, std::ostre
                "headlight-server hash-token");
   HashTokenFlags flags;
   Declare(app, flags);
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::CallForHelp&) {
-    out << app.help();
-    return 0;
-  } catch (const CLI::Error& error) {
-    err << "headlight-server hash-token: " << error.what() << "\nTry --help.\n";
-    return 2;
-  }
+  if (const std::optional<int> ended = ParseArguments(app, argc, argv, out, err)) return *ended;
   const absl::StatusOr<std::string> table = TableFor(ReadLine(in), flags);
   if (!table.ok()) {
     err << "headlight-server hash-token: " << table.status().message() << "\n";

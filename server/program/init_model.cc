@@ -13,6 +13,7 @@
 #include "core/model/config.h"
 #include "core/model/parameters.h"
 #include "core/model/pooling.h"
+#include "server/program/parse_arguments.h"
 #include "server/program/program_commands.h"
 
 namespace headlight {
@@ -135,15 +136,7 @@ int RunInitModel(int argc, const char* const* argv, std::ostream& out, std::ostr
                "headlight-server init-model");
   InitFlags flags;
   Declare(app, flags);
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::CallForHelp&) {
-    out << app.help();
-    return 0;
-  } catch (const CLI::Error& error) {
-    err << "headlight-server init-model: " << error.what() << "\nTry --help.\n";
-    return 2;
-  }
+  if (const std::optional<int> ended = ParseArguments(app, argc, argv, out, err)) return *ended;
   const ModelConfig asked = ConfigOf(flags);
   const absl::Status valid = asked.Validate();
   if (!valid.ok()) {

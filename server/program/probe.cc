@@ -12,6 +12,7 @@
 #include <cerrno>
 #include <cstring>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "absl/status/status.h"
@@ -20,6 +21,7 @@
 #include "absl/strings/str_cat.h"
 #include "core/base/status_macros.h"
 #include "core/base/text.h"
+#include "server/program/parse_arguments.h"
 #include "server/program/program_commands.h"
 
 namespace headlight {
@@ -123,15 +125,7 @@ int RunProbe(int argc, const char* const* argv, std::ostream& out, std::ostream&
       ->check(CLI::Range(1, 3600))
       ->type_name("SECONDS [4]");
   app.footer("Prints what the server says, and ends with 0 if that is good and 1 if it is not.");
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::CallForHelp&) {
-    out << app.help();
-    return 0;
-  } catch (const CLI::Error& error) {
-    err << "headlight-server probe: " << error.what() << "\nTry --help.\n";
-    return 2;
-  }
+  if (const std::optional<int> ended = ParseArguments(app, argc, argv, out, err)) return *ended;
   const absl::StatusOr<std::string> answer = Ask(flags);
   if (!answer.ok()) {
     err << "headlight-server probe: " << answer.status().message() << "\n";
