@@ -74,7 +74,7 @@ TEST(AdminHttpTest, NothingElseIsThere) {
 TEST(AdminHttpTest, WhatIsNoRequestIsTurnedAway) {
   const auto http = Listen();
   const Connection garbage(http->port());
-  EXPECT_TRUE(garbage.Send(std::string("\x16\x03\x01\x00 no HTTP\r\n\r\n", 18)));
+  EXPECT_TRUE(garbage.Send(std::string("\x16\x03\x01\x00 no HTTP\r\n\r\n", 16)));
   EXPECT_THAT(garbage.ReadAll(), Not(StartsWith("HTTP/1.1 200")));
   const Connection flood(http->port());
   (void)flood.Send("GET / HTTP/1.1\r\nA: " + std::string(100'000, 'a'));  // it may be cut off meanwhile
