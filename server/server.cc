@@ -83,8 +83,7 @@ using TryModel = std::function<absl::Status(const std::shared_ptr<const LoadedMo
 
 // Null without a folder to load from.
 std::unique_ptr<ModelLoader> MakeLoader(const ServerOptions& options, MemoryBudget& memory,
-                                        ModelRegistry& registry, LoadObserver& observer,
-                                        HeadlightServer::OnLoading on_loading, TryModel try_model) {
+                                        ModelRegistry& registry, LoadObserver& observer, TryModel try_model) {
   if (options.model_repository.empty() && options.model_folders.empty()) return nullptr;
   const FolderModelOptions folder_options = {options.precision, options.strict, options.pooling,
                                              options.kernel, &memory};
@@ -92,10 +91,9 @@ std::unique_ptr<ModelLoader> MakeLoader(const ServerOptions& options, MemoryBudg
       ModelLoaderOptions{options.model_repository, options.load, options.repository_poll_s,
                          options.model_folders},
       registry, observer,
-      [folder_options, on_loading = std::move(on_loading), try_model = std::move(try_model)](
+      [folder_options, try_model = std::move(try_model)](
           const ModelSource& source,
           const CancellationToken& cancelled) -> absl::StatusOr<std::shared_ptr<const LoadedModel>> {
-        if (on_loading) on_loading(source.name);
         HEADLIGHT_ASSIGN_OR_RETURN(std::shared_ptr<const LoadedModel> model,
                                    MakeModelFromFolder(folder_options, source, cancelled));
         HEADLIGHT_RETURN_IF_ERROR(try_model(model));
@@ -159,8 +157,8 @@ HeadlightServer::HeadlightServer(const ServerOptions& options, std::shared_ptr<M
       gate_(options.allow_model_control),
       registry_(std::move(registry)),
       metrics_(static_cast<int>(options.threads)),
-      loads_(metrics_),
-      loader_(MakeLoader(options, memory_, *registry_, loads_, std::move(on_loading),
+      loads_(metrics_, std::move(on_loading)),
+      loader_(MakeLoader(options, memory_, *registry_, loads_,
                          [this](const auto& model) { return canaries_.Begin(model); })),
       load_(clock_, machine.quota_cpus.value_or(machine.cpus), static_cast<int>(options.threads),
             [this] { return Load(); }),
@@ -240,8 +238,7 @@ LoadNow HeadlightServer::Load() const {
       .memory_utilization = fraction(held, memory_.limit()),
       .requests_memory_utilization = fraction(held - models, memory_.limit_of_requests()),
       .queue_utilization = fraction(backlog.num_waiting - backlog.num_held_back, options_.queue_max_requests),
-      .backlog_s = 1e-9 * static_cast<double>(backlog.waiting_ns + backlog.running_ns +
-                                              backlog.long_waiting_ns + backlog.long_running_ns)};
+      .backlog_s = backlog.seconds()};
 }
 
 void HeadlightServer::KeepHouse() {

@@ -54,7 +54,7 @@ namespace headlight {
 // Listening and serving from Start until Shutdown or destruction.
 class HeadlightServer {
  public:
-  using OnLoading = std::function<void(const std::string& model)>;
+  using OnLoading = LoadWatch::OnLoading;
 
   // Listens at once, with health at NOT_SERVING, then serves the models of `registry`; without one, those of
   // the options' model repository or else the built-in ones that they name. Logs the address, the threads and
@@ -73,8 +73,6 @@ class HeadlightServer {
 
   // The port it listens on, picked if the options said 0.
   int port() const { return port_; }
-
-  ConnectionCounts connections() const { return connections_.counts(); }
 
   int admin_port() const { return admin_.port(); }  // 0: there is none
 

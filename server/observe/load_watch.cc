@@ -11,6 +11,7 @@ void LoadWatch::ModelLoadBegan(const std::string& model, const std::string& vers
     loading_[model] = {version, std::chrono::steady_clock::now()};
   }
   next_.ModelLoadBegan(model, version);
+  if (on_loading_) on_loading_(model);
 }
 
 void LoadWatch::ModelLoadEnded(const std::string& model, const std::string& version,

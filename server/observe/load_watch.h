@@ -6,9 +6,11 @@
 
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <mutex>
 #include <string>
+#include <utility>
 
 #include "server/models/load_observer.h"
 
@@ -26,7 +28,12 @@ class LoadWatch final : public LoadObserver {
     std::string error;  // in full, with paths: for operators, not for callers
   };
 
-  explicit LoadWatch(LoadObserver& next) : next_(next) {}  // which must outlive it
+  using OnLoading = std::function<void(const std::string& model)>;
+
+  // `next` must outlive it. `on_loading`, if there is one, hears of each model before it is read, from the
+  // thread that loads.
+  explicit LoadWatch(LoadObserver& next, OnLoading on_loading = nullptr)
+      : next_(next), on_loading_(std::move(on_loading)) {}
 
   void ModelLoadBegan(const std::string& model, const std::string& version) override;
   void ModelLoadEnded(const std::string& model, const std::string& version, const absl::Status& status,
@@ -39,6 +46,7 @@ class LoadWatch final : public LoadObserver {
 
  private:
   LoadObserver& next_;
+  const OnLoading on_loading_;
   mutable std::mutex mutex_;
   std::map<std::string, Loading> loading_;   // guarded by mutex_
   std::map<std::string, Failure> failures_;  // guarded by mutex_

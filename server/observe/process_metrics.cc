@@ -15,6 +15,8 @@
 #include <system_error>
 #include <utility>
 
+#include "server/observe/load_report.h"
+
 namespace headlight {
 namespace {
 
@@ -57,15 +59,14 @@ double BootTime() {
 
 std::vector<MetricFamily> ProcessMetrics::Collect() const {
   // Places in StatFields of what proc(5) numbers from 1.
-  constexpr size_t kUserTicks = 14 - 3, kSystemTicks = 15 - 3, kThreads = 20 - 3, kStartTicks = 22 - 3,
-                   kVirtualBytes = 23 - 3, kResidentPages = 24 - 3;
+  constexpr size_t kThreads = 20 - 3, kStartTicks = 22 - 3, kVirtualBytes = 23 - 3, kResidentPages = 24 - 3;
   std::vector<MetricFamily> families;
   const std::vector<double> fields = StatFields();
   const auto ticks_per_s = static_cast<double>(sysconf(_SC_CLK_TCK));
   if (fields.size() > kResidentPages) {
     families.push_back(One("process_cpu_seconds_total",
                            "CPU time of the process, in user mode and in the kernel", MetricType::Counter,
-                           (fields[kUserTicks] + fields[kSystemTicks]) / ticks_per_s));
+                           ProcessCpuSeconds()));
     families.push_back(One("process_threads", "Threads of the process", MetricType::Gauge, fields[kThreads]));
     families.push_back(One("process_virtual_memory_bytes", "Address space of the process", MetricType::Gauge,
                            fields[kVirtualBytes]));

@@ -39,19 +39,13 @@ std::string OrNone(int64_t value, const char* unit) {
   return value == 0 ? "none" : absl::StrCat(value, " ", unit);
 }
 
-double PredictedSeconds(const Backlog& backlog) {
-  return static_cast<double>(backlog.waiting_ns + backlog.running_ns + backlog.long_waiting_ns +
-                             backlog.long_running_ns) /
-         1e9;
-}
-
-Pairs LoadNow(const AdminSources& sources) {
+Pairs LoadOf(const AdminSources& sources) {
   const Backlog backlog = sources.scheduler.GetBacklog();
   Pairs load = {{"connections", absl::StrCat(sources.connections.counts().open)},
                 {"calls open", absl::StrCat(sources.calls.num_calls())},
                 {"requests that wait", absl::StrCat(backlog.num_waiting)},
                 {"requests that are computed", absl::StrCat(backlog.num_running)},
-                {"predicted time of both", absl::StrFormat("%.1f ms", PredictedSeconds(backlog) * 1e3)}};
+                {"predicted time of both", absl::StrFormat("%.1f ms", backlog.seconds() * 1e3)}};
   for (const MemoryKind kind : kMemoryKinds) {
     load.emplace_back(absl::StrCat("memory: ", Name(kind)), Mebibytes(sources.memory.Held(kind)));
   }
@@ -109,7 +103,7 @@ ServerStatus AdminSite::Status() const {
   status.phase = phase_.load(std::memory_order_relaxed);
   status.up_s = SecondsSince(start_);
   status.models = Models();
-  status.load = LoadNow(sources_);
+  status.load = LoadOf(sources_);
   status.limits = LimitsOf(sources_);
   status.latencies = metrics_.Latencies();
   status.refusals = metrics_.Refusals();
@@ -199,7 +193,7 @@ void AdminSite::WatchAll() {
                  });
   gauge("headlight_backlog_seconds",
         "Predicted time to compute what waits and what is left of what is computed",
-        [this] { return PredictedSeconds(sources_.scheduler.GetBacklog()); });
+        [this] { return sources_.scheduler.GetBacklog().seconds(); });
   metrics_.Watch(
       "headlight_memory_held_bytes", "Memory that is taken from the budget, by kind", Kind::kGauge, [this] {
         Metrics::Values values;

@@ -5,7 +5,6 @@
 #include <netdb.h>
 #include <sys/socket.h>
 #include <sys/time.h>
-#include <unistd.h>
 
 #include <CLI/CLI.hpp>
 #include <array>
@@ -23,6 +22,7 @@
 #include "core/base/text.h"
 #include "server/program/parse_arguments.h"
 #include "server/program/program_commands.h"
+#include "server/rpc/descriptor.h"
 
 namespace headlight {
 namespace {
@@ -34,20 +34,6 @@ struct ProbeFlags {
   std::string listen = "127.0.0.1:8002";
   std::string path = "/readyz";
   int timeout_s = 4;
-};
-
-class Socket {
- public:
-  explicit Socket(int fd) : fd_(fd) {}
-  ~Socket() {
-    if (fd_ >= 0) close(fd_);
-  }
-  Socket(const Socket&) = delete;
-  Socket& operator=(const Socket&) = delete;
-  int fd() const { return fd_; }
-
- private:
-  const int fd_;
 };
 
 struct Address {
@@ -86,23 +72,23 @@ absl::StatusOr<std::string> Ask(const ProbeFlags& flags) {
     return absl::UnavailableError(absl::StrCat(flags.listen, ": ", gai_strerror(error)));
   }
   const std::unique_ptr<addrinfo, decltype(&freeaddrinfo)> first(found, &freeaddrinfo);
-  const Socket socket(::socket(first->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  const Descriptor socket(::socket(first->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0));
   const timeval timeout = {.tv_sec = flags.timeout_s, .tv_usec = 0};
-  setsockopt(socket.fd(), SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof(timeout));
-  setsockopt(socket.fd(), SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof(timeout));
-  if (connect(socket.fd(), first->ai_addr, first->ai_addrlen) != 0) {
+  setsockopt(socket.get(), SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof(timeout));
+  setsockopt(socket.get(), SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof(timeout));
+  if (connect(socket.get(), first->ai_addr, first->ai_addrlen) != 0) {
     return SystemError(flags.listen, "cannot connect");
   }
   const std::string request =
       absl::StrCat("GET ", flags.path, " HTTP/1.0\r\nHost: ", address.host, "\r\nConnection: close\r\n\r\n");
-  if (send(socket.fd(), request.data(), request.size(), MSG_NOSIGNAL) !=
+  if (send(socket.get(), request.data(), request.size(), MSG_NOSIGNAL) !=
       static_cast<ssize_t>(request.size())) {
     return SystemError(flags.listen, "cannot send");
   }
   std::string answer;
   std::array<char, 4096> buffer;
   while (answer.size() < kMostAnswerBytes) {
-    const ssize_t got = recv(socket.fd(), buffer.data(), buffer.size(), 0);
+    const ssize_t got = recv(socket.get(), buffer.data(), buffer.size(), 0);
     if (got < 0) return SystemError(flags.listen, "no answer");
     if (got == 0) break;
     answer.append(buffer.data(), static_cast<size_t>(got));

@@ -16,6 +16,8 @@
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "server/rpc/descriptor.h"
+#include "server/rpc/socket_address.h"
 
 namespace headlight {
 namespace {
@@ -63,21 +65,16 @@ ServiceManager ServiceManager::FromEnvironment() {
 }
 
 void ServiceManager::Send(const std::string& state) const {
-  union {
-    sockaddr any;
-    sockaddr_un local;
-  } address;
-  std::memset(&address, 0, sizeof(address));
+  SocketAddress address{};
   address.local.sun_family = AF_UNIX;
   if (socket_.empty() || socket_.size() >= sizeof(address.local.sun_path)) return;
   std::memcpy(address.local.sun_path, socket_.data(), socket_.size());
   if (socket_[0] == '@') address.local.sun_path[0] = '\0';
   const auto size = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + socket_.size());
-  const int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-  if (fd < 0) return;
-  setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &kSendTimeout, sizeof(kSendTimeout));
-  (void)!sendto(fd, state.data(), state.size(), MSG_NOSIGNAL, &address.any, size);
-  close(fd);
+  const Descriptor fd(socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  if (!fd.valid()) return;
+  setsockopt(fd.get(), SOL_SOCKET, SO_SNDTIMEO, &kSendTimeout, sizeof(kSendTimeout));
+  (void)!sendto(fd.get(), state.data(), state.size(), MSG_NOSIGNAL, &address.any, size);
 }
 
 void ServiceManager::Status(const std::string& line, std::chrono::microseconds extend_start) const {

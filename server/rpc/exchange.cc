@@ -105,15 +105,15 @@ Exchange* Exchange::Begin(const Pipeline& pipeline, CallLedger& ledger, ArrivalW
 }
 
 Exchange::Exchange(const Pipeline& pipeline, CallLedger& ledger, ArrivalWatch& arrivals, const Face& face,
-                   grpc::CallbackServerContext& context)
+                   grpc::CallbackServerContext& context, const std::string& peer)
     : pipeline_(pipeline),
       ledger_(ledger),
       arrivals_(arrivals),
       face_(face),
       context_(context),
       facts_(FactsOf(context, face, pipeline.gate, pipeline.clock.Now(), refused_)),
-      connection_(arrivals.Find(context.peer())),
-      conduct_(pipeline.connections == nullptr ? nullptr : pipeline.connections->ConductOf(context.peer())),
+      connection_(arrivals.Find(peer)),
+      conduct_(pipeline.connections == nullptr ? nullptr : pipeline.connections->ConductOf(peer)),
       state_(face.rules()) {}
 
 void Exchange::Start() {

@@ -15,6 +15,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <string>
 
 #include "server/memory/memory_budget.h"
 #include "server/request/face.h"
@@ -42,7 +43,8 @@ class Exchange final : public grpc::ServerGenericBidiReactor,
                          const Face& face, grpc::CallbackServerContext& context);
 
   Exchange(const Pipeline& pipeline, CallLedger& ledger, ArrivalWatch& arrivals, const Face& face,
-           grpc::CallbackServerContext& context);
+           grpc::CallbackServerContext& context)
+      : Exchange(pipeline, ledger, arrivals, face, context, context.peer()) {}
 
   void End() override;
   void EndIfUnread(TimePoint since) override;
@@ -51,6 +53,9 @@ class Exchange final : public grpc::ServerGenericBidiReactor,
 
  private:
   using State = ExchangeState<grpc::ByteBuffer, Refusal>;
+
+  Exchange(const Pipeline& pipeline, CallLedger& ledger, ArrivalWatch& arrivals, const Face& face,
+           grpc::CallbackServerContext& context, const std::string& peer);
 
   void Start();
   void OnReadDone(bool ok) override;

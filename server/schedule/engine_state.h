@@ -48,6 +48,10 @@ struct Backlog {
   int64_t num_waiting = 0;  // both lanes
   int64_t num_running = 0;
   int64_t num_held_back = 0;  // of num_waiting
+
+  double seconds() const {  // all of what waits and runs
+    return 1e-9 * static_cast<double>(waiting_ns + running_ns + long_waiting_ns + long_running_ns);
+  }
 };
 
 struct Estimate {
