@@ -18,11 +18,9 @@ while [ $# -gt 0 ]; do
     *) echo "bench-hostile.sh: got $1, wanted --seconds N, --only ATTACK or --bin DIR" >&2 && exit 2 ;;
   esac
 done
-for program in headlight headlight-server hostile_peer; do
-  [ -x "$BIN/$program" ] || { echo "bench-hostile.sh: no $program in $BIN; build it first" >&2; exit 2; }
-done
 # shellcheck source=scripts/server-functions.sh
 . scripts/server-functions.sh
+expect_programs headlight headlight-server hostile_peer
 
 # measure NAME: the caller's latencies, to $WORK/NAME.json.
 measure() {

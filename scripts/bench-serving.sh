@@ -33,11 +33,9 @@ while [ $# -gt 0 ]; do
     *) echo "bench-serving.sh: got $1, wanted --seconds N, --quick, --out FILE or --bin DIR" >&2 && exit 2 ;;
   esac
 done
-for program in headlight headlight-server serving_bench; do
-  [ -x "$BIN/$program" ] || { echo "bench-serving.sh: no $program in $BIN; build it first" >&2; exit 2; }
-done
 # shellcheck source=scripts/server-functions.sh
 . scripts/server-functions.sh
+expect_programs headlight headlight-server serving_bench
 
 readonly DEADLINE_MS=200 FACTORS="1 1.5 2 3 5.7" ROUNDS=9
 readonly ENCODER=(--model encoder --pooled --seq-lens uniform:8-256)

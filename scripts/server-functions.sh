@@ -28,6 +28,14 @@ fail() {
   exit 1
 }
 
+# expect_programs NAME...: ends with 2 unless all of them are in $BIN.
+expect_programs() {
+  local program
+  for program in "$@"; do
+    [ -x "$BIN/$program" ] || { echo "$(basename "$0"): no $program in $BIN; build it first" >&2; exit 2; }
+  done
+}
+
 # start_server ARGUMENTS...: on a free port of 127.0.0.1; returns when it serves.
 start_server() {
   : >"$WORK/server.log"

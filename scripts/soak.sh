@@ -24,11 +24,9 @@ while [ $# -gt 0 ]; do
     *) echo "soak.sh: got $1, wanted --minutes N, --only PART,... or --bin DIR" >&2 && exit 2 ;;
   esac
 done
-for program in headlight headlight-server drain_test hostile_peer; do
-  [ -x "$BIN/$program" ] || { echo "soak.sh: no $program in $BIN; build it first" >&2; exit 2; }
-done
 # shellcheck source=scripts/server-functions.sh
 . scripts/server-functions.sh
+expect_programs headlight headlight-server drain_test hostile_peer
 
 for part in ${parts//,/ }; do
   [[ ,drains,streams,dead_clients,slow_readers,hot_swaps,memory,mixed, == *,$part,* ]] ||
@@ -160,24 +158,33 @@ slow_readers() {
   expect_end 5
 }
 
+# make_version REPOSITORY VERSION: of a small model, encoder.
+make_version() {
+  "$BIN/headlight-server" init-model --embed-dim 128 --num-heads 4 --num-layers 2 --vocab-size 1000 --seed "$2" \
+    --out "$1/.new/$2" >/dev/null
+  mkdir -p "$1/encoder"
+  mv "$1/.new/$2" "$1/encoder/$2"
+}
+
+# swap_version REPOSITORY VERSION FLAGS...: makes it, has the server take it, with FLAGS for the client, and removes the one before.
+swap_version() {
+  local repository=$1 version=$2
+  shift 2
+  make_version "$repository" "$version"
+  "$BIN/headlight" models --server "$ADDRESS" --timeout-ms 60000 "$@" --load encoder >"$WORK/models.txt" 2>&1 ||
+    fail "$part: version $version does not load: $(cat "$WORK/models.txt")"
+  rm -rf "$repository/encoder/$((version - 1))"
+}
+
 hot_swaps() {
   local version=1 load
   rm -rf "$WORK/swaps"
-  make_version() {
-    "$BIN/headlight-server" init-model --embed-dim 128 --num-heads 4 --num-layers 2 --vocab-size 1000 --seed "$1" \
-      --out "$WORK/swaps/.new/$1" >/dev/null
-    mkdir -p "$WORK/swaps/encoder"
-    mv "$WORK/swaps/.new/$1" "$WORK/swaps/encoder/$1"
-  }
-  make_version 1
+  make_version "$WORK/swaps" 1
   start_server --model-repository "$WORK/swaps" --allow-model-control
   start_load swaps --model encoder --pooled --seq-lens uniform:8-128 --concurrency 16 --timeout-ms 60000
   load=$LOAD
   for version in 2 3 4 5 6 7 8; do
-    make_version "$version"
-    "$BIN/headlight" models --server "$ADDRESS" --timeout-ms 60000 --load encoder >"$WORK/models.txt" 2>&1 ||
-      fail "hot_swaps: version $version does not load: $(cat "$WORK/models.txt")"
-    rm -rf "$WORK/swaps/encoder/$((version - 1))"
+    swap_version "$WORK/swaps" "$version"
     kill -0 "$load" || fail "hot_swaps: the load ended: $(cat "$WORK/swaps.txt")"
   done
   end_load swaps "$load" NONE
@@ -258,13 +265,7 @@ mixed() {
       <"$WORK/mixed/$i.token" >"$WORK/mixed/$i.toml"
   done
   cat "$WORK"/mixed/{search,bulk,operator}.toml >"$tokens"
-  make_mixed_version() {
-    "$BIN/headlight-server" init-model --embed-dim 128 --num-heads 4 --num-layers 2 --vocab-size 1000 --seed "$1" \
-      --out "$WORK/mixed/models/.new/$1" >/dev/null
-    mkdir -p "$WORK/mixed/models/encoder"
-    mv "$WORK/mixed/models/.new/$1" "$WORK/mixed/models/encoder/$1"
-  }
-  make_mixed_version 1
+  make_version "$WORK/mixed/models" 1
   start_server --models demo --model-repository "$WORK/mixed/models" --memory-limit "$LIMIT_BYTES" --tokens "$tokens" \
     --allow-plaintext --reply-timeout-s 2 --canary-period-s 5
   as() { echo --allow-token-without-tls --token-file "$WORK/mixed/$1.token"; }
@@ -295,11 +296,8 @@ mixed() {
     kill -HUP "$SERVER"
     if [ $((second % 10)) -eq 0 ]; then
       version=$((version + 1))
-      make_mixed_version "$version"
       # shellcheck disable=SC2046
-      "$BIN/headlight" models --server "$ADDRESS" $(as operator) --timeout-ms 60000 --load encoder >"$WORK/models.txt" 2>&1 ||
-        fail "mixed: version $version does not load: $(cat "$WORK/models.txt")"
-      rm -rf "$WORK/mixed/models/encoder/$((version - 1))"
+      swap_version "$WORK/mixed/models" "$version" $(as operator)
     fi
     for i in "${loads[@]}"; do kill -0 "$i" || fail "mixed: a load ended: $(tail -n 5 "$WORK"/{search,bulk,embeddings}.txt)"; done
     sleep 1

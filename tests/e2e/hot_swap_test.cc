@@ -14,7 +14,6 @@
 #include <cstdint>
 #include <cstdlib>
 #include <filesystem>
-#include <fstream>
 #include <limits>
 #include <map>
 #include <mutex>
@@ -28,6 +27,7 @@
 #include "core/checkpoint/folder.h"
 #include "core/model/model.h"
 #include "core/model/parameters.h"
+#include "tests/e2e/process_facts.h"
 #include "tests/e2e/server_process.h"
 #include "tests/server/attend_fixtures.h"
 #include "tests/testing/status_matchers.h"
@@ -76,14 +76,6 @@ std::vector<float> LoneRun(const Model& model, const std::vector<float>& input) 
   const auto workspace = model.NewWorkspace(arena);
   EXPECT_THAT(model.Forward(batch, arena, *workspace), IsOk());
   return output;
-}
-
-// Resident bytes of a process.
-int64_t ResidentBytes(const std::string& pid) {
-  std::ifstream file("/proc/" + pid + "/statm");
-  int64_t total = 0, resident = 0;
-  file >> total >> resident;
-  return resident * sysconf(_SC_PAGESIZE);
 }
 
 class HotSwapTest : public ::testing::Test {
@@ -164,11 +156,11 @@ class HotSwapTest : public ::testing::Test {
 
   // What the server holds after one more swap, without what requests under way take: these differ from one
   // moment to the next by more than the models of this test weigh.
-  int64_t QuietBytesAfterSwap(const client::Client& control, int version, const std::string& pid) {
+  int64_t QuietBytesAfterSwap(const client::Client& control, int version, pid_t pid) {
     const std::unique_lock quiet(pause_);
     std::this_thread::sleep_for(100ms);
     Swap(control, version);
-    return ResidentBytes(pid);
+    return e2e::ResidentBytes(pid);
   }
 
   // A thousand swaps show within 5 % that nothing stays. In a short run the allocator's moods are as large as
@@ -202,7 +194,7 @@ TEST_F(HotSwapTest, NoRequestFailsNoAnswerIsMixedAndMemoryComesBack) {
   const auto control = client::Client::Create(server.address());
   ASSERT_THAT(control, IsOk());
 
-  const std::string pid = std::to_string(server.process().pid());
+  const pid_t pid = server.process().pid();
   const int swaps = NumSwaps();
   const int last = swaps + 1;
   // The allocator keeps now more, now less of what is free: the least of a few samples is what is held.

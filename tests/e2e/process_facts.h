@@ -23,7 +23,8 @@ inline int64_t StatusNumber(pid_t pid, const std::string& what) {
   return 0;
 }
 
-inline int64_t ResidentMiB(pid_t pid) { return StatusNumber(pid, "VmRSS") >> 10; }
+inline int64_t ResidentBytes(pid_t pid) { return StatusNumber(pid, "VmRSS") << 10; }
+inline int64_t ResidentMiB(pid_t pid) { return ResidentBytes(pid) >> 20; }
 inline int64_t PeakMiB(pid_t pid) { return StatusNumber(pid, "VmHWM") >> 10; }
 
 inline int64_t OpenDescriptors(pid_t pid) {
