@@ -13,7 +13,7 @@ ADDRESS=
 end_all() {
   local pid
   for pid in $(jobs -p); do
-    { kill -KILL "$pid" && wait "$pid"; } 2>/dev/null
+    { kill -KILL "$pid" && wait "$pid"; } 2>/dev/null || true  # else its exit code would become the script's
   done
   rm -rf "$WORK"
   return 0

@@ -236,9 +236,12 @@ memory() {
 }
 
 # expect_flat FILE SECONDS: samples "second resident_kb descriptors threads", one a second. After a third of the time nothing
-# grows any more: the resident set, at its least in each tenth of the rest, by less than 1 MiB a minute; descriptors and threads not at all.
+# grows any more: the resident set, at its least in each tenth of the rest, by less than 1 MiB a minute; descriptors and threads
+# not at all. The slope is that of least squares. Minutes of it are noise, since attacks come and go: it is too steep where it is
+# beyond the limit by more than its own error (the quantile of Student's t, .975 and 8 degrees of freedom, times the standard
+# error), which half an hour makes small.
 expect_flat() {
-  awk -v total="$2" -v part="$part" '
+  awk -v total="$2" '
     $1 >= total / 3 {
       tenth = int(10 * ($1 - total / 3) / (total - total / 3)); if (tenth > 9) tenth = 9
       if (!(tenth in least) || $2 < least[tenth]) { least[tenth] = $2; at[tenth] = $1 }
@@ -246,11 +249,15 @@ expect_flat() {
       if (!(tenth in threads) || $4 < threads[tenth]) threads[tenth] = $4
     }
     END {
-      for (t in least) { n++; x = at[t] / 60; y = least[t] / 1024; sx += x; sy += y; sxx += x * x; sxy += x * y }
-      slope = (n * sxy - sx * sy) / (n * sxx - sx * sx)
-      printf "resident %.1f -> %.1f MiB, %+.2f MiB/min; descriptors %d -> %d; threads %d -> %d\n", \
-        least[0] / 1024, least[9] / 1024, slope, fds[0], fds[9], threads[0], threads[9]
-      exit !(slope < 1 && fds[9] <= fds[0] + 8 && threads[9] <= threads[0] + 4)
+      for (t in least) { n++; x[t] = at[t] / 60; y[t] = least[t] / 1024; mx += x[t]; my += y[t] }
+      mx /= n; my /= n
+      for (t in least) { sxx += (x[t] - mx) ^ 2; sxy += (x[t] - mx) * (y[t] - my) }
+      slope = sxy / sxx
+      for (t in least) rest += (y[t] - my - slope * (x[t] - mx)) ^ 2
+      error = 2.306 * sqrt(rest / (n - 2) / sxx)
+      printf "resident %.1f -> %.1f MiB, %+.2f MiB/min (give or take %.2f); descriptors %d -> %d; threads %d -> %d\n", \
+        least[0] / 1024, least[9] / 1024, slope, error, fds[0], fds[9], threads[0], threads[9]
+      exit !(n == 10 && slope - error < 1 && fds[9] <= fds[0] + 8 && threads[9] <= threads[0] + 4)
     }' "$1"
 }
 
