@@ -129,7 +129,9 @@ absl::StatusOr<std::unique_ptr<HeadlightServer>> HeadlightServer::Start(
   HEADLIGHT_RETURN_IF_ERROR(CheckOtlpEndpoint(options.otlp_endpoint));
   HEADLIGHT_ASSIGN_OR_RETURN(
       const ConnectionLimits connections,
-      FitConnections({options.max_connections, options.max_connections_per_address}, RaiseDescriptorLimit()));
+      FitConnections(
+          {options.max_connections, options.max_connections_per_address, options.abuse_pause_s},
+          RaiseDescriptorLimit()));
   const TlsFiles tls_files = {options.tls_cert, options.tls_key, options.tls_client_ca};
   std::shared_ptr<TlsCredentials> tls;
   if (!tls_files.empty()) {
@@ -188,6 +190,7 @@ HeadlightServer::HeadlightServer(const ServerOptions& options, std::shared_ptr<M
                   .memory = memory_,
                   .requests = requests_,
                   .max_message_bytes = options.max_message_bytes,
+                  .max_header_bytes = options.max_header_bytes,
                   .default_deadline_us = options.default_deadline_ms * 1000,
                   .max_deadline_us = options.max_deadline_ms * 1000,
                   .compute_threads = arena_.num_threads(),
@@ -301,7 +304,7 @@ absl::Status HeadlightServer::Listen() {
   lifecycle_ = std::make_unique<Lifecycle>(*grpc_server_, health_, exchanges_.ledger(), *listener_,
                                            connections_, kServiceName);
   HEADLIGHT_RETURN_IF_ERROR(listener_->Start());
-  flood_guard_ = std::make_unique<FloodGuard>(connections_, options_.max_streams);
+  flood_guard_ = std::make_unique<FloodGuard>(connections_, clock_, options_.max_streams);
   spdlog::info("port open on {}, not serving yet", WithPort(options_.listen, port_));
   return absl::OkStatus();
 }

@@ -183,6 +183,7 @@ void AdminSite::WatchAll() {
                    return Metrics::Values{of("limit", counts.refused_in_all),
                                           of("address_limit", counts.refused_per_address),
                                           of("no_descriptor", counts.refused_no_descriptor),
+                                          of("pause", counts.refused_in_pause),
                                           of("abuse", counts.ended_for_abuse)};
                  });
   metrics_.Watch("headlight_backlog_requests", "Requests that wait and that are computed", Kind::kGauge,

@@ -131,6 +131,10 @@ const std::vector<Option>& Options() {
       Number("max-connections-per-address", "CONNECTIONS",
              "Of these, from one IPv4 address or one IPv6 /64 network; 0: a quarter", {0, 1'000'000},
              &O::max_connections_per_address),
+      Number("abuse-pause-s", "SECONDS",
+             "How long nobody may connect from the address of a connection that was ended because it floods; "
+             "0: not at all",
+             {0, 1'000'000}, &O::abuse_pause_s),
       Number("max-streams", "CALLS", "Calls at a time on one connection; more wait at the caller", {1, 65536},
              &O::max_streams),
       Number("max-header-bytes", "BYTES", "Largest headers of one call", {4096, 1 << 20},

@@ -53,6 +53,7 @@ struct ServerOptions {
   int64_t receive_window_bytes = 0;
   int64_t max_connections = 0;              // 0: as many as descriptors have room for, see FitConnections
   int64_t max_connections_per_address = 0;  // 0: a quarter of them
+  int64_t abuse_pause_s = 10;               // without connections from an address that floods
   int64_t max_streams = 256;                // of one connection
   int64_t max_header_bytes = 16384;
   int64_t idle_timeout_s = 3600;     // 0: any

@@ -4,8 +4,12 @@
 #include <fcntl.h>
 #include <linux/tcp.h>
 #include <spdlog/spdlog.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <sys/socket.h>
 
+#include <array>
+#include <chrono>
 #include <cstddef>
 #include <utility>
 
@@ -13,6 +17,19 @@
 
 namespace headlight {
 namespace {
+
+constexpr uint64_t kStopAwaiting = 0;  // no connection's id
+
+// Addresses that are remembered without a connection. Beyond it those that may connect again are forgotten,
+// and of the others there are no more: each has had its connection ended within the pause.
+constexpr size_t kManyParties = 10'000;
+
+bool TellOnce(int epoll, int operation, int fd, uint64_t id) {
+  epoll_event event{};
+  event.events = EPOLLIN | (id == kStopAwaiting ? 0U : EPOLLONESHOT);
+  event.data.u64 = id;
+  return epoll_ctl(epoll, operation, fd, &event) == 0;
+}
 
 std::optional<int64_t> ReceivedBytes(int fd) {
   tcp_info info;
@@ -34,7 +51,12 @@ void Reset(int fd) {
 }  // namespace
 
 ConnectionBook::ConnectionBook(const ConnectionLimits& limits, const Clock& clock)
-    : limits_(limits), clock_(clock) {}
+    : limits_(limits),
+      clock_(clock),
+      epoll_(epoll_create1(EPOLL_CLOEXEC)),
+      stop_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
+  (void)TellOnce(epoll_.get(), EPOLL_CTL_ADD, stop_.get(), kStopAwaiting);
+}
 
 std::optional<ConnectionBook::Entered> ConnectionBook::Enter(int fd) {
   Peer peer = PeerOf(fd);
@@ -49,18 +71,23 @@ std::optional<ConnectionBook::Entered> ConnectionBook::Enter(int fd) {
     return std::nullopt;
   }
   if (!peer.party.empty()) {
-    int64_t& of_party = by_party_[peer.party];
-    if (of_party >= limits_.per_address) {
+    Party& party = parties_[peer.party];
+    if (clock_.Now() < party.paused_until) {
+      ++counts_.refused_in_pause;
+      return std::nullopt;
+    }
+    if (party.open >= limits_.per_address) {
       ++counts_.refused_per_address;
       return std::nullopt;
     }
-    ++of_party;
+    ++party.open;
   }
   const Entered entered = {next_id_++, mine.get()};
   std::shared_ptr<ConnectionConduct> conduct;
   if (!peer.name.empty()) {
     by_name_[peer.name] = entered.id;
     conduct = std::make_shared<ConnectionConduct>(entered.id, clock_.Now());
+    (void)TellOnce(epoll_.get(), EPOLL_CTL_ADD, entered.fd, entered.id);
   }
   connections_.emplace(entered.id, Connection{std::move(mine), std::move(peer), std::move(conduct)});
   ++counts_.open;
@@ -81,10 +108,20 @@ void ConnectionBook::Leave(uint64_t id) {
   const auto name = by_name_.find(peer.name);
   // A peer may have taken the same port again before the end of its last connection was heard of.
   if (name != by_name_.end() && name->second == id) by_name_.erase(name);
-  const auto party = by_party_.find(peer.party);
-  if (party != by_party_.end() && --party->second == 0) by_party_.erase(party);
+  const auto party = parties_.find(peer.party);
+  if (party != parties_.end() && --party->second.open == 0 && clock_.Now() >= party->second.paused_until) {
+    parties_.erase(party);
+  }
   connections_.erase(found);
   --counts_.open;
+  if (parties_.size() > counts_.open + kManyParties) ForgetParties();
+}
+
+void ConnectionBook::ForgetParties() {
+  const TimePoint now = clock_.Now();
+  std::erase_if(parties_, [now](const auto& party) {
+    return party.second.open == 0 && now >= party.second.paused_until;
+  });
 }
 
 const ConnectionBook::Connection* ConnectionBook::Find(const std::string& peer) const {
@@ -120,10 +157,44 @@ void ConnectionBook::EndForAbuse(ConnectionConduct& conduct, const std::string& 
     if (found != connections_.end()) {
       Reset(found->second.fd.get());
       name = found->second.peer.name;
+      parties_[found->second.peer.party].paused_until =
+          clock_.Now() + std::chrono::seconds(limits_.abuse_pause_s);
     }
   }
   spdlog::warn("the connection from {} was ended: {}", name, why);
 }
+
+std::vector<ConnectionBook::Received> ConnectionBook::AwaitReceived() {
+  std::vector<Received> received;
+  while (received.empty()) {
+    {
+      const std::lock_guard lock(mutex_);
+      for (const uint64_t id : told_) {
+        const auto found = connections_.find(id);
+        if (found != connections_.end()) {
+          (void)TellOnce(epoll_.get(), EPOLL_CTL_MOD, found->second.fd.get(), id);
+        }
+      }
+    }
+    told_.clear();
+    std::array<epoll_event, 256> events;
+    const int count = epoll_wait(epoll_.get(), events.data(), static_cast<int>(events.size()), -1);
+    const std::lock_guard lock(mutex_);
+    for (int i = 0; i < count; ++i) {
+      const uint64_t id = events[static_cast<size_t>(i)].data.u64;
+      if (id == kStopAwaiting) return {};
+      const auto found = connections_.find(id);
+      // What has ended stays for the listener to hear of.
+      if (found == connections_.end() || (events[static_cast<size_t>(i)].events & EPOLLHUP) != 0) continue;
+      told_.push_back(id);
+      const std::optional<int64_t> bytes = ReceivedBytes(found->second.fd.get());
+      if (bytes) received.push_back({found->second.conduct, found->second.peer.name, *bytes});
+    }
+  }
+  return received;
+}
+
+void ConnectionBook::StopAwaiting() { (void)eventfd_write(stop_.get(), 1); }
 
 void ConnectionBook::ShutDownAll() {
   const std::lock_guard lock(mutex_);

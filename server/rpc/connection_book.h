@@ -10,6 +10,7 @@
 #include <optional>
 #include <string>
 #include <unordered_map>
+#include <vector>
 
 #include "server/rpc/connection_conduct.h"
 #include "server/rpc/descriptor.h"
@@ -21,6 +22,8 @@ namespace headlight {
 struct ConnectionLimits {
   int64_t in_all = 0;
   int64_t per_address = 0;  // an IPv6 network of 64 bits counts as one; unix sockets have no address
+  int64_t abuse_pause_s =
+      0;  // nobody connects from the address of a connection that was ended for abuse; 0: at once
 };
 
 struct ConnectionCounts {
@@ -30,6 +33,7 @@ struct ConnectionCounts {
   int64_t refused_in_all = 0;
   int64_t refused_per_address = 0;
   int64_t refused_no_descriptor = 0;
+  int64_t refused_in_pause = 0;
   int64_t ended_for_abuse = 0;
 };
 
@@ -65,9 +69,21 @@ class ConnectionBook {
   // may be null.
   void CallEnded(ConnectionConduct* conduct, CallEnding ending);
 
-  // Ends a connection at once that opens calls only to throw them away. Counted, and logged with `why`, the
-  // first time.
+  // Ends a connection at once that does what no caller does, and lets nobody connect from its address for a
+  // while. Counted, and logged with `why`, the first time.
   void EndForAbuse(ConnectionConduct& conduct, const std::string& why);
+
+  // Who has received something, and how much since the connection was made.
+  struct Received {
+    std::shared_ptr<ConnectionConduct> conduct;
+    std::string peer;
+    int64_t bytes = 0;
+  };
+
+  // Waits until connections with a name have received something that this has not told of: some of them.
+  // Nothing: StopAwaiting was called. For one thread.
+  std::vector<Received> AwaitReceived();
+  void StopAwaiting();
 
   // Ends all: what has been written to them is still delivered.
   void ShutDownAll();
@@ -81,7 +97,14 @@ class ConnectionBook {
     std::shared_ptr<ConnectionConduct> conduct;
   };
 
+  // What is known of who an address stands for.
+  struct Party {
+    int64_t open = 0;
+    TimePoint paused_until;  // epoch: it may connect
+  };
+
   const Connection* Find(const std::string& peer) const;  // requires mutex_
+  void ForgetParties();                                   // that may connect and do not; requires mutex_
 
   const ConnectionLimits limits_;
   const Clock& clock_;
@@ -90,8 +113,12 @@ class ConnectionBook {
   uint64_t next_id_ = 1;
   std::unordered_map<uint64_t, Connection> connections_;
   std::unordered_map<std::string, uint64_t> by_name_;
-  std::unordered_map<std::string, int64_t> by_party_;  // how many
+  std::unordered_map<std::string, Party> parties_;
   ConnectionCounts counts_;
+  // Of AwaitReceived: connections in it tell once that something has come, until they are asked again.
+  const Descriptor epoll_;
+  const Descriptor stop_;       // an eventfd
+  std::vector<uint64_t> told_;  // to be asked again
 };
 
 }  // namespace headlight

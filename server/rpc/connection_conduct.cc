@@ -1,28 +1,45 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "server/rpc/connection_conduct.h"
 
-#include <algorithm>
-#include <chrono>
 #include <utility>
 
 namespace headlight {
 
-bool ConnectionConduct::IsAbuse(CallEnding ending, TimePoint now) {
-  if (ending == CallEnding::kCancelled) return false;
+void ConnectionConduct::CallBegan() {
   const std::lock_guard lock(mutex_);
-  if (ending == CallEnding::kAnswered) {
-    allowed_ = std::min(kBurst, allowed_ + kPerAnswer);
-    return false;
+  ++calls_begun_;
+  ++calls_open_;
+}
+
+void ConnectionConduct::MessageCame(int64_t bytes) {
+  const std::lock_guard lock(mutex_);
+  message_bytes_ += bytes;
+}
+
+bool ConnectionConduct::IsAbuse(CallEnding ending, TimePoint now) {
+  const std::lock_guard lock(mutex_);
+  --calls_open_;
+  switch (ending) {
+    case CallEnding::kAnswered:
+      allowed_.Grant(kPerAnswer);
+      return false;
+    case CallEnding::kCancelled:
+      return false;
+    case CallEnding::kCancelledUnread:
+      return !allowed_.Take(now, 1);
   }
-  const double passed_s = std::chrono::duration<double>(now - refilled_).count();
-  refilled_ = now;
-  allowed_ = std::min(kBurst, allowed_ + std::max(0.0, passed_s) * kPerSecond) - 1;
-  return allowed_ < 0;
+  return false;
 }
 
 bool ConnectionConduct::Condemn() {
   const std::lock_guard lock(mutex_);
   return !std::exchange(condemned_, true);
+}
+
+Traffic ConnectionConduct::GetTraffic(TimePoint now) const {
+  const std::lock_guard lock(mutex_);
+  return {
+      .now = now, .message_bytes = message_bytes_, .calls_begun = calls_begun_, .calls_open = calls_open_};
 }
 
 }  // namespace headlight

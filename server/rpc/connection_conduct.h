@@ -7,7 +7,10 @@
 
 #include <cstdint>
 #include <mutex>
+#include <optional>
 
+#include "server/rpc/allowance.h"
+#include "server/rpc/traffic_judge.h"
 #include "server/schedule/clock.h"
 
 namespace headlight {
@@ -18,32 +21,46 @@ enum class CallEnding : uint8_t {
   kCancelled,        // cancelled later: its request has been paid for by what admits requests
 };
 
-// Of one connection. Thread-safe.
+// Of one connection. Thread-safe, but for what is FloodGuard's.
 class ConnectionConduct {
  public:
   // So many calls may be thrown away at once, so many more a second, and so many for each one that is
   // answered: callers that hedge, or cancel most of what they ask, stay.
-  static constexpr double kBurst = 2000;
-  static constexpr double kPerSecond = 500;
+  static constexpr double kBurst = 500;
+  static constexpr double kPerSecond = 200;
   static constexpr double kPerAnswer = 8;
 
   // `id`: the connection's in the book.
-  ConnectionConduct(uint64_t id, TimePoint now) : id_(id), refilled_(now) {}
+  ConnectionConduct(uint64_t id, TimePoint now) : judge(now), id_(id), allowed_(kBurst, kPerSecond, now) {}
 
   uint64_t id() const { return id_; }
 
-  // True if that is one too many.
+  // A call has become an exchange; it ends with IsAbuse.
+  void CallBegan();
+  void MessageCame(int64_t bytes);
+
+  // A call has ended like this. True if that is one too many of its kind.
   bool IsAbuse(CallEnding ending, TimePoint now);
 
   // What it does is abuse, as others have seen. True for the first who says so.
   bool Condemn();
 
+  // Without received_bytes, which the connection knows.
+  Traffic GetTraffic(TimePoint now) const;
+
+  // For FloodGuard, on its thread:
+  TrafficJudge judge;
+  std::optional<int64_t> channelz_socket;  // its number there, once it was needed
+
  private:
   const uint64_t id_;
-  std::mutex mutex_;
-  double allowed_ = kBurst;  // guarded by mutex_; calls to throw away
-  TimePoint refilled_;       // guarded by mutex_
-  bool condemned_ = false;   // guarded by mutex_
+  mutable std::mutex mutex_;
+  // All guarded by mutex_:
+  Allowance allowed_;  // calls to throw away
+  int64_t calls_begun_ = 0;
+  int64_t calls_open_ = 0;
+  int64_t message_bytes_ = 0;
+  bool condemned_ = false;
 };
 
 }  // namespace headlight

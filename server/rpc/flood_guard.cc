@@ -4,14 +4,14 @@
 #include <grpc/grpc.h>
 #include <grpc/support/alloc.h>
 
+#include <algorithm>
 #include <chrono>
 #include <memory>
 #include <nlohmann/json.hpp>
-#include <utility>
 
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
-#include "absl/strings/str_cat.h"
+#include "server/rpc/socket_address.h"
 
 namespace headlight {
 namespace {
@@ -20,15 +20,7 @@ using Json = nlohmann::json;
 
 constexpr std::chrono::milliseconds kLookPeriod{10};
 
-// What makes connections worth looking at: calls that are under way, or that have been cancelled since the
-// last look.
-constexpr int64_t kCalmCalls = 2000;
-constexpr int64_t kCalmFailures = 20;
-
-// How far beyond --max-streams the calls of a connection that are in memory may be.
-constexpr int64_t kPatience = 750;
-
-// Of the time, what looking at connections may take.
+// One part in so many of the time may be spent on looking.
 constexpr int kShare = 20;
 
 constexpr char kSocketName[] = "chttp2 ";
@@ -59,63 +51,93 @@ const Json& Child(const Json& object, const char* name) {
   return found == object.end() ? nothing : *found;
 }
 
+// Whom the name of a socket tells of, as the book knows it.
+std::string PeerIn(const std::string& name) {
+  return absl::StartsWith(name, kSocketName) ? UnescapedPeer(name.substr(sizeof(kSocketName) - 1)) : "";
+}
+
+// Among the connections of the server. Nothing: it is none of them, or not yet.
+std::optional<int64_t> SocketAmong(int64_t server, const std::string& peer) {
+  int64_t from = 0;
+  while (true) {
+    const Json page = Parsed(Owned(grpc_channelz_get_server_sockets(server, from, /*max_results=*/0)));
+    const Json& sockets = Child(page, "socketRef");
+    for (const Json& socket : sockets) {
+      from = NumberOf(socket, "socketId") + 1;
+      const Json& name = Child(socket, "name");
+      if (name.is_string() && PeerIn(name.get<std::string>()) == peer) return from - 1;
+    }
+    if (sockets.empty() || !Child(page, "end").empty()) return std::nullopt;
+  }
+}
+
+std::optional<int64_t> SocketOf(const std::string& peer) {
+  for (const int64_t server : ServersIn(Owned(grpc_channelz_get_servers(0)))) {
+    if (const std::optional<int64_t> socket = SocketAmong(server, peer)) return socket;
+  }
+  return std::nullopt;
+}
+
 }  // namespace
 
-CallCounts CountCalls(const std::string& json) {
-  CallCounts counts;
-  const Json servers = Parsed(json);
-  for (const Json& server : Child(servers, "server")) {
-    const Json& data = Child(server, "data");
-    const int64_t failed = NumberOf(data, "callsFailed");
-    counts.failed += failed;
-    counts.unfinished += NumberOf(data, "callsStarted") - NumberOf(data, "callsSucceeded") - failed;
-    counts.servers.push_back(NumberOf(Child(server, "ref"), "serverId"));
+std::vector<int64_t> ServersIn(const std::string& json) {
+  std::vector<int64_t> servers;
+  const Json parsed = Parsed(json);
+  for (const Json& server : Child(parsed, "server")) {
+    const int64_t number = NumberOf(Child(server, "ref"), "serverId");
+    if (number > 0) servers.push_back(number);
   }
-  return counts;
+  return servers;
 }
 
-FloodGuard::FloodGuard(ConnectionBook& connections, int64_t max_streams)
-    : connections_(connections), max_streams_(max_streams), looking_(kLookPeriod, [this] { Look(); }) {}
-
-void FloodGuard::Look() {
-  if (connections_.counts().open == 0) return;
-  const CallCounts calls = CountCalls(Owned(grpc_channelz_get_servers(0)));
-  const int64_t newly_failed = calls.failed - std::exchange(failed_calls_, calls.failed);
-  if (calls.unfinished < kCalmCalls && newly_failed < kCalmFailures) return;
-  const auto begin = std::chrono::steady_clock::now();
-  if (begin < rested_) return;
-  LookAtConnections(calls.servers);
-  const auto end = std::chrono::steady_clock::now();
-  rested_ = end + kShare * (end - begin);
+StreamCounts StreamsIn(const std::string& json) {
+  const Json parsed = Parsed(json);
+  const Json& data = Child(Child(parsed, "socket"), "data");
+  return {.begun = NumberOf(data, "streamsStarted"),
+          .ended = NumberOf(data, "streamsSucceeded") + NumberOf(data, "streamsFailed"),
+          .messages_sent = NumberOf(data, "messagesSent")};
 }
 
-void FloodGuard::LookAtConnections(const std::vector<int64_t>& servers) {
-  for (const int64_t server : servers) {
-    int64_t from = 0;
-    for (bool at_end = false; !at_end;) {
-      const Json page = Parsed(Owned(grpc_channelz_get_server_sockets(server, from, /*max_results=*/0)));
-      const Json& sockets = Child(page, "socketRef");
-      at_end = sockets.empty() || !Child(page, "end").empty();
-      for (const Json& socket : sockets) {
-        from = NumberOf(socket, "socketId") + 1;
-        const Json& name = Child(socket, "name");
-        if (name.is_string()) LookAt(NumberOf(socket, "socketId"), name.get<std::string>());
-      }
-    }
+FloodGuard::FloodGuard(ConnectionBook& connections, const Clock& clock, int64_t max_streams)
+    : connections_(connections), clock_(clock), max_streams_(max_streams), thread_([this] { Run(); }) {}
+
+FloodGuard::~FloodGuard() {
+  {
+    const std::lock_guard lock(mutex_);
+    stopping_ = true;
+  }
+  stop_.notify_all();
+  connections_.StopAwaiting();
+  thread_.join();
+}
+
+void FloodGuard::Run() {
+  while (true) {
+    const std::vector<ConnectionBook::Received> all = connections_.AwaitReceived();
+    const TimePoint begin = clock_.Now();
+    for (const ConnectionBook::Received& received : all) Look(received);
+    const auto rest = std::max<TimePoint::duration>(kLookPeriod, kShare * (clock_.Now() - begin));
+    std::unique_lock lock(mutex_);
+    if (stop_.wait_for(lock, rest, [this] { return stopping_; })) return;
   }
 }
 
-void FloodGuard::LookAt(int64_t socket, const std::string& name) {
-  if (!absl::StartsWith(name, kSocketName)) return;
-  const auto conduct = connections_.ConductOf(name.substr(sizeof(kSocketName) - 1));
-  if (conduct == nullptr) return;
-  const Json facts = Parsed(Owned(grpc_channelz_get_socket(socket)));
-  const Json& data = Child(Child(facts, "socket"), "data");
-  const int64_t in_memory =
-      NumberOf(data, "streamsStarted") - NumberOf(data, "streamsSucceeded") - NumberOf(data, "streamsFailed");
-  if (in_memory > max_streams_ + kPatience) {
-    connections_.EndForAbuse(*conduct, absl::StrCat("it has reset more than ", kPatience, " calls at once"));
-  }
+void FloodGuard::Look(const ConnectionBook::Received& received) {
+  ConnectionConduct& conduct = *received.conduct;
+  Traffic traffic = conduct.GetTraffic(clock_.Now());
+  traffic.received_bytes = received.bytes;
+  if (!conduct.judge.IsSuspect(traffic)) return;
+  const std::optional<StreamCounts> streams = StreamsOf(received);
+  if (!streams) return;
+  const std::string why = conduct.judge.WhyAbuse(traffic, *streams, max_streams_);
+  if (!why.empty()) connections_.EndForAbuse(conduct, why);
+}
+
+std::optional<StreamCounts> FloodGuard::StreamsOf(const ConnectionBook::Received& received) {
+  std::optional<int64_t>& socket = received.conduct->channelz_socket;
+  if (!socket) socket = SocketOf(received.peer);
+  if (!socket) return std::nullopt;  // its handshake goes on
+  return StreamsIn(Owned(grpc_channelz_get_socket(*socket)));
 }
 
 }  // namespace headlight

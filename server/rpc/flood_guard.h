@@ -1,47 +1,52 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Ends connections that open calls faster than anybody can see them.
+// Ends connections that flood: with calls that are reset faster than anybody can see them, with headers that
+// are refused, with frames that belong to no call.
 #ifndef HEADLIGHT_SERVER_RPC_FLOOD_GUARD_H_
 #define HEADLIGHT_SERVER_RPC_FLOOD_GUARD_H_
 
-#include <chrono>
+#include <condition_variable>
 #include <cstdint>
+#include <mutex>
+#include <optional>
 #include <string>
+#include <thread>
 #include <vector>
 
-#include "core/runtime/periodic.h"
 #include "server/rpc/connection_book.h"
+#include "server/rpc/traffic_judge.h"
+#include "server/schedule/clock.h"
 
 namespace headlight {
 
-// gRPC 1.51 keeps what belongs to a call, some 18 KB, until the thread that reads its connection has a
-// moment; while calls are opened and reset it has none. The one count of these is channelz's. It is looked
-// at a hundred times a second, and when many calls fail each connection's is: HTTP/2 lets one have
-// --max-streams calls, and who has far more in memory has reset them.
+// gRPC 1.51 takes what has arrived in one piece, megabytes of it, and tells nobody of calls before the piece
+// is read; what it counts of a connection meanwhile is in channelz. So connections that receive are looked at
+// a hundred times a second, those that rest never, and the suspects among them in channelz.
 class FloodGuard {
  public:
-  // `connections` must outlive this. `max_streams`: calls that a connection may have at a time.
-  FloodGuard(ConnectionBook& connections, int64_t max_streams);
+  // `connections` and `clock` must outlive this. `max_streams`: calls that a connection may have at a time.
+  FloodGuard(ConnectionBook& connections, const Clock& clock, int64_t max_streams);
+  ~FloodGuard();
+  FloodGuard(const FloodGuard&) = delete;
+  FloodGuard& operator=(const FloodGuard&) = delete;
 
  private:
-  void Look();
-  void LookAtConnections(const std::vector<int64_t>& servers);
-  void LookAt(int64_t socket, const std::string& name);
+  void Run();
+  void Look(const ConnectionBook::Received& received);
+  std::optional<StreamCounts> StreamsOf(const ConnectionBook::Received& received);
 
   ConnectionBook& connections_;
+  const Clock& clock_;
   const int64_t max_streams_;
-  int64_t failed_calls_ = 0;                      // at the last look
-  std::chrono::steady_clock::time_point rested_;  // no look at connections before: they cost some 20 us each
-  Periodic looking_;                              // last: it uses what is above
+  std::mutex mutex_;
+  std::condition_variable stop_;
+  bool stopping_ = false;  // guarded by mutex_
+  std::thread thread_;     // last: it uses what is above
 };
 
-// The calls of all servers of the process, out of grpc_channelz_get_servers. Public for tests.
-struct CallCounts {
-  int64_t unfinished = 0;
-  int64_t failed = 0;            // cancelled, that is
-  std::vector<int64_t> servers;  // their ids
-};
-CallCounts CountCalls(const std::string& json);
+// What channelz says in JSON. Public for tests.
+std::vector<int64_t> ServersIn(const std::string& json);  // their numbers, of grpc_channelz_get_servers
+StreamCounts StreamsIn(const std::string& json);          // of grpc_channelz_get_socket
 
 }  // namespace headlight
 

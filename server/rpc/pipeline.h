@@ -26,10 +26,11 @@ struct Pipeline {
   MemoryBudget& memory;
   RequestLog& requests;
   int64_t max_message_bytes = 0;
+  int64_t max_header_bytes = 0;     // of one call, as HTTP/2 counts them; 0: any
   int64_t default_deadline_us = 0;  // of unary requests that come without one; 0: none
   int64_t max_deadline_us = 0;      // what a later deadline is cut to; 0: no limit
   int compute_threads = 1;
-  LoadReporter* load = nullptr;  // what replies tell of the load; null: nothing
+  LoadReporter* load = nullptr;           // what replies tell of the load; null: nothing
   ConnectionBook* connections = nullptr;  // null: nobody watches connections, as for calls within the process
 };
 

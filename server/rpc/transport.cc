@@ -42,9 +42,9 @@ void SetTransport(const TransportOptions& options, grpc::ServerBuilder& builder)
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, 60'000);
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 20'000);
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
-  // Who pings more often than this three times in a row is sent away.
-  builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, 10'000);
-  builder.AddChannelArgument(GRPC_ARG_HTTP2_MAX_PING_STRIKES, 2);
+  // Pings are FloodGuard's to bound: gRPC adds an error to those before it for each that is one too many,
+  // which takes the square of the pings of a piece that it reads.
+  builder.AddChannelArgument(GRPC_ARG_HTTP2_MAX_PING_STRIKES, 0);
   builder.AddChannelArgument(GRPC_ARG_ENABLE_CHANNELZ, 1);  // FloodGuard counts by it
   // Probing for the bandwidth-delay product costs a fifth of the CPU of receiving a megabyte, and lets the
   // window grow past payloads that are to be refused unread.

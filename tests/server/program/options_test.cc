@@ -88,6 +88,7 @@ TEST(OptionsTest, EveryOptionHasAFlagAVariableAndAKey) {
                                                                    {"receive-window-bytes", "65536"},
                                                                    {"max-connections", "300"},
                                                                    {"max-connections-per-address", "30"},
+                                                                   {"abuse-pause-s", "3"},
                                                                    {"max-streams", "64"},
                                                                    {"max-header-bytes", "8192"},
                                                                    {"idle-timeout-s", "60"},

@@ -9,19 +9,24 @@
 namespace headlight {
 namespace {
 
-TEST(FloodGuardTest, CallsOfAllServersAreCounted) {
-  const CallCounts counts =
-      CountCalls(R"({"server":[{"data":{"callsStarted":"70","callsSucceeded":"50","callsFailed":"5"},
-                                "ref":{"serverId":"2"}},
-                               {"data":{"callsStarted":"9"},"ref":{"serverId":"3"}}],"end":true})");
-  EXPECT_EQ(counts.unfinished, 24);
-  EXPECT_EQ(counts.failed, 5);
-  EXPECT_EQ(counts.servers, (std::vector<int64_t>{2, 3}));
+TEST(FloodGuardTest, ServersOfTheProcessAreFound) {
+  EXPECT_EQ(ServersIn(R"({"server":[{"data":{"callsStarted":"70"},"ref":{"serverId":"2"}},
+                                    {"ref":{"serverId":"3"}}],"end":true})"),
+            (std::vector<int64_t>{2, 3}));
 }
 
-TEST(FloodGuardTest, WhatIsNoJsonOfChannelzCountsNothing) {
-  for (const char* text : {"", "{", "[]", "7", R"({"server":7})", R"({"server":[7,{"data":"x"}]})"}) {
-    EXPECT_EQ(CountCalls(text).unfinished, 0) << text;
+TEST(FloodGuardTest, StreamsThatHaveFailedHaveEnded) {
+  const StreamCounts streams = StreamsIn(R"({"socket":{"data":{"streamsStarted":"70","streamsSucceeded":"50",
+                                             "streamsFailed":"5","messagesSent":"49"}}})");
+  EXPECT_EQ(streams.begun, 70);
+  EXPECT_EQ(streams.ended, 55);
+  EXPECT_EQ(streams.messages_sent, 49);
+}
+
+TEST(FloodGuardTest, WhatIsNoJsonOfChannelzTellsNothing) {
+  for (const char* text : {"", "{", "[]", "7", R"({"server":7})", R"({"socket":[7,{"data":"x"}]})"}) {
+    EXPECT_TRUE(ServersIn(text).empty()) << text;
+    EXPECT_EQ(StreamsIn(text).begun, 0) << text;
   }
 }
 

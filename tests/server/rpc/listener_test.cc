@@ -171,6 +171,57 @@ TEST_F(ListenerTest, WhoThrowsCallsAwayLosesTheConnectionAndWhatItHasSent) {
   EXPECT_LE(read(served_[0].get(), text, sizeof(text)), 0);
 }
 
+TEST_F(ListenerTest, NobodyConnectsFromTheAddressOfAFlood) {
+  Listen({10, 10, /*abuse_pause_s=*/3600});
+  const Descriptor other = Connect(2);
+  const Descriptor caller = Connect();
+  const Descriptor neighbour = Connect();
+  ASSERT_TRUE(OpenAre(3));
+  book_->EndForAbuse(*book_->ConductOf(NameOf(caller)), "test");
+  EXPECT_TRUE(OpenAre(2));  // who is connected stays
+  EXPECT_TRUE(IsClosed(Connect()));
+  EXPECT_EQ(book_->counts().refused_in_pause, 1);
+  const Descriptor another = Connect(2);
+  EXPECT_TRUE(OpenAre(3));
+}
+
+TEST_F(ListenerTest, WithoutAPauseTheNextConnectionIsTaken) {
+  Listen({10, 10, /*abuse_pause_s=*/0});
+  const Descriptor caller = Connect();
+  ASSERT_TRUE(OpenAre(1));
+  book_->EndForAbuse(*book_->ConductOf(NameOf(caller)), "test");
+  ASSERT_TRUE(OpenAre(0));
+  const Descriptor again = Connect();
+  EXPECT_TRUE(OpenAre(1));
+}
+
+TEST_F(ListenerTest, TheBookTellsOnceOfWhatWasReceived) {
+  Listen({10, 10});
+  const Descriptor caller = Connect();
+  const Descriptor silent = Connect();
+  ASSERT_TRUE(Eventually([&] { return num_served() == 2; }));
+  ASSERT_EQ(send(caller.get(), "four", 4, 0), 4);
+  std::vector<ConnectionBook::Received> received = book_->AwaitReceived();
+  ASSERT_EQ(received.size(), 1u);
+  EXPECT_EQ(received[0].peer, NameOf(caller));
+  EXPECT_EQ(received[0].bytes, 4);
+  {
+    const std::lock_guard lock(mutex_);
+    char text[8];
+    for (const Descriptor& served : served_) (void)recv(served.get(), text, sizeof(text), MSG_DONTWAIT);
+  }
+  std::thread later([&] {
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    EXPECT_EQ(send(caller.get(), "more", 4, 0), 4);
+  });
+  received = book_->AwaitReceived();  // nothing of the first four
+  later.join();
+  ASSERT_EQ(received.size(), 1u);
+  EXPECT_EQ(received[0].bytes, 8);
+  book_->StopAwaiting();
+  EXPECT_TRUE(Eventually([&] { return book_->AwaitReceived().empty(); }));
+}
+
 TEST_F(ListenerTest, ShutDownAllDeliversWhatWasWritten) {
   Listen({10, 10});
   const Descriptor caller = Connect();
