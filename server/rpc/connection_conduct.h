@@ -17,8 +17,8 @@ namespace headlight {
 
 enum class CallEnding : uint8_t {
   kAnswered,         // or refused: whatever the server had to say
-  kCancelledUnread,  // cancelled before a message of it was read
-  kCancelled,        // cancelled later: its request has been paid for by what admits requests
+  kCancelledUnread,  // cancelled before a message of it was read, and before its deadline
+  kCancelled,        // cancelled otherwise: what admits requests has judged it, or the server was too slow
 };
 
 // Of one connection. Thread-safe, but for what is FloodGuard's.
@@ -26,8 +26,8 @@ class ConnectionConduct {
  public:
   // So many calls may be thrown away at once, so many more a second, and so many for each one that is
   // answered: callers that hedge, or cancel most of what they ask, stay.
-  static constexpr double kBurst = 500;
-  static constexpr double kPerSecond = 200;
+  static constexpr double kBurst = 2000;
+  static constexpr double kPerSecond = 500;
   static constexpr double kPerAnswer = 8;
 
   // `id`: the connection's in the book.

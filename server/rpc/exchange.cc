@@ -251,7 +251,10 @@ void Exchange::TellEnding() {
   CallEnding ending = CallEnding::kAnswered;
   {
     const std::lock_guard lock(mutex_);
-    if (cancelled_) ending = state_.num_read() == 0 ? CallEnding::kCancelledUnread : CallEnding::kCancelled;
+    const bool in_time = pipeline_.clock.Now() < facts_.deadline;
+    if (cancelled_) {
+      ending = state_.num_read() == 0 && in_time ? CallEnding::kCancelledUnread : CallEnding::kCancelled;
+    }
   }
   pipeline_.connections->CallEnded(conduct_.get(), ending);
 }
