@@ -186,9 +186,10 @@ std::vector<ConnectionBook::Received> ConnectionBook::AwaitReceived() {
       const auto found = connections_.find(id);
       // What has ended stays for the listener to hear of.
       if (found == connections_.end() || (events[static_cast<size_t>(i)].events & EPOLLHUP) != 0) continue;
-      told_.push_back(id);
       const std::optional<int64_t> bytes = ReceivedBytes(found->second.fd.get());
-      if (bytes) received.push_back({found->second.conduct, found->second.peer.name, *bytes});
+      if (!bytes) continue;  // nor would it tell the next time
+      told_.push_back(id);
+      received.push_back({found->second.conduct, found->second.peer.name, *bytes});
     }
   }
   return received;
