@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "server/wire/envelope.h"
 
-#include <algorithm>
 #include <cstddef>
 #include <optional>
 #include <span>
@@ -10,59 +9,20 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "core/base/status_macros.h"
+#include "server/wire/segment_reader.h"
 
 namespace headlight {
 namespace {
 
-// Wire types of the protobuf encoding; 3 and 4 are the deprecated groups, 6 and 7 do not exist.
-enum WireType : uint32_t { kVarint = 0, kFixed64 = 1, kLengthDelimited = 2, kFixed32 = 5 };
-
-constexpr int kMaxVarintBytes = 10;
 constexpr int kMaxTagBytes = 5;  // tags and lengths are 32-bit numbers, as protobuf's own parser has them
 constexpr int kMaxLengthBytes = 5;
 
-// Walks over the bytes of a message, segment by segment.
-class SegmentReader {
- public:
-  explicit SegmentReader(const ByteSegments& message) : message_(message) {}
-
-  int64_t offset() const { return offset_; }
-  int64_t remaining() const { return message_.size_bytes() - offset_; }
-
-  // Requires remaining() >= 1.
-  uint8_t ReadByte() {
-    const std::byte byte = message_.segment(segment_)[position_];
-    Advance(1);
-    return static_cast<uint8_t>(byte);
-  }
-
-  // Calls visit(span) for each piece of the next num_bytes bytes. Requires remaining() >= num_bytes.
-  template <typename Visitor>
-  void Read(int64_t num_bytes, Visitor visit) {
-    while (num_bytes > 0) {
-      const std::span<const std::byte> rest = message_.segment(segment_).subspan(position_);
-      const std::span<const std::byte> piece = rest.first(std::min<int64_t>(num_bytes, rest.size()));
-      visit(piece);
-      Advance(piece.size());
-      num_bytes -= static_cast<int64_t>(piece.size());
-    }
-  }
-
- private:
-  void Advance(size_t num_bytes) {
-    position_ += num_bytes;
-    offset_ += static_cast<int64_t>(num_bytes);
-    if (position_ == message_.segment(segment_).size()) {
-      ++segment_;
-      position_ = 0;
-    }
-  }
-
-  const ByteSegments& message_;
-  size_t segment_ = 0;
-  size_t position_ = 0;  // in the segment
-  int64_t offset_ = 0;   // in the message
-};
+std::string VarintOf(uint64_t value) {
+  std::string bytes;
+  for (; value >= 0x80; value >>= 7) bytes.push_back(static_cast<char>((value & 0x7f) | 0x80));
+  bytes.push_back(static_cast<char>(value));
+  return bytes;
+}
 
 class Scanner {
  public:
@@ -74,25 +34,76 @@ class Scanner {
   }
 
  private:
+  struct Tag {
+    uint32_t field;
+    uint32_t wire_type;
+    int64_t begin;  // where it stands in the message
+  };
+
   // One tag and its value. Bytes go to the envelope as they are read; those of a payload are taken back.
   absl::Status ScanField() {
     const size_t envelope_size = envelope_.fields.size();
-    const int64_t begin = reader_.offset();
-    HEADLIGHT_ASSIGN_OR_RETURN(const uint64_t tag, ReadVarint(kMaxTagBytes, "field tag"));
-    const uint64_t field = tag >> 3;
-    const uint32_t wire_type = tag & 7;
-    if (field == 0 || tag > UINT32_MAX) return Error("malformed field tag", begin);
-    if (field == format_.payload_field) {
-      if (wire_type != kLengthDelimited) {
-        return Error(
-            absl::StrCat("payloads (field ", field, ") has wire type ", wire_type, ", wanted 2 (bytes)"),
-            begin);
-      }
-      HEADLIGHT_ASSIGN_OR_RETURN(const int64_t length, ReadLength());
+    HEADLIGHT_ASSIGN_OR_RETURN(const Tag tag, ReadTag());
+    if (tag.field == format_.payload_field) {
+      HEADLIGHT_ASSIGN_OR_RETURN(const int64_t length, ReadLengthOf(tag, format_.payloads_name));
       envelope_.fields.resize(envelope_size);
       return TakePayload(length);
     }
-    switch (wire_type) {
+    if (tag.field == format_.part_field && tag.wire_type == kLengthDelimited) {
+      const size_t tag_size = envelope_.fields.size() - envelope_size;
+      HEADLIGHT_ASSIGN_OR_RETURN(const int64_t length, ReadLength());
+      envelope_.fields.resize(envelope_size + tag_size);
+      return ScanPart(length);
+    }
+    return CopyValue(tag);
+  }
+
+  // A message whose own payload stays in place. Its length in the envelope is that of what is left.
+  absl::Status ScanPart(int64_t num_bytes) {
+    if (static_cast<int64_t>(envelope_.part_payloads.size()) >= format_.max_payloads) {
+      return Error(
+          absl::StrCat("more than ", format_.max_payloads, " messages of field ", format_.part_field),
+          reader_.offset());
+    }
+    envelope_.part_payloads.emplace_back();
+    const size_t begin = envelope_.fields.size();
+    const int64_t end = reader_.EndAt(reader_.offset() + num_bytes);
+    while (reader_.remaining() > 0) HEADLIGHT_RETURN_IF_ERROR(ScanPartField());
+    reader_.EndAt(end);
+    HEADLIGHT_RETURN_IF_ERROR(CheckRoom(kMaxLengthBytes));
+    envelope_.fields.insert(begin, VarintOf(envelope_.fields.size() - begin));
+    return absl::OkStatus();
+  }
+
+  absl::Status ScanPartField() {
+    const size_t envelope_size = envelope_.fields.size();
+    HEADLIGHT_ASSIGN_OR_RETURN(const Tag tag, ReadTag());
+    if (tag.field != format_.part_payload_field) return CopyValue(tag);
+    HEADLIGHT_ASSIGN_OR_RETURN(const int64_t length, ReadLengthOf(tag, format_.part_payload_name));
+    envelope_.fields.resize(envelope_size);
+    std::optional<ByteSegments>& payload = envelope_.part_payloads.back();
+    if (!payload) payload.emplace();
+    AppendTo(*payload, length);
+    return absl::OkStatus();
+  }
+
+  absl::StatusOr<Tag> ReadTag() {
+    const int64_t begin = reader_.offset();
+    HEADLIGHT_ASSIGN_OR_RETURN(const uint64_t tag, ReadVarint(kMaxTagBytes, "field tag"));
+    if (tag >> 3 == 0 || tag > UINT32_MAX) return Error("malformed field tag", begin);
+    return Tag{static_cast<uint32_t>(tag >> 3), static_cast<uint32_t>(tag & 7), begin};
+  }
+
+  // Of a field that must be bytes.
+  absl::StatusOr<int64_t> ReadLengthOf(const Tag& tag, const char* name) {
+    if (tag.wire_type == kLengthDelimited) return ReadLength();
+    return Error(
+        absl::StrCat(name, " (field ", tag.field, ") has wire type ", tag.wire_type, ", wanted 2 (bytes)"),
+        tag.begin);
+  }
+
+  absl::Status CopyValue(const Tag& tag) {
+    switch (tag.wire_type) {
       case kVarint:
         return ReadVarint(kMaxVarintBytes, "number").status();
       case kFixed64:
@@ -104,8 +115,9 @@ class Scanner {
         return CopyToEnvelope(length);
       }
       default:
-        return Error(absl::StrCat("field ", field, " has wire type ", wire_type, ", which is not accepted"),
-                     begin);
+        return Error(
+            absl::StrCat("field ", tag.field, " has wire type ", tag.wire_type, ", which is not accepted"),
+            tag.begin);
     }
   }
 
@@ -140,20 +152,24 @@ class Scanner {
 
   absl::Status TakePayload(int64_t num_bytes) {
     if (static_cast<int64_t>(envelope_.payloads.size()) >= format_.max_payloads) {
-      return Error(absl::StrCat("more than ", format_.max_payloads, " payloads"), reader_.offset());
+      return Error(absl::StrCat("more than ", format_.max_payloads, " ", format_.payloads_name),
+                   reader_.offset());
     }
-    ByteSegments& payload = envelope_.payloads.emplace_back();
-    reader_.Read(num_bytes, [&payload](std::span<const std::byte> piece) { payload.Append(piece); });
+    AppendTo(envelope_.payloads.emplace_back(), num_bytes);
     return absl::OkStatus();
+  }
+
+  void AppendTo(ByteSegments& payload, int64_t num_bytes) {
+    reader_.Read(num_bytes, [&payload](std::span<const std::byte> piece) { payload.Append(piece); });
   }
 
   absl::Status CheckRoom(int64_t num_bytes) const {
     if (static_cast<int64_t>(envelope_.fields.size()) + num_bytes <= format_.max_envelope_bytes) {
       return absl::OkStatus();
     }
-    return Error(
-        absl::StrCat("the fields beside payloads take more than ", format_.max_envelope_bytes, " bytes"),
-        reader_.offset());
+    return Error(absl::StrCat("the fields beside ", format_.payloads_name, " take more than ",
+                              format_.max_envelope_bytes, " bytes"),
+                 reader_.offset());
   }
 
   absl::Status Truncated() const {

@@ -27,6 +27,15 @@ grpc::Slice SliceOf(std::shared_ptr<const void> owner, int64_t size_bytes) {
       data, size_bytes, [](void* held) { delete static_cast<Owner*>(held); }, new Owner(std::move(owner)));
 }
 
+// Tag and length of a field of bytes.
+grpc::Slice HeaderOf(uint32_t field, int64_t size_bytes) {
+  using google::protobuf::io::CodedOutputStream;
+  uint8_t header[15];
+  uint8_t* end = CodedOutputStream::WriteVarint32ToArray((field << 3) | 2, header);
+  end = CodedOutputStream::WriteVarint64ToArray(size_bytes, end);
+  return {header, static_cast<size_t>(end - header)};
+}
+
 }  // namespace
 
 PayloadSlices::PayloadSlices(const std::string& fields, uint32_t payload_field)
@@ -64,13 +73,17 @@ void PayloadSlices::AddPadded(const std::shared_ptr<const void>& rows, std::span
   slices_.push_back(std::move(copy));
 }
 
-void PayloadSlices::AddHeader(int64_t size_bytes) {
-  using google::protobuf::io::CodedOutputStream;
-  uint8_t header[15];
-  uint8_t* end = CodedOutputStream::WriteVarint32ToArray((payload_field_ << 3) | 2, header);
-  end = CodedOutputStream::WriteVarint64ToArray(size_bytes, end);
-  slices_.emplace_back(header, end - header);
+grpc::ByteBuffer PayloadSlices::MessageInside(uint32_t field) const {
+  int64_t size_bytes = 0;
+  for (const grpc::Slice& slice : slices_) size_bytes += static_cast<int64_t>(slice.size());
+  std::vector<grpc::Slice> slices;
+  slices.reserve(slices_.size() + 1);
+  slices.push_back(HeaderOf(field, size_bytes));
+  slices.insert(slices.end(), slices_.begin(), slices_.end());
+  return grpc::ByteBuffer(slices.data(), slices.size());
 }
+
+void PayloadSlices::AddHeader(int64_t size_bytes) { slices_.push_back(HeaderOf(payload_field_, size_bytes)); }
 
 void PayloadSlices::AddZeros(int64_t num_bytes) {
   for (; num_bytes > 0; num_bytes -= kZerosBytes) {

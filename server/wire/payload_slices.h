@@ -33,6 +33,9 @@ class PayloadSlices {
 
   grpc::ByteBuffer Message() const { return grpc::ByteBuffer(slices_.data(), slices_.size()); }
 
+  // A message that has the one above as its field `field`.
+  grpc::ByteBuffer MessageInside(uint32_t field) const;
+
  private:
   void AddHeader(int64_t size_bytes);  // tag and length of an entry
   void AddZeros(int64_t num_bytes);
