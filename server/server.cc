@@ -164,7 +164,7 @@ HeadlightServer::HeadlightServer(const ServerOptions& options, std::shared_ptr<M
                          [this](const auto& model) { return canaries_.Begin(model); })),
       load_(clock_, machine.quota_cpus.value_or(machine.cpus), static_cast<int>(options.threads),
             [this] { return Load(); }),
-      spans_(StartSpanExport(options.otlp_endpoint, {kServiceName, kVersion})),
+      spans_(StartSpanExport(options.otlp_endpoint, {kVersion})),
       requests_({options.log_format == LogFormat::kJson ? RequestLogForm::kJson : RequestLogForm::kText,
                  options.access_log_per_s},
                 AndSpans({&metrics_, &errors_, &load_}, spans_.get())),

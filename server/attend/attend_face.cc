@@ -37,7 +37,8 @@ v1::TimeBudget BudgetOf(const ReplyPlan& plan, const BatchResult& result, const 
 }  // namespace
 
 ExchangeRules AttendFace::rules() const {
-  return method_ == Method::kAttend ? ExchangeRules{} : ExchangeRules{.unary = false, .window = kMaxStreamRequests};
+  return method_ == Method::kAttend ? ExchangeRules{}
+                                    : ExchangeRules{.unary = false, .window = kMaxStreamRequests};
 }
 
 absl::StatusOr<std::unique_ptr<FaceRequest>> AttendFace::Read(const ByteSegments& message) const {
@@ -54,12 +55,14 @@ absl::StatusOr<std::unique_ptr<FaceRequest>> AttendFace::Read(const ByteSegments
   return request;
 }
 
-grpc::ByteBuffer AttendFace::WriteReply(const ReplyPlan& plan, const BatchResult& result,
-                                        const ReplyTimes& times) const {
+absl::StatusOr<grpc::ByteBuffer> AttendFace::WriteReply(const FaceRequest& /*request*/, const ReplyPlan& plan,
+                                                        const BatchResult& result,
+                                                        const ReplyTimes& times) const {
   return EncodeAttend(plan, result, BudgetOf(plan, result, times));
 }
 
-std::optional<grpc::ByteBuffer> AttendFace::WriteError(const FaceRequest* request, const Refusal& refusal) const {
+std::optional<grpc::ByteBuffer> AttendFace::WriteError(const FaceRequest* request,
+                                                       const Refusal& refusal) const {
   if (method_ == Method::kAttend || request == nullptr) return std::nullopt;
   v1::AttendResponse response;
   response.set_request_id(request->fields.request_id);

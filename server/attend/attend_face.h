@@ -19,13 +19,17 @@ class AttendFace final : public Face {
  public:
   enum class Method : uint8_t { kAttend, kAttendStream };
 
+  static constexpr char kService[] = "headlight.v1.AttentionService";
+
   explicit AttendFace(Method method) : method_(method) {}
 
+  const char* service() const override { return kService; }
   const char* method() const override { return method_ == Method::kAttend ? "Attend" : "AttendStream"; }
   ExchangeRules rules() const override;
   absl::StatusOr<std::unique_ptr<FaceRequest>> Read(const ByteSegments& message) const override;
-  grpc::ByteBuffer WriteReply(const ReplyPlan& plan, const BatchResult& result,
-                              const ReplyTimes& times) const override;
+  absl::StatusOr<grpc::ByteBuffer> WriteReply(const FaceRequest& request, const ReplyPlan& plan,
+                                              const BatchResult& result,
+                                              const ReplyTimes& times) const override;
   std::optional<grpc::ByteBuffer> WriteError(const FaceRequest* request,
                                              const Refusal& refusal) const override;
 

@@ -139,6 +139,7 @@ absl::StatusOr<RequestFields> OptionsOf(const v1::AttendRequest& request) {
   for (int i = 0; i < request.outputs_size(); ++i) {
     HEADLIGHT_ASSIGN_OR_RETURN(OutputFields output,
                                OutputOf(absl::StrCat("outputs[", i, "]."), request.outputs(i)));
+    output.place = i;
     fields.outputs.push_back(output);
   }
   if (request.output_dtype() != v1::DTYPE_UNSPECIFIED)

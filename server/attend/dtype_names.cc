@@ -3,6 +3,7 @@
 
 #include <string>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 
 namespace headlight {
@@ -33,6 +34,26 @@ WireDType FromProto(v1::DType dtype) {
   return {std::nullopt, absl::StrCat(static_cast<int>(dtype), ", which is no DType")};
 }
 
-const WireNames kAttendNames = {"payloads", [](DType dtype) { return v1::DType_Name(ToProto(dtype)); }};
+const FieldNames kAttendNames = {
+    .tensors = {"payloads", "dtype", [](DType dtype) { return v1::DType_Name(ToProto(dtype)); }},
+    .request_id = "request_id",
+    .model = "model",
+    .token_ids = "token_ids",
+    .timeout = "timeout_us",
+    .priority = "priority",
+    .weights_top_k = "weights.top_k",
+    .weights_top_k_mode = "WEIGHTS_MODE_TOP_K",
+    .weights_heads = "weights.heads",
+    .weights_queries = "weights.query_begin and weights.query_end",
+    .weights_query_end = "weights.query_end",
+    .weights_layer = "weights.layer",
+    .model_pooling = "MODEL",
+    // As attention.proto spells it, without what is common to all.
+    .kind = [](OutputKind kind) { return absl::AsciiStrToUpper(Name(kind)); },
+    .encoding = [](OutputEncoding encoding) -> std::string {
+      return encoding == OutputEncoding::kInt8 ? "I8" : "BITS";
+    },
+    .output_option = [](size_t place,
+                        const char* option) { return absl::StrCat("outputs[", place, "].", option); }};
 
 }  // namespace headlight

@@ -6,6 +6,7 @@
 
 #include "core/tensor/dtype.h"
 #include "headlight/v1/attention.pb.h"
+#include "server/request/request_fields.h"
 #include "server/wire/wire_tensor.h"
 
 namespace headlight {
@@ -16,7 +17,7 @@ v1::DType ToProto(DType dtype);
 WireDType FromProto(v1::DType dtype);
 
 // "DTYPE_F32" and what else messages to callers of headlight.v1 name.
-extern const WireNames kAttendNames;
+extern const FieldNames kAttendNames;
 
 }  // namespace headlight
 

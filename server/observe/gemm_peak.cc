@@ -37,9 +37,9 @@ int64_t ThreadCpuNs() {
   return int64_t{time.tv_sec} * 1'000'000'000 + time.tv_nsec;
 }
 
-class Operands {
+class PeakOperands {
  public:
-  explicit Operands(const Gemm& gemm)
+  explicit PeakOperands(const Gemm& gemm)
       : a_(Buffer::Allocate(kRows * kDepth * int64_t{sizeof(float)})),
         b_(Buffer::Allocate(kDepth * kColumns * int64_t{sizeof(float)})),
         c_(Buffer::Allocate(kRows * kColumns * int64_t{sizeof(float)})),
@@ -65,10 +65,10 @@ absl::StatusOr<double> PeakOf(const GemmProvider& provider, ComputeArena& arena)
                                                           .lda = kDepth,
                                                           .ldb = kColumns,
                                                           .ldc = kColumns});
-  std::vector<Operands> operands;
+  std::vector<PeakOperands> operands;
   for (int i = 0; i < arena.num_threads(); ++i) operands.emplace_back(*gemm);
   if (!std::all_of(operands.begin(), operands.end(),
-                   [](const Operands& of_thread) { return of_thread.ok(); })) {
+                   [](const PeakOperands& of_thread) { return of_thread.ok(); })) {
     return absl::ResourceExhaustedError("memory is short");
   }
   double best = 0;

@@ -13,7 +13,8 @@ namespace headlight {
 
 // What never came to be stays 0 or empty: a request that was refused has no batch.
 struct RequestRecord {
-  std::string method;      // "Attend", "AttendStream", ...
+  const char* service = "";  // of the RPC: "headlight.v1.AttentionService", ...
+  std::string method;        // "Attend", "AttendStream", ...
   std::string tenant;      // on whose behalf; empty where callers have no names
   std::string request_id;  // as the caller chose it: any bytes
   std::string model;       // that was asked for; known to exist only if `version` is set

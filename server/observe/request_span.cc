@@ -61,11 +61,11 @@ void AddEvents(const RequestRecord& record, std::chrono::system_clock::time_poin
 
 }  // namespace
 
-void FillSpan(const RequestRecord& record, const TraceContext& context, const std::string& rpc_service,
+void FillSpan(const RequestRecord& record, const TraceContext& context,
               std::chrono::system_clock::time_point end, otel::sdk::trace::Recordable& span) {
   const microseconds duration(record.total_us);
   SetIdentity(record, context, span);
-  span.SetName(absl::StrCat(rpc_service, "/", record.method));
+  span.SetName(absl::StrCat(record.service, "/", record.method));
   span.SetSpanKind(otel::trace::SpanKind::kServer);
   span.SetStartTime(otel::common::SystemTimestamp(end - duration));
   span.SetDuration(duration);
@@ -73,7 +73,7 @@ void FillSpan(const RequestRecord& record, const TraceContext& context, const st
     span.SetStatus(otel::trace::StatusCode::kError, ToAscii(record.message.substr(0, kLongestFieldBytes)));
   }
   span.SetAttribute(rpc::kRpcSystem, rpc::RpcSystemValues::kGrpc);
-  span.SetAttribute(rpc::kRpcService, otel::nostd::string_view(rpc_service));
+  span.SetAttribute(rpc::kRpcService, otel::nostd::string_view(record.service));
   span.SetAttribute(rpc::kRpcMethod, otel::nostd::string_view(record.method));
   span.SetAttribute(rpc::kRpcGrpcStatusCode, static_cast<int64_t>(record.code));
   const auto set = [&](std::string_view name, const otel::common::AttributeValue& value) {

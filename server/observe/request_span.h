@@ -7,7 +7,6 @@
 #include <opentelemetry/sdk/trace/recordable.h>
 
 #include <chrono>
-#include <string>
 
 #include "server/observe/request_record.h"
 #include "server/observe/trace_context.h"
@@ -18,7 +17,7 @@ namespace headlight {
 // `context` is the request's own. Attributes are those of the semantic conventions for RPC (1.29), and the
 // fields of the access log under "headlight."; never bytes of a payload. All texts are ASCII, as OTLP takes
 // no strings but UTF-8 and refuses a whole batch for one that is not.
-void FillSpan(const RequestRecord& record, const TraceContext& context, const std::string& rpc_service,
+void FillSpan(const RequestRecord& record, const TraceContext& context,
               std::chrono::system_clock::time_point end, opentelemetry::sdk::trace::Recordable& span);
 
 }  // namespace headlight

@@ -94,7 +94,7 @@ void SpanBatches::RequestEnded(const RequestRecord& record) {
     return;
   }
   std::unique_ptr<sdk::trace::Recordable> span = processor_->MakeRecordable();
-  FillSpan(record, *context, source_.rpc_service, std::chrono::system_clock::now(), *span);
+  FillSpan(record, *context, std::chrono::system_clock::now(), *span);
   span->SetResource(resource_);
   span->SetInstrumentationScope(*scope_);
   processor_->OnEnd(std::move(span));

@@ -38,8 +38,7 @@ absl::Status CheckOtlpEndpoint(const std::string& endpoint);
 
 // Whom spans are of.
 struct SpanSource {
-  std::string rpc_service;  // "headlight.v1.AttentionService"
-  std::string version;      // of the program
+  std::string version;  // of the program
 };
 
 // Null if `endpoint`, which CheckOtlpEndpoint has passed, is empty. Whether there is a collector turns out

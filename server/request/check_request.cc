@@ -75,20 +75,21 @@ class RequestChecker {
   BatchInput& input() { return checked_.input; }
   const ModelConfig& model() const { return checked_.input.model->model.config(); }
   const AttentionConfig& config() const { return model().block.attention; }
+  const FieldNames& names() const { return *fields_.names; }
   bool Has(Role role) const { return fields_.tensor(role).has_value(); }
   const char* FieldOf(Role role) const { return fields_.tensor(role)->field; }
 
   absl::StatusOr<WireTensor> Tensor(Role role, std::span<const size_t> ranks, std::span<const DType> dtypes,
                                     absl::FunctionRef<std::string()> wanted_shape) const {
-    return CheckTensor(*fields_.tensor(role), {ranks, dtypes, wanted_shape}, *fields_.names);
+    return CheckTensor(*fields_.tensor(role), {ranks, dtypes, wanted_shape}, names().tensors);
   }
 
   absl::Status CheckNames() {
     if (std::ssize(fields_.request_id) > kMaxRequestIdBytes) {
-      return Invalid("request_id: got ", fields_.request_id.size(), " bytes, wanted at most ",
+      return Invalid(names().request_id, ": got ", fields_.request_id.size(), " bytes, wanted at most ",
                      kMaxRequestIdBytes);
     }
-    if (fields_.model.empty()) return Invalid("model: got none, wanted a model's name");
+    if (fields_.model.empty()) return Invalid(names().model, ": got none, wanted a model's name");
     HEADLIGHT_ASSIGN_OR_RETURN(input().model, limits_.models.Find(fields_.model, fields_.model_version));
     checked_.reply.model = input().model;
     checked_.reply.request_id = fields_.request_id;
@@ -106,12 +107,14 @@ class RequestChecker {
     input().visibility.causal = fields_.causal;
     if (fields_.window_left) input().visibility.window_left = *fields_.window_left;
     if (fields_.window_right) input().visibility.window_right = *fields_.window_right;
-    HEADLIGHT_ASSIGN_OR_RETURN(input().weights, CheckWeights(fields_.weights, model()));
+    HEADLIGHT_ASSIGN_OR_RETURN(input().weights, CheckWeights(fields_.weights, model(), names()));
     HEADLIGHT_ASSIGN_OR_RETURN(input().output_dtype, OutputDType());
     HEADLIGHT_RETURN_IF_ERROR(CheckPooling());
-    if (fields_.timeout_us < 0) return Invalid("timeout_us: got ", fields_.timeout_us, ", wanted at least 0");
+    if (fields_.timeout_us < 0)
+      return Invalid(names().timeout, ": got ", fields_.timeout_us, ", wanted at least 0");
     if (fields_.priority < -kMaxPriority || fields_.priority > kMaxPriority) {
-      return Invalid("priority: got ", fields_.priority, ", wanted ", -kMaxPriority, " to ", kMaxPriority);
+      return Invalid(names().priority, ": got ", fields_.priority, ", wanted ", -kMaxPriority, " to ",
+                     kMaxPriority);
     }
     checked_.timeout_us = fields_.timeout_us;
     checked_.priority = static_cast<int>(fields_.priority);
@@ -120,8 +123,8 @@ class RequestChecker {
 
   absl::Status CheckPooling() {
     if (!fields_.outputs.empty()) return CheckOutputs(fields_, model(), input());
-    HEADLIGHT_ASSIGN_OR_RETURN(PooledChoice choice,
-                               ChoosePooling("", fields_.pooling, fields_.dimensions, model()));
+    HEADLIGHT_ASSIGN_OR_RETURN(PooledChoice choice, ChoosePooling("pooling", "dimensions", fields_.pooling,
+                                                                  fields_.dimensions, model(), names()));
     input().pooling = std::move(choice.pooling);
     input().pools_as_model = choice.as_model;
     input().pooled_dim = choice.dim;
@@ -133,18 +136,18 @@ class RequestChecker {
     if (dtype && std::find(std::begin(kFloatTypes), std::end(kFloatTypes), *dtype) != std::end(kFloatTypes)) {
       return *dtype;
     }
-    const auto name = fields_.names->dtype;
-    return Invalid("output_dtype: got ", fields_.output_dtype.Describe(*fields_.names), ", wanted ",
+    const auto name = names().tensors.dtype;
+    return Invalid("output_dtype: got ", fields_.output_dtype.Describe(names().tensors), ", wanted ",
                    name(DType::kF32), ", ", name(DType::kBf16), " or ", name(DType::kF16));
   }
 
   // Whether the tensors are those that the model begins with.
   absl::Status CheckInputKinds() const {
     if (model().embedding) {
-      if (!Has(Role::kTokenIds)) return Invalid("token_ids: got none, wanted ", kIdsShape);
+      if (!Has(Role::kTokenIds)) return Invalid(names().token_ids, ": got none, wanted ", kIdsShape);
       for (Role surplus : {Role::kQuery, Role::kKey, Role::kValue}) {
         if (!Has(surplus)) continue;
-        return Invalid(FieldOf(surplus), ": got one, wanted none: the model begins at token_ids");
+        return Invalid(FieldOf(surplus), ": got one, wanted none: the model begins at ", names().token_ids);
       }
       return absl::OkStatus();
     }
@@ -220,7 +223,7 @@ class RequestChecker {
       return Invalid(field, ": got some, wanted none: the model knows no types");
     }
     const auto wanted = [this] {
-      return absl::StrCat(ToString(token_ids_.shape), ", the shape of token_ids");
+      return absl::StrCat(ToString(token_ids_.shape), ", the shape of ", names().token_ids);
     };
     const size_t rank = token_ids_.shape.size();
     HEADLIGHT_ASSIGN_OR_RETURN(const WireTensor types,
@@ -331,9 +334,9 @@ class RequestChecker {
       reply.output = {query_layout_.num_sequences, input().pooled_dim};
     }
     WeightsRequest& weights = input().weights;
-    HEADLIGHT_ASSIGN_OR_RETURN(WeightsShapes shapes,
-                               PlanWeights(model().LayerBlock(weights.layer).attention,
-                                           query_layout_.num_sequences, MaxQueryLen(), MaxKvLen(), weights));
+    HEADLIGHT_ASSIGN_OR_RETURN(WeightsShapes shapes, PlanWeights(model().LayerBlock(weights.layer).attention,
+                                                                 query_layout_.num_sequences, MaxQueryLen(),
+                                                                 MaxKvLen(), names(), weights));
     reply.weights = std::move(shapes.weights);
     reply.weights_keys = std::move(shapes.keys);
     reply.received_mass = std::move(shapes.received_mass);

@@ -12,6 +12,7 @@
 #include <optional>
 #include <string>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "server/batch/batch_result.h"
 #include "server/request/exchange_rules.h"
@@ -22,10 +23,18 @@
 
 namespace headlight {
 
-// A message that was read: the fields, and what they point at.
+// A message that was read: the fields, and what they point at. It is kept until the reply is written, longer than the
+// message.
 class FaceRequest {
  public:
   virtual ~FaceRequest() = default;
+
+  // Brings what does not lie in the message, or not in the form that fields have, and completes the fields with it.
+  // Once, before they are used.
+  virtual absl::Status Fetch(const std::string& /*tenant*/) { return absl::OkStatus(); }
+
+  // What Fetch brought is needed no longer.
+  virtual void LetGo() {}
 
   RequestFields fields;
   absl::Status unreadable;  // what is wrong with the fields, of which only the id then counts
@@ -44,7 +53,8 @@ class Face {
  public:
   virtual ~Face() = default;
 
-  // Of the RPC, for logs and metrics: "Attend".
+  // Of the RPC, for logs and metrics: "headlight.v1.AttentionService", "Attend".
+  virtual const char* service() const = 0;
   virtual const char* method() const = 0;
 
   virtual ExchangeRules rules() const = 0;
@@ -52,8 +62,10 @@ class Face {
   // `message` must live on. INVALID_ARGUMENT: it is none of this protocol's requests.
   virtual absl::StatusOr<std::unique_ptr<FaceRequest>> Read(const ByteSegments& message) const = 0;
 
-  virtual grpc::ByteBuffer WriteReply(const ReplyPlan& plan, const BatchResult& result,
-                                      const ReplyTimes& times) const = 0;
+  // To `request`, whose message is gone by now.
+  virtual absl::StatusOr<grpc::ByteBuffer> WriteReply(const FaceRequest& request, const ReplyPlan& plan,
+                                                      const BatchResult& result,
+                                                      const ReplyTimes& times) const = 0;
 
   // A message that tells of the error, beside which the exchange goes on. Nothing: the protocol has none, or
   // it could not be told whose request it was; the exchange then ends with the error.

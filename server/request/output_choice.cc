@@ -7,7 +7,6 @@
 #include <optional>
 #include <utility>
 
-#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "core/base/status_macros.h"
 #include "core/model/heads/head_config.h"
@@ -16,20 +15,29 @@
 namespace headlight {
 namespace {
 
-// As attention.proto spells it, without what is common to all.
-std::string KindName(OutputKind kind) { return absl::AsciiStrToUpper(Name(kind)); }
-
 template <typename... Parts>
 absl::Status Refused(const Parts&... parts) {
   return absl::InvalidArgumentError(absl::StrCat(parts...));
 }
 
-std::string KindsOf(const ModelConfig& model) {
-  std::string names;
+std::string KindsOf(const ModelConfig& model, const FieldNames& names) {
+  std::string kinds;
   for (const OutputKind kind : kAllOutputKinds) {
-    if (model.Gives(kind)) absl::StrAppend(&names, names.empty() ? "" : ", ", KindName(kind));
+    if (model.Gives(kind)) absl::StrAppend(&kinds, kinds.empty() ? "" : ", ", names.kind(kind));
   }
-  return names;
+  return kinds;
+}
+
+// What the model has a head for that gives logits; kScores where it has none.
+OutputKind KindOfHead(const ModelConfig& model) {
+  for (const OutputKind kind : {OutputKind::kScores, OutputKind::kTokenScores, OutputKind::kTokenLogits}) {
+    if (model.Gives(kind)) return kind;
+  }
+  return OutputKind::kScores;
+}
+
+OutputKind KindOf(const OutputFields& fields, const ModelConfig& model) {
+  return fields.of_head ? KindOfHead(model) : fields.kind;
 }
 
 absl::StatusOr<DType> FloatDType(const std::string& field, const WireDType& dtype, const WireNames& names) {
@@ -42,55 +50,61 @@ absl::StatusOr<DType> FloatDType(const std::string& field, const WireDType& dtyp
 }
 
 // What an option is for, and that no other kind has it.
-absl::Status CheckOptionsOfKind(const std::string& prefix, const OutputFields& fields) {
-  const auto only = [&](const char* option, OutputKind kind) {
-    return Refused(prefix, option, ": got one for ", KindName(fields.kind), ", wanted it for ",
-                   KindName(kind), " alone");
+absl::Status CheckOptionsOfKind(const OutputFields& fields, OutputKind kind, const FieldNames& names) {
+  const auto field = [&](const char* option) { return names.output_option(fields.place, option); };
+  const auto only = [&](const char* option, OutputKind wanted) {
+    return Refused(field(option), ": got one for ", names.kind(kind), ", wanted it for ", names.kind(wanted),
+                   " alone");
   };
-  if (fields.kind != OutputKind::kPooled) {
+  if (kind != OutputKind::kPooled) {
     if (fields.pooling.of_model || fields.pooling.mode) return only("pooling", OutputKind::kPooled);
     if (fields.dimensions != 0) return only("dimensions", OutputKind::kPooled);
   }
-  if (fields.kind != OutputKind::kTokenLogits && !fields.positions.empty()) {
+  if (kind != OutputKind::kTokenLogits && !fields.positions.empty()) {
     return only("positions", OutputKind::kTokenLogits);
   }
-  if (fields.kind == OutputKind::kTokenLogits && fields.positions.empty()) {
-    return Refused(prefix, "positions: got none, wanted at least one");
+  if (kind == OutputKind::kTokenLogits && fields.positions.empty()) {
+    return Refused(field("positions"), ": got none, wanted at least one");
   }
-  if (fields.kind != OutputKind::kSparse && fields.top_k != 0) return only("top_k", OutputKind::kSparse);
-  if (fields.top_k < 0) return Refused(prefix, "top_k: got ", fields.top_k, ", wanted at least 0");
-  const bool of_vectors = fields.kind == OutputKind::kPooled || fields.kind == OutputKind::kTokenVectors;
+  if (kind != OutputKind::kSparse && fields.top_k != 0) return only("top_k", OutputKind::kSparse);
+  if (fields.top_k < 0) return Refused(field("top_k"), ": got ", fields.top_k, ", wanted at least 0");
+  if (kind != OutputKind::kScores && fields.classes != 0) return only("classes", OutputKind::kScores);
+  if (fields.classes < 0) return Refused(field("classes"), ": got ", fields.classes, ", wanted at least 0");
+  const bool of_vectors = kind == OutputKind::kPooled || kind == OutputKind::kTokenVectors;
   if (fields.encoding != OutputEncoding::kFloat && !of_vectors) {
-    return Refused(prefix, "dtype: got ", fields.encoding == OutputEncoding::kInt8 ? "I8" : "BITS", " for ",
-                   KindName(fields.kind), ", wanted it for POOLED or TOKEN_VECTORS alone");
+    return Refused(field("dtype"), ": got ", names.encoding(fields.encoding), " for ", names.kind(kind),
+                   ", wanted it for ", names.kind(OutputKind::kPooled), " or ",
+                   names.kind(OutputKind::kTokenVectors), " alone");
   }
   return absl::OkStatus();
 }
 
-absl::StatusOr<OutputRequest> CheckOutput(const std::string& prefix, const OutputFields& fields,
-                                          const RequestFields& request, const ModelConfig& model,
+absl::StatusOr<OutputRequest> CheckOutput(const OutputFields& fields, OutputKind kind,
+                                          const FieldNames& names, const ModelConfig& model,
                                           DType output_dtype) {
-  if (!model.Gives(fields.kind)) {
-    return Refused(prefix, "kind: got ", KindName(fields.kind), ", which the model has not: ",
-                   fields.kind == OutputKind::kPooled ? model.no_pooling : model.heads.WhyNot(fields.kind),
-                   "; wanted one of ", KindsOf(model));
+  const auto field = [&](const char* option) { return names.output_option(fields.place, option); };
+  if (!model.Gives(kind)) {
+    return Refused(field("kind"), ": got ", names.kind(kind), ", which the model has not: ",
+                   kind == OutputKind::kPooled ? model.no_pooling : model.heads.WhyNot(kind),
+                   "; wanted one of ", KindsOf(model, names));
   }
-  HEADLIGHT_RETURN_IF_ERROR(CheckOptionsOfKind(prefix, fields));
-  OutputRequest output{.kind = fields.kind,
+  HEADLIGHT_RETURN_IF_ERROR(CheckOptionsOfKind(fields, kind, names));
+  OutputRequest output{.kind = kind,
                        .dtype = output_dtype,
                        .encoding = fields.encoding,
                        .pooling = {},
-                       .width = model.OutputWidth(fields.kind),
+                       .width = model.OutputWidth(kind),
                        .rows = {},
                        .top_k = fields.top_k};
   if (fields.encoding != OutputEncoding::kFloat) output.dtype = DType::kF32;
   if (fields.dtype) {
-    HEADLIGHT_ASSIGN_OR_RETURN(output.dtype, FloatDType(prefix + "dtype", *fields.dtype, *request.names));
+    HEADLIGHT_ASSIGN_OR_RETURN(output.dtype, FloatDType(field("dtype"), *fields.dtype, names.tensors));
   }
-  if (fields.kind != OutputKind::kPooled) return output;
+  if (kind != OutputKind::kPooled) return output;
   PoolingAsked asked = fields.pooling;
   asked.of_model = !asked.mode;
-  HEADLIGHT_ASSIGN_OR_RETURN(PooledChoice choice, ChoosePooling(prefix, asked, fields.dimensions, model));
+  HEADLIGHT_ASSIGN_OR_RETURN(PooledChoice choice, ChoosePooling(field("pooling"), field("dimensions"), asked,
+                                                                fields.dimensions, model, names));
   output.pooling = std::move(choice.pooling);
   output.as_model = choice.as_model;
   output.width = choice.dim;
@@ -131,24 +145,30 @@ const char* NameOfValues(OutputKind kind) {
 
 }  // namespace
 
-absl::StatusOr<PooledChoice> ChoosePooling(const std::string& prefix, const PoolingAsked& asked,
-                                           int64_t dimensions, const ModelConfig& model) {
+absl::StatusOr<PooledChoice> ChoosePooling(const std::string& pooling_field,
+                                           const std::string& dimensions_field, const PoolingAsked& asked,
+                                           int64_t dimensions, const ModelConfig& model,
+                                           const FieldNames& names) {
   if (asked.of_model && model.pooling.empty()) {
-    return Refused(prefix, "pooling: got MODEL, but the model has no pooling of its own: ", model.no_pooling,
+    return Refused(pooling_field, ": got ", names.model_pooling,
+                   ", but the model has no pooling of its own: ", model.no_pooling,
                    "; wanted a mode by name, or none");
   }
   PooledChoice choice;
   if (asked.of_model) choice = {model.pooling, /*as_model=*/true, model.pooled_dim()};
   if (asked.mode) choice = {{*asked.mode}, /*as_model=*/false, model.block.attention.embed_dim};
   if (dimensions < 0 || dimensions > choice.dim) {
-    if (choice.dim == 0) return Refused(prefix, "dimensions: got ", dimensions, ", wanted 0 without pooling");
-    return Refused(prefix, "dimensions: got ", dimensions, ", wanted 0..", choice.dim);
+    if (choice.dim == 0) {
+      return Refused(dimensions_field, ": got ", dimensions, ", wanted 0 without pooling");
+    }
+    return Refused(dimensions_field, ": got ", dimensions, ", wanted 0..", choice.dim);
   }
   if (dimensions > 0) choice.dim = dimensions;
   return choice;
 }
 
 absl::Status CheckOutputs(const RequestFields& fields, const ModelConfig& model, BatchInput& input) {
+  const FieldNames& names = *fields.names;
   if (fields.pooling.of_model || fields.pooling.mode) {
     return Refused("pooling: got a mode beside outputs, wanted none: outputs of kind POOLED say theirs");
   }
@@ -156,15 +176,15 @@ absl::Status CheckOutputs(const RequestFields& fields, const ModelConfig& model,
     return Refused("dimensions: got ", fields.dimensions,
                    " beside outputs, wanted 0: outputs of kind POOLED ", "say theirs");
   }
-  for (size_t i = 0; i < fields.outputs.size(); ++i) {
-    const std::string prefix = absl::StrCat("outputs[", i, "].");
-    for (size_t other = 0; other < i; ++other) {
-      if (fields.outputs[other].kind != fields.outputs[i].kind) continue;
-      return Refused(prefix, "kind: got ", KindName(fields.outputs[i].kind), ", as outputs[", other,
-                     "], wanted each kind once");
+  for (const OutputFields& asked : fields.outputs) {
+    const OutputKind kind = KindOf(asked, model);
+    for (size_t other = 0; other < input.outputs.size(); ++other) {
+      if (input.outputs[other].kind != kind) continue;
+      return Refused(names.output_option(asked.place, "kind"), ": got ", names.kind(kind), ", as outputs[",
+                     fields.outputs[other].place, "], wanted each kind once");
     }
     HEADLIGHT_ASSIGN_OR_RETURN(OutputRequest output,
-                               CheckOutput(prefix, fields.outputs[i], fields, model, input.output_dtype));
+                               CheckOutput(asked, kind, names, model, input.output_dtype));
     input.outputs.push_back(std::move(output));
   }
   return absl::OkStatus();
@@ -178,9 +198,11 @@ absl::Status PlanOutputs(const RequestFields& fields, const SequenceLayout& layo
     planned.kind = request.kind;
     planned.dtype = request.dtype;
     planned.encoding = request.encoding;
+    if (fields.outputs[i].classes > 0) planned.classes = std::min(fields.outputs[i].classes, request.width);
     if (request.kind == OutputKind::kTokenLogits) {
-      HEADLIGHT_RETURN_IF_ERROR(ReadPositions(absl::StrCat("outputs[", i, "].positions"),
-                                              fields.outputs[i].positions, layout, input, request.rows));
+      HEADLIGHT_RETURN_IF_ERROR(
+          ReadPositions(fields.names->output_option(fields.outputs[i].place, "positions"),
+                        fields.outputs[i].positions, layout, input, request.rows));
     }
     const int64_t columns =
         request.encoding == OutputEncoding::kBits ? (request.width + 7) / 8 * 8 : request.width;

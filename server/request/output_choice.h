@@ -25,9 +25,11 @@ struct PooledChoice {
   int64_t dim = 0;  // numbers that are kept
 };
 
-// INVALID_ARGUMENT naming pooling or dimensions behind `prefix`, such as "outputs[0].".
-absl::StatusOr<PooledChoice> ChoosePooling(const std::string& prefix, const PoolingAsked& asked,
-                                           int64_t dimensions, const ModelConfig& model);
+// INVALID_ARGUMENT naming `pooling_field` or `dimensions_field`.
+absl::StatusOr<PooledChoice> ChoosePooling(const std::string& pooling_field,
+                                           const std::string& dimensions_field, const PoolingAsked& asked,
+                                           int64_t dimensions, const ModelConfig& model,
+                                           const FieldNames& names);
 
 // Everything of the outputs but positions, into input.outputs. INVALID_ARGUMENT naming the field that
 // contradicts the model, another output or the rest of the request; `input` has the request's output_dtype.

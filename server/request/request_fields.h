@@ -25,6 +25,27 @@ namespace headlight {
 enum class Role : uint8_t { kQuery, kKey, kValue, kMask, kTokenIds, kTokenTypes };
 inline constexpr size_t kNumRoles = 6;
 
+// What a protocol calls things, for messages to its callers.
+struct FieldNames {
+  WireNames tensors;
+  const char* request_id;
+  const char* model;
+  const char* token_ids;
+  const char* timeout;
+  const char* priority;
+  const char* weights_top_k;
+  const char* weights_top_k_mode;  // the mode that has use for it
+  const char* weights_heads;
+  const char* weights_queries;  // both ends of them
+  const char* weights_query_end;
+  const char* weights_layer;
+  const char* model_pooling;  // the pooling that is the model's own
+  std::string (*kind)(OutputKind);
+  std::string (*encoding)(OutputEncoding);
+  // An option of one of the outputs: "kind", "dtype", "pooling", "dimensions", "positions", "top_k" or "classes".
+  std::string (*output_option)(size_t place, const char* option);
+};
+
 struct PoolingAsked {
   bool of_model = false;        // the model's own
   std::optional<Pooling> mode;  // this one; with neither: none
@@ -33,12 +54,16 @@ struct PoolingAsked {
 // attention.proto's OutputSpec.
 struct OutputFields {
   OutputKind kind = OutputKind::kHiddenStates;
+  // What the model's head gives: kScores, or else kTokenScores, or else kTokenLogits; `kind` does not count then.
+  bool of_head = false;
+  size_t place = 0;  // in the request's list, for messages
   OutputEncoding encoding = OutputEncoding::kFloat;
   std::optional<WireDType> dtype;  // of kFloat; none: the request's output_dtype
   PoolingAsked pooling;
   int64_t dimensions = 0;
   std::span<const int64_t> positions;
   int64_t top_k = 0;
+  int64_t classes = 0;  // kScores: only so many labels of each sequence, those of the largest scores; 0: all
 };
 
 // attention.proto's WeightsOptions.
@@ -54,7 +79,7 @@ struct WeightsFields {
 // Views point into the message that was read, which must live on. Fields are those of attention.proto's
 // AttendRequest.
 struct RequestFields {
-  const WireNames* names = nullptr;  // of the protocol; never null
+  const FieldNames* names = nullptr;  // of the protocol; never null
   std::string model;
   std::string model_version;
   std::string request_id;

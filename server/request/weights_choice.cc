@@ -17,60 +17,67 @@ using Mode = WeightsSink::Mode;
 
 template <typename... Parts>
 absl::Status WrongWeights(const Parts&... parts) {
-  return absl::InvalidArgumentError(absl::StrCat("weights.", parts...));
+  return absl::InvalidArgumentError(absl::StrCat(parts...));
 }
 
-absl::Status CheckTopK(int64_t top_k, Mode mode) {
+absl::Status CheckTopK(int64_t top_k, Mode mode, const FieldNames& names) {
   if (mode == Mode::kTopK ? top_k >= 1 && top_k <= kMaxTopK : top_k == 0) return absl::OkStatus();
-  if (mode == Mode::kTopK) return WrongWeights("top_k: got ", top_k, ", wanted 1 to ", kMaxTopK);
-  return WrongWeights("top_k: got ", top_k, ", wanted 0 without WEIGHTS_MODE_TOP_K");
+  if (mode == Mode::kTopK) {
+    return WrongWeights(names.weights_top_k, ": got ", top_k, ", wanted 1 to ", kMaxTopK);
+  }
+  return WrongWeights(names.weights_top_k, ": got ", top_k, ", wanted 0 without ", names.weights_top_k_mode);
 }
 
-absl::Status CheckHeads(std::span<const int64_t> heads, int64_t num_heads) {
+absl::Status CheckHeads(std::span<const int64_t> heads, int64_t num_heads, const char* name) {
   if (std::ssize(heads) > num_heads) {
-    return WrongWeights("heads: got ", heads.size(), ", wanted at most the model's ", num_heads);
+    return WrongWeights(name, ": got ", heads.size(), ", wanted at most the model's ", num_heads);
   }
   std::vector<bool> seen(num_heads, false);
   for (size_t i = 0; i < heads.size(); ++i) {
     const int64_t head = heads[i];
     if (head < 0 || head >= num_heads) {
-      return WrongWeights("heads[", i, "]: got ", head, ", wanted 0 to ", num_heads - 1);
+      return WrongWeights(name, "[", i, "]: got ", head, ", wanted 0 to ", num_heads - 1);
     }
-    if (seen[head]) return WrongWeights("heads[", i, "]: got ", head, " again, wanted each head once");
+    if (seen[head]) return WrongWeights(name, "[", i, "]: got ", head, " again, wanted each head once");
     seen[head] = true;
   }
   return absl::OkStatus();
 }
 
-absl::Status CheckQueries(int64_t begin, int64_t end) {
+absl::Status CheckQueries(int64_t begin, int64_t end, const FieldNames& names) {
   if ((begin == 0 && end == 0) || (begin >= 0 && begin < end)) return absl::OkStatus();
-  return WrongWeights("query_begin and weights.query_end: got [", begin, ", ", end,
+  return WrongWeights(names.weights_queries, ": got [", begin, ", ", end,
                       "), wanted a range that is not empty and does not begin below 0, or both 0");
 }
 
 }  // namespace
 
-absl::StatusOr<WeightsRequest> CheckWeights(const WeightsFields& asked, const ModelConfig& config) {
+absl::StatusOr<WeightsRequest> CheckWeights(const WeightsFields& asked, const ModelConfig& config,
+                                            const FieldNames& names) {
   WeightsRequest request;
   request.mode = asked.mode;
-  HEADLIGHT_RETURN_IF_ERROR(CheckTopK(asked.top_k, request.mode));
+  HEADLIGHT_RETURN_IF_ERROR(CheckTopK(asked.top_k, request.mode, names));
   if (request.mode == Mode::kNone) {
     if (!asked.heads.empty()) {
-      return WrongWeights("heads: got ", asked.heads.size(), " without a mode, wanted none");
+      return WrongWeights(names.weights_heads, ": got ", asked.heads.size(), " without a mode, wanted none");
     }
     if (asked.query_begin != 0 || asked.query_end != 0) {
-      return WrongWeights("query_begin and weights.query_end: got [", asked.query_begin, ", ",
-                          asked.query_end, ") without a mode, wanted both 0");
+      return WrongWeights(names.weights_queries, ": got [", asked.query_begin, ", ", asked.query_end,
+                          ") without a mode, wanted both 0");
     }
-    if (asked.layer) return WrongWeights("layer: got ", *asked.layer, " without a mode, wanted none");
+    if (asked.layer) {
+      return WrongWeights(names.weights_layer, ": got ", *asked.layer, " without a mode, wanted none");
+    }
     return request;
   }
   request.layer = asked.layer.value_or(config.num_layers - 1);
   if (request.layer < 0 || request.layer >= config.num_layers) {
-    return WrongWeights("layer: got ", request.layer, ", wanted 0 to ", config.num_layers - 1);
+    return WrongWeights(names.weights_layer, ": got ", request.layer, ", wanted 0 to ",
+                        config.num_layers - 1);
   }
-  HEADLIGHT_RETURN_IF_ERROR(CheckHeads(asked.heads, config.LayerBlock(request.layer).attention.num_heads));
-  HEADLIGHT_RETURN_IF_ERROR(CheckQueries(asked.query_begin, asked.query_end));
+  HEADLIGHT_RETURN_IF_ERROR(
+      CheckHeads(asked.heads, config.LayerBlock(request.layer).attention.num_heads, names.weights_heads));
+  HEADLIGHT_RETURN_IF_ERROR(CheckQueries(asked.query_begin, asked.query_end, names));
   request.heads.assign(asked.heads.begin(), asked.heads.end());
   request.query_begin = asked.query_begin;
   request.query_end = asked.query_end;
@@ -79,12 +86,12 @@ absl::StatusOr<WeightsRequest> CheckWeights(const WeightsFields& asked, const Mo
 }
 
 absl::StatusOr<WeightsShapes> PlanWeights(const AttentionConfig& config, int64_t batch, int64_t q_len,
-                                          int64_t kv_len, WeightsRequest& request) {
+                                          int64_t kv_len, const FieldNames& names, WeightsRequest& request) {
   WeightsShapes shapes;
   if (request.mode == Mode::kNone) return shapes;
   if (request.query_end > q_len) {
-    return WrongWeights("query_end: got ", request.query_end, ", wanted at most the q_len ", q_len,
-                        " of the longest sequence");
+    return WrongWeights(names.weights_query_end, ": got ", request.query_end, ", wanted at most the q_len ",
+                        q_len, " of the longest sequence");
   }
   const int64_t heads = request.heads.empty() ? config.num_heads : static_cast<int64_t>(request.heads.size());
   request.num_maps = request.mode == Mode::kMean ? 1 : heads;

@@ -22,7 +22,8 @@ inline constexpr int64_t kMaxTopK = 1024;
 // The request's fields up to `layer`. INVALID_ARGUMENT: a mode that is none, top_k, heads, queries or layer
 // out of range, heads twice, or any of them where the mode has no use for it. That query_end is within a
 // sequence is left to PlanWeights, which knows their lengths.
-absl::StatusOr<WeightsRequest> CheckWeights(const WeightsFields& asked, const ModelConfig& config);
+absl::StatusOr<WeightsRequest> CheckWeights(const WeightsFields& asked, const ModelConfig& config,
+                                            const FieldNames& names);
 
 // Shapes of the reply's tensors; empty where the mode has none.
 struct WeightsShapes {
@@ -35,7 +36,7 @@ struct WeightsShapes {
 // sizes. `q_len` and `kv_len` are those of the longest sequence. INVALID_ARGUMENT if the queries end beyond
 // q_len.
 absl::StatusOr<WeightsShapes> PlanWeights(const AttentionConfig& config, int64_t batch, int64_t q_len,
-                                          int64_t kv_len, WeightsRequest& request);
+                                          int64_t kv_len, const FieldNames& names, WeightsRequest& request);
 
 }  // namespace headlight
 

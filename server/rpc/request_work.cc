@@ -27,6 +27,7 @@ std::atomic<uint64_t> next_call_id{1};
 
 RequestWork::RequestWork(const Pipeline& pipeline, const Face& face, const CallFacts& facts)
     : pipeline_(pipeline), face_(face), facts_(facts), arrival_(pipeline.clock.Now()) {
+  record_.service = face.service();
   record_.method = face.method();
   if (facts_.identity != nullptr) record_.tenant = facts_.identity->tenant;
   if (facts_.trace) {
@@ -49,6 +50,7 @@ absl::StatusOr<std::unique_ptr<Ticket>> RequestWork::MakeTicket(const grpc::Byte
   record_.request_id = request_->fields.request_id;
   HEADLIGHT_RETURN_IF_ERROR(request_->unreadable);
   record_.model = request_->fields.model;
+  HEADLIGHT_RETURN_IF_ERROR(request_->Fetch(facts_.identity->tenant));
   HEADLIGHT_ASSIGN_OR_RETURN(
       CheckedRequest checked,
       CheckRequest(request_->fields,
@@ -104,10 +106,11 @@ absl::StatusOr<grpc::ByteBuffer> RequestWork::TakeReply(std::unique_ptr<Ticket> 
   HEADLIGHT_RETURN_IF_ERROR(outcome.status);
   const BatchResult result = std::move(static_cast<BatchWork&>(*ticket->work).result);
   ticket.reset();  // the request's bytes go before the reply is made
+  request_->LetGo();
   const TimePoint begin = pipeline_.clock.Now();
   const ReplyTimes times = {outcome.queue_us, MicrosecondsBetween(arrival_, begin), outcome.predicted_us,
                             pipeline_.compute_threads};
-  grpc::ByteBuffer reply = face_.WriteReply(plan_, result, times);
+  HEADLIGHT_ASSIGN_OR_RETURN(grpc::ByteBuffer reply, face_.WriteReply(*request_, plan_, result, times));
   record_.pack_us = result.pack_us;
   record_.compute_us = result.compute_us;
   record_.unpack_us = result.unpack_us;

@@ -64,7 +64,7 @@ class RequestWork {
   const Face& face_;
   const CallFacts facts_;
   const TimePoint arrival_;
-  std::unique_ptr<FaceRequest> request_;  // what of it must be known for errors; null before it is read
+  std::unique_ptr<FaceRequest> request_;  // what of it must be known for replies; null before it is read
   ReplyPlan plan_;
   RequestRecord record_;
   double taken_s_ = 0;  // of the caller's rate

@@ -21,7 +21,7 @@ absl::StatusOr<DType> CheckDType(const NamedTensor& tensor, const TensorRule& ru
     absl::StrAppend(&wanted, i == 0 ? "" : last ? " or " : ", ", names.dtype(rule.dtypes[i]));
   }
   return absl::InvalidArgumentError(
-      absl::StrCat(tensor.field, ".dtype: got ", tensor.dtype.Describe(names), ", wanted ", wanted));
+      absl::StrCat(tensor.field, ".", names.dtype_field, ": got ", tensor.dtype.Describe(names), ", wanted ", wanted));
 }
 
 absl::Status CheckShape(const NamedTensor& tensor, const TensorRule& rule) {

@@ -22,6 +22,7 @@ namespace headlight {
 // What a protocol calls things, for messages to its callers.
 struct WireNames {
   const char* payloads;         // the field that holds the tensors' bytes
+  const char* dtype_field;      // the one that holds a tensor's element type
   std::string (*dtype)(DType);  // "DTYPE_F32"
 };
 

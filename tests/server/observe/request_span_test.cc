@@ -27,6 +27,7 @@ const auto kEnd = std::chrono::system_clock::time_point(std::chrono::seconds(1'8
 
 RequestRecord Answered() {
   RequestRecord record;
+  record.service = "headlight.v1.AttentionService";
   record.method = "Attend";
   record.tenant = "search";
   record.request_id = "r1";
@@ -45,7 +46,7 @@ RequestRecord Answered() {
 
 SpanData SpanOf(const RequestRecord& record) {
   SpanData span;
-  FillSpan(record, *ParseTraceparent(kTraceparent), "headlight.v1.AttentionService", kEnd, span);
+  FillSpan(record, *ParseTraceparent(kTraceparent), kEnd, span);
   return span;
 }
 

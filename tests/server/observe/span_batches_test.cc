@@ -23,10 +23,11 @@ using opentelemetry::exporter::memory::InMemorySpanExporterFactory;
 using std::chrono::milliseconds;
 using std::chrono::seconds;
 
-const SpanSource kSource = {"headlight.v1.AttentionService", "1.2.3"};
+const SpanSource kSource = {"1.2.3"};
 
 RequestRecord Record(const std::string& flags) {
   RequestRecord record;
+  record.service = "headlight.v1.AttentionService";
   record.method = "Attend";
   if (!flags.empty()) record.traceparent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-" + flags;
   return record;

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "server/attend/dtype_names.h"
 #include "tests/testing/status_matchers.h"
 
 namespace headlight {
@@ -59,16 +60,16 @@ WeightsFields WithQueries(Mode mode, int64_t begin, int64_t end) {
 }
 
 void ExpectRefused(const WeightsFields& options, const std::string& message) {
-  EXPECT_THAT(CheckWeights(options, StackOf(HeadsConfig(4), 3)),
+  EXPECT_THAT(CheckWeights(options, StackOf(HeadsConfig(4), 3), kAttendNames),
               StatusIs(absl::StatusCode::kInvalidArgument, message));
 }
 
 // The plan of `options` for 3 sequences, the longest of 7 queries and 9 keys.
 WeightsShapes PlanOf(const WeightsFields& options, const AttentionConfig& config, WeightsRequest* request) {
-  auto checked = CheckWeights(options, StackOf(config));
+  auto checked = CheckWeights(options, StackOf(config), kAttendNames);
   EXPECT_THAT(checked, IsOk());
   *request = *std::move(checked);
-  const auto shapes = PlanWeights(config, /*batch=*/3, /*q_len=*/7, /*kv_len=*/9, *request);
+  const auto shapes = PlanWeights(config, /*batch=*/3, /*q_len=*/7, /*kv_len=*/9, kAttendNames, *request);
   EXPECT_THAT(shapes, IsOk());
   return shapes.value_or(WeightsShapes());
 }
@@ -180,10 +181,10 @@ TEST(WeightsChoiceTest, RefusesQueriesThatAreNoRange) {
 TEST(WeightsChoiceTest, RefusesQueriesBeyondTheLongestSequence) {
   for (const int64_t end : {int64_t{8}, kLargest}) {
     const AttentionConfig config = HeadsConfig(4);
-    auto request = CheckWeights(WithQueries(Mode::kMean, 0, end), StackOf(config));
+    auto request = CheckWeights(WithQueries(Mode::kMean, 0, end), StackOf(config), kAttendNames);
     ASSERT_THAT(request, IsOk());
     EXPECT_THAT(
-        PlanWeights(config, 3, 7, 9, *request),
+        PlanWeights(config, 3, 7, 9, kAttendNames, *request),
         StatusIs(absl::StatusCode::kInvalidArgument, "weights.query_end: got " + std::to_string(end) +
                                                          ", wanted at most the q_len 7 of the longest "
                                                          "sequence"));
@@ -192,12 +193,12 @@ TEST(WeightsChoiceTest, RefusesQueriesBeyondTheLongestSequence) {
 
 TEST(WeightsChoiceTest, ALayerIsOneOfTheModels) {
   WeightsFields options = FieldsOf(Mode::kMean);
-  const auto last = CheckWeights(options, StackOf(HeadsConfig(4), 3));
+  const auto last = CheckWeights(options, StackOf(HeadsConfig(4), 3), kAttendNames);
   ASSERT_THAT(last, IsOk());
   EXPECT_EQ(last->layer, 2);
   for (const int64_t layer : {0, 1, 2}) {
     options.layer = layer;
-    const auto request = CheckWeights(options, StackOf(HeadsConfig(4), 3));
+    const auto request = CheckWeights(options, StackOf(HeadsConfig(4), 3), kAttendNames);
     ASSERT_THAT(request, IsOk());
     EXPECT_EQ(request->layer, layer);
   }

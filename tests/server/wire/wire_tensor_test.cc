@@ -28,7 +28,7 @@ absl::StatusOr<WireTensor> Check(int dtype, const Shape& shape, size_t payload_b
   const std::string payload(payload_bytes, 'x');
   const ByteSegments bytes = Segmented(payload, 7);
   const NamedTensor tensor = {"mask", FromProto(static_cast<v1::DType>(dtype)), shape, &bytes};
-  return CheckTensor(tensor, {kRanks, kTypes, WantedShape}, kAttendNames);
+  return CheckTensor(tensor, {kRanks, kTypes, WantedShape}, kAttendNames.tensors);
 }
 
 auto Invalid(const std::string& message) { return StatusIs(absl::StatusCode::kInvalidArgument, message); }
@@ -67,7 +67,7 @@ TEST(WireTensorTest, NumbersTravelInThreeTypes) {
     const std::string payload(payload_bytes, 'x');
     const ByteSegments bytes = Segmented(payload, 5);
     return CheckTensor({"query", FromProto(dtype), shape, &bytes}, {kOne, kFloatTypes, WantedShape},
-                       kAttendNames);
+                       kAttendNames.tensors);
   };
   for (const auto& [dtype, wanted, bytes] :
        {std::tuple(v1::DTYPE_F32, DType::kF32, 12), std::tuple(v1::DTYPE_BF16, DType::kBf16, 6),
@@ -87,7 +87,7 @@ TEST(WireTensorTest, NumbersTravelInThreeTypes) {
 TEST(WireTensorTest, ATensorThatIsOnlyDescribedHasNoBytesToCount) {
   const Shape shape = {2, 3};
   const auto tensor =
-      CheckTensor({"mask", {DType::kF32, {}}, shape, nullptr}, {kRanks, kTypes, WantedShape}, kAttendNames);
+      CheckTensor({"mask", {DType::kF32, {}}, shape, nullptr}, {kRanks, kTypes, WantedShape}, kAttendNames.tensors);
   ASSERT_THAT(tensor, IsOk());
   EXPECT_EQ(tensor->shape, shape);
   EXPECT_TRUE(tensor->bytes.empty());
