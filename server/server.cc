@@ -22,6 +22,7 @@
 #include "server/models/make_model.h"
 #include "server/models/model_log.h"
 #include "server/observe/gemm_peak.h"
+#include "server/oip/oip_face.h"
 #include "server/program/reload.h"
 #include "server/program/version.h"
 #include "server/rpc/descriptor_limit.h"
@@ -214,6 +215,11 @@ HeadlightServer::HeadlightServer(const ServerOptions& options, std::shared_ptr<M
   for (auto [name, method] : {std::pair("Attend", AttendFace::Method::kAttend),
                               std::pair("AttendStream", AttendFace::Method::kAttendStream)}) {
     exchanges_.Add(absl::StrCat("/", kServiceName, "/", name), std::make_unique<AttendFace>(method));
+  }
+  for (auto [name, method] : {std::pair("ModelInfer", OipFace::Method::kModelInfer),
+                              std::pair("ModelStreamInfer", OipFace::Method::kModelStreamInfer)}) {
+    exchanges_.Add(absl::StrCat("/", OipFace::kService, "/", name),
+                   std::make_unique<OipFace>(method, InferMemory{.pool = &pool_}));
   }
 }
 
