@@ -2,6 +2,7 @@
 //
 // The fuzzers' corpora, through the same code in builds that have no fuzzer: whatever one has found stays
 // fixed.
+#include <google/protobuf/stubs/logging.h>
 #include <gtest/gtest.h>
 
 #include <filesystem>
@@ -13,6 +14,7 @@
 #include "tests/fuzz/read_as_arrays.h"
 #include "tests/fuzz/read_as_safetensors.h"
 #include "tests/fuzz/scan_as_envelope.h"
+#include "tests/fuzz/scan_as_infer.h"
 
 namespace headlight::testing {
 namespace {
@@ -44,6 +46,13 @@ TEST(FuzzCorpus, SafetensorsFilesKeepThePromisesOfTheReader) {
 TEST(FuzzCorpus, MessagesKeepThePromisesOfTheEnvelope) {
   const Counts counts = ReadCorpus("envelope", ScanAsEnvelope);
   EXPECT_GE(counts.taken, 8);
+  EXPECT_GE(counts.refused, 12);
+}
+
+TEST(FuzzCorpus, InferenceRequestsKeepThePromisesOfTheScanner) {
+  google::protobuf::LogSilencer quiet;  // it tells of texts that are not UTF-8
+  const Counts counts = ReadCorpus("infer", ScanAsInfer);
+  EXPECT_GE(counts.taken, 15);
   EXPECT_GE(counts.refused, 12);
 }
 

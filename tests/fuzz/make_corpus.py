@@ -267,7 +267,58 @@ NPZ = {
     "not-an-archive": NPY["f4"],
 }
 
-CORPORA = {"envelope": ENVELOPE, "npy": NPY, "npz": NPZ, "safetensors": SAFETENSORS, "zip": ZIP}
+FLOATS = struct.pack("<2f", 1.0, -2.0)
+
+
+def infer_input(*fields, name=b"query", datatype=b"FP32") -> bytes:
+    """One of ModelInferRequest.inputs."""
+    return blob(5, blob(1, name) + blob(2, datatype) + blob(3, varint(2)) + b"".join(fields))
+
+
+RAW = blob(7, FLOATS)
+PARAMETER = blob(4, blob(1, b"causal") + blob(2, field(1, 0, b"\x01")))
+INFER = {
+    "nothing": b"",
+    "raw": blob(1, b"demo") + infer_input() + RAW,
+    "raw-first": RAW + infer_input() + blob(1, b"demo"),
+    "two-raw": infer_input() + infer_input(name=b"key") + RAW + RAW,
+    "output": infer_input() + blob(6, blob(1, b"output")) + RAW,
+    "parameter": PARAMETER + infer_input(PARAMETER) + RAW,
+    "id-and-version": blob(2, b"1") + blob(3, b"id") + infer_input() + RAW,
+    "typed": infer_input(blob(5, blob(6, FLOATS))),
+    "typed-first": blob(5, blob(5, blob(6, FLOATS)) + blob(1, b"query")),
+    "typed-one-by-one": infer_input(blob(5, field(6, 5, FLOATS[:4]) + field(6, 5, FLOATS[4:]))),
+    "typed-twice": infer_input(blob(5, blob(6, FLOATS[:4])), blob(5, blob(6, FLOATS[4:]))),
+    "typed-empty": infer_input(blob(5, b"")),
+    "int64": infer_input(blob(5, blob(3, varint(300) + b"\xff" * 9 + b"\x01")), datatype=b"INT64"),
+    "int32": infer_input(blob(5, blob(2, b"\x01\x02")), datatype=b"INT32"),
+    "bool": infer_input(blob(5, blob(1, b"\x01\x00")), datatype=b"BOOL"),
+    "bytes": infer_input(blob(5, blob(8, b"text")), datatype=b"BYTES"),
+    "two-fields": infer_input(blob(5, blob(6, FLOATS) + blob(7, FLOATS))),
+    "mixed": infer_input(blob(5, blob(6, FLOATS))) + RAW,
+    "unknown-fields": field(9, 0, b"\x01") + infer_input(field(9, 1, FLOATS)) + RAW,
+    "padded-length": b"\x2a\x84\x80\x80\x80\x00" + b"\x0a\x02hi" + RAW,
+    "input-is-a-number": field(5, 0, b"\x01"),
+    "contents-cut": infer_input(blob(5, blob(6, FLOATS)[:-1])),
+    "contents-group": infer_input(blob(5, field(6, 3, b""))),
+    "contents-three-bytes": infer_input(blob(5, blob(6, b"abc"))),
+    "contents-varint-cut": infer_input(blob(5, blob(3, b"\x80"))),
+    "contents-are-a-number": infer_input(field(5, 0, b"\x01")),
+    "input-too-long": b"\x2a\x08" + blob(1, b"query"),
+    "inside-too-long": blob(5, b"\x0a\x08query"),
+    "inside-cut-tag": blob(5, b"\x80"),
+    "inside-field-0": blob(5, field(0, 0, b"\x01")),
+    "inside-group": infer_input(field(9, 3, b"")),
+    "many-inputs": blob(5, b"") * 65,
+    "most-inputs": blob(5, b"") * 64,
+    "many-raw": RAW * 65,
+    "raw-is-a-number": field(7, 0, b"\x01"),
+    "bad-utf8": blob(1, b"\xff"),
+    "parameter-cut": blob(4, blob(1, b"causal")[:-1]),
+    "cut": (infer_input() + RAW)[:-1],
+}
+
+CORPORA = {"envelope": ENVELOPE, "infer": INFER, "npy": NPY, "npz": NPZ, "safetensors": SAFETENSORS, "zip": ZIP}
 
 
 def main():

@@ -211,5 +211,91 @@ TEST(EnvelopeTest, AgreesWithProtobufOnRandomAndMutatedMessages) {
   EXPECT_GT(refused, 1000);
 }
 
+// --- payloads inside of messages ---
+
+// Field 15 has payloads as before, and field 3 messages whose field 2 is one.
+EnvelopeFormat PartFormat() {
+  EnvelopeFormat format = Format();
+  format.payloads_name = "bodies";
+  format.part_field = 3;
+  format.part_payload_field = 2;
+  format.part_payload_name = "parts.body";
+  return format;
+}
+
+std::string Text(int field, const std::string& bytes) {
+  return std::string(1, static_cast<char>(field << 3 | 2)) + std::string(1, static_cast<char>(bytes.size())) +
+         bytes;
+}
+
+TEST(EnvelopeTest, PayloadsInsideOfMessagesStayInPlace) {
+  const std::string bytes = Text(1, "demo") + Text(3, Text(1, "a") + Text(2, "first") + Text(4, "b")) +
+                            Text(3, "") + Text(3, Text(2, "sec") + Text(1, "c") + Text(2, "ond")) +
+                            Payload("third");
+  for (size_t segment_bytes = 1; segment_bytes <= bytes.size(); ++segment_bytes) {
+    const ByteSegments message = Segmented(bytes, segment_bytes);
+    const auto envelope = ScanEnvelope(message, PartFormat());
+    ASSERT_THAT(envelope, IsOk());
+    EXPECT_EQ(envelope->fields,
+              Text(1, "demo") + Text(3, Text(1, "a") + Text(4, "b")) + Text(3, "") + Text(3, Text(1, "c")));
+    ASSERT_EQ(envelope->part_payloads.size(), 3u);
+    ASSERT_TRUE(envelope->part_payloads[0].has_value());
+    EXPECT_EQ(Flat(*envelope->part_payloads[0]), "first");
+    EXPECT_FALSE(envelope->part_payloads[1].has_value());
+    ASSERT_TRUE(envelope->part_payloads[2].has_value());
+    EXPECT_EQ(Flat(*envelope->part_payloads[2]), "second");  // as protobuf merges them
+    ASSERT_EQ(envelope->payloads.size(), 1u);
+  }
+}
+
+TEST(EnvelopeTest, APayloadOfAMessageIsLargerThanTheEnvelope) {
+  const std::string body(5000, 'x');
+  const std::string inner = "\x12\x88\x27" + body;
+  const std::string bytes = "\x1a\x8b\x27" + inner;
+  const auto envelope = ScanEnvelope(Segmented(bytes, 100), PartFormat());
+  ASSERT_THAT(envelope, IsOk());
+  EXPECT_EQ(envelope->fields, Text(3, ""));
+  EXPECT_EQ(Flat(*envelope->part_payloads[0]), body);
+}
+
+TEST(EnvelopeTest, WhatIsInsideOfAMessageEndsWithIt) {
+  const auto status = [](const std::string& bytes) {
+    return ScanEnvelope(Segmented(bytes, 3), PartFormat()).status();
+  };
+  const std::string behind = Text(1, "behind");
+  EXPECT_THAT(status(std::string("\x1a\x03\x12\x05x") + behind),
+              StatusIs(absl::StatusCode::kInvalidArgument, "AttendRequest: truncated at byte 5"));
+  EXPECT_THAT(status(std::string("\x1a\x02\x0a\x80") + behind),
+              StatusIs(absl::StatusCode::kInvalidArgument, "AttendRequest: truncated at byte 4"));
+  EXPECT_THAT(status(std::string("\x1a\x02\x10\x01") + behind),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       "AttendRequest: parts.body (field 2) has wire type 0, wanted 2 (bytes) at byte 2"));
+  EXPECT_THAT(status(std::string("\x1a\x01\x23") + behind),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       "AttendRequest: field 4 has wire type 3, which is not accepted at byte 2"));
+  EXPECT_THAT(status(std::string("\x1a\x7f\x0a")),
+              StatusIs(absl::StatusCode::kInvalidArgument, "AttendRequest: truncated at byte 3"));
+}
+
+TEST(EnvelopeTest, ThereAreAsManyMessagesAsPayloads) {
+  std::string bytes;
+  for (int i = 0; i < 4; ++i) bytes += Text(3, "");
+  EXPECT_THAT(ScanEnvelope(Segmented(bytes, 100), PartFormat()), IsOk());
+  bytes += Text(3, "");
+  EXPECT_THAT(ScanEnvelope(Segmented(bytes, 100), PartFormat()),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       "AttendRequest: more than 4 messages of field 3 at byte 10"));
+}
+
+TEST(EnvelopeTest, MessagesNameThePayloadsAsTheFormatDoes) {
+  std::string bytes;
+  for (int i = 0; i < 5; ++i) bytes += Payload("x");
+  EXPECT_THAT(ScanEnvelope(Segmented(bytes, 100), PartFormat()),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("more than 4 bodies at byte")));
+  EXPECT_THAT(ScanEnvelope(Segmented(std::string(1100, '\x08'), 100), PartFormat()),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       HasSubstr("the fields beside bodies take more than 1000")));
+}
+
 }  // namespace
 }  // namespace headlight
