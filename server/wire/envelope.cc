@@ -82,8 +82,9 @@ class Scanner {
     HEADLIGHT_ASSIGN_OR_RETURN(const int64_t length, ReadLengthOf(tag, format_.part_payload_name));
     envelope_.fields.resize(envelope_size);
     std::optional<ByteSegments>& payload = envelope_.part_payloads.back();
-    if (!payload) payload.emplace();
-    AppendTo(*payload, length);
+    // Protobuf would merge them, which seen in place are bytes that may be malformed each and sound together.
+    if (payload) return Error(absl::StrCat("a second ", format_.part_payload_name), tag.begin);
+    AppendTo(payload.emplace(), length);
     return absl::OkStatus();
   }
 

@@ -33,15 +33,14 @@ struct EnvelopeFormat {
 struct Envelope {
   std::string fields;                  // the message without its payloads, fit for ParseFromArray
   std::vector<ByteSegments> payloads;  // in the order of the wire, seen inside the scanned message
-  // Of each message of part_field, in the order of the wire, its payload; nothing where it has none. Where it has
-  // several they stand one behind the other, which is how protobuf merges messages.
+  // Of each message of part_field, in the order of the wire, its payload; nothing where it has none.
   std::vector<std::optional<ByteSegments>> part_payloads;
 };
 
 // Splits `message`. Fields may come in any order, repeatedly, and need not be known; memory used is bounded
 // by the limits of `format`, whatever the bytes are. INVALID_ARGUMENT, with the offset of the trouble:
 // truncated, a malformed tag or length, a group or unknown wire type, payloads of the wrong wire type, more
-// payloads or parts than the limits allow. What lies inside the other fields is not looked at.
+// payloads or parts than the limits allow, two payloads of one part. What lies inside the other fields is not looked at.
 absl::StatusOr<Envelope> ScanEnvelope(const ByteSegments& message, const EnvelopeFormat& format);
 
 }  // namespace headlight

@@ -160,8 +160,7 @@ TEST_F(OipExchangeTest, TypedContentsAreGivenBackWhenTheRequestIsOver) {
   lens.mutable_contents()->add_int64_contents(2);
   inference::ModelInferResponse response;
   ASSERT_TRUE(Infer(request, response).ok());
-  response.Clear();
-  WaitUntil([&] { return memory_.held() == 0; });
+  WaitUntil([&] { return pool_.idle_bytes() > 0; });
 }
 
 }  // namespace

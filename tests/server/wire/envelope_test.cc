@@ -230,8 +230,7 @@ std::string Text(int field, const std::string& bytes) {
 
 TEST(EnvelopeTest, PayloadsInsideOfMessagesStayInPlace) {
   const std::string bytes = Text(1, "demo") + Text(3, Text(1, "a") + Text(2, "first") + Text(4, "b")) +
-                            Text(3, "") + Text(3, Text(2, "sec") + Text(1, "c") + Text(2, "ond")) +
-                            Payload("third");
+                            Text(3, "") + Text(3, Text(2, "second") + Text(1, "c")) + Payload("third");
   for (size_t segment_bytes = 1; segment_bytes <= bytes.size(); ++segment_bytes) {
     const ByteSegments message = Segmented(bytes, segment_bytes);
     const auto envelope = ScanEnvelope(message, PartFormat());
@@ -243,7 +242,7 @@ TEST(EnvelopeTest, PayloadsInsideOfMessagesStayInPlace) {
     EXPECT_EQ(Flat(*envelope->part_payloads[0]), "first");
     EXPECT_FALSE(envelope->part_payloads[1].has_value());
     ASSERT_TRUE(envelope->part_payloads[2].has_value());
-    EXPECT_EQ(Flat(*envelope->part_payloads[2]), "second");  // as protobuf merges them
+    EXPECT_EQ(Flat(*envelope->part_payloads[2]), "second");
     ASSERT_EQ(envelope->payloads.size(), 1u);
   }
 }
@@ -275,6 +274,12 @@ TEST(EnvelopeTest, WhatIsInsideOfAMessageEndsWithIt) {
                        "AttendRequest: field 4 has wire type 3, which is not accepted at byte 2"));
   EXPECT_THAT(status(std::string("\x1a\x7f\x0a")),
               StatusIs(absl::StatusCode::kInvalidArgument, "AttendRequest: truncated at byte 3"));
+}
+
+TEST(EnvelopeTest, AMessageHasOnePayload) {
+  const std::string bytes = Text(3, Text(2, "") + Text(1, "c") + Text(2, "x"));
+  EXPECT_THAT(ScanEnvelope(Segmented(bytes, 100), PartFormat()),
+              StatusIs(absl::StatusCode::kInvalidArgument, "AttendRequest: a second parts.body at byte 7"));
 }
 
 TEST(EnvelopeTest, ThereAreAsManyMessagesAsPayloads) {
