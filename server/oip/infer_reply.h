@@ -25,8 +25,8 @@ struct InferReplyForm {
   bool of_stream = false;                  // inside of a ModelStreamInferResponse
 };
 
-// The reply's message, ready to send. Its slices hold on to the result's memory until gRPC has sent them; tensors that
-// have a place are written there. Errors as TensorRegions::Write.
+// The reply's message, ready to send. Its slices hold on to the result's memory until gRPC has sent them;
+// tensors that have a place are written there. Errors as TensorRegions::Write.
 absl::StatusOr<grpc::ByteBuffer> EncodeInfer(const InferReplyForm& form, const ReplyPlan& plan,
                                              const BatchResult& result);
 

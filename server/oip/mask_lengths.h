@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Lists of numbers among a request's inputs: lengths, positions, and tokenizers' masks, which are lengths written
-// out.
+// Lists of numbers among a request's inputs: lengths, positions, and tokenizers' masks, which are lengths
+// written out.
 #ifndef HEADLIGHT_SERVER_OIP_MASK_LENGTHS_H_
 #define HEADLIGHT_SERVER_OIP_MASK_LENGTHS_H_
 

@@ -46,16 +46,17 @@ struct OutputsAsked {
   PoolingAsked pooling;
   int64_t dimensions = 0;
   WeightsSink::Mode weights = WeightsSink::Mode::kNone;
-  // In the order of the reply: as the request has them, each followed by what cannot be read without it: the ids
-  // and lengths of sparse vectors, the lengths of token vectors, the scale of INT8.
+  // In the order of the reply: as the request has them, each followed by what cannot be read without it: the
+  // ids and lengths of sparse vectors, the lengths of token vectors, the scale of INT8.
   std::vector<AskedTensor> tensors;
 };
 
 using OutputList =
     google::protobuf::RepeatedPtrField<inference::ModelInferRequest::InferRequestedOutputTensor>;
 
-// What `list` asks for; nothing: `output`, and the form of the weights that the parameters name. INVALID_ARGUMENT: a
-// name that is none or comes twice, two forms of the weights, parameters that contradict the names.
+// What `list` asks for; nothing: `output`, and the form of the weights that the parameters name.
+// INVALID_ARGUMENT: a name that is none or comes twice, two forms of the weights, parameters that contradict
+// the names.
 absl::StatusOr<OutputsAsked> ChooseOutputs(const OutputList& list, const RequestParameters& parameters);
 
 }  // namespace headlight

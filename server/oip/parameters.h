@@ -41,7 +41,8 @@ struct RequestParameters {
   int64_t sparse_top_k = 0;
 };
 
-// INVALID_ARGUMENT naming the parameter: one that there is not, of the wrong kind, or with a value that is none.
+// INVALID_ARGUMENT naming the parameter: one that there is not, of the wrong kind, or with a value that is
+// none.
 absl::Status ReadParameters(const ParameterMap& map, RequestParameters& parameters);
 
 // Of an input or an output.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Tensors whose elements come one by one, as InferTensorContents. Floats that were packed are raw bytes already and
-// stay where they are; integers are decoded.
+// Tensors whose elements come one by one, as InferTensorContents. Floats that were packed are raw bytes
+// already and stay where they are; integers are decoded.
 #ifndef HEADLIGHT_SERVER_OIP_TYPED_CONTENTS_H_
 #define HEADLIGHT_SERVER_OIP_TYPED_CONTENTS_H_
 
@@ -21,8 +21,8 @@ struct TypedContents {
   bool in_place = false;  // they do, in `packed`
 };
 
-// Finds the elements in the field of `dtype`. INVALID_ARGUMENT: none has its type (BF16, FP16), bytes that are no
-// InferTensorContents, elements in other fields. `field` names the contents for messages.
+// Finds the elements in the field of `dtype`. INVALID_ARGUMENT: none has its type (BF16, FP16), bytes that
+// are no InferTensorContents, elements in other fields. `field` names the contents for messages.
 absl::StatusOr<TypedContents> FindContents(const std::string& field, const ByteSegments& contents,
                                            DType dtype);
 

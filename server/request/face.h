@@ -23,14 +23,14 @@
 
 namespace headlight {
 
-// A message that was read: the fields, and what they point at. It is kept until the reply is written, longer than the
-// message.
+// A message that was read: the fields, and what they point at. It is kept until the reply is written, longer
+// than the message.
 class FaceRequest {
  public:
   virtual ~FaceRequest() = default;
 
-  // Brings what does not lie in the message, or not in the form that fields have, and completes the fields with it.
-  // Once, before they are used.
+  // Brings what does not lie in the message, or not in the form that fields have, and completes the fields
+  // with it. Once, before they are used.
   virtual absl::Status Fetch(const std::string& /*tenant*/) { return absl::OkStatus(); }
 
   // What Fetch brought is needed no longer.

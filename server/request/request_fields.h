@@ -42,7 +42,8 @@ struct FieldNames {
   const char* model_pooling;  // the pooling that is the model's own
   std::string (*kind)(OutputKind);
   std::string (*encoding)(OutputEncoding);
-  // An option of one of the outputs: "kind", "dtype", "pooling", "dimensions", "positions", "top_k" or "classes".
+  // An option of one of the outputs: "kind", "dtype", "pooling", "dimensions", "positions", "top_k" or
+  // "classes".
   std::string (*output_option)(size_t place, const char* option);
 };
 
@@ -54,7 +55,8 @@ struct PoolingAsked {
 // attention.proto's OutputSpec.
 struct OutputFields {
   OutputKind kind = OutputKind::kHiddenStates;
-  // What the model's head gives: kScores, or else kTokenScores, or else kTokenLogits; `kind` does not count then.
+  // What the model's head gives: kScores, or else kTokenScores, or else kTokenLogits; `kind` does not count
+  // then.
   bool of_head = false;
   size_t place = 0;  // in the request's list, for messages
   OutputEncoding encoding = OutputEncoding::kFloat;

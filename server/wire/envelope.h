@@ -40,7 +40,8 @@ struct Envelope {
 // Splits `message`. Fields may come in any order, repeatedly, and need not be known; memory used is bounded
 // by the limits of `format`, whatever the bytes are. INVALID_ARGUMENT, with the offset of the trouble:
 // truncated, a malformed tag or length, a group or unknown wire type, payloads of the wrong wire type, more
-// payloads or parts than the limits allow, two payloads of one part. What lies inside the other fields is not looked at.
+// payloads or parts than the limits allow, two payloads of one part. What lies inside the other fields is not
+// looked at.
 absl::StatusOr<Envelope> ScanEnvelope(const ByteSegments& message, const EnvelopeFormat& format);
 
 }  // namespace headlight

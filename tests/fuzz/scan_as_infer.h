@@ -9,9 +9,9 @@
 
 namespace headlight::testing {
 
-// Takes the bytes apart as the server does, in one piece and in small ones, typed contents included, and compares all of
-// it with what protobuf reads. Ends the process if they differ or contradict what infer_message.h and typed_contents.h
-// promise. Whether the scanner took them.
+// Takes the bytes apart as the server does, in one piece and in small ones, typed contents included, and
+// compares all of it with what protobuf reads. Ends the process if they differ or contradict what
+// infer_message.h and typed_contents.h promise. Whether the scanner took them.
 bool ScanAsInfer(std::span<const std::byte> bytes);
 
 }  // namespace headlight::testing

@@ -17,8 +17,8 @@
 
 namespace headlight::testing {
 
-// The same request. What the protocol cannot say (numbers that no enumeration has, outputs' own types and poolings)
-// must not be in it.
+// The same request. What the protocol cannot say (numbers that no enumeration has, outputs' own types and
+// poolings) must not be in it.
 inference::ModelInferRequest AsInfer(const v1::AttendRequest& request);
 
 // What is said to a caller of headlight.v1, in the other protocol's names.

@@ -313,8 +313,8 @@ std::string CaseName(const ::testing::TestParamInfo<FaceCase>& info) {
 class GoodOverBothFacesTest : public BothFacesTest {};
 class BadOverBothFacesTest : public BothFacesTest {};
 
-// Payloads of v1 that are outputs of the other protocol: all of them, in their order but for lists of lengths, which v1
-// has among its fields.
+// Payloads of v1 that are outputs of the other protocol: all of them, in their order but for lists of
+// lengths, which v1 has among its fields.
 TEST_P(GoodOverBothFacesTest, TheSameBits) {
   ComputeArena arena(1);
   BufferPool pool(/*max_idle_bytes=*/1 << 20);

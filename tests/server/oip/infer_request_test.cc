@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The protocol's own rules: which inputs meet which bytes, names, parameters and outputs. both_faces_test.cc has what
-// holds in both protocols.
+// The protocol's own rules: which inputs meet which bytes, names, parameters and outputs. both_faces_test.cc
+// has what holds in both protocols.
 #include "server/oip/infer_request.h"
 
 #include <gmock/gmock.h>

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// ModelInfer and ModelStreamInfer over a real channel, with a computation that waits or fails as a test needs it.
+// ModelInfer and ModelStreamInfer over a real channel, with a computation that waits or fails as a test needs
+// it.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
