@@ -120,34 +120,16 @@ absl::Status AttentionService::DescribeNamed(const Identity& who, const std::str
   return absl::OkStatus();
 }
 
-absl::Status AttentionService::CheckModelControl(const Identity& who, const std::string& model) const {
-  if (!who.may_control_models) {
-    return absl::PermissionDeniedError(
-        context_.gate.tokens() != nullptr
-            ? "this caller may not load and unload models"
-            : "callers may not load and unload models here; the server allows it with --allow-model-control");
-  }
-  if (context_.loader == nullptr) {
-    return absl::FailedPreconditionError(
-        "the server has no --model-repository to load models from; its built-in models stay");
-  }
-  if (model.empty()) return absl::InvalidArgumentError("model: got none, wanted a model's name");
-  const ModelView view = ViewOf(who);
-  return view.MaySee(model) ? absl::OkStatus() : view.NoModel(model);
-}
-
 grpc::ServerUnaryReactor* AttentionService::LoadModel(grpc::CallbackServerContext* context,
                                                       const v1::LoadModelRequest* request,
                                                       v1::LoadModelResponse* response) {
   const absl::StatusOr<Who> admitted = Admit(*context);
   if (!admitted.ok()) return End(*context, admitted.status());
   const Who who = *admitted;
-  const absl::Status allowed = CheckModelControl(*who, request->model());
-  if (!allowed.ok()) return End(*context, allowed);
   grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-  context_.loader->Load(request->model(), [=, this](absl::Status status) {
+  control_.Load(who, "model", request->model(), [=, this](absl::Status status) {
     if (status.ok()) status = DescribeNamed(*who, request->model(), "", *response->mutable_model());
-    reactor->Finish(ToGrpcStatus(AsSeenBy(*who, request->model(), status)));
+    reactor->Finish(ToGrpcStatus(status));
   });
   return reactor;
 }
@@ -157,20 +139,10 @@ grpc::ServerUnaryReactor* AttentionService::UnloadModel(grpc::CallbackServerCont
                                                         v1::UnloadModelResponse*) {
   const absl::StatusOr<Who> admitted = Admit(*context);
   if (!admitted.ok()) return End(*context, admitted.status());
-  const Who who = *admitted;
-  const absl::Status allowed = CheckModelControl(*who, request->model());
-  if (!allowed.ok()) return End(*context, allowed);
   grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-  context_.loader->Unload(request->model(), [=, this](const absl::Status& status) {
-    reactor->Finish(ToGrpcStatus(AsSeenBy(*who, request->model(), status)));
-  });
+  control_.Unload(*admitted, "model", request->model(),
+                  [reactor](const absl::Status& status) { reactor->Finish(ToGrpcStatus(status)); });
   return reactor;
-}
-
-absl::Status AttentionService::AsSeenBy(const Identity& who, const std::string& model,
-                                        const absl::Status& status) const {
-  const ModelView view = ViewOf(who);
-  return absl::IsNotFound(status) && !view.MaySeeAll() ? view.NoModel(model) : status;
 }
 
 }  // namespace headlight

@@ -20,6 +20,7 @@
 #include "server/schedule/clock.h"
 #include "server/schedule/scheduler.h"
 #include "server/security/gate.h"
+#include "server/security/model_control.h"
 
 namespace headlight {
 
@@ -46,7 +47,8 @@ using AttentionServiceBase =
 // Thread-safe.
 class AttentionService final : public AttentionServiceBase {
  public:
-  explicit AttentionService(const AttentionServiceContext& context) : context_(context) {}
+  explicit AttentionService(const AttentionServiceContext& context)
+      : context_(context), control_(context.registry, context.gate, context.loader) {}
 
   grpc::ServerUnaryReactor* EstimateCost(grpc::CallbackServerContext* context,
                                          const v1::EstimateCostRequest* request,
@@ -75,11 +77,9 @@ class AttentionService final : public AttentionServiceBase {
   // The model of that name and version as the caller sees it, its load error included.
   absl::Status DescribeNamed(const Identity& who, const std::string& name, const std::string& version,
                              v1::Model& out) const;
-  // What the loader says of `model`, without the names of models that are not for the caller to see.
-  absl::Status AsSeenBy(const Identity& who, const std::string& model, const absl::Status& status) const;
-  absl::Status CheckModelControl(const Identity& who, const std::string& model) const;
 
   const AttentionServiceContext context_;
+  const ModelControl control_;
 };
 
 }  // namespace headlight
