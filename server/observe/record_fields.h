@@ -47,6 +47,7 @@ void ForEachField(const RequestRecord& record, const Text& text, const Number& n
   number_if("total_us", record.total_us);
   number_if("predicted_us", record.predicted_us);
   number_if("batch_requests", record.batch_requests);
+  number_if("batch_sequences", record.batch_sequences);
   number_if("batch_tokens", record.batch_tokens);
   text_if("traceparent", record.traceparent);
   text_if("parent_span", record.parent_span);

@@ -42,6 +42,7 @@ struct RequestRecord {
   std::string parent_span;  // the span of the caller
 
   int64_t batch_requests = 0;  // in its batch, itself included
+  int64_t batch_sequences = 0;
   int64_t batch_tokens = 0;
 };
 

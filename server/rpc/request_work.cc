@@ -116,6 +116,7 @@ absl::StatusOr<grpc::ByteBuffer> RequestWork::TakeReply(std::unique_ptr<Ticket> 
   record_.unpack_us = result.unpack_us;
   record_.encode_us = MicrosecondsBetween(begin, pipeline_.clock.Now());
   record_.batch_requests = result.batch_requests;
+  record_.batch_sequences = result.batch_sequences;
   record_.batch_tokens = result.batch_tokens;
   record_.bytes_copied = result.copied_bytes;
   record_.bytes_out = static_cast<int64_t>(reply.Length());

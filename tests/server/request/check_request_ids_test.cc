@@ -23,6 +23,7 @@ using testing::BytesOf;
 using testing::CheckAttend;
 using ::testing::ElementsAre;
 using testing::EncoderConfig;
+using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using testing::IsOk;
 using testing::LoadTestModel;
