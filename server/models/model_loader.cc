@@ -105,7 +105,7 @@ auto ModelLoader::MayHang(F f) {
 }
 
 absl::StatusOr<RepositoryScan> ModelLoader::Scan() {
-  return MayHang([this]() -> absl::StatusOr<RepositoryScan> {
+  absl::StatusOr<RepositoryScan> found = MayHang([this]() -> absl::StatusOr<RepositoryScan> {
     RepositoryScan scan;
     if (!options_.repository.empty()) {
       HEADLIGHT_ASSIGN_OR_RETURN(scan, ScanRepository(options_.repository));
@@ -113,6 +113,16 @@ absl::StatusOr<RepositoryScan> ModelLoader::Scan() {
     AddModelFolders(options_.folders, scan);
     return scan;
   });
+  if (!found.ok()) return found;
+  const std::lock_guard lock(mutex_);
+  on_disk_.clear();
+  for (const auto& [name, versions] : found->models) on_disk_[name] = versions.back().version;
+  return found;
+}
+
+std::map<std::string, std::string> ModelLoader::OnDisk() const {
+  const std::lock_guard lock(mutex_);
+  return on_disk_;
 }
 
 void ModelLoader::Load(const std::string& name, Done done) { Ask({true, name, std::move(done)}); }

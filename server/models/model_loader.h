@@ -80,6 +80,9 @@ class ModelLoader {
   // called by two threads at once.
   bool Stop(std::optional<std::chrono::milliseconds> limit = std::nullopt);
 
+  // What lay in the folders at the last look: the newest version of each model, by name. Thread-safe.
+  std::map<std::string, std::string> OnDisk() const;
+
   using Done = std::function<void(absl::Status)>;
 
   // Loads the newest version of `name`, if it is not what serves. `done` is called once, from the loader's
@@ -157,14 +160,15 @@ class ModelLoader {
   std::vector<std::pair<std::weak_ptr<const LoadedModel>, int64_t>> alive_;  // and the bytes that they hold
   OnHealth on_health_;
 
-  std::mutex mutex_;
+  mutable std::mutex mutex_;
   std::condition_variable wake_;
   bool stopped_ = false;    // guarded by mutex_, as is all below but the thread
   bool ended_ = false;      // the thread touches nothing any more
   bool may_hang_ = false;   // the thread is in MayHang
   bool abandoned_ = false;  // Stop has left
   std::deque<Request> requests_;
-  std::deque<Request> answering_;  // taken from requests_ by the thread
+  std::deque<Request> answering_;               // taken from requests_ by the thread
+  std::map<std::string, std::string> on_disk_;  // by name
   std::thread thread_;
 };
 
