@@ -163,12 +163,13 @@ HeadlightServer::HeadlightServer(const ServerOptions& options, std::shared_ptr<M
       loads_(metrics_, std::move(on_loading)),
       loader_(MakeLoader(options, memory_, *registry_, loads_,
                          [this](const auto& model) { return canaries_.Begin(model); })),
+      tallies_(*registry_),
       load_(clock_, machine.quota_cpus.value_or(machine.cpus), static_cast<int>(options.threads),
             [this] { return Load(); }),
       spans_(StartSpanExport(options.otlp_endpoint, {kVersion})),
       requests_({options.log_format == LogFormat::kJson ? RequestLogForm::kJson : RequestLogForm::kText,
                  options.access_log_per_s},
-                AndSpans({&metrics_, &errors_, &load_}, spans_.get())),
+                AndSpans({&metrics_, &errors_, &tallies_, &load_}, spans_.get())),
       pool_(kMaxIdleBytes, &memory_),
       arena_(static_cast<int>(options.threads), kComputeNice),
       long_arena_(static_cast<int>(options.threads), kComputeNice),
@@ -184,6 +185,18 @@ HeadlightServer::HeadlightServer(const ServerOptions& options, std::shared_ptr<M
       tls_(std::move(tls)),
       service_({*registry_, gate_, scheduler_, clock_, options.max_message_bytes, loader_.get(),
                 arena_.num_threads()}),
+      inference_service_(
+          {.registry = *registry_,
+           .gate = gate_,
+           .tallies = tallies_,
+           .serves = [this](const std::string& service) { return health_.Get(service) == Health::kServing; },
+           .limits = {.max_message_bytes = options.max_message_bytes,
+                      .queue_max_requests = options.queue_max_requests,
+                      .default_deadline_us = options.default_deadline_ms * 1000},
+           .version = kVersion,
+           .exports_spans = spans_ != nullptr,
+           .loader = loader_.get(),
+           .loads = &loads_}),
       exchanges_({.registry = *registry_,
                   .gate = gate_,
                   .scheduler = scheduler_,
@@ -199,7 +212,8 @@ HeadlightServer::HeadlightServer(const ServerOptions& options, std::shared_ptr<M
                   .connections = &connections_}),
       load_service_(load_, exchanges_.ledger(), clock_, gate_),
       health_service_(health_, gate_),
-      reflection_(MakeReflectionServices({kServiceName, kHealthName, kLoadServiceName}, gate_)),
+      reflection_(
+          MakeReflectionServices({kServiceName, OipFace::kService, kHealthName, kLoadServiceName}, gate_)),
       admin_({.options = options_,
               .registry = *registry_,
               .loads = loads_,
@@ -294,6 +308,7 @@ absl::Status HeadlightServer::Listen() {
       builder.experimental().AddExternalConnectionAcceptor(
           grpc::ServerBuilder::experimental_type::ExternalConnectionType::FROM_FD, credentials);
   builder.RegisterService(&service_);
+  builder.RegisterService(&inference_service_);
   builder.RegisterService(&load_service_);
   builder.RegisterService(&health_service_);
   for (const auto& service : reflection_) builder.RegisterService(service.get());
@@ -307,8 +322,9 @@ absl::Status HeadlightServer::Listen() {
     connection.fd = fd;
     acceptor->HandleNewConnection(&connection);
   });
-  lifecycle_ = std::make_unique<Lifecycle>(*grpc_server_, health_, exchanges_.ledger(), *listener_,
-                                           connections_, kServiceName);
+  lifecycle_ =
+      std::make_unique<Lifecycle>(*grpc_server_, health_, exchanges_.ledger(), *listener_, connections_,
+                                  std::vector<std::string>{kServiceName, OipFace::kService});
   HEADLIGHT_RETURN_IF_ERROR(listener_->Start());
   flood_guard_ = std::make_unique<FloodGuard>(connections_, clock_, options_.max_streams);
   spdlog::info("port open on {}, not serving yet", WithPort(options_.listen, port_));

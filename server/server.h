@@ -29,9 +29,11 @@
 #include "server/observe/load_report.h"
 #include "server/observe/load_watch.h"
 #include "server/observe/metrics.h"
+#include "server/observe/model_tally.h"
 #include "server/observe/recent_errors.h"
 #include "server/observe/request_log.h"
 #include "server/observe/span_export.h"
+#include "server/oip/inference_service.h"
 #include "server/program/admin_site.h"
 #include "server/program/fit_limits.h"
 #include "server/program/options.h"
@@ -111,6 +113,7 @@ class HeadlightServer {
   LoadWatch loads_;
   RecentErrors errors_;
   std::unique_ptr<ModelLoader> loader_;  // null without a folder to load from
+  ModelTallies tallies_;
   LoadReporter load_;
   const std::unique_ptr<SpanExport> spans_;  // null: spans go nowhere
   RequestLog requests_;
@@ -125,10 +128,11 @@ class HeadlightServer {
   CanaryWatch canaries_;
   ConnectionBook connections_;
   const std::shared_ptr<TlsCredentials> tls_;  // null: plain text
+  HealthBoard health_;
   AttentionService service_;
+  InferenceService inference_service_;
   ExchangeService exchanges_;
   LoadService load_service_;
-  HealthBoard health_;
   HealthService health_service_;
   const std::vector<std::unique_ptr<grpc::Service>> reflection_;
   AdminSite admin_;

@@ -3,7 +3,6 @@
 
 #include <cstdint>
 #include <thread>
-#include <utility>
 
 #include "absl/strings/str_cat.h"
 
@@ -17,14 +16,15 @@ constexpr std::chrono::milliseconds kGoodbyeTime{100};
 }  // namespace
 
 Lifecycle::Lifecycle(grpc::Server& server, HealthBoard& board, CallLedger& ledger, Listener& listener,
-                     ConnectionBook& connections, std::string service)
+                     ConnectionBook& connections, const std::vector<std::string>& services)
     : server_(server),
       board_(board),
       ledger_(ledger),
       listener_(listener),
       connections_(connections),
-      service_(std::move(service)) {
-  for (const std::string& whole : {std::string(), service_}) board_.Set(whole, false);
+      whole_(services) {
+  whole_.emplace_back();
+  for (const std::string& whole : whole_) board_.Set(whole, false);
 }
 
 void Lifecycle::Serve() {
@@ -54,7 +54,7 @@ void Lifecycle::Tell() {
     board_.Set(model, serves);
     any_serves |= serves;
   }
-  for (const std::string& whole : {std::string(), service_}) board_.Set(whole, any_serves);
+  for (const std::string& whole : whole_) board_.Set(whole, any_serves);
 }
 
 absl::Status Lifecycle::Drain(const DrainOptions& options) {

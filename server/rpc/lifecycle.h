@@ -12,6 +12,7 @@
 #include <mutex>
 #include <set>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "server/rpc/call_ledger.h"
@@ -31,16 +32,16 @@ struct DrainOptions {
 // Starting -> serving -> lame duck -> draining -> closed. Thread-safe.
 class Lifecycle {
  public:
-  // `server` serves `service` to the `connections` that `listener` accepts. All of them must outlive this.
+  // `server` serves `services` to the `connections` that `listener` accepts. All of them must outlive this.
   // Health says NOT_SERVING for everything until Serve.
   Lifecycle(grpc::Server& server, HealthBoard& board, CallLedger& ledger, Listener& listener,
-            ConnectionBook& connections, std::string service);
+            ConnectionBook& connections, const std::vector<std::string>& services);
 
   // From now on health tells what SetHealth was and is told.
   void Serve();
 
-  // What grpc.health.v1 says of "models/NAME" and the like. The server as a whole, "" and `service`, serves
-  // while any of them does.
+  // What grpc.health.v1 says of "models/NAME" and the like. The server as a whole, "" and `services`,
+  // serves while any of them does.
   void SetHealth(const std::string& model, bool serving);
 
   // What `model`, such as "models/NAME", computes is right, or no longer: then it does not serve, whatever
@@ -61,7 +62,7 @@ class Lifecycle {
   CallLedger& ledger_;
   Listener& listener_;
   ConnectionBook& connections_;
-  const std::string service_;
+  std::vector<std::string> whole_;  // "" and the services
   std::mutex mutex_;
   Phase phase_ = Phase::kStarting;      // guarded by mutex_
   std::map<std::string, bool> health_;  // guarded by mutex_; what Serve will tell

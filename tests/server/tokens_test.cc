@@ -250,9 +250,11 @@ TEST_F(TokensTest, HealthOfTheWholeIsForEverybodyAndOfModelsForWhoMaySeeThem) {
   }
   EXPECT_EQ(CheckHealth(kAlice, "models/b-one").error_message(),
             CheckHealth(kAlice, "models/b-two").error_message());
-  EXPECT_THAT(ListHealth(""), ElementsAre("", "headlight.v1.AttentionService"));
-  EXPECT_THAT(ListHealth(kAlice), ElementsAre("", "headlight.v1.AttentionService", "models/a-one"));
-  EXPECT_EQ(ListHealth(kBob).size(), 4u);
+  EXPECT_THAT(ListHealth(""),
+              ElementsAre("", "headlight.v1.AttentionService", "inference.GRPCInferenceService"));
+  EXPECT_THAT(ListHealth(kAlice), ElementsAre("", "headlight.v1.AttentionService",
+                                              "inference.GRPCInferenceService", "models/a-one"));
+  EXPECT_EQ(ListHealth(kBob).size(), 5u);
   EXPECT_EQ(CheckHealth(kBob, "models/" + std::string(1 << 16, 'x')).error_code(),
             grpc::StatusCode::NOT_FOUND);
 }
@@ -277,13 +279,14 @@ grpc::Status Reflect(const std::shared_ptr<grpc::Channel>& channel, const std::s
 
 template <typename Protocol, typename Request, typename Response>
 void ExpectReflection(const std::shared_ptr<grpc::Channel>& channel) {
-  std::vector<Request> requests(7);
+  std::vector<Request> requests(8);
   requests[0].set_list_services("");
   requests[1].set_file_containing_symbol("headlight.v1.AttentionService");
   requests[2].set_file_by_filename("grpc/health/v1/health.proto");
   requests[3].set_file_containing_symbol("headlight.v1.Nothing");
   requests[4].set_all_extension_numbers_of_type("headlight.v1.AttendRequest");
   requests[5].mutable_file_containing_extension()->set_containing_type("headlight.v1.AttendRequest");
+  requests[7].set_file_containing_symbol("inference.GRPCInferenceService");
   std::vector<Response> responses;
   EXPECT_EQ((Reflect<Protocol>(channel, "", requests, responses).error_code()),
             grpc::StatusCode::UNAUTHENTICATED);
@@ -294,9 +297,9 @@ void ExpectReflection(const std::shared_ptr<grpc::Channel>& channel) {
   for (const auto& service : responses[0].list_services_response().service())
     services.push_back(service.name());
   EXPECT_THAT(services,
-              ElementsAre("headlight.v1.AttentionService", "grpc.health.v1.Health",
-                          "xds.service.orca.v3.OpenRcaService", "grpc.reflection.v1.ServerReflection",
-                          "grpc.reflection.v1alpha.ServerReflection"));
+              ElementsAre("headlight.v1.AttentionService", "inference.GRPCInferenceService",
+                          "grpc.health.v1.Health", "xds.service.orca.v3.OpenRcaService",
+                          "grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection"));
   ASSERT_GT(responses[1].file_descriptor_response().file_descriptor_proto_size(), 0);
   EXPECT_THAT(responses[1].file_descriptor_response().file_descriptor_proto(0), HasSubstr("AttendStream"));
   EXPECT_THAT(responses[2].file_descriptor_response().file_descriptor_proto(0),
@@ -305,6 +308,9 @@ void ExpectReflection(const std::shared_ptr<grpc::Channel>& channel) {
   EXPECT_EQ(responses[4].all_extension_numbers_response().base_type_name(), "headlight.v1.AttendRequest");
   EXPECT_EQ(responses[5].error_response().error_code(), grpc::StatusCode::NOT_FOUND);
   EXPECT_EQ(responses[6].error_response().error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+  ASSERT_GT(responses[7].file_descriptor_response().file_descriptor_proto_size(), 0);
+  EXPECT_THAT(responses[7].file_descriptor_response().file_descriptor_proto(0),
+              HasSubstr("ModelStreamInfer"));
   EXPECT_EQ(responses[2].original_request().file_by_filename(), "grpc/health/v1/health.proto");
 }
 

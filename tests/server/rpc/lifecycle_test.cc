@@ -34,7 +34,7 @@ class LifecycleTest : public ::testing::Test {
   SteadyClock clock_;
   ConnectionBook connections_{{.in_all = 1, .per_address = 1}, clock_};
   Listener listener_{ListenSockets(), connections_, [](int) {}};  // of nothing
-  Lifecycle lifecycle_{*server_, board_, ledger_, listener_, connections_, "service"};
+  Lifecycle lifecycle_{*server_, board_, ledger_, listener_, connections_, {"service"}};
 };
 
 TEST_F(LifecycleTest, NothingServesBeforeItServes) {
