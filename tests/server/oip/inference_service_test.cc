@@ -134,7 +134,7 @@ std::vector<std::string> Shapes(const Tensors& tensors) {
   return texts;
 }
 
-TEST_F(InferenceServiceTest, TheServerLivesAndIsReadyUntilItIsToldToStop) {
+TEST_F(InferenceServiceTest, TheServerLivesAndIsReady) {
   EXPECT_TRUE(Get(&Stub::ServerLive, inference::ServerLiveRequest()).live());
   EXPECT_TRUE(Get(&Stub::ServerReady, inference::ServerReadyRequest()).ready());
 }

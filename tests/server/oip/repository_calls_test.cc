@@ -6,9 +6,12 @@
 #include <gtest/gtest.h>
 
 #include <chrono>
+#include <cstdint>
 #include <filesystem>
+#include <future>
 #include <memory>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "core/checkpoint/folder.h"
@@ -36,7 +39,7 @@ class RepositoryCallsTest : public ::testing::Test {
     Start(/*allow_model_control=*/true);
   }
 
-  void Start(bool allow_model_control) {
+  void Start(bool allow_model_control, int64_t lame_duck_s = 0) {
     server_.reset();
     ServerOptions options;
     options.listen = "127.0.0.1:0";
@@ -45,6 +48,7 @@ class RepositoryCallsTest : public ::testing::Test {
     options.model_repository = folder_.path();
     options.load = {"first"};
     options.allow_model_control = allow_model_control;
+    options.lame_duck_s = lame_duck_s;
     auto server = HeadlightServer::Start(options);
     ASSERT_THAT(server, IsOk());
     server_ = *std::move(server);
@@ -163,6 +167,26 @@ TEST_F(RepositoryCallsTest, WhatClientsSayOfAModelBesideItsNameIsRefusedByName) 
   EXPECT_EQ(status.error_code(), grpc::StatusCode::NOT_FOUND);
   EXPECT_THAT(status.error_message(), HasSubstr("no model \"absent\"; there is first, second"));
   EXPECT_TRUE(Ready("first"));
+}
+
+TEST_F(RepositoryCallsTest, NothingIsReadyOnceAShutdownHasBegun) {
+  Start(/*allow_model_control=*/true, /*lame_duck_s=*/3);
+  const auto server_is_ready = [this] {
+    grpc::ClientContext context;
+    SetDeadline(context);
+    inference::ServerReadyResponse response;
+    EXPECT_TRUE(stub_->ServerReady(&context, {}, &response).ok());
+    return response.ready();
+  };
+  EXPECT_TRUE(server_is_ready());
+  EXPECT_TRUE(Ready("first"));
+  auto shutdown = std::async(std::launch::async, [this] { return server_->Shutdown(); });
+  const auto give_up = std::chrono::steady_clock::now() + std::chrono::seconds(2);
+  while (server_is_ready() && std::chrono::steady_clock::now() < give_up) std::this_thread::yield();
+  EXPECT_FALSE(server_is_ready());
+  EXPECT_FALSE(Ready("first"));
+  EXPECT_THAT(Index()[0], HasSubstr("first/1 UNAVAILABLE"));
+  EXPECT_THAT(shutdown.get(), IsOk());
 }
 
 TEST_F(RepositoryCallsTest, NobodyLoadsWhereItIsNotAllowed) {
