@@ -8,6 +8,7 @@
 #include <variant>
 
 #include "absl/strings/str_cat.h"
+#include "client/cli/attention_mask.h"
 #include "client/cli/random.h"
 #include "client/files/npy_header.h"
 #include "client/files/npz.h"
@@ -49,14 +50,56 @@ absl::Status ReadLengths(NpzReader& archive, const std::string& path, const std:
   return absl::OkStatus();
 }
 
+// The same array as others call it: tokenizers, and those who speak the Open Inference Protocol.
+std::string OwnName(const std::string& name) {
+  if (name == "input_ids") return "token_ids";
+  if (name == "token_type_ids") return "token_types";
+  return name;
+}
+
+// The 0 and 1 of an attention_mask [batch, seq_len], in whichever type it is stored.
+absl::StatusOr<Ids> ReadTokenMask(NpzReader& archive, const std::string& name) {
+  std::string dtype;
+  absl::StatusOr<Ids> ids = archive.ReadIds(name, &dtype);
+  if (ids.ok() || (dtype != "|b1" && dtype != "|u1")) return ids;
+  const absl::StatusOr<Mask> mask = archive.ReadMask(name);
+  if (!mask.ok()) return mask.status();
+  const auto& allowed = std::get<std::vector<uint8_t>>(mask->values);
+  return Ids{.shape = mask->shape, .values = std::vector<int32_t>(allowed.begin(), allowed.end())};
+}
+
+// An attention_mask [batch, seq_len] becomes seq_lens. The input must have been read.
+absl::Status ReadAttentionMask(NpzReader& archive, const std::string& path, const std::string& name,
+                               Inputs& inputs) {
+  if (archive.Has("seq_lens")) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(path, ": ", name, " and seq_lens both say how long sequences are, wanted one of them"));
+  }
+  const absl::StatusOr<Ids> mask = ReadTokenMask(archive, name);
+  if (!mask.ok()) return mask.status();
+  const std::vector<int64_t> values = std::visit(
+      [](const auto& stored) { return std::vector<int64_t>(stored.begin(), stored.end()); }, mask->values);
+  auto lengths = LengthsOfAttentionMask(mask->shape, values,
+                                        inputs.token_ids ? inputs.token_ids->shape : inputs.query->shape);
+  if (!lengths.ok()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(path, ": ", name, ": ", std::string(lengths.status().message())));
+  }
+  inputs.seq_lens = *std::move(lengths);
+  return absl::OkStatus();
+}
+
 // Reads one array into the member that has its name.
 absl::Status ReadMember(NpzReader& archive, const std::string& path, const std::string& name,
                         Inputs& inputs) {
   std::string dtype;
   const auto read = [&](auto NpzReader::*method, auto& member) -> absl::Status {
     if (member) {
+      const char* const where = archive.Has(OwnName(name)) && OwnName(name) != name
+                                    ? "under its other name"
+                                    : "from a file of its own";
       return absl::InvalidArgumentError(
-          absl::StrCat(path, ": ", name, ": got it from a file of its own too, wanted one of the two"));
+          absl::StrCat(path, ": ", name, ": got it ", where, " too, wanted one of the two"));
     }
     auto array = (archive.*method)(name, &dtype);
     if (!array.ok()) return array.status();
@@ -64,36 +107,42 @@ absl::Status ReadMember(NpzReader& archive, const std::string& path, const std::
     NoteDtype(absl::StrCat(path, ": ", name), dtype, inputs);
     return absl::OkStatus();
   };
-  if (name == "query") return read(&NpzReader::ReadTensor, inputs.query);
-  if (name == "key") return read(&NpzReader::ReadTensor, inputs.key);
-  if (name == "value") return read(&NpzReader::ReadTensor, inputs.value);
-  if (name == "mask") return read(&NpzReader::ReadMask, inputs.mask);
-  if (name == "token_ids") return read(&NpzReader::ReadIds, inputs.token_ids);
-  if (name == "token_types") return read(&NpzReader::ReadIds, inputs.token_types);
-  if (name == "seq_lens") return ReadLengths(archive, path, name, inputs.seq_lens);
-  if (name == "kv_seq_lens") return ReadLengths(archive, path, name, inputs.kv_seq_lens);
+  const std::string own_name = OwnName(name);
+  if (own_name == "query") return read(&NpzReader::ReadTensor, inputs.query);
+  if (own_name == "key") return read(&NpzReader::ReadTensor, inputs.key);
+  if (own_name == "value") return read(&NpzReader::ReadTensor, inputs.value);
+  if (own_name == "mask") return read(&NpzReader::ReadMask, inputs.mask);
+  if (own_name == "token_ids") return read(&NpzReader::ReadIds, inputs.token_ids);
+  if (own_name == "token_types") return read(&NpzReader::ReadIds, inputs.token_types);
+  if (own_name == "seq_lens") return ReadLengths(archive, path, name, inputs.seq_lens);
+  if (own_name == "kv_seq_lens") return ReadLengths(archive, path, name, inputs.kv_seq_lens);
   return absl::InvalidArgumentError(absl::StrCat(
       path, ": got an array '", name,
-      "', wanted query, key, value, mask, token_ids, token_types, seq_lens and kv_seq_lens only"));
+      "', wanted query, key, value, mask, token_ids, token_types, seq_lens and kv_seq_lens, or input_ids, "
+      "token_type_ids and attention_mask, only"));
 }
 
 absl::Status ReadArchive(const std::string& path, int64_t max_bytes, Inputs& inputs) {
+  constexpr char kAttentionMask[] = "attention_mask";
   absl::StatusOr<NpzReader> archive = NpzReader::Open(path, max_bytes);
   if (!archive.ok()) return archive.status();
-  if (archive->Has("query") == archive->Has("token_ids")) {
-    return absl::InvalidArgumentError(absl::StrCat(path, ": got ", archive->Has("query") ? "both" : "neither",
+  const bool has_ids = archive->Has("token_ids") || archive->Has("input_ids");
+  if (archive->Has("query") == has_ids) {
+    return absl::InvalidArgumentError(absl::StrCat(path, ": got ", has_ids ? "both" : "neither",
                                                    " of query and token_ids, wanted one of them"));
   }
   for (const std::string& name : archive->names()) {
+    if (name == kAttentionMask) continue;  // wants the input's shape
     if (absl::Status status = ReadMember(*archive, path, name, inputs); !status.ok()) return status;
   }
-  return absl::OkStatus();
+  return archive->Has(kAttentionMask) ? ReadAttentionMask(*archive, path, kAttentionMask, inputs)
+                                      : absl::OkStatus();
 }
 
 // The largest archive that could still be sent: all of it f64 that travels as 16 bits, each array behind its
 // header.
 int64_t MaxArchiveBytes(int64_t max_message_bytes) {
-  constexpr int64_t kArrays = 8;  // as many as ReadMember knows
+  constexpr int64_t kArrays = 8;  // as many as one request can have
   return 4 * max_message_bytes + kArrays * static_cast<int64_t>(kMaxNpyHeaderBytes);
 }
 

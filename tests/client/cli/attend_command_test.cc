@@ -289,6 +289,69 @@ TEST_F(AttendCommandTest, AnArchiveMayHoldIds) {
   EXPECT_THAT(server_.requests()[0].seq_lens(), ElementsAre(1, 2));
 }
 
+TEST_F(AttendCommandTest, AnArchiveMayHoldWhatATokenizerMakes) {
+  NpzWriter archive(Path("tokenizer.npz"));
+  archive.Add("attention_mask", IntTensor{.shape = {2, 3}, .values = {1, 1, 1, 1, 0, 0}});
+  archive.Add("input_ids", IntTensor{.shape = {2, 3}, .values = {101, 7, 102, 9, 0, 0}});
+  archive.Add("token_type_ids", IntTensor{.shape = {2, 3}, .values = {0, 0, 1, 0, 0, 0}});
+  ASSERT_THAT(archive.Finish(), IsOk());
+  const CliResult result = Attend({"--model", "encoder", "--input", Path("tokenizer.npz"), "--json"});
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  ASSERT_THAT(server_.requests(), SizeIs(1));
+  const v1::AttendRequest request = server_.requests()[0];
+  EXPECT_THAT(request.token_ids().shape(), ElementsAre(2, 3));
+  EXPECT_THAT(request.token_types().shape(), ElementsAre(2, 3));
+  EXPECT_THAT(request.seq_lens(), ElementsAre(3, 1));
+  EXPECT_FALSE(request.has_mask());
+  EXPECT_EQ(request.payloads(0)[0], 101);
+}
+
+TEST_F(AttendCommandTest, AMaskOfTokensMayBeBoolAndBelongToAQuery) {
+  NpzWriter archive(Path("query.npz"));
+  archive.Add("query", Tensor{.shape = {1, 2, 4}, .values = std::vector<float>(8)});
+  archive.Add("attention_mask", ByteTensor{.shape = {1, 2}, .values = {1, 0}});
+  ASSERT_THAT(archive.Finish(), IsOk());
+  const CliResult result = Attend({"--input", Path("query.npz")});
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  ASSERT_THAT(server_.requests(), SizeIs(1));
+  EXPECT_THAT(server_.requests()[0].seq_lens(), ElementsAre(1));
+}
+
+TEST_F(AttendCommandTest, WhatATokenizerSaysTwiceOrOtherwiseIsRefused) {
+  const IntTensor ids{.shape = {1, 2}, .values = {5, 6}}, left{.shape = {1, 2}, .values = {0, 1}};
+  const IntTensor lens{.shape = {1}, .values = {2}};
+  const auto make = [&](const std::string& name,
+                        const std::vector<std::pair<std::string, IntTensor>>& arrays) {
+    NpzWriter writer(Path(name));
+    for (const auto& [array, values] : arrays) writer.Add(array, values);
+    EXPECT_THAT(writer.Finish(), IsOk());
+    return Path(name);
+  };
+  const struct {
+    std::string archive;
+    std::string reason;
+  } cases[] = {
+      {make("left.npz", {{"input_ids", ids}, {"attention_mask", left}}),
+       "attention_mask: sequence 0: got padding at its first place, wanted tokens first"},
+      {make("wide.npz", {{"input_ids", ids}, {"attention_mask", lens}}),
+       "attention_mask: got shape [1], wanted [batch, seq_len] of an input of shape [1, 2]"},
+      {make("lens.npz", {{"input_ids", ids}, {"attention_mask", ids}, {"seq_lens", lens}}),
+       "attention_mask and seq_lens both say how long sequences are"},
+      {make("twice.npz", {{"token_ids", ids}, {"input_ids", ids}}),
+       "input_ids: got it under its other name too, wanted one of the two"},
+      {make("special.npz", {{"input_ids", ids}, {"special_tokens_mask", ids}}),
+       "got an array 'special_tokens_mask', wanted query, key, value, mask, token_ids, token_types, seq_lens "
+       "and "
+       "kv_seq_lens, or input_ids, token_type_ids and attention_mask, only"},
+  };
+  for (const auto& [archive, reason] : cases) {
+    const CliResult result = Attend({"--model", "encoder", "--input", archive});
+    EXPECT_EQ(result.exit_code, 2) << reason;
+    EXPECT_THAT(result.err, HasSubstr(reason));
+  }
+  EXPECT_THAT(server_.requests(), IsEmpty());
+}
+
 TEST_F(AttendCommandTest, AnArchiveTakesAllResults) {
   const CliResult top =
       Attend({"--shape", "1x1", "--weights", "top-k", "--top-k", "2", "--output", Path("t.npz")});
