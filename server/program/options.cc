@@ -65,6 +65,11 @@ const std::vector<Option>& Options() {
            &O::tokens),
       Switch("allow-plaintext", "Take tokens over connections that others on the network can read",
              &O::allow_plaintext),
+      Switch("allow-shared-memory",
+             "Let callers on this machine keep tensors in shared memory (/dev/shm), any of it that the "
+             "server may "
+             "open",
+             &O::allow_shared_memory),
       Number("canary-period-s", "SECONDS",
              "Time between two looks whether models still compute the bits of their first time; 0: none",
              {0, 86400}, &O::canary_period_s),
@@ -171,10 +176,11 @@ const std::vector<Option>& Options() {
                        &O::log_level),
       Choice<LogFormat>("log-format", "How they are written, on stderr",
                         {{"text", LogFormat::kText}, {"json", LogFormat::kJson}}, &O::log_format),
-      Number("access-log-per-s", "LINES",
-             "Lines a second, at most, of requests that were answered, and as many of refused ones; errors of "
-             "the server itself and level debug have no limit; 0: none",
-             {0, 1'000'000}, &O::access_log_per_s),
+      Number(
+          "access-log-per-s", "LINES",
+          "Lines a second, at most, of requests that were answered, and as many of refused ones; errors of "
+          "the server itself and level debug have no limit; 0: none",
+          {0, 1'000'000}, &O::access_log_per_s),
       Text("otlp-endpoint", "URL",
            "Collector that spans of sampled requests are sent to over OTLP/HTTP, as http://HOST:4318; empty: "
            "none. Takes a build with OpenTelemetry",

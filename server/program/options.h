@@ -32,6 +32,7 @@ struct ServerOptions {
   bool allow_model_control = false;                  // whether LoadModel and UnloadModel are allowed
   std::string tokens;                                // file; empty: calls need none
   bool allow_plaintext = false;                      // whether tokens may travel unencrypted
+  bool allow_shared_memory = false;                  // whether callers may name /dev/shm's files for tensors
   int64_t canary_period_s = 30;                      // 0: models are tried when they are loaded only
   int64_t memory_limit = 0;                          // of the process; 0: what DetectMemoryLimitBytes says
   int64_t memory_for_models = 0;                     // bytes of it that requests leave alone; 0: half

@@ -69,6 +69,7 @@ TEST(OptionsTest, EveryOptionHasAFlagAVariableAndAKey) {
                                                                    {"allow-model-control", "true"},
                                                                    {"tokens", "/etc/tokens.toml"},
                                                                    {"allow-plaintext", "true"},
+                                                                   {"allow-shared-memory", "true"},
                                                                    {"canary-period-s", "9"},
                                                                    {"strict", "true"},
                                                                    {"memory-limit", "1000000"},
