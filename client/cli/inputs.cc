@@ -57,35 +57,52 @@ std::string OwnName(const std::string& name) {
   return name;
 }
 
-// The 0 and 1 of an attention_mask [batch, seq_len], in whichever type it is stored.
-absl::StatusOr<Ids> ReadTokenMask(NpzReader& archive, const std::string& name) {
-  std::string dtype;
-  absl::StatusOr<Ids> ids = archive.ReadIds(name, &dtype);
-  if (ids.ok() || (dtype != "|b1" && dtype != "|u1")) return ids;
-  const absl::StatusOr<Mask> mask = archive.ReadMask(name);
-  if (!mask.ok()) return mask.status();
-  const auto& allowed = std::get<std::vector<uint8_t>>(mask->values);
-  return Ids{.shape = mask->shape, .values = std::vector<int32_t>(allowed.begin(), allowed.end())};
+absl::Status InArray(const std::string& path, const std::string& name, const std::string& what) {
+  return absl::InvalidArgumentError(absl::StrCat(path, ": ", name, what));
 }
 
-// An attention_mask [batch, seq_len] becomes seq_lens. The input must have been read.
+// Lengths of an attention_mask [batch, seq_len]: of the keys where there are some, else of the input.
+absl::Status TakeLengths(NpzReader& archive, const std::string& path, const std::string& name,
+                         const Ids& mask, Inputs& inputs) {
+  const char* const own_name = inputs.key ? "kv_seq_lens" : "seq_lens";
+  if (archive.Has(own_name)) {
+    return InArray(path, name,
+                   absl::StrCat(" and ", own_name, " both say how long sequences are, wanted one"));
+  }
+  const std::vector<int64_t> values = std::visit(
+      [](const auto& stored) { return std::vector<int64_t>(stored.begin(), stored.end()); }, mask.values);
+  const Shape& masked = inputs.key         ? inputs.key->shape
+                        : inputs.token_ids ? inputs.token_ids->shape
+                                           : inputs.query->shape;
+  auto lengths = LengthsOfAttentionMask(mask.shape, values, masked);
+  if (!lengths.ok()) return InArray(path, name, absl::StrCat(": ", std::string(lengths.status().message())));
+  (inputs.key ? inputs.kv_seq_lens : inputs.seq_lens) = *std::move(lengths);
+  return absl::OkStatus();
+}
+
+// An attention_mask [batch, seq_len] of whole numbers or bool becomes lengths; one of four dimensions is a
+// mask. What it is of must have been read.
 absl::Status ReadAttentionMask(NpzReader& archive, const std::string& path, const std::string& name,
                                Inputs& inputs) {
-  if (archive.Has("seq_lens")) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(path, ": ", name, " and seq_lens both say how long sequences are, wanted one of them"));
-  }
-  const absl::StatusOr<Ids> mask = ReadTokenMask(archive, name);
+  std::string dtype;
+  const absl::StatusOr<Ids> numbers = archive.ReadIds(name, &dtype);
+  if (numbers.ok()) return TakeLengths(archive, path, name, *numbers, inputs);
+  if (dtype == "<i4" || dtype == "<i8") return numbers.status();
+  absl::StatusOr<Mask> mask = archive.ReadMask(name, &dtype);
   if (!mask.ok()) return mask.status();
-  const std::vector<int64_t> values = std::visit(
-      [](const auto& stored) { return std::vector<int64_t>(stored.begin(), stored.end()); }, mask->values);
-  auto lengths = LengthsOfAttentionMask(mask->shape, values,
-                                        inputs.token_ids ? inputs.token_ids->shape : inputs.query->shape);
-  if (!lengths.ok()) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(path, ": ", name, ": ", std::string(lengths.status().message())));
+  if (mask->shape.size() != 4) {
+    const auto* const allowed = std::get_if<std::vector<uint8_t>>(&mask->values);
+    if (allowed == nullptr) {
+      return InArray(path, name,
+                     absl::StrCat(": got ", dtype, " ", ToString(mask->shape),
+                                  ", wanted whole numbers or bool for [batch, seq_len]"));
+    }
+    const std::vector<int32_t> values(allowed->begin(), allowed->end());
+    return TakeLengths(archive, path, name, {.shape = mask->shape, .values = values}, inputs);
   }
-  inputs.seq_lens = *std::move(lengths);
+  if (inputs.mask) return InArray(path, name, ": got a mask too, wanted one of the two");
+  inputs.mask = *std::move(mask);
+  NoteDtype(absl::StrCat(path, ": ", name), dtype, inputs);
   return absl::OkStatus();
 }
 

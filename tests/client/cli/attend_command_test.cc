@@ -317,6 +317,32 @@ TEST_F(AttendCommandTest, AMaskOfTokensMayBeBoolAndBelongToAQuery) {
   EXPECT_THAT(server_.requests()[0].seq_lens(), ElementsAre(1));
 }
 
+TEST_F(AttendCommandTest, AMaskOfTokensIsThatOfTheKeysWhereThereAreSome) {
+  NpzWriter archive(Path("crossed.npz"));
+  archive.Add("query", Tensor{.shape = {1, 1, 4}, .values = std::vector<float>(4)});
+  archive.Add("key", Tensor{.shape = {1, 3, 4}, .values = std::vector<float>(12)});
+  archive.Add("attention_mask", IntTensor{.shape = {1, 3}, .values = {1, 1, 0}});
+  ASSERT_THAT(archive.Finish(), IsOk());
+  const CliResult result = Attend({"--input", Path("crossed.npz")});
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  ASSERT_THAT(server_.requests(), SizeIs(1));
+  EXPECT_THAT(server_.requests()[0].seq_lens(), IsEmpty());
+  EXPECT_THAT(server_.requests()[0].kv_seq_lens(), ElementsAre(2));
+}
+
+TEST_F(AttendCommandTest, AMaskOfFourDimensionsIsAMaskByThatNameToo) {
+  NpzWriter archive(Path("masked.npz"));
+  archive.Add("query", Tensor{.shape = {1, 1, 4}, .values = std::vector<float>(4)});
+  archive.Add("attention_mask", Tensor{.shape = {1, 1, 1, 1}, .values = {-1.5f}});
+  ASSERT_THAT(archive.Finish(), IsOk());
+  const CliResult result = Attend({"--input", Path("masked.npz")});
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  ASSERT_THAT(server_.requests(), SizeIs(1));
+  EXPECT_THAT(server_.requests()[0].mask().shape(), ElementsAre(1, 1, 1, 1));
+  EXPECT_EQ(server_.requests()[0].mask().dtype(), v1::DTYPE_F32);
+  EXPECT_THAT(server_.requests()[0].seq_lens(), IsEmpty());
+}
+
 TEST_F(AttendCommandTest, WhatATokenizerSaysTwiceOrOtherwiseIsRefused) {
   const IntTensor ids{.shape = {1, 2}, .values = {5, 6}}, left{.shape = {1, 2}, .values = {0, 1}};
   const IntTensor lens{.shape = {1}, .values = {2}};
@@ -327,6 +353,11 @@ TEST_F(AttendCommandTest, WhatATokenizerSaysTwiceOrOtherwiseIsRefused) {
     EXPECT_THAT(writer.Finish(), IsOk());
     return Path(name);
   };
+  const std::string floats = Path("floats.npz");
+  NpzWriter writer(floats);
+  writer.Add("input_ids", ids);
+  writer.Add("attention_mask", Tensor{.shape = {1, 2}, .values = {1, 0}});
+  ASSERT_THAT(writer.Finish(), IsOk());
   const struct {
     std::string archive;
     std::string reason;
@@ -336,7 +367,8 @@ TEST_F(AttendCommandTest, WhatATokenizerSaysTwiceOrOtherwiseIsRefused) {
       {make("wide.npz", {{"input_ids", ids}, {"attention_mask", lens}}),
        "attention_mask: got shape [1], wanted [batch, seq_len] of an input of shape [1, 2]"},
       {make("lens.npz", {{"input_ids", ids}, {"attention_mask", ids}, {"seq_lens", lens}}),
-       "attention_mask and seq_lens both say how long sequences are"},
+       "attention_mask and seq_lens both say how long sequences are, wanted one"},
+      {floats, "attention_mask: got <f4 [1, 2], wanted whole numbers or bool for [batch, seq_len]"},
       {make("twice.npz", {{"token_ids", ids}, {"input_ids", ids}}),
        "input_ids: got it under its other name too, wanted one of the two"},
       {make("special.npz", {{"input_ids", ids}, {"special_tokens_mask", ids}}),
