@@ -171,6 +171,7 @@ HeadlightServer::HeadlightServer(const ServerOptions& options, std::shared_ptr<M
                  options.access_log_per_s},
                 AndSpans({&metrics_, &errors_, &tallies_, &load_}, spans_.get())),
       pool_(kMaxIdleBytes, &memory_),
+      regions_(options.allow_shared_memory ? std::make_unique<SharedMemoryRegions>(pool_) : nullptr),
       arena_(static_cast<int>(options.threads), kComputeNice),
       long_arena_(static_cast<int>(options.threads), kComputeNice),
       executor_(arena_, pool_, &memory_),
@@ -196,7 +197,8 @@ HeadlightServer::HeadlightServer(const ServerOptions& options, std::shared_ptr<M
            .version = kVersion,
            .exports_spans = spans_ != nullptr,
            .loader = loader_.get(),
-           .loads = &loads_}),
+           .loads = &loads_,
+           .regions = regions_.get()}),
       exchanges_({.registry = *registry_,
                   .gate = gate_,
                   .scheduler = scheduler_,
@@ -233,7 +235,7 @@ HeadlightServer::HeadlightServer(const ServerOptions& options, std::shared_ptr<M
   for (auto [name, method] : {std::pair("ModelInfer", OipFace::Method::kModelInfer),
                               std::pair("ModelStreamInfer", OipFace::Method::kModelStreamInfer)}) {
     exchanges_.Add(absl::StrCat("/", OipFace::kService, "/", name),
-                   std::make_unique<OipFace>(method, InferMemory{.pool = &pool_}));
+                   std::make_unique<OipFace>(method, InferMemory{.pool = &pool_, .regions = regions_.get()}));
   }
 }
 

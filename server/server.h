@@ -34,6 +34,7 @@
 #include "server/observe/request_log.h"
 #include "server/observe/span_export.h"
 #include "server/oip/inference_service.h"
+#include "server/oip/shared_memory.h"
 #include "server/program/admin_site.h"
 #include "server/program/fit_limits.h"
 #include "server/program/options.h"
@@ -118,6 +119,7 @@ class HeadlightServer {
   const std::unique_ptr<SpanExport> spans_;  // null: spans go nowhere
   RequestLog requests_;
   BufferPool pool_;
+  const std::unique_ptr<SharedMemoryRegions> regions_;  // null: shared memory is not allowed
   ComputeArena arena_;
   ComputeArena long_arena_;  // whose threads stand still while those of arena_ compute
   AttentionExecutor executor_;

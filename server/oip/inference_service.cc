@@ -10,15 +10,11 @@
 #include "server/oip/model_statistics.h"
 #include "server/oip/server_metadata.h"
 #include "server/oip/server_settings.h"
+#include "server/oip/shared_memory_rpcs.h"
 #include "server/wire/grpc_status.h"
 
 namespace headlight {
 namespace {
-
-absl::Status NoSharedMemory() {
-  return absl::UnimplementedError(
-      "system shared memory is not allowed here; start the server with --allow-shared-memory");
-}
 
 absl::Status NoCuda() {
   return absl::UnimplementedError("this server computes on CPUs and has no CUDA shared memory");
@@ -98,7 +94,7 @@ grpc::ServerUnaryReactor* InferenceService::ServerMetadata(grpc::CallbackServerC
                                                            const inference::ServerMetadataRequest*,
                                                            inference::ServerMetadataResponse* response) {
   return AnswerNow(*context, [&](const Identity&) {
-    DescribeServer(context_.version, /*shared_memory=*/false, *response);
+    DescribeServer(context_.version, context_.regions != nullptr, *response);
     return absl::OkStatus();
   });
 }
@@ -208,21 +204,27 @@ grpc::ServerUnaryReactor* InferenceService::RepositoryModelUnload(
 }
 
 grpc::ServerUnaryReactor* InferenceService::SystemSharedMemoryStatus(
-    grpc::CallbackServerContext* context, const inference::SystemSharedMemoryStatusRequest*,
-    inference::SystemSharedMemoryStatusResponse*) {
-  return AnswerNow(*context, [](const Identity&) { return NoSharedMemory(); });
+    grpc::CallbackServerContext* context, const inference::SystemSharedMemoryStatusRequest* request,
+    inference::SystemSharedMemoryStatusResponse* response) {
+  return AnswerNow(*context, [&](const Identity& who) {
+    return headlight::SystemSharedMemoryStatus(context_.regions, who.tenant, *request, *response);
+  });
 }
 
 grpc::ServerUnaryReactor* InferenceService::SystemSharedMemoryRegister(
-    grpc::CallbackServerContext* context, const inference::SystemSharedMemoryRegisterRequest*,
+    grpc::CallbackServerContext* context, const inference::SystemSharedMemoryRegisterRequest* request,
     inference::SystemSharedMemoryRegisterResponse*) {
-  return AnswerNow(*context, [](const Identity&) { return NoSharedMemory(); });
+  return AnswerNow(*context, [&](const Identity& who) {
+    return headlight::SystemSharedMemoryRegister(context_.regions, who.tenant, *request);
+  });
 }
 
 grpc::ServerUnaryReactor* InferenceService::SystemSharedMemoryUnregister(
-    grpc::CallbackServerContext* context, const inference::SystemSharedMemoryUnregisterRequest*,
+    grpc::CallbackServerContext* context, const inference::SystemSharedMemoryUnregisterRequest* request,
     inference::SystemSharedMemoryUnregisterResponse*) {
-  return AnswerNow(*context, [](const Identity&) { return NoSharedMemory(); });
+  return AnswerNow(*context, [&](const Identity& who) {
+    return headlight::SystemSharedMemoryUnregister(context_.regions, who.tenant, *request);
+  });
 }
 
 grpc::ServerUnaryReactor* InferenceService::CudaSharedMemoryStatus(

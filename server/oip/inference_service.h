@@ -22,6 +22,7 @@
 #include "server/observe/model_tally.h"
 #include "server/oip/model_config.h"
 #include "server/oip/repository_index.h"
+#include "server/oip/shared_memory.h"
 #include "server/security/gate.h"
 #include "server/security/model_control.h"
 
@@ -35,10 +36,11 @@ struct InferenceServiceContext {
   // Whether grpc.health.v1 says SERVING of a service: "" or "models/NAME".
   std::function<bool(const std::string& service)> serves;
   ModelConfigLimits limits;
-  std::string version;               // of the program
-  bool exports_spans = false;        // to a collector
-  ModelLoader* loader = nullptr;     // null without a model repository
-  const LoadWatch* loads = nullptr;  // null where nothing is loaded
+  std::string version;                     // of the program
+  bool exports_spans = false;              // to a collector
+  ModelLoader* loader = nullptr;           // null without a model repository
+  const LoadWatch* loads = nullptr;        // null where nothing is loaded
+  SharedMemoryRegions* regions = nullptr;  // null where shared memory is not allowed
 };
 
 using InferenceServiceBase = inference::GRPCInferenceService::WithGenericMethod_ModelInfer<

@@ -320,10 +320,11 @@ TEST_F(InferenceServiceTest, WithoutARepositoryNothingIsLoaded) {
 
 TEST_F(InferenceServiceTest, SharedMemoryIsRefusedInASentence) {
   constexpr auto kUnimplemented = grpc::StatusCode::UNIMPLEMENTED;
-  const std::string allow = "start the server with --allow-shared-memory";
-  ExpectRefused(&Stub::SystemSharedMemoryStatus, {}, kUnimplemented, allow);
-  ExpectRefused(&Stub::SystemSharedMemoryRegister, {}, kUnimplemented, allow);
-  ExpectRefused(&Stub::SystemSharedMemoryUnregister, {}, kUnimplemented, allow);
+  constexpr auto kDenied = grpc::StatusCode::PERMISSION_DENIED;
+  const std::string allow = "the server allows it with --allow-shared-memory";
+  ExpectRefused(&Stub::SystemSharedMemoryStatus, {}, kDenied, allow);
+  ExpectRefused(&Stub::SystemSharedMemoryRegister, {}, kDenied, allow);
+  ExpectRefused(&Stub::SystemSharedMemoryUnregister, {}, kDenied, allow);
   const std::string no_cuda = "has no CUDA shared memory";
   ExpectRefused(&Stub::CudaSharedMemoryStatus, {}, kUnimplemented, no_cuda);
   ExpectRefused(&Stub::CudaSharedMemoryRegister, {}, kUnimplemented, no_cuda);
