@@ -171,7 +171,11 @@ HeadlightServer::HeadlightServer(const ServerOptions& options, std::shared_ptr<M
                  options.access_log_per_s},
                 AndSpans({&metrics_, &errors_, &tallies_, &load_}, spans_.get())),
       pool_(kMaxIdleBytes, &memory_),
-      regions_(options.allow_shared_memory ? std::make_unique<SharedMemoryRegions>(pool_) : nullptr),
+      regions_(options.allow_shared_memory
+                   ? std::make_unique<SharedMemoryRegions>(
+                         pool_, SharedMemoryLimits{.max_tensor_bytes =
+                                                       static_cast<uint64_t>(options.max_message_bytes)})
+                   : nullptr),
       arena_(static_cast<int>(options.threads), kComputeNice),
       long_arena_(static_cast<int>(options.threads), kComputeNice),
       executor_(arena_, pool_, &memory_),

@@ -165,7 +165,11 @@ absl::StatusOr<grpc::ByteBuffer> EncodeInfer(const InferReplyForm& form, const R
   for (size_t i = 0; i < filled.size(); ++i) {
     const FilledTensor& tensor = filled[i];
     if (const std::optional<TensorPlace>& place = form.tensors[i].place) {
-      HEADLIGHT_RETURN_IF_ERROR(form.regions->Write(form.tenant, *place, PiecesOf(tensor, plan)));
+      const absl::Status written = form.regions->Write(form.tenant, *place, PiecesOf(tensor, plan));
+      if (!written.ok()) {
+        return absl::Status(written.code(),
+                            absl::StrCat(form.tensors[i].name, ".", std::string(written.message())));
+      }
       slices.Add(nullptr, 0);  // clients count on an entry for each output
     } else if (tensor.row_bytes != 0) {
       slices.AddPadded(tensor.data, plan.q_lens, plan.padded_len, tensor.row_bytes);

@@ -54,6 +54,12 @@ bool IsList(const char* name, std::span<const int64_t> shape) {
   return name == kSeqLens || name == kKvSeqLens || name == kPositions || IsLengthsMask(name, shape);
 }
 
+// What is wrong with the place of a tensor, which messages about places do not name.
+absl::Status OfTensor(const std::string& name, const absl::Status& status) {
+  if (status.ok()) return status;
+  return absl::Status(status.code(), absl::StrCat(name, ".", std::string(status.message())));
+}
+
 // Of an input that is no list.
 Role RoleOf(const char* name) {
   return kInputRoles[std::find(std::begin(kInputNames), std::end(kInputNames), name) -
@@ -182,7 +188,7 @@ absl::Status InferRequest::Fetch(const std::string& tenant) {
   for (const AskedTensor& tensor : tensors_) {
     if (!tensor.place) continue;
     if (memory_.regions == nullptr) return NoTensorRegions();
-    HEADLIGHT_RETURN_IF_ERROR(memory_.regions->Check(tenant, *tensor.place));
+    HEADLIGHT_RETURN_IF_ERROR(OfTensor(tensor.name, memory_.regions->Check(tenant, *tensor.place)));
   }
   for (Input& input : inputs_) {
     if (input.raw == nullptr) HEADLIGHT_RETURN_IF_ERROR(FetchBytes(input));
@@ -198,12 +204,26 @@ void InferRequest::LetGo() {
 absl::Status InferRequest::FetchBytes(Input& input) {
   if (input.place) {
     if (memory_.regions == nullptr) return NoTensorRegions();
-    HEADLIGHT_ASSIGN_OR_RETURN(TensorBytes read, memory_.regions->Read(tenant_, *input.place));
-    input.bytes.Append(read.bytes());
-    owned_.push_back(std::move(read.owner));
+    // Before it is read, which may be much more than the tensor has: a wrong size takes no memory.
+    HEADLIGHT_RETURN_IF_ERROR(CheckSize(input));
+    absl::StatusOr<TensorBytes> read = memory_.regions->Read(tenant_, *input.place);
+    if (!read.ok()) return OfTensor(input.name, read.status());
+    input.bytes.Append(read->bytes());
+    owned_.push_back(std::move(read->owner));
     return absl::OkStatus();
   }
   return input.contents != nullptr ? Decode(input) : absl::OkStatus();
+}
+
+absl::Status InferRequest::CheckSize(const Input& input) {
+  const std::optional<int64_t> elements = NumElements(input.shape);
+  if (!input.dtype.dtype || !elements) return absl::OkStatus();  // the check of the request refuses it
+  const DType dtype = *input.dtype.dtype;
+  const uint64_t got = input.place->byte_size;
+  if (got % SizeOf(dtype) == 0 && got / SizeOf(dtype) == static_cast<uint64_t>(*elements))
+    return absl::OkStatus();
+  return WrongInput(input.name, ".shared_memory_byte_size: got ", got, ", wanted ", *elements, " times ",
+                    SizeOf(dtype), " for ", DatatypeOf(dtype), " ", ToString(input.shape));
 }
 
 absl::Status InferRequest::Decode(Input& input) {

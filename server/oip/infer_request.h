@@ -59,6 +59,7 @@ class InferRequest final : public FaceRequest {
   absl::Status MeetPayloads(size_t num_raw);
   absl::Status ReadOutputs();
   absl::Status FetchBytes(Input& input);
+  static absl::Status CheckSize(const Input& input);  // of one that has a place
   absl::Status Decode(Input& input);
   absl::Status ReadLists();
   absl::Status ReadMask(const Input& mask);

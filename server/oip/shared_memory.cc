@@ -46,8 +46,13 @@ bool LiesWithin(uint64_t offset, uint64_t bytes, uint64_t size) {
   return offset <= size && bytes <= size - offset;
 }
 
-absl::Status FileError(const std::string& key, const char* what) {
-  return absl::ErrnoToStatus(errno, absl::StrCat("key ", Quoted(key), ": cannot ", what));
+absl::Status KeyError(const std::string& key, const char* what) {
+  return absl::ErrnoToStatus(errno, absl::StrCat("key: got ", Quoted(key), ", cannot ", what));
+}
+
+absl::Status RegionError(const SharedRegion& region, const char* what) {
+  return absl::ErrnoToStatus(
+      errno, absl::StrCat("shared_memory_region: got ", Quoted(region.name), ", cannot ", what));
 }
 
 absl::Status FileTooShort(const SharedRegion& region, uint64_t file_bytes) {
@@ -68,10 +73,10 @@ class SharedMemoryRegions::File {
     // end.
     const int descriptor = open(path.c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY);
     if (descriptor < 0 && (errno == ELOOP || errno == EISDIR || errno == ENXIO)) return NotRegular(key);
-    if (descriptor < 0) return FileError(key, "open it for reading and writing");
+    if (descriptor < 0) return KeyError(key, "open it for reading and writing");
     std::shared_ptr<const File> file(new File(descriptor));
     struct stat info;
-    if (fstat(descriptor, &info) != 0) return FileError(key, "look at it");
+    if (fstat(descriptor, &info) != 0) return KeyError(key, "look at it");
     if (!S_ISREG(info.st_mode)) return NotRegular(key);
     return file;
   }
@@ -82,7 +87,7 @@ class SharedMemoryRegions::File {
 
   absl::StatusOr<uint64_t> Size(const SharedRegion& region) const {
     struct stat info;
-    if (fstat(descriptor_, &info) != 0) return FileError(region.key, "look at it");
+    if (fstat(descriptor_, &info) != 0) return RegionError(region, "look at it");
     return static_cast<uint64_t>(info.st_size);
   }
 
@@ -90,7 +95,7 @@ class SharedMemoryRegions::File {
     while (!to.empty()) {
       const ssize_t done = pread(descriptor_, to.data(), to.size(), static_cast<off_t>(offset));
       if (done < 0 && errno == EINTR) continue;
-      if (done < 0) return FileError(region.key, "read it");
+      if (done < 0) return RegionError(region, "read it");
       if (done == 0) return FileTooShort(region, offset);
       to = to.subspan(static_cast<size_t>(done));
       offset += static_cast<uint64_t>(done);
@@ -102,7 +107,7 @@ class SharedMemoryRegions::File {
     while (!from.empty()) {
       const ssize_t done = pwrite(descriptor_, from.data(), from.size(), static_cast<off_t>(offset));
       if (done < 0 && errno == EINTR) continue;
-      if (done < 0) return FileError(region.key, "write it");
+      if (done < 0) return RegionError(region, "write it");
       from = from.subspan(static_cast<size_t>(done));
       offset += static_cast<uint64_t>(done);
     }
@@ -220,6 +225,11 @@ absl::StatusOr<TensorBytes> SharedMemoryRegions::Read(const std::string& tenant,
                                                       const TensorPlace& place) const {
   HEADLIGHT_ASSIGN_OR_RETURN(const Registered found, Find(tenant, place));
   if (place.byte_size == 0) return TensorBytes{};
+  if (place.byte_size > limits_.max_tensor_bytes) {
+    return absl::InvalidArgumentError(absl::StrCat("shared_memory_byte_size: got ", place.byte_size,
+                                                   ", wanted at most ", limits_.max_tensor_bytes,
+                                                   " as in a message (--max-message-bytes)"));
+  }
   // A file may be huge and empty: what it has to give is looked at before memory is taken for it.
   HEADLIGHT_ASSIGN_OR_RETURN(const uint64_t file_bytes, found.file->Size(found.region));
   if (!LiesWithin(found.region.offset, found.region.byte_size, file_bytes))
@@ -227,8 +237,9 @@ absl::StatusOr<TensorBytes> SharedMemoryRegions::Read(const std::string& tenant,
   const auto size_bytes = static_cast<int64_t>(place.byte_size);
   const std::shared_ptr<PooledBuffer> buffer = pool_.Acquire(size_bytes);
   if (buffer == nullptr) {
-    return absl::ResourceExhaustedError(
-        absl::StrCat("there is no memory for ", size_bytes, " bytes of region ", Quoted(place.region)));
+    return absl::ResourceExhaustedError(absl::StrCat("shared_memory_byte_size: got ", size_bytes,
+                                                     " of region ", Quoted(place.region),
+                                                     ", for which there is no memory now"));
   }
   HEADLIGHT_RETURN_IF_ERROR(found.file->ReadAt(found.region, found.region.offset + place.offset,
                                                {buffer->bytes(), place.byte_size}));

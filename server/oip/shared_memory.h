@@ -34,7 +34,8 @@ struct SharedRegion {
 
 struct SharedMemoryLimits {
   size_t max_regions_of_tenant = 256;
-  size_t max_regions = 1024;  // of all: each holds a descriptor
+  size_t max_regions = 1024;               // of all: each holds a descriptor
+  uint64_t max_tensor_bytes = UINT64_MAX;  // read at once, as much as a message may bring
 };
 
 // What PERMISSION_DENIED says where there is no SharedMemoryRegions at all.
@@ -65,8 +66,8 @@ class SharedMemoryRegions final : public TensorRegions {
   // NOT_FOUND: there is no such region. INVALID_ARGUMENT: it has not so many bytes there.
   absl::Status Check(const std::string& tenant, const TensorPlace& place) const override;
 
-  // As Check, and INVALID_ARGUMENT: the file has become too short. RESOURCE_EXHAUSTED: no memory. Not atomic:
-  // what somebody writes meanwhile may be there in parts.
+  // As Check, and INVALID_ARGUMENT: the file has become too short, or it is more than the limit.
+  // RESOURCE_EXHAUSTED: no memory. Not atomic: what somebody writes meanwhile may be there in parts.
   absl::StatusOr<TensorBytes> Read(const std::string& tenant, const TensorPlace& place) const override;
 
   // As Check, and INVALID_ARGUMENT: the file has become too short; it is never made longer.

@@ -376,7 +376,7 @@ def check_shared_memory(case):
         refused('no region', 'NOT_FOUND', ['absent'], lambda: case.infer([beyond]))
         small = triton.InferRequestedOutput('output')
         small.set_shared_memory('out', query.nbytes - 4)
-        refused('too little room', 'INVALID_ARGUMENT', ['shared_memory_byte_size'],
+        refused('too little room', 'INVALID_ARGUMENT', ['output.shared_memory_byte_size'],
                 lambda: case.infer([tensor('query', query)], outputs=[small]))
 
         with open('/dev/shm' + into.key, 'r+b') as file:

@@ -547,7 +547,8 @@ TEST_F(InferRequestTest, PlacesInSharedMemoryAreChecked) {
   const OneRegion region(std::string(384, 'x'));
   EXPECT_THAT(Check(InRegion(1, 384), &region), StatusIs(absl::StatusCode::kNotFound, HasSubstr("none")));
   EXPECT_THAT(Check(InRegion(0, 380), &region),
-              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("got 380 bytes for query, wanted 384")));
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       HasSubstr("query.shared_memory_byte_size: got 380, wanted 96 times 4 for FP32")));
   EXPECT_THAT(Check(InRegion(0, 384)),
               StatusIs(absl::StatusCode::kPermissionDenied, HasSubstr("shared_memory_region")));
   ModelInferRequest request = Asking({"output"}, Rows());

@@ -192,7 +192,7 @@ TEST_F(SharedMemoryServerTest, TenantsHaveRegionsOfTheirOwn) {
   std::memcpy(object_.memory(), query_.data(), kBytes);
   ModelInferRequest request = MakeInfer();
   Place(*request.mutable_inputs(0), "io", kBytes, 0);
-  ExpectRefused(kOther, request, grpc::StatusCode::NOT_FOUND, "shared_memory_region: got \"io\"");
+  ExpectRefused(kOther, request, grpc::StatusCode::NOT_FOUND, "query.shared_memory_region: got \"io\"");
   inference::SystemSharedMemoryStatusResponse regions;
   ASSERT_TRUE(Call(kOther, &Stub::SystemSharedMemoryStatus, {}, &regions).ok());
   EXPECT_EQ(regions.regions_size(), 0);
@@ -209,20 +209,25 @@ TEST_F(SharedMemoryServerTest, WhatDoesNotFitIsRefusedAndTheServerGoesOn) {
   ASSERT_TRUE(Register(kOne, "io", 0, 2 * kBytes).ok());
   ModelInferRequest request = MakeInfer();
   Place(*request.mutable_inputs(0), "io", kBytes, kBytes + 1);
-  ExpectRefused(kOne, request, grpc::StatusCode::INVALID_ARGUMENT, "shared_memory_byte_size");
+  ExpectRefused(kOne, request, grpc::StatusCode::INVALID_ARGUMENT,
+                "query.shared_memory_byte_size: got 192 from shared_memory_offset 193 on");
   Place(*request.mutable_inputs(0), "io", kBytes - 4, 1);
-  ExpectRefused(kOne, request, grpc::StatusCode::INVALID_ARGUMENT, "query");
+  ExpectRefused(kOne, request, grpc::StatusCode::INVALID_ARGUMENT,
+                "query.shared_memory_byte_size: got 188, wanted 48 times 4 for FP32 [1, 3, 16]");
   ModelInferRequest into = MakeInfer();
   into.add_raw_input_contents(query_);
   into.add_outputs()->set_name("output");
   Place(*into.mutable_outputs(0), "io", kBytes - 4, 0);
-  ExpectRefused(kOne, into, grpc::StatusCode::INVALID_ARGUMENT, "shared_memory_byte_size");
+  ExpectRefused(kOne, into, grpc::StatusCode::INVALID_ARGUMENT,
+                "output.shared_memory_byte_size: got 188, wanted room for 192 bytes");
 
   object_.Resize(kBytes);  // less than was registered
   Place(*request.mutable_inputs(0), "io", kBytes, 0);
-  ExpectRefused(kOne, request, grpc::StatusCode::INVALID_ARGUMENT, "has become shorter");
+  ExpectRefused(kOne, request, grpc::StatusCode::INVALID_ARGUMENT,
+                "query.shared_memory_region: the file of \"io\" has become shorter");
   Place(*into.mutable_outputs(0), "io", kBytes, kBytes);
-  ExpectRefused(kOne, into, grpc::StatusCode::INVALID_ARGUMENT, "has become shorter");
+  ExpectRefused(kOne, into, grpc::StatusCode::INVALID_ARGUMENT,
+                "output.shared_memory_region: the file of \"io\" has become shorter");
   EXPECT_EQ(Wanted().size(), kBytes);
 }
 

@@ -158,7 +158,8 @@ TEST_F(SharedMemoryTest, KeysAreOneComponentOfAPath) {
         std::string("sub/file"), std::string("../x"), std::string("ten/"), long_key, zero}) {
     EXPECT_THAT(regions_.Register("a", {"r", key, 0, 1}), StatusIs(kBad, HasSubstr("key: got "))) << key;
   }
-  EXPECT_THAT(regions_.Register("a", {"r", "absent", 0, 1}), StatusIs(kAbsent, HasSubstr("key \"absent\"")));
+  EXPECT_THAT(regions_.Register("a", {"r", "absent", 0, 1}),
+              StatusIs(kAbsent, HasSubstr("key: got \"absent\"")));
 }
 
 TEST_F(SharedMemoryTest, OnlyRegularFilesAreOpened) {
@@ -235,7 +236,15 @@ TEST_F(SharedMemoryTest, BytesAreCountedWhileTheyAreHeld) {
   std::filesystem::resize_file(folder_.File("large"), int64_t{1} << 40);
   ASSERT_THAT(regions_.Register("a", {"huge", "large", 0, uint64_t{1} << 40}), IsOk());
   EXPECT_THAT(regions_.Read("a", {"huge", 0, uint64_t{1} << 40}),
-              StatusIs(absl::StatusCode::kResourceExhausted, HasSubstr("there is no memory")));
+              StatusIs(absl::StatusCode::kResourceExhausted, HasSubstr("there is no memory now")));
+}
+
+TEST_F(SharedMemoryTest, NoMoreIsReadThanAMessageMayBring) {
+  SharedMemoryRegions regions(pool_, {.max_tensor_bytes = 4}, folder_.path());
+  ASSERT_THAT(regions.Register("a", {"r", "ten", 0, 10}), IsOk());
+  EXPECT_THAT(regions.Read("a", {"r", 0, 4}), IsOk());
+  EXPECT_THAT(regions.Read("a", {"r", 0, 5}),
+              StatusIs(kBad, HasSubstr("shared_memory_byte_size: got 5, wanted at most 4")));
 }
 
 TEST_F(SharedMemoryTest, ReadsGoOnWhileRegionsComeAndGo) {
