@@ -199,7 +199,7 @@ TEST_F(InferReplyTest, OutputsGoToSharedMemoryWithTheirPadding) {
   EXPECT_EQ(told.at("shared_memory_byte_size").int64_param(), 384);
   EXPECT_EQ(told.at("shared_memory_offset").int64_param(), 8);
   parameters["shared_memory_byte_size"].set_int64_param(383);
-  EXPECT_THAT(Reply(request).status(), StatusIs(absl::StatusCode::kInvalidArgument, "too small"));
+  EXPECT_THAT(Reply(request).status(), StatusIs(absl::StatusCode::kInvalidArgument, "output.too small"));
 }
 
 TEST_F(InferReplyTest, AStreamsReplyIsInsideOfAnother) {
