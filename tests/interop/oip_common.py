@@ -16,6 +16,7 @@ import tempfile
 import time
 
 SKIPPED = 77
+SET_UP_S = 600  # for packages and programs: where a network is too slow or swallows what is asked, the test skips
 PATIENCE_S = 60
 HERE = os.path.dirname(os.path.abspath(__file__))
 GOLDEN = os.path.join(HERE, '..', 'golden', 'models')
@@ -64,7 +65,10 @@ def enter_environment(parent, requirements):
         if not os.path.exists(marker) or open(marker, encoding='utf-8').read() != wanted:
             for command in ([sys.executable, '-m', 'venv', '--clear', folder],
                             [python, '-m', 'pip', 'install', '--quiet', '--disable-pip-version-check', '-r', path]):
-                done = subprocess.run(command, capture_output=True, text=True, check=False)
+                try:
+                    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=SET_UP_S)
+                except subprocess.TimeoutExpired:
+                    skip(f'{requirements} cannot be had within {SET_UP_S} s')
                 if done.returncode != 0:
                     skip(f'{requirements} cannot be had: {last_line(done.stdout + done.stderr)}')
             with open(marker, 'w', encoding='utf-8') as file:

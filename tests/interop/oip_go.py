@@ -11,7 +11,7 @@ import subprocess
 import tempfile
 
 import oip_common
-from oip_common import HERE, expect, expect_near, fail, last_line, skip
+from oip_common import HERE, SET_UP_S, expect, expect_near, fail, last_line, skip
 
 SERVICE = 'inference.GRPCInferenceService'
 
@@ -33,7 +33,11 @@ def build(folder):
     environment = dict(os.environ, GOBIN=programs, GOFLAGS='-mod=readonly', PATH=f'{programs}:{os.environ["PATH"]}')
 
     def run(*command):
-        done = subprocess.run(command, cwd=module, env=environment, capture_output=True, text=True, check=False)
+        try:
+            done = subprocess.run(command, cwd=module, env=environment, capture_output=True, text=True, check=False,
+                                  timeout=SET_UP_S)
+        except subprocess.TimeoutExpired:
+            return False, f'not within {SET_UP_S} s'
         return done.returncode == 0, last_line(done.stdout + done.stderr)
 
     done, why = run('go', 'install', 'tool')
