@@ -295,7 +295,7 @@ mixed() {
       >>"$WORK/samples"
     # Tables by turns: with another weight, as it was, and one that is broken and changes nothing.
     case $((second % 3)) in
-      0) sed 's/^name = "bulk"/weight = 2\n&/' "$WORK/mixed/bulk.toml" | cat "$WORK"/mixed/{search,operator}.toml - >"$tokens.new" ;;
+      0) { cat "$WORK"/mixed/{search,operator,bulk}.toml && echo 'weight = 2'; } >"$tokens.new" ;;
       1) cat "$WORK"/mixed/{search,bulk,operator}.toml >"$tokens.new" ;;
       2) echo 'token = "broken"' >"$tokens.new" ;;
     esac
