@@ -132,7 +132,7 @@ absl::StatusOr<std::unique_ptr<HeadlightServer>> HeadlightServer::Start(
       const ConnectionLimits connections,
       FitConnections(
           {options.max_connections, options.max_connections_per_address, options.abuse_pause_s},
-          RaiseDescriptorLimit()));
+          RaiseDescriptorLimit() - (options.allow_shared_memory ? SharedMemoryLimits().max_regions : 0)));
   const TlsFiles tls_files = {options.tls_cert, options.tls_key, options.tls_client_ca};
   std::shared_ptr<TlsCredentials> tls;
   if (!tls_files.empty()) {

@@ -164,6 +164,7 @@ absl::StatusOr<ParsedAttend> ParseAttend(const ByteSegments& message) {
     return absl::InvalidArgumentError(
         "AttendRequest: protobuf cannot read its fields; wanted a message of headlight.v1.AttendRequest");
   }
+  parsed.request.DiscardUnknownFields();  // which would stay, many times as large, until the reply
   parsed.payloads = std::move(envelope.payloads);
   parsed.size_bytes = message.size_bytes();
   return parsed;

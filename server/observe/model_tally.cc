@@ -36,8 +36,7 @@ void AddSuccess(const RequestRecord& record, ModelTally& tally) {
 }  // namespace
 
 void ModelTallies::RequestEnded(const RequestRecord& record) {
-  // What was not found is of no model, and what a caller may not see is told as not found.
-  if (record.model.empty() || record.code == absl::StatusCode::kNotFound) return;
+  if (record.version.empty()) return;  // of no model, or of none that the caller may see
   const std::lock_guard lock(mutex_);
   ModelTally* const tally = Find(record);
   if (tally == nullptr) return;

@@ -15,10 +15,10 @@ namespace headlight {
 struct RequestRecord {
   const char* service = "";  // of the RPC: "headlight.v1.AttentionService", ...
   std::string method;        // "Attend", "AttendStream", ...
-  std::string tenant;      // on whose behalf; empty where callers have no names
-  std::string request_id;  // as the caller chose it: any bytes
-  std::string model;       // that was asked for; known to exist only if `version` is set
-  std::string version;     // that answered
+  std::string tenant;        // on whose behalf; empty where callers have no names
+  std::string request_id;    // as the caller chose it: any bytes
+  std::string model;         // that was asked for; known to exist only if `version` is set
+  std::string version;       // that it was for
 
   int64_t tokens = 0;  // of all sequences
   int64_t sequences = 0;

@@ -27,6 +27,7 @@ absl::StatusOr<ParsedInfer> ParseInfer(const ByteSegments& message) {
         "ModelInferRequest: protobuf cannot read its fields; wanted a message of "
         "inference.ModelInferRequest");
   }
+  parsed.request.DiscardUnknownFields();  // which would stay, many times as large, until the reply
   parsed.raw = std::move(envelope.payloads);
   parsed.contents = std::move(envelope.part_payloads);
   return parsed;

@@ -24,6 +24,9 @@ namespace {
 // As many numbers as an AttendRequest has room for.
 constexpr int64_t kMaxListed = int64_t{1} << 20;
 
+// More than any tensor has: what is wrong with a shape is told with all of it.
+constexpr int kMaxDims = 8;
+
 // Told apart by where they lie: every input's name is one of these.
 constexpr char kSeqLens[] = "seq_lens";
 constexpr char kKvSeqLens[] = "kv_seq_lens";
@@ -113,6 +116,10 @@ absl::Status InferRequest::ReadInput(size_t index, size_t& num_raw) {
   input.name = *named;
   input.dtype = FromDatatype(described.datatype());
   input.shape = {described.shape().data(), static_cast<size_t>(described.shape_size())};
+  if (described.shape_size() > kMaxDims) {
+    return WrongInput(input.name, ".shape: got ", described.shape_size(), " dimensions, wanted at most ",
+                      kMaxDims);
+  }
   if (!described.parameters().empty()) {
     TensorParameters parameters;
     HEADLIGHT_RETURN_IF_ERROR(
@@ -169,6 +176,7 @@ absl::Status InferRequest::ReadOutputs() {
                     .layer = parameters.layer};
   fields.pooling = asked.pooling;
   fields.dimensions = asked.dimensions;
+  fields.output_copies = asked.copies;
   fields.outputs = std::move(asked.outputs);
   fields.output_dtype = std::move(parameters.output_dtype);
   fields.timeout_us = parameters.timeout_us;
@@ -205,6 +213,8 @@ absl::Status InferRequest::FetchBytes(Input& input) {
   if (input.place) {
     if (memory_.regions == nullptr) return NoTensorRegions();
     // Before it is read, which may be much more than the tensor has: a wrong size takes no memory.
+    // The check of the request refuses these.
+    if (!input.dtype.dtype || !NumElements(input.shape)) return absl::OkStatus();
     HEADLIGHT_RETURN_IF_ERROR(CheckSize(input));
     absl::StatusOr<TensorBytes> read = memory_.regions->Read(tenant_, *input.place);
     if (!read.ok()) return OfTensor(input.name, read.status());
@@ -217,7 +227,6 @@ absl::Status InferRequest::FetchBytes(Input& input) {
 
 absl::Status InferRequest::CheckSize(const Input& input) {
   const std::optional<int64_t> elements = NumElements(input.shape);
-  if (!input.dtype.dtype || !elements) return absl::OkStatus();  // the check of the request refuses it
   const DType dtype = *input.dtype.dtype;
   const uint64_t got = input.place->byte_size;
   if (got % SizeOf(dtype) == 0 && got / SizeOf(dtype) == static_cast<uint64_t>(*elements))
@@ -254,6 +263,7 @@ absl::StatusOr<std::byte*> InferRequest::Own(int64_t size_bytes) {
     return absl::ResourceExhaustedError(
         absl::StrCat("memory is short: ", size_bytes, " bytes of decoded contents do not fit"));
   }
+  buffer->Relabel(MemoryKind::kMessage);
   std::byte* const bytes = buffer->bytes();
   owned_.push_back(std::move(buffer));
   return bytes;

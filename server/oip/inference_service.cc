@@ -36,7 +36,7 @@ using RepositoryParameters = google::protobuf::Map<std::string, inference::Model
 // Of all that a client may say beside a model's name, only what changes nothing here.
 absl::Status CheckParameters(const RepositoryParameters& parameters, const char* harmless) {
   for (const auto& [name, value] : parameters) {
-    if (name == harmless) continue;
+    if (harmless != nullptr && name == harmless) continue;
     return absl::InvalidArgumentError(absl::StrCat(
         "parameters: got ", Quoted(name), ", wanted none: a model is what its files in the repository say"));
   }
@@ -177,7 +177,7 @@ grpc::ServerUnaryReactor* InferenceService::RepositoryModelLoad(
   const absl::StatusOr<Who> who = context_.gate.Admit(context->client_metadata());
   absl::Status wrong = who.status();
   wrong.Update(CheckRepository(request->repository_name()));
-  wrong.Update(CheckParameters(request->parameters(), /*harmless=*/""));
+  wrong.Update(CheckParameters(request->parameters(), /*harmless=*/nullptr));
   if (wrong.ok()) {
     control_.Load(*who, "model_name", request->model_name(), done);
   } else {
@@ -251,6 +251,10 @@ grpc::ServerUnaryReactor* InferenceService::LogSettings(grpc::CallbackServerCont
   return AnswerNow(*context, [&](const Identity& who) -> absl::Status {
     if (!request->settings().empty()) {
       HEADLIGHT_RETURN_IF_ERROR(CheckMayControl(who, context_.gate, "change what is logged"));
+      if (!who.models.MaySeeAll()) {
+        return absl::PermissionDeniedError(
+            "the log is of all models: who changes it must be given all of them");
+      }
     }
     HEADLIGHT_RETURN_IF_ERROR(ChangeLog(*request));
     DescribeLog(*response);

@@ -66,7 +66,7 @@ absl::StatusOr<std::vector<int64_t>> LengthsOfMask(const char* field, const Wire
                        "]: got a 1 behind a 0, wanted the ones of a sequence first: pad on the "
                        "right, as tokenizers do with padding_side=\"right\", or send seq_lens"));
     }
-    lens[row] += number;
+    if (status.ok()) lens[row] += number;
     return status.ok();
   });
   if (!status.ok()) return status;

@@ -8,6 +8,9 @@
 namespace headlight {
 namespace {
 
+// Shares of batches: what is missing to a whole one is under way, or was cancelled.
+uint64_t NumBatches(double shares) { return static_cast<uint64_t>(std::ceil(shares - 1e-6)); }
+
 void SetDuration(int64_t count, double us, inference::StatisticDuration& out) {
   out.set_count(static_cast<uint64_t>(count));
   out.set_ns(static_cast<uint64_t>(std::llround(us * 1e3)));
@@ -29,7 +32,7 @@ void DescribeRequests(const ModelTally& tally, inference::InferStatistics& out) 
 
 void DescribeBatches(int64_t size, const ModelTally::OfBatches& batches,
                      inference::InferBatchStatistics& out) {
-  const int64_t count = std::llround(batches.count);
+  const auto count = static_cast<int64_t>(NumBatches(batches.count));
   out.set_batch_size(static_cast<uint64_t>(size));
   SetDuration(count, batches.pack_us, *out.mutable_compute_input());
   SetDuration(count, batches.compute_us, *out.mutable_compute_infer());
@@ -44,7 +47,7 @@ void DescribeStatistics(const LoadedModel& model, const ModelTally& tally, infer
   out.set_last_inference(static_cast<uint64_t>(
       std::chrono::duration_cast<std::chrono::milliseconds>(tally.last.time_since_epoch()).count()));
   out.set_inference_count(static_cast<uint64_t>(tally.sequences));
-  out.set_execution_count(static_cast<uint64_t>(std::llround(tally.batches)));
+  out.set_execution_count(NumBatches(tally.batches));
   DescribeRequests(tally, *out.mutable_inference_stats());
   for (const auto& [size, batches] : tally.by_size) DescribeBatches(size, batches, *out.add_batch_stats());
   inference::MemoryUsage& memory = *out.add_memory_usage();

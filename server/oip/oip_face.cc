@@ -43,7 +43,7 @@ std::optional<grpc::ByteBuffer> OipFace::WriteError(const FaceRequest* request,
                                                     const Refusal& refusal) const {
   if (method_ == Method::kModelInfer || request == nullptr) return std::nullopt;
   inference::ModelStreamInferResponse response;
-  response.set_error_message(std::string(refusal.status.message()));
+  response.set_error_message(ToGrpcStatus(refusal.status).error_message());  // as long as a unary call's
   inference::ModelInferResponse& of_request = *response.mutable_infer_response();
   of_request.set_id(request->fields.request_id);
   // The protocol has no place for more; whoever looks for it finds here what a unary call ends with.

@@ -93,6 +93,10 @@ class OutputChooser {
     }
     AskedTensor tensor = {name, known->part, 0, std::move(region)};
     if (known->what == What::kWeights) {
+      if (classes > 0) {
+        return WrongOutput("outputs[", place, "].parameters[\"classification\"]: got one for ", name,
+                           ", wanted it for ", NameOfOutput(OutputKind::kScores));
+      }
       HEADLIGHT_RETURN_IF_ERROR(Want(field, *known));
     } else {
       tensor.output = PlaceOf(*known, place);
@@ -106,7 +110,9 @@ class OutputChooser {
     HEADLIGHT_RETURN_IF_ERROR(CheckWeightsParameter());
     if (names_.empty()) AddDefault();
     HEADLIGHT_RETURN_IF_ERROR(CheckVectorParameters());
+    HEADLIGHT_RETURN_IF_ERROR(CheckScales());
     AddCompanions();
+    CountCopies();
     if (IsOneOutput()) MakeOneOutput();
     return std::move(chosen_);
   }
@@ -196,6 +202,24 @@ class OutputChooser {
     return absl::OkStatus();
   }
 
+  absl::Status CheckScales() const {
+    for (const AskedTensor& tensor : chosen_.tensors) {
+      if (tensor.part != ReplyPart::kScale) continue;
+      if (chosen_.outputs[tensor.output].encoding == OutputEncoding::kInt8) continue;
+      return WrongOutput("vectors_dtype: got none of INT8 beside ", tensor.name,
+                         ", wanted it: only INT8 vectors have a scale");
+    }
+    return absl::OkStatus();
+  }
+
+  // An output may be asked for by two of its names, and is then sent twice.
+  void CountCopies() {
+    for (OutputFields& output : chosen_.outputs) output.copies = 0;
+    for (const AskedTensor& tensor : chosen_.tensors) {
+      if (tensor.part == ReplyPart::kValues) ++chosen_.outputs[tensor.output].copies;
+    }
+  }
+
   bool IsLoneDefault() const { return IsOneOutput() && !Has(OutputKind::kPooled); }
 
   void AddCompanions() {
@@ -232,6 +256,7 @@ class OutputChooser {
 
   void MakeOneOutput() {
     chosen_.dimensions = parameters_.dimensions;
+    if (!chosen_.outputs.empty()) chosen_.copies = chosen_.outputs.front().copies;
     if (!chosen_.outputs.empty() && chosen_.outputs.front().kind == OutputKind::kPooled) {
       chosen_.pooling = parameters_.pooling;
       chosen_.pooling.of_model = !chosen_.pooling.mode;

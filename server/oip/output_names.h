@@ -45,6 +45,7 @@ struct OutputsAsked {
   std::vector<OutputFields> outputs;  // empty: one, as the next two say
   PoolingAsked pooling;
   int64_t dimensions = 0;
+  int64_t copies = 1;  // names that it goes by in the reply
   WeightsSink::Mode weights = WeightsSink::Mode::kNone;
   // In the order of the reply: as the request has them, each followed by what cannot be read without it: the
   // ids and lengths of sparse vectors, the lengths of token vectors, the scale of INT8.

@@ -107,7 +107,7 @@ class SharedMemoryRegions::File {
     while (!from.empty()) {
       const ssize_t done = pwrite(descriptor_, from.data(), from.size(), static_cast<off_t>(offset));
       if (done < 0 && errno == EINTR) continue;
-      if (done < 0) return RegionError(region, "write it");
+      if (done <= 0) return RegionError(region, "write it");
       from = from.subspan(static_cast<size_t>(done));
       offset += static_cast<uint64_t>(done);
     }
@@ -176,13 +176,19 @@ absl::Status SharedMemoryRegions::Register(const std::string& tenant, const Shar
 }
 
 void SharedMemoryRegions::Unregister(const std::string& tenant, const std::string& name) {
+  // Its file is closed without the lock: the last descriptor of an object that has no name any more frees it.
+  decltype(regions_)::node_type gone;
   const std::lock_guard lock(mutex_);
-  regions_.erase({tenant, name});
+  gone = regions_.extract({tenant, name});
 }
 
 void SharedMemoryRegions::UnregisterAll(const std::string& tenant) {
+  std::vector<decltype(regions_)::node_type> gone;  // as above
   const std::lock_guard lock(mutex_);
-  std::erase_if(regions_, [&](const auto& entry) { return entry.first.first == tenant; });
+  for (auto entry = regions_.begin(); entry != regions_.end();) {
+    const auto at = entry++;
+    if (at->first.first == tenant) gone.push_back(regions_.extract(at));
+  }
 }
 
 absl::StatusOr<std::vector<SharedRegion>> SharedMemoryRegions::List(const std::string& tenant,

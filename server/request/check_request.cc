@@ -344,6 +344,7 @@ class RequestChecker {
                                         {"weights", reply.weights, reply.dtype},
                                         {"weights_keys", reply.weights_keys, DType::kI32},
                                         {"received_mass", reply.received_mass, reply.dtype}};
+    for (int64_t copy = 1; copy < fields_.output_copies; ++copy) tensors.push_back(tensors[0]);
     AddTensors(reply.outputs, tensors);
     HEADLIGHT_RETURN_IF_ERROR(CheckReplySize(tensors, limits_.max_message_bytes));
     for (const ReplyTensor& tensor : tensors) reply.payload_bytes += *tensor.SizeBytes();

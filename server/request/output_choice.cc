@@ -15,6 +15,9 @@
 namespace headlight {
 namespace {
 
+// Labels of a reply in all: each is a text, made while others wait for their replies.
+constexpr int64_t kMaxClasses = 1 << 16;
+
 template <typename... Parts>
 absl::Status Refused(const Parts&... parts) {
   return absl::InvalidArgumentError(absl::StrCat(parts...));
@@ -198,6 +201,7 @@ absl::Status PlanOutputs(const RequestFields& fields, const SequenceLayout& layo
     planned.kind = request.kind;
     planned.dtype = request.dtype;
     planned.encoding = request.encoding;
+    planned.copies = fields.outputs[i].copies;
     if (fields.outputs[i].classes > 0) planned.classes = std::min(fields.outputs[i].classes, request.width);
     if (request.kind == OutputKind::kTokenLogits) {
       HEADLIGHT_RETURN_IF_ERROR(
@@ -234,6 +238,11 @@ absl::Status PlanOutputs(const RequestFields& fields, const SequenceLayout& layo
         break;
       }
     }
+    if (planned.classes > kMaxClasses / std::max<int64_t>(1, planned.shape.front())) {
+      return Refused(fields.names->output_option(fields.outputs[i].place, "classes"), ": got ",
+                     planned.classes, " for ", planned.shape.front(), " sequences, wanted at most ",
+                     kMaxClasses, " of all together");
+    }
     if (request.encoding == OutputEncoding::kInt8) planned.scale = {planned.shape.front()};
     if (request.kind == OutputKind::kSparse || request.kind == OutputKind::kTokenVectors) {
       planned.lens_shape = {input.num_sequences()};
@@ -248,8 +257,10 @@ void AddTensors(const std::vector<PlannedOutput>& outputs, std::vector<ReplyTens
     const bool is_float = output.encoding == OutputEncoding::kFloat;
     const bool is_bits = output.encoding == OutputEncoding::kBits;
     const bool empty = output.shape.front() == 0;
-    tensors.push_back({NameOfValues(output.kind), empty ? nothing : output.shape,
-                       is_float ? output.dtype : DType::kBool, is_bits ? 8 : 1});
+    for (int64_t copy = 0; copy < output.copies; ++copy) {
+      tensors.push_back({NameOfValues(output.kind), empty ? nothing : output.shape,
+                         is_float ? output.dtype : DType::kBool, is_bits ? 8 : 1});
+    }
     tensors.push_back({"scale", output.scale, DType::kF32});
     tensors.push_back({"lens", output.lens_shape, DType::kI64});
     if (output.kind == OutputKind::kSparse) tensors.push_back({"indices at most", output.shape, DType::kI32});

@@ -28,6 +28,7 @@ struct PlannedOutput {
   bool padded = false;        // as padded_len says
   std::vector<int64_t> lens;  // of kTokenVectors: rows of each sequence
   Shape scale;                // of kInt8; else empty
+  int64_t copies = 1;         // in the reply
   int64_t classes = 0;        // of kScores: only so many of each row, the largest; 0: all
   Shape lens_shape;           // of the list of lens that the reply has; empty if it has none
 };

@@ -65,6 +65,7 @@ struct OutputFields {
   int64_t dimensions = 0;
   std::span<const int64_t> positions;
   int64_t top_k = 0;
+  int64_t copies = 1;   // of its values in the reply
   int64_t classes = 0;  // kScores: only so many labels of each sequence, those of the largest scores; 0: all
 };
 
@@ -96,7 +97,8 @@ struct RequestFields {
   std::optional<int64_t> window_right;
   WeightsFields weights;
   PoolingAsked pooling;
-  int64_t dimensions = 0;  // of pooled vectors; 0: all
+  int64_t dimensions = 0;     // of pooled vectors; 0: all
+  int64_t output_copies = 1;  // in the reply, where there are no `outputs`
   std::vector<OutputFields> outputs;
   WireDType output_dtype{DType::kF32, {}};
   int64_t timeout_us = 0;

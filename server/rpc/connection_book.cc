@@ -2,13 +2,17 @@
 #include "server/rpc/connection_book.h"
 
 #include <fcntl.h>
+#include <linux/sockios.h>
 #include <linux/tcp.h>
 #include <spdlog/spdlog.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 
+#include <algorithm>
 #include <array>
+#include <cerrno>
 #include <chrono>
 #include <cstddef>
 #include <utility>
@@ -37,6 +41,12 @@ std::optional<int64_t> ReceivedBytes(int fd) {
   if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &size) != 0) return std::nullopt;
   if (size < offsetof(tcp_info, tcpi_bytes_received) + sizeof(info.tcpi_bytes_received)) return std::nullopt;
   return static_cast<int64_t>(info.tcpi_bytes_received);
+}
+
+// Of what was received, what is still in the socket: nobody has looked into it yet.
+int64_t UnreadBytes(int fd) {
+  int bytes = 0;
+  return ioctl(fd, SIOCINQ, &bytes) == 0 ? bytes : 0;
 }
 
 // Shut down, a socket still hands over what it had received: megabytes of calls to come. Disconnected, it
@@ -179,6 +189,7 @@ std::vector<ConnectionBook::Received> ConnectionBook::AwaitReceived() {
     told_.clear();
     std::array<epoll_event, 256> events;
     const int count = epoll_wait(epoll_.get(), events.data(), static_cast<int>(events.size()), -1);
+    if (count < 0 && errno != EINTR) return {};
     const std::lock_guard lock(mutex_);
     for (int i = 0; i < count; ++i) {
       const uint64_t id = events[static_cast<size_t>(i)].data.u64;
@@ -189,7 +200,9 @@ std::vector<ConnectionBook::Received> ConnectionBook::AwaitReceived() {
       const std::optional<int64_t> bytes = ReceivedBytes(found->second.fd.get());
       if (!bytes) continue;  // nor would it tell the next time
       told_.push_back(id);
-      received.push_back({found->second.conduct, found->second.peer.name, *bytes});
+      const int64_t unread_bytes = UnreadBytes(found->second.fd.get());
+      received.push_back(
+          {found->second.conduct, found->second.peer.name, std::max<int64_t>(0, *bytes - unread_bytes)});
     }
   }
   return received;

@@ -73,7 +73,7 @@ class ConnectionBook {
   // while. Counted, and logged with `why`, the first time.
   void EndForAbuse(ConnectionConduct& conduct, const std::string& why);
 
-  // Who has received something, and how much since the connection was made.
+  // Who has received something, and how much of it was read since the connection was made.
   struct Received {
     std::shared_ptr<ConnectionConduct> conduct;
     std::string peer;
@@ -81,7 +81,7 @@ class ConnectionBook {
   };
 
   // Waits until connections with a name have received something that this has not told of: some of them.
-  // Nothing: StopAwaiting was called. For one thread.
+  // Nothing: StopAwaiting was called, or the system has no descriptors for it. For one thread.
   std::vector<Received> AwaitReceived();
   void StopAwaiting();
 

@@ -27,6 +27,9 @@ constexpr int64_t kReadBytes = int64_t{64} << 10;
 // Where ORCA wants its report, serialized.
 constexpr char kLoadReportTrailer[] = "endpoint-load-metrics-bin";
 
+// Below it no caller expects an answer.
+constexpr std::chrono::milliseconds kLeastDeadline{10};
+
 // When to come again after memory was short.
 constexpr int64_t kLeastDelayUs = 10'000;
 
@@ -127,12 +130,14 @@ Exchange::Exchange(const Pipeline& pipeline, CallLedger& ledger, ArrivalWatch& a
       context_(context),
       facts_(FactsOf(context, face, pipeline.gate, pipeline.clock.Now(), refused_)),
       connection_(arrivals.Find(peer)),
+      began_(pipeline.clock.Now()),
       conduct_(pipeline.connections == nullptr ? nullptr : pipeline.connections->ConductOf(peer)),
       state_(face.rules()) {
   if (conduct_ == nullptr) return;
   conduct_->CallBegan();
   if (HasHugeHeaders(context, pipeline.max_header_bytes)) {
-    pipeline.connections->EndForAbuse(*conduct_, "it has sent headers of more than 8 times --max-header-bytes");
+    pipeline.connections->EndForAbuse(*conduct_,
+                                      "it has sent headers of more than 8 times --max-header-bytes");
   }
 }
 
@@ -251,7 +256,8 @@ void Exchange::TellEnding() {
   CallEnding ending = CallEnding::kAnswered;
   {
     const std::lock_guard lock(mutex_);
-    const bool in_time = pipeline_.clock.Now() < facts_.deadline;
+    // Who gives less time than that throws the call away.
+    const bool in_time = pipeline_.clock.Now() < facts_.deadline || facts_.deadline - began_ < kLeastDeadline;
     if (cancelled_) {
       ending = state_.num_read() == 0 && in_time ? CallEnding::kCancelledUnread : CallEnding::kCancelled;
     }

@@ -93,6 +93,7 @@ class Exchange final : public grpc::ServerGenericBidiReactor,
   std::optional<Refusal> refused_;  // by the headers, until Start
   const CallFacts facts_;
   const std::shared_ptr<ArrivalWatch::Connection> connection_;
+  const TimePoint began_;
   const std::shared_ptr<ConnectionConduct> conduct_;  // null: nobody watches the connection
   bool in_ledger_ = false;                            // set once, before the first reaction
 

@@ -20,8 +20,10 @@ using Json = nlohmann::json;
 
 constexpr std::chrono::milliseconds kLookPeriod{10};
 
-// One part in so many of the time may be spent on looking.
+// One part in so many of the time may be spent on looking, where that does not leave too much unseen.
 constexpr int kShare = 20;
+constexpr std::chrono::milliseconds kMostLooking{10};
+constexpr std::chrono::milliseconds kMostRest{50};
 
 constexpr char kSocketName[] = "chttp2 ";
 
@@ -115,8 +117,12 @@ void FloodGuard::Run() {
   while (true) {
     const std::vector<ConnectionBook::Received> all = connections_.AwaitReceived();
     const TimePoint begin = clock_.Now();
-    for (const ConnectionBook::Received& received : all) Look(received);
-    const auto rest = std::max<TimePoint::duration>(kLookPeriod, kShare * (clock_.Now() - begin));
+    for (const ConnectionBook::Received& received : all) {
+      Look(received);
+      if (clock_.Now() - begin > kMostLooking) break;  // the others are told of again
+    }
+    const auto rest =
+        std::clamp<TimePoint::duration>(kShare * (clock_.Now() - begin), kLookPeriod, kMostRest);
     std::unique_lock lock(mutex_);
     if (stop_.wait_for(lock, rest, [this] { return stopping_; })) return;
   }
@@ -129,6 +135,10 @@ void FloodGuard::Look(const ConnectionBook::Received& received) {
   if (!conduct.judge.IsSuspect(traffic)) return;
   const std::optional<StreamCounts> streams = StreamsOf(received);
   if (!streams) return;
+  // Calls may have begun and ended meanwhile.
+  const int64_t received_bytes = traffic.received_bytes;
+  traffic = conduct.GetTraffic(clock_.Now());
+  traffic.received_bytes = received_bytes;
   const std::string why = conduct.judge.WhyAbuse(traffic, *streams, max_streams_);
   if (!why.empty()) connections_.EndForAbuse(conduct, why);
 }
@@ -137,7 +147,8 @@ std::optional<StreamCounts> FloodGuard::StreamsOf(const ConnectionBook::Received
   std::optional<int64_t>& socket = received.conduct->channelz_socket;
   if (!socket) socket = SocketOf(received.peer);
   if (!socket) return std::nullopt;  // its handshake goes on
-  return StreamsIn(Owned(grpc_channelz_get_socket(*socket)));
+  const std::string facts = Owned(grpc_channelz_get_socket(*socket));
+  return facts.empty() ? std::nullopt : std::optional(StreamsIn(facts));
 }
 
 }  // namespace headlight

@@ -122,8 +122,9 @@ void Listener::AcceptOne(int fd) {
   Descriptor accepted(fd);
   const std::optional<ConnectionBook::Entered> entered = book_.Enter(fd);
   if (!entered) return;
-  // Nothing is asked for: what has ended is told of always (EPOLLHUP), when both directions are closed.
-  if (!Watch(epoll_.get(), entered->fd, 0, entered->id)) return book_.Leave(entered->id);
+  // Nothing is asked for: what has ended is told of always (EPOLLHUP), when both directions are closed. Once:
+  // gRPC keeps its descriptor, and with it this watch, until the last call of the connection has gone.
+  if (!Watch(epoll_.get(), entered->fd, EPOLLONESHOT, entered->id)) return book_.Leave(entered->id);
   serve_(accepted.Release());
 }
 

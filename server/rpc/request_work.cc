@@ -50,11 +50,14 @@ absl::StatusOr<std::unique_ptr<Ticket>> RequestWork::MakeTicket(const grpc::Byte
   record_.request_id = request_->fields.request_id;
   HEADLIGHT_RETURN_IF_ERROR(request_->unreadable);
   record_.model = request_->fields.model;
+  const ModelView models(pipeline_.registry, facts_.identity->models);
+  if (!record_.model.empty()) {  // before anything is fetched for it
+    HEADLIGHT_ASSIGN_OR_RETURN(const auto model, models.Find(record_.model, request_->fields.model_version));
+    record_.version = model->version;
+  }
   HEADLIGHT_RETURN_IF_ERROR(request_->Fetch(facts_.identity->tenant));
-  HEADLIGHT_ASSIGN_OR_RETURN(
-      CheckedRequest checked,
-      CheckRequest(request_->fields,
-                   {ModelView(pipeline_.registry, facts_.identity->models), pipeline_.max_message_bytes}));
+  HEADLIGHT_ASSIGN_OR_RETURN(CheckedRequest checked,
+                             CheckRequest(request_->fields, {models, pipeline_.max_message_bytes}));
   HEADLIGHT_RETURN_IF_ERROR(
       pipeline_.memory.NeverFits(message_bytes + MemoryNeed(checked.input, pipeline_.compute_threads)));
   HEADLIGHT_ASSIGN_OR_RETURN(work->batch_memory,

@@ -2,6 +2,7 @@
 #include "server/rpc/traffic_judge.h"
 
 #include <algorithm>
+#include <chrono>
 
 #include "absl/strings/str_cat.h"
 
@@ -23,6 +24,12 @@ constexpr double kIdlePerSecond = 64 << 10;
 constexpr double kFruitlessBurst = 64;
 constexpr double kFruitlessPerSecond = 20;
 
+// A call's headers may have been read and not yet parsed when it is asked: the next question tells.
+constexpr int kIdleQuestions = 2;
+
+constexpr std::chrono::seconds kLately{1};
+constexpr int64_t kMostCredit = 5000;
+
 // How far beyond --max-streams the calls of a connection that are in memory may be: who has more has reset
 // them, and gRPC has had no moment to throw them away.
 constexpr int64_t kPatience = 250;
@@ -32,7 +39,8 @@ constexpr int64_t kPatience = 250;
 TrafficJudge::TrafficJudge(TimePoint now)
     : unexplained_bytes_(kUnexplainedBurst, kUnexplainedPerSecond, now),
       idle_bytes_(kIdleBurst, kIdlePerSecond, now),
-      fruitless_calls_(kFruitlessBurst, kFruitlessPerSecond, now) {}
+      fruitless_calls_(kFruitlessBurst, kFruitlessPerSecond, now),
+      asked_(now) {}
 
 bool TrafficJudge::IsSuspect(const Traffic& traffic) {
   const int64_t bytes = traffic.received_bytes - last_.received_bytes;
@@ -50,24 +58,33 @@ bool TrafficJudge::IsSuspect(const Traffic& traffic) {
 }
 
 std::string TrafficJudge::WhyAbuse(const Traffic& traffic, const StreamCounts& streams, int64_t max_streams) {
-  const bool no_stream = streams.begun == streams_begun_;
-  streams_begun_ = streams.begun;
+  const bool no_stream = streams.begun == streams_.begun && streams.begun == streams.ended;
+  const bool asked_lately = traffic.now - asked_ < kLately;
+  streams_ = streams;
+  asked_ = traffic.now;
   if (streams.begun - streams.ended > max_streams + kPatience) {
     return absl::StrCat("it has reset more than ", kPatience, " calls at once");
   }
   // Calls of other services, health among them, become no exchanges, but they are answered with a message.
   const int64_t fruitless = streams.ended - traffic.calls_begun - streams.messages_sent;
-  const int64_t more = std::max<int64_t>(0, fruitless - most_fruitless_);
-  most_fruitless_ = std::max(most_fruitless_, fruitless);
+  // What came while nobody asked has had all the time since then.
+  const int64_t more = asked_lately ? std::max<int64_t>(0, fruitless - most_fruitless_) : 0;
+  // Answers are no credit for ever.
+  most_fruitless_ = std::clamp(most_fruitless_, fruitless, fruitless + kMostCredit);
   if (!fruitless_calls_.Take(traffic.now, static_cast<double>(more))) {
     return absl::StrCat("more than ", kFruitlessBurst, " of its calls and ", kFruitlessPerSecond,
                         " a second ended before they could be served");
   }
-  if (idle_too_long_ && no_stream) {
+  if (!idle_too_long_) return "";
+  idle_questions_ = no_stream ? idle_questions_ + 1 : 0;
+  if (idle_questions_ >= kIdleQuestions) {
     return absl::StrCat("it has sent more than ", kIdleBurst, " bytes and ", kIdlePerSecond,
                         " a second that belong to no call");
   }
-  if (idle_too_long_) idle_bytes_.Grant(kIdleBurst);  // they may be those of the calls that have begun
+  if (!no_stream) {  // they may be those of calls that are no exchanges
+    idle_bytes_.Forgive();
+    idle_bytes_.Grant(kIdleBurst);
+  }
   return "";
 }
 

@@ -16,10 +16,10 @@ namespace headlight {
 // Of one connection since it was made, cheap to know.
 struct Traffic {
   TimePoint now;
-  int64_t received_bytes = 0;
-  int64_t message_bytes = 0;  // of those, in messages that were handed over
-  int64_t calls_begun = 0;    // that have become exchanges
-  int64_t calls_open = 0;     // of these
+  int64_t received_bytes = 0;  // and read by gRPC
+  int64_t message_bytes = 0;   // of those, in messages that were handed over
+  int64_t calls_begun = 0;     // that have become exchanges
+  int64_t calls_open = 0;      // of these
 };
 
 // What gRPC counts for the same connection; asking costs some 20 us.
@@ -47,8 +47,11 @@ class TrafficJudge {
   Allowance idle_bytes_;         // while there is no call
   Allowance fruitless_calls_;    // that ended before they became exchanges, without an answer
   bool idle_too_long_ = false;
-  int64_t streams_begun_ = 0;   // at the last question
+  // Of WhyAbuse:
+  TimePoint asked_;
+  StreamCounts streams_;        // when it was asked last
   int64_t most_fruitless_ = 0;  // until then
+  int idle_questions_ = 0;      // in a row, without a stream
 };
 
 }  // namespace headlight

@@ -71,8 +71,10 @@ TEST(ModelTallyTest, CountsFailuresOfModelsThereAre) {
   ASSERT_THAT(registry.Add(MakeTestModel("small", testing::SmallConfig(), "2").loaded), IsOk());
   ModelTallies tallies(registry);
   tallies.RequestEnded(Failed("small", "1", absl::StatusCode::kResourceExhausted));
-  tallies.RequestEnded(Failed("small", "", absl::StatusCode::kInvalidArgument));  // the newest would answer
-  tallies.RequestEnded(Failed("small", "", absl::StatusCode::kNotFound));         // as to who may not see it
+  tallies.RequestEnded(Failed("small", "2", absl::StatusCode::kNotFound));  // something else of the request
+  // As to who may not see the model, whatever else is wrong.
+  tallies.RequestEnded(Failed("small", "", absl::StatusCode::kNotFound));
+  tallies.RequestEnded(Failed("small", "", absl::StatusCode::kInvalidArgument));
   tallies.RequestEnded(Failed("", "", absl::StatusCode::kUnauthenticated));
   EXPECT_EQ(tallies.Of("small", "1").failed, 1);
   EXPECT_EQ(tallies.Of("small", "1").failed_us, 7);

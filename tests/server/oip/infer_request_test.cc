@@ -31,6 +31,7 @@ using testing::CheckInfer;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
+using ::testing::SizeIs;
 using testing::IsOk;
 using testing::LoadTestModel;
 using testing::MakeIdsRequest;
@@ -450,6 +451,36 @@ TEST_F(InferRequestTest, OptionsThatNoOutputHasUseForAreRefused) {
                 "sparse_top_k: got one, but none of the outputs is sparse");
 }
 
+TEST_F(InferRequestTest, OnlyVectorsInInt8HaveAScale) {
+  ExpectRefused(
+      Asking({"sentence_embedding_scale"}, IdRows()),
+      "vectors_dtype: got none of INT8 beside sentence_embedding_scale, wanted it: only INT8 vectors "
+      "have a scale");
+  ExpectRefused(Said(Asking({"sentence_embedding_scale"}, IdRows()), "vectors_dtype", "UINT8"),
+                HasSubstr("got none of INT8 beside sentence_embedding_scale"));
+  ExpectRefused(Asking({"token_vectors_scale"}, IdRows()),
+                HasSubstr("got none of INT8 beside token_vectors_scale"));
+  const auto infer = Check(
+      Said(Said(Asking({"sentence_embedding_scale"}, IdRows()), "vectors_dtype", "INT8"), "pooling", "mean"));
+  ASSERT_THAT(infer, IsOk());
+  EXPECT_THAT(Tensors(*infer), ElementsAre("sentence_embedding_scale"));
+  EXPECT_THAT(infer->checked.input.outputs, SizeIs(1));
+}
+
+TEST_F(InferRequestTest, BothNamesOfAnOutputCountInTheReply) {
+  const auto once = Check(Asking({"output"}, IdRows()));
+  const auto twice = Check(Asking({"output", "last_hidden_state"}, IdRows()));
+  ASSERT_THAT(once, IsOk());
+  ASSERT_THAT(twice, IsOk());
+  EXPECT_EQ(twice->checked.reply.payload_bytes, 2 * once->checked.reply.payload_bytes);
+}
+
+TEST_F(InferRequestTest, ShapesHaveFewDimensions) {
+  ModelInferRequest request = Rows();
+  for (int i = 0; i < 100'000; ++i) request.mutable_inputs(0)->add_shape(127);
+  ExpectRefused(request, HasSubstr("query.shape: got 10000"));
+}
+
 TEST_F(InferRequestTest, ClassificationIsOfScores) {
   ModelInferRequest request = Asking({"logits"}, IdRows());
   (*request.mutable_outputs(0)->mutable_parameters())["classification"].set_int64_param(2);
@@ -464,6 +495,10 @@ TEST_F(InferRequestTest, ClassificationIsOfScores) {
   ExpectRefused(request,
                 "outputs[0].parameters[\"classification\"]: got one for last_hidden_state, wanted it for "
                 "scores alone");
+  request.mutable_outputs(0)->set_name("attention_weights");
+  ExpectRefused(
+      request,
+      "outputs[0].parameters[\"classification\"]: got one for attention_weights, wanted it for scores");
 }
 
 TEST_F(InferRequestTest, ParametersReachTheRequest) {

@@ -183,7 +183,7 @@ TEST_F(ExchangeTest, EveryRequestIsToldOnceWhateverBecameOfIt) {
   EXPECT_EQ(records[1].code, absl::StatusCode::kResourceExhausted);
   EXPECT_EQ(records[1].reason, "memory");
   EXPECT_EQ(records[2].code, absl::StatusCode::kInvalidArgument);
-  EXPECT_EQ(records[2].version, "");
+  EXPECT_EQ(records[2].version, "1");
 }
 
 TEST_F(ExchangeTest, WhatIsRefusedFromItsHeadersIsToldToo) {

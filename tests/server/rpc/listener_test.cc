@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include <chrono>
+#include <ctime>
 #include <filesystem>
 #include <functional>
 #include <memory>
@@ -114,6 +115,21 @@ TEST_F(ListenerTest, TheBookForgetsWhomTheServerCloses) {
   EXPECT_TRUE(IsClosed(caller));  // no descriptor of the book's keeps it
 }
 
+TEST_F(ListenerTest, AnEndIsToldOnceWhileGrpcKeepsItsDescriptor) {
+  Listen({10, 10});
+  const Descriptor caller = Connect();
+  ASSERT_TRUE(OpenAre(1));
+  ASSERT_TRUE(Eventually([&] { return num_served() == 1; }));
+  {
+    const std::lock_guard lock(mutex_);
+    shutdown(served_[0].get(), SHUT_RDWR);  // a call of the connection goes on, and so the descriptor stays
+  }
+  ASSERT_TRUE(OpenAre(0));
+  const std::clock_t before = std::clock();
+  std::this_thread::sleep_for(std::chrono::milliseconds(300));
+  EXPECT_LT(std::clock() - before, CLOCKS_PER_SEC / 10);  // of this process: the listener sleeps
+}
+
 TEST_F(ListenerTest, TheBookForgetsWhoResets) {
   Listen({10, 10});
   Descriptor caller = Connect();
@@ -204,7 +220,7 @@ TEST_F(ListenerTest, TheBookTellsOnceOfWhatWasReceived) {
   std::vector<ConnectionBook::Received> received = book_->AwaitReceived();
   ASSERT_EQ(received.size(), 1u);
   EXPECT_EQ(received[0].peer, NameOf(caller));
-  EXPECT_EQ(received[0].bytes, 4);
+  EXPECT_EQ(received[0].bytes, 0);  // nobody has read them
   {
     const std::lock_guard lock(mutex_);
     char text[8];
@@ -217,7 +233,7 @@ TEST_F(ListenerTest, TheBookTellsOnceOfWhatWasReceived) {
   received = book_->AwaitReceived();  // nothing of the first four
   later.join();
   ASSERT_EQ(received.size(), 1u);
-  EXPECT_EQ(received[0].bytes, 8);
+  EXPECT_EQ(received[0].bytes, 4);
   book_->StopAwaiting();
   EXPECT_TRUE(Eventually([&] { return book_->AwaitReceived().empty(); }));
 }

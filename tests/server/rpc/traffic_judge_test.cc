@@ -78,7 +78,54 @@ TEST_F(TrafficJudgeTest, PingsWithoutACallAreAbuse) {
   traffic_.received_bytes = 1000;  // a preface and what comes with it
   EXPECT_FALSE(IsSuspect());
   traffic_.received_bytes += 17 * 20'000;
+  EXPECT_FALSE(IsAbuse());  // the headers of a call may be among them
+  traffic_.received_bytes += 17 * 20'000;
   EXPECT_TRUE(IsAbuse());
+}
+
+TEST_F(TrafficJudgeTest, ALargeBodyOfAControlCallIsItsOwn) {
+  for (int call = 0; call < 5; ++call) {
+    ++streams_.begun;
+    for (int i = 0; i < 10; ++i) {
+      traffic_.received_bytes += 1 << 20;
+      ASSERT_FALSE(IsAbuse());
+    }
+    ++streams_.ended;
+    ++streams_.messages_sent;
+    for (int i = 0; i < 10; ++i) {
+      traffic_.received_bytes += 17;
+      ASSERT_FALSE(IsAbuse());
+    }
+  }
+}
+
+TEST_F(TrafficJudgeTest, WhatFailedLongBeforeAnUploadIsNoBurst) {
+  for (int i = 0; i < 600; ++i) {
+    traffic_.now += std::chrono::seconds(1);
+    traffic_.received_bytes += 100;
+    ++streams_.begun;
+    ++streams_.ended;
+    ASSERT_FALSE(IsSuspect());
+  }
+  ++streams_.begun;
+  ++traffic_.calls_begun;
+  ++traffic_.calls_open;
+  for (int i = 0; i < 10; ++i) {
+    traffic_.received_bytes += 1 << 20;
+    ASSERT_FALSE(IsAbuse());
+  }
+}
+
+TEST_F(TrafficJudgeTest, AnswersAreNoCreditForEver) {
+  streams_.messages_sent = 1'000'000;  // of one long stream
+  int64_t refused = 0;
+  do {
+    traffic_.received_bytes += 100 * 4000;
+    streams_.begun += 100;
+    streams_.ended += 100;
+    refused += 100;
+    ASSERT_LT(refused, 10'000);
+  } while (!IsAbuse());
 }
 
 TEST_F(TrafficJudgeTest, APingASecondGoesOnForEver) {
