@@ -27,6 +27,9 @@ constexpr double kFruitlessPerSecond = 20;
 // A call's headers may have been read and not yet parsed when it is asked: the next question tells.
 constexpr int kIdleQuestions = 2;
 
+// Calls that are no exchanges have small messages; headers that do not end are no call at all.
+constexpr int64_t kMostOfOther = 1 << 20;
+
 constexpr std::chrono::seconds kLately{1};
 constexpr int64_t kMostCredit = 5000;
 
@@ -58,8 +61,10 @@ bool TrafficJudge::IsSuspect(const Traffic& traffic) {
 }
 
 std::string TrafficJudge::WhyAbuse(const Traffic& traffic, const StreamCounts& streams, int64_t max_streams) {
-  const bool no_stream = streams.begun == streams_.begun && streams.begun == streams.ended;
+  const bool same_streams = streams.begun == streams_.begun;  // as when it was asked last
+  const bool open = streams.begun != streams.ended;
   const bool asked_lately = traffic.now - asked_ < kLately;
+  if (!same_streams) stream_begin_bytes_ = traffic.received_bytes;
   streams_ = streams;
   asked_ = traffic.now;
   if (streams.begun - streams.ended > max_streams + kPatience) {
@@ -76,12 +81,15 @@ std::string TrafficJudge::WhyAbuse(const Traffic& traffic, const StreamCounts& s
                         " a second ended before they could be served");
   }
   if (!idle_too_long_) return "";
-  idle_questions_ = no_stream ? idle_questions_ + 1 : 0;
+  idle_questions_ = same_streams && !open ? idle_questions_ + 1 : 0;
   if (idle_questions_ >= kIdleQuestions) {
     return absl::StrCat("it has sent more than ", kIdleBurst, " bytes and ", kIdlePerSecond,
                         " a second that belong to no call");
   }
-  if (!no_stream) {  // they may be those of calls that are no exchanges
+  if (open && traffic.received_bytes - stream_begin_bytes_ > kMostOfOther) {
+    return absl::StrCat("it has sent more than ", kMostOfOther, " bytes of headers, or for a call that takes few");
+  }
+  if (open || !same_streams) {  // they may be those of calls that are no exchanges
     idle_bytes_.Forgive();
     idle_bytes_.Grant(kIdleBurst);
   }

@@ -49,9 +49,10 @@ class TrafficJudge {
   bool idle_too_long_ = false;
   // Of WhyAbuse:
   TimePoint asked_;
-  StreamCounts streams_;        // when it was asked last
-  int64_t most_fruitless_ = 0;  // until then
-  int idle_questions_ = 0;      // in a row, without a stream
+  StreamCounts streams_;            // when it was asked last
+  int64_t most_fruitless_ = 0;      // until then
+  int64_t stream_begin_bytes_ = 0;  // received when the last stream began
+  int idle_questions_ = 0;          // in a row, without a stream
 };
 
 }  // namespace headlight

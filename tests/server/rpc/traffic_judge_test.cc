@@ -83,11 +83,21 @@ TEST_F(TrafficJudgeTest, PingsWithoutACallAreAbuse) {
   EXPECT_TRUE(IsAbuse());
 }
 
+TEST_F(TrafficJudgeTest, HeadersWithoutAnEndAreAbuse) {
+  ++streams_.begun;
+  int64_t sent = 0;
+  do {
+    traffic_.received_bytes += 160'000;
+    sent += 160'000;
+    ASSERT_LT(sent, 4 << 20);
+  } while (!IsAbuse());
+}
+
 TEST_F(TrafficJudgeTest, ALargeBodyOfAControlCallIsItsOwn) {
   for (int call = 0; call < 5; ++call) {
     ++streams_.begun;
     for (int i = 0; i < 10; ++i) {
-      traffic_.received_bytes += 1 << 20;
+      traffic_.received_bytes += 80'000;
       ASSERT_FALSE(IsAbuse());
     }
     ++streams_.ended;
