@@ -274,7 +274,7 @@ mixed() {
   cat "$WORK"/mixed/{search,bulk,operator}.toml >"$tokens"
   make_version "$WORK/mixed/models" 1
   start_server --models demo --model-repository "$WORK/mixed/models" --memory-limit "$LIMIT_BYTES" --tokens "$tokens" \
-    --allow-plaintext --reply-timeout-s 2 --abuse-pause-s 0 --canary-period-s 5
+    --allow-plaintext --reply-timeout-s 2 --canary-period-s 5
   as() { echo --allow-token-without-tls --token-file "$WORK/mixed/$1.token"; }
   # shellcheck disable=SC2046  # words
   {

@@ -35,7 +35,7 @@ constexpr int64_t kMostCredit = 5000;
 
 // How far beyond --max-streams the calls of a connection that are in memory may be: who has more has reset
 // them, and gRPC has had no moment to throw them away.
-constexpr int64_t kPatience = 250;
+constexpr int64_t kPatience = 750;
 
 }  // namespace
 

@@ -174,7 +174,7 @@ TEST_F(TrafficJudgeTest, CallsInMemoryFarBeyondTheLimitWereReset) {
   streams_.begun = kMaxStreams + 100;
   EXPECT_FALSE(IsAbuse());
   traffic_.received_bytes += 1 << 20;
-  streams_.begun = kMaxStreams + 300;
+  streams_.begun = kMaxStreams + 800;
   EXPECT_TRUE(IsAbuse());
 }
 
