@@ -24,6 +24,9 @@ namespace {
 
 constexpr uint64_t kStopAwaiting = 0;  // no connection's id
 
+// Never paused: a proxy beside the server brings everybody from there, and operators come from there.
+constexpr char kThisHost[] = "127.0.0.1";
+
 // Addresses that are remembered without a connection. Beyond it those that may connect again are forgotten,
 // and of the others there are no more: each has had its connection ended within the pause.
 constexpr size_t kManyParties = 10'000;
@@ -167,8 +170,10 @@ void ConnectionBook::EndForAbuse(ConnectionConduct& conduct, const std::string& 
     if (found != connections_.end()) {
       Reset(found->second.fd.get());
       name = found->second.peer.name;
-      parties_[found->second.peer.party].paused_until =
-          clock_.Now() + std::chrono::seconds(limits_.abuse_pause_s);
+      const std::string& party = found->second.peer.party;
+      if (party != kThisHost) {
+        parties_[party].paused_until = clock_.Now() + std::chrono::seconds(limits_.abuse_pause_s);
+      }
     }
   }
   spdlog::warn("the connection from {} was ended: {}", name, why);

@@ -189,16 +189,27 @@ TEST_F(ListenerTest, WhoThrowsCallsAwayLosesTheConnectionAndWhatItHasSent) {
 
 TEST_F(ListenerTest, NobodyConnectsFromTheAddressOfAFlood) {
   Listen({10, 10, /*abuse_pause_s=*/3600});
-  const Descriptor other = Connect(2);
-  const Descriptor caller = Connect();
-  const Descriptor neighbour = Connect();
+  const Descriptor other = Connect(3);
+  const Descriptor caller = Connect(2);
+  const Descriptor neighbour = Connect(2);
   ASSERT_TRUE(OpenAre(3));
-  book_->EndForAbuse(*book_->ConductOf(NameOf(caller)), "test");
+  const std::string name = "ipv4:127.0.0.2:" + std::to_string(PortOf(caller.get()));
+  book_->EndForAbuse(*book_->ConductOf(name), "test");
   EXPECT_TRUE(OpenAre(2));  // who is connected stays
-  EXPECT_TRUE(IsClosed(Connect()));
+  EXPECT_TRUE(IsClosed(Connect(2)));
   EXPECT_EQ(book_->counts().refused_in_pause, 1);
-  const Descriptor another = Connect(2);
+  const Descriptor another = Connect(3);
   EXPECT_TRUE(OpenAre(3));
+}
+
+TEST_F(ListenerTest, ThisHostIsNeverPaused) {
+  Listen({10, 10, /*abuse_pause_s=*/3600});
+  const Descriptor caller = Connect();
+  ASSERT_TRUE(OpenAre(1));
+  book_->EndForAbuse(*book_->ConductOf(NameOf(caller)), "test");
+  ASSERT_TRUE(OpenAre(0));
+  const Descriptor again = Connect();
+  EXPECT_TRUE(OpenAre(1));
 }
 
 TEST_F(ListenerTest, WithoutAPauseTheNextConnectionIsTaken) {
