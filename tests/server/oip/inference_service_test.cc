@@ -17,6 +17,7 @@
 #include "inference/grpc_service.grpc.pb.h"
 #include "server/server.h"
 #include "tests/server/attend_fixtures.h"
+#include "tests/server/own_channel.h"
 #include "tests/testing/status_matchers.h"
 
 namespace headlight {
@@ -52,10 +53,7 @@ class InferenceServiceTest : public ::testing::Test {
     auto server = HeadlightServer::Start(options, registry);
     ASSERT_THAT(server, IsOk());
     server_ = *std::move(server);
-    grpc::ChannelArguments arguments;
-    arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
-    channel_ = grpc::CreateCustomChannel("127.0.0.1:" + std::to_string(server_->port()),
-                                         grpc::InsecureChannelCredentials(), arguments);
+    channel_ = testing::OwnChannelTo(server_->port());
     stub_ = GRPCInferenceService::NewStub(channel_);
   }
 

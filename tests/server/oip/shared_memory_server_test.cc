@@ -20,6 +20,7 @@
 #include "server/security/token_file.h"
 #include "server/server.h"
 #include "tests/server/attend_fixtures.h"
+#include "tests/server/own_channel.h"
 #include "tests/testing/status_matchers.h"
 #include "tests/testing/temp_folder.h"
 
@@ -105,10 +106,7 @@ class SharedMemoryServerTest : public ::testing::Test {
     auto server = HeadlightServer::Start(options, registry);
     ASSERT_THAT(server, IsOk());
     server_ = *std::move(server);
-    grpc::ChannelArguments arguments;
-    arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
-    stub_ = GRPCInferenceService::NewStub(grpc::CreateCustomChannel(
-        absl::StrCat("127.0.0.1:", server_->port()), grpc::InsecureChannelCredentials(), arguments));
+    stub_ = GRPCInferenceService::NewStub(testing::OwnChannelTo(server_->port()));
     std::vector<float> query(kTokens * kWidth);
     for (size_t i = 0; i < query.size(); ++i) query[i] = static_cast<float>(i % 7) - 3;
     query_.assign(kBytes, '\0');

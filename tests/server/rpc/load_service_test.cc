@@ -18,6 +18,7 @@
 #include "server/security/token_table.h"
 #include "server/server.h"
 #include "tests/server/attend_fixtures.h"
+#include "tests/server/own_channel.h"
 #include "tests/testing/relay.h"
 #include "tests/testing/status_matchers.h"
 
@@ -57,10 +58,7 @@ class LoadServiceTest : public ::testing::Test {
     auto server = HeadlightServer::Start(options, registry);
     ASSERT_THAT(server, IsOk());
     server_ = *std::move(server);
-    grpc::ChannelArguments arguments;
-    arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
-    channel_ = grpc::CreateCustomChannel("127.0.0.1:" + std::to_string(server_->port()),
-                                         grpc::InsecureChannelCredentials(), arguments);
+    channel_ = testing::OwnChannelTo(server_->port());
     load_ = OpenRcaService::NewStub(channel_);
   }
 
@@ -69,10 +67,7 @@ class LoadServiceTest : public ::testing::Test {
   // a zero that tells so.
   OrcaLoadReport Attend(const v1::AttendRequest& request, grpc::StatusCode code) {
     testing::Relay relay(server_->port());
-    grpc::ChannelArguments arguments;
-    arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
-    const auto channel = grpc::CreateCustomChannel("127.0.0.1:" + std::to_string(relay.port()),
-                                                   grpc::InsecureChannelCredentials(), arguments);
+    const auto channel = testing::OwnChannelTo(relay.port());
     grpc::ClientContext context;
     context.set_deadline(std::chrono::system_clock::now() + kReportPatience);
     v1::AttendResponse response;
