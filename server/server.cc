@@ -37,7 +37,6 @@ namespace {
 // else wait for the kernel to end a computing thread's turn.
 constexpr int kComputeNice = 5;
 
-constexpr char kServiceName[] = "headlight.v1.AttentionService";
 constexpr char kHealthName[] = "grpc.health.v1.Health";
 constexpr char kLoadServiceName[] = "xds.service.orca.v3.OpenRcaService";
 
@@ -218,8 +217,8 @@ HeadlightServer::HeadlightServer(const ServerOptions& options, std::shared_ptr<M
                   .connections = &connections_}),
       load_service_(load_, exchanges_.ledger(), clock_, gate_),
       health_service_(health_, gate_),
-      reflection_(
-          MakeReflectionServices({kServiceName, OipFace::kService, kHealthName, kLoadServiceName}, gate_)),
+      reflection_(MakeReflectionServices(
+          {AttendFace::kService, OipFace::kService, kHealthName, kLoadServiceName}, gate_)),
       admin_({.options = options_,
               .registry = *registry_,
               .loads = loads_,
@@ -232,14 +231,11 @@ HeadlightServer::HeadlightServer(const ServerOptions& options, std::shared_ptr<M
               .compute_threads = arena_.num_threads()},
              metrics_),
       housekeeping_(kHousekeepingPeriod, [this] { KeepHouse(); }) {
-  for (auto [name, method] : {std::pair("Attend", AttendFace::Method::kAttend),
-                              std::pair("AttendStream", AttendFace::Method::kAttendStream)}) {
-    exchanges_.Add(absl::StrCat("/", kServiceName, "/", name), std::make_unique<AttendFace>(method));
+  for (const auto method : {AttendFace::Method::kAttend, AttendFace::Method::kAttendStream}) {
+    exchanges_.Add(std::make_unique<AttendFace>(method));
   }
-  for (auto [name, method] : {std::pair("ModelInfer", OipFace::Method::kModelInfer),
-                              std::pair("ModelStreamInfer", OipFace::Method::kModelStreamInfer)}) {
-    exchanges_.Add(absl::StrCat("/", OipFace::kService, "/", name),
-                   std::make_unique<OipFace>(method, InferMemory{.pool = &pool_, .regions = regions_.get()}));
+  for (const auto method : {OipFace::Method::kModelInfer, OipFace::Method::kModelStreamInfer}) {
+    exchanges_.Add(std::make_unique<OipFace>(method, InferMemory{.pool = &pool_, .regions = regions_.get()}));
   }
 }
 
@@ -330,7 +326,7 @@ absl::Status HeadlightServer::Listen() {
   });
   lifecycle_ =
       std::make_unique<Lifecycle>(*grpc_server_, health_, exchanges_.ledger(), *listener_, connections_,
-                                  std::vector<std::string>{kServiceName, OipFace::kService});
+                                  std::vector<std::string>{AttendFace::kService, OipFace::kService});
   HEADLIGHT_RETURN_IF_ERROR(listener_->Start());
   flood_guard_ = std::make_unique<FloodGuard>(connections_, clock_, options_.max_streams);
   spdlog::info("port open on {}, not serving yet", WithPort(options_.listen, port_));

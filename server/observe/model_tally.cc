@@ -47,14 +47,11 @@ void ModelTallies::RequestEnded(const RequestRecord& record) {
 }
 
 ModelTally* ModelTallies::Find(const RequestRecord& record) {
-  if (!record.version.empty()) {
-    const auto versions = tallies_.find(record.model);
-    if (versions != tallies_.end()) {
-      const auto tally = versions->second.find(record.version);
-      if (tally != versions->second.end()) return &tally->second;
-    }
+  const auto versions = tallies_.find(record.model);
+  if (versions != tallies_.end()) {
+    const auto tally = versions->second.find(record.version);
+    if (tally != versions->second.end()) return &tally->second;
   }
-  // New, or refused before it was known which version would answer.
   const auto model = registry_.Find(record.model, record.version);
   return model.ok() ? Add(**model) : nullptr;
 }

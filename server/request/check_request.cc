@@ -54,11 +54,15 @@ InputRows RowsOf(WireTensor tensor, const SequenceLayout& layout, int64_t tokens
 
 class RequestChecker {
  public:
-  RequestChecker(const RequestFields& fields, const RequestLimits& limits)
-      : fields_(fields), limits_(limits) {}
+  RequestChecker(std::shared_ptr<const LoadedModel> model, const RequestFields& fields,
+                 int64_t max_message_bytes)
+      : fields_(fields), max_message_bytes_(max_message_bytes) {
+    checked_.reply.model = model;
+    input().model = std::move(model);
+  }
 
   absl::StatusOr<CheckedRequest> Check() && {
-    HEADLIGHT_RETURN_IF_ERROR(CheckNames());
+    HEADLIGHT_RETURN_IF_ERROR(CheckId());
     HEADLIGHT_RETURN_IF_ERROR(CheckOptions());
     HEADLIGHT_RETURN_IF_ERROR(CheckInputKinds());
     HEADLIGHT_RETURN_IF_ERROR(fields_.payloads);
@@ -84,14 +88,11 @@ class RequestChecker {
     return CheckTensor(*fields_.tensor(role), {ranks, dtypes, wanted_shape}, names().tensors);
   }
 
-  absl::Status CheckNames() {
+  absl::Status CheckId() {
     if (std::ssize(fields_.request_id) > kMaxRequestIdBytes) {
       return Invalid(names().request_id, ": got ", fields_.request_id.size(), " bytes, wanted at most ",
                      kMaxRequestIdBytes);
     }
-    if (fields_.model.empty()) return Invalid(names().model, ": got none, wanted a model's name");
-    HEADLIGHT_ASSIGN_OR_RETURN(input().model, limits_.models.Find(fields_.model, fields_.model_version));
-    checked_.reply.model = input().model;
     checked_.reply.request_id = fields_.request_id;
     return absl::OkStatus();
   }
@@ -346,7 +347,7 @@ class RequestChecker {
                                         {"received_mass", reply.received_mass, reply.dtype}};
     for (int64_t copy = 1; copy < fields_.output_copies; ++copy) tensors.push_back(tensors[0]);
     AddTensors(reply.outputs, tensors);
-    HEADLIGHT_RETURN_IF_ERROR(CheckReplySize(tensors, limits_.max_message_bytes));
+    HEADLIGHT_RETURN_IF_ERROR(CheckReplySize(tensors, max_message_bytes_));
     for (const ReplyTensor& tensor : tensors) reply.payload_bytes += *tensor.SizeBytes();
     weights.num_weights = *tensors[1].SizeBytes() / SizeOf(reply.dtype);
     weights.num_keys = *tensors[2].SizeBytes() / SizeOf(DType::kI32);
@@ -355,7 +356,7 @@ class RequestChecker {
   }
 
   const RequestFields& fields_;
-  const RequestLimits& limits_;
+  const int64_t max_message_bytes_;
   CheckedRequest checked_;
   Shape query_shape_;     // of the hidden states, where the model begins at ids
   WireTensor token_ids_;  // empty unless it does
@@ -365,8 +366,20 @@ class RequestChecker {
 
 }  // namespace
 
+absl::StatusOr<std::shared_ptr<const LoadedModel>> FindModel(const RequestFields& fields,
+                                                             const ModelView& models) {
+  if (fields.model.empty()) return Invalid(fields.names->model, ": got none, wanted a model's name");
+  return models.Find(fields.model, fields.model_version);
+}
+
 absl::StatusOr<CheckedRequest> CheckRequest(const RequestFields& fields, const RequestLimits& limits) {
-  return RequestChecker(fields, limits).Check();
+  HEADLIGHT_ASSIGN_OR_RETURN(std::shared_ptr<const LoadedModel> model, FindModel(fields, limits.models));
+  return CheckRequestTo(std::move(model), fields, limits.max_message_bytes);
+}
+
+absl::StatusOr<CheckedRequest> CheckRequestTo(std::shared_ptr<const LoadedModel> model,
+                                              const RequestFields& fields, int64_t max_message_bytes) {
+  return RequestChecker(std::move(model), fields, max_message_bytes).Check();
 }
 
 }  // namespace headlight

@@ -7,6 +7,7 @@
 #define HEADLIGHT_SERVER_REQUEST_CHECK_REQUEST_H_
 
 #include <cstdint>
+#include <memory>
 
 #include "absl/status/statusor.h"
 #include "server/batch/batch_input.h"
@@ -29,10 +30,18 @@ struct CheckedRequest {
   int priority = 0;        // -10..10
 };
 
+// The model that `fields` name. INVALID_ARGUMENT, NOT_FOUND and UNAVAILABLE as attention.proto says.
+absl::StatusOr<std::shared_ptr<const LoadedModel>> FindModel(const RequestFields& fields,
+                                                             const ModelView& models);
+
 // Checks all that attention.proto promises. A tensor that is only described passes unseen where its bytes
 // would be looked at; such an input must not be computed. INVALID_ARGUMENT, NOT_FOUND and UNAVAILABLE as that
 // file says; the message names the field, what it got and what it wanted.
 absl::StatusOr<CheckedRequest> CheckRequest(const RequestFields& fields, const RequestLimits& limits);
+
+// The same of `model`, where it was found already.
+absl::StatusOr<CheckedRequest> CheckRequestTo(std::shared_ptr<const LoadedModel> model,
+                                              const RequestFields& fields, int64_t max_message_bytes);
 
 }  // namespace headlight
 

@@ -18,11 +18,13 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "server/rpc/epoll_watch.h"
 
 namespace headlight {
 namespace {
 
 constexpr uint64_t kStopAwaiting = 0;  // no connection's id
+constexpr uint32_t kOnceReceived = EPOLLIN | EPOLLONESHOT;
 
 // Never paused: a proxy beside the server brings everybody from there, and operators come from there.
 constexpr char kThisHost[] = "127.0.0.1";
@@ -30,13 +32,6 @@ constexpr char kThisHost[] = "127.0.0.1";
 // Addresses that are remembered without a connection. Beyond it those that may connect again are forgotten,
 // and of the others there are no more: each has had its connection ended within the pause.
 constexpr size_t kManyParties = 10'000;
-
-bool TellOnce(int epoll, int operation, int fd, uint64_t id) {
-  epoll_event event{};
-  event.events = EPOLLIN | (id == kStopAwaiting ? 0U : EPOLLONESHOT);
-  event.data.u64 = id;
-  return epoll_ctl(epoll, operation, fd, &event) == 0;
-}
 
 std::optional<int64_t> ReceivedBytes(int fd) {
   tcp_info info;
@@ -68,7 +63,7 @@ ConnectionBook::ConnectionBook(const ConnectionLimits& limits, const Clock& cloc
       clock_(clock),
       epoll_(epoll_create1(EPOLL_CLOEXEC)),
       stop_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
-  (void)TellOnce(epoll_.get(), EPOLL_CTL_ADD, stop_.get(), kStopAwaiting);
+  (void)Watch(epoll_.get(), EPOLL_CTL_ADD, stop_.get(), EPOLLIN, kStopAwaiting);
 }
 
 std::optional<ConnectionBook::Entered> ConnectionBook::Enter(int fd) {
@@ -100,7 +95,7 @@ std::optional<ConnectionBook::Entered> ConnectionBook::Enter(int fd) {
   if (!peer.name.empty()) {
     by_name_[peer.name] = entered.id;
     conduct = std::make_shared<ConnectionConduct>(entered.id, clock_.Now());
-    (void)TellOnce(epoll_.get(), EPOLL_CTL_ADD, entered.fd, entered.id);
+    (void)Watch(epoll_.get(), EPOLL_CTL_ADD, entered.fd, kOnceReceived, entered.id);
   }
   connections_.emplace(entered.id, Connection{std::move(mine), std::move(peer), std::move(conduct)});
   ++counts_.open;
@@ -187,7 +182,7 @@ std::vector<ConnectionBook::Received> ConnectionBook::AwaitReceived() {
       for (const uint64_t id : told_) {
         const auto found = connections_.find(id);
         if (found != connections_.end()) {
-          (void)TellOnce(epoll_.get(), EPOLL_CTL_MOD, found->second.fd.get(), id);
+          (void)Watch(epoll_.get(), EPOLL_CTL_MOD, found->second.fd.get(), kOnceReceived, id);
         }
       }
     }

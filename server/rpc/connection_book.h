@@ -21,9 +21,8 @@ namespace headlight {
 
 struct ConnectionLimits {
   int64_t in_all = 0;
-  int64_t per_address = 0;  // an IPv6 network of 64 bits counts as one; unix sockets have no address
-  int64_t abuse_pause_s =
-      0;  // nobody connects from the address of a connection that was ended for abuse; 0: at once
+  int64_t per_address = 0;    // an IPv6 network of 64 bits counts as one; unix sockets have no address
+  int64_t abuse_pause_s = 0;  // without connections from the address of one that was ended for abuse
 };
 
 struct ConnectionCounts {

@@ -36,10 +36,9 @@ bool ConnectionConduct::Condemn() {
   return !std::exchange(condemned_, true);
 }
 
-Traffic ConnectionConduct::GetTraffic(TimePoint now) const {
+Traffic ConnectionConduct::GetTraffic(TimePoint now, int64_t received_bytes) const {
   const std::lock_guard lock(mutex_);
-  return {
-      .now = now, .message_bytes = message_bytes_, .calls_begun = calls_begun_, .calls_open = calls_open_};
+  return {now, received_bytes, message_bytes_, calls_begun_, calls_open_};
 }
 
 }  // namespace headlight

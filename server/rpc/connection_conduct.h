@@ -45,8 +45,8 @@ class ConnectionConduct {
   // What it does is abuse, as others have seen. True for the first who says so.
   bool Condemn();
 
-  // Without received_bytes, which the connection knows.
-  Traffic GetTraffic(TimePoint now) const;
+  // `received_bytes`: the socket's count, which the book has.
+  Traffic GetTraffic(TimePoint now, int64_t received_bytes) const;
 
   // For FloodGuard, on its thread:
   TrafficJudge judge;

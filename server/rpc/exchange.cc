@@ -128,9 +128,9 @@ Exchange::Exchange(const Pipeline& pipeline, CallLedger& ledger, ArrivalWatch& a
       arrivals_(arrivals),
       face_(face),
       context_(context),
-      facts_(FactsOf(context, face, pipeline.gate, pipeline.clock.Now(), refused_)),
-      connection_(arrivals.Find(peer)),
       began_(pipeline.clock.Now()),
+      facts_(FactsOf(context, face, pipeline.gate, began_, refused_)),
+      connection_(arrivals.Find(peer)),
       conduct_(pipeline.connections == nullptr ? nullptr : pipeline.connections->ConductOf(peer)),
       state_(face.rules()) {
   if (conduct_ == nullptr) return;
@@ -256,9 +256,10 @@ void Exchange::TellEnding() {
   CallEnding ending = CallEnding::kAnswered;
   {
     const std::lock_guard lock(mutex_);
-    // Who gives less time than that throws the call away.
-    const bool in_time = pipeline_.clock.Now() < facts_.deadline || facts_.deadline - began_ < kLeastDeadline;
     if (cancelled_) {
+      // Who gives less time than that throws the call away.
+      const bool in_time =
+          pipeline_.clock.Now() < facts_.deadline || facts_.deadline - began_ < kLeastDeadline;
       ending = state_.num_read() == 0 && in_time ? CallEnding::kCancelledUnread : CallEnding::kCancelled;
     }
   }

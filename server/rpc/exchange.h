@@ -91,9 +91,9 @@ class Exchange final : public grpc::ServerGenericBidiReactor,
   const Face& face_;
   grpc::CallbackServerContext& context_;
   std::optional<Refusal> refused_;  // by the headers, until Start
+  const TimePoint began_;
   const CallFacts facts_;
   const std::shared_ptr<ArrivalWatch::Connection> connection_;
-  const TimePoint began_;
   const std::shared_ptr<ConnectionConduct> conduct_;  // null: nobody watches the connection
   bool in_ledger_ = false;                            // set once, before the first reaction
 

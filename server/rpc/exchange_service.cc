@@ -2,8 +2,10 @@
 #include "server/rpc/exchange_service.h"
 
 #include <optional>
+#include <string>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "server/rpc/exchange.h"
 
 namespace headlight {
@@ -18,8 +20,9 @@ ExchangeService::ExchangeService(const Pipeline& pipeline)
   arrivals_.Start();
 }
 
-void ExchangeService::Add(const std::string& method, std::unique_ptr<const Face> face) {
-  faces_[method] = std::move(face);
+void ExchangeService::Add(std::unique_ptr<const Face> face) {
+  std::string path = absl::StrCat("/", face->service(), "/", face->method());
+  faces_[std::move(path)] = std::move(face);
 }
 
 grpc::ServerGenericBidiReactor* ExchangeService::CreateReactor(grpc::GenericCallbackServerContext* context) {

@@ -23,8 +23,8 @@ class ExchangeService final : public grpc::CallbackGenericService {
  public:
   explicit ExchangeService(const Pipeline& pipeline);
 
-  // `method` as on the wire: "/headlight.v1.AttentionService/Attend".
-  void Add(const std::string& method, std::unique_ptr<const Face> face);
+  // Serves the method that the face names.
+  void Add(std::unique_ptr<const Face> face);
 
   // UNIMPLEMENTED for methods without a face.
   grpc::ServerGenericBidiReactor* CreateReactor(grpc::GenericCallbackServerContext* context) override;
@@ -35,6 +35,7 @@ class ExchangeService final : public grpc::CallbackGenericService {
   const Pipeline pipeline_;
   CallLedger ledger_;
   ArrivalWatch arrivals_;
+  // By path, as on the wire: "/headlight.v1.AttentionService/Attend".
   std::unordered_map<std::string, std::unique_ptr<const Face>> faces_;
 };
 

@@ -130,15 +130,11 @@ void FloodGuard::Run() {
 
 void FloodGuard::Look(const ConnectionBook::Received& received) {
   ConnectionConduct& conduct = *received.conduct;
-  Traffic traffic = conduct.GetTraffic(clock_.Now());
-  traffic.received_bytes = received.bytes;
-  if (!conduct.judge.IsSuspect(traffic)) return;
+  if (!conduct.judge.IsSuspect(conduct.GetTraffic(clock_.Now(), received.bytes))) return;
   const std::optional<StreamCounts> streams = StreamsOf(received);
   if (!streams) return;
-  // Calls may have begun and ended meanwhile.
-  const int64_t received_bytes = traffic.received_bytes;
-  traffic = conduct.GetTraffic(clock_.Now());
-  traffic.received_bytes = received_bytes;
+  // Asked again: calls may have begun and ended meanwhile.
+  const Traffic traffic = conduct.GetTraffic(clock_.Now(), received.bytes);
   const std::string why = conduct.judge.WhyAbuse(traffic, *streams, max_streams_);
   if (!why.empty()) connections_.EndForAbuse(conduct, why);
 }

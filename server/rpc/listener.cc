@@ -14,6 +14,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "server/rpc/epoll_watch.h"
 
 namespace headlight {
 namespace {
@@ -31,13 +32,6 @@ constexpr int kRestMs = 50;
 
 Descriptor OpenReserve() { return Descriptor(open("/dev/null", O_RDONLY | O_CLOEXEC)); }
 
-bool Watch(int epoll, int fd, uint32_t events, uint64_t data) {
-  epoll_event event{};
-  event.events = events;
-  event.data.u64 = data;
-  return epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event) == 0;
-}
-
 }  // namespace
 
 Listener::Listener(ListenSockets sockets, ConnectionBook& book, Serve serve)
@@ -50,7 +44,7 @@ absl::Status Listener::Start() {
   stop_.Reset(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   reserve_ = OpenReserve();
   if (!epoll_.valid() || !stop_.valid() || !reserve_.valid() ||
-      !Watch(epoll_.get(), stop_.get(), EPOLLIN, kStop)) {
+      !Watch(epoll_.get(), EPOLL_CTL_ADD, stop_.get(), EPOLLIN, kStop)) {
     return absl::UnavailableError(absl::StrCat("cannot listen: ", std::strerror(errno)));
   }
   WatchSockets(true);
@@ -70,7 +64,8 @@ void Listener::Stop() {
 void Listener::WatchSockets(bool watch) {
   for (const Descriptor& socket : sockets_.sockets) {
     if (watch) {
-      (void)Watch(epoll_.get(), socket.get(), EPOLLIN, kListening | static_cast<uint64_t>(socket.get()));
+      (void)Watch(epoll_.get(), EPOLL_CTL_ADD, socket.get(), EPOLLIN,
+                  kListening | static_cast<uint64_t>(socket.get()));
     } else {
       (void)epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, socket.get(), nullptr);
     }
@@ -124,7 +119,8 @@ void Listener::AcceptOne(int fd) {
   if (!entered) return;
   // Nothing is asked for: what has ended is told of always (EPOLLHUP), when both directions are closed. Once:
   // gRPC keeps its descriptor, and with it this watch, until the last call of the connection has gone.
-  if (!Watch(epoll_.get(), entered->fd, EPOLLONESHOT, entered->id)) return book_.Leave(entered->id);
+  if (!Watch(epoll_.get(), EPOLL_CTL_ADD, entered->fd, EPOLLONESHOT, entered->id))
+    return book_.Leave(entered->id);
   serve_(accepted.Release());
 }
 

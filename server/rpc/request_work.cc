@@ -50,19 +50,17 @@ absl::StatusOr<std::unique_ptr<Ticket>> RequestWork::MakeTicket(const grpc::Byte
   record_.request_id = request_->fields.request_id;
   HEADLIGHT_RETURN_IF_ERROR(request_->unreadable);
   record_.model = request_->fields.model;
-  const ModelView models(pipeline_.registry, facts_.identity->models);
-  if (!record_.model.empty()) {  // before anything is fetched for it
-    HEADLIGHT_ASSIGN_OR_RETURN(const auto model, models.Find(record_.model, request_->fields.model_version));
-    record_.version = model->version;
-  }
+  HEADLIGHT_ASSIGN_OR_RETURN(
+      std::shared_ptr<const LoadedModel> model,
+      FindModel(request_->fields, ModelView(pipeline_.registry, facts_.identity->models)));
+  record_.version = model->version;
   HEADLIGHT_RETURN_IF_ERROR(request_->Fetch(facts_.identity->tenant));
   HEADLIGHT_ASSIGN_OR_RETURN(CheckedRequest checked,
-                             CheckRequest(request_->fields, {models, pipeline_.max_message_bytes}));
+                             CheckRequestTo(std::move(model), request_->fields, pipeline_.max_message_bytes));
   HEADLIGHT_RETURN_IF_ERROR(
       pipeline_.memory.NeverFits(message_bytes + MemoryNeed(checked.input, pipeline_.compute_threads)));
   HEADLIGHT_ASSIGN_OR_RETURN(work->batch_memory,
                              pipeline_.memory.Reserve(MemoryKind::kQueue, BufferNeed(checked.input)));
-  record_.version = checked.input.model->version;
   record_.tokens = checked.input.q_tokens;
   record_.sequences = checked.input.num_sequences();
   plan_ = std::move(checked.reply);

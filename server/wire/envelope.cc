@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "server/wire/envelope.h"
 
+#include <google/protobuf/io/coded_stream.h>
+
 #include <cstddef>
 #include <optional>
 #include <span>
@@ -18,10 +20,8 @@ constexpr int kMaxTagBytes = 5;  // tags and lengths are 32-bit numbers, as prot
 constexpr int kMaxLengthBytes = 5;
 
 std::string VarintOf(uint64_t value) {
-  std::string bytes;
-  for (; value >= 0x80; value >>= 7) bytes.push_back(static_cast<char>((value & 0x7f) | 0x80));
-  bytes.push_back(static_cast<char>(value));
-  return bytes;
+  uint8_t bytes[kMaxVarintBytes];
+  return {bytes, google::protobuf::io::CodedOutputStream::WriteVarint64ToArray(value, bytes)};
 }
 
 class Scanner {

@@ -56,10 +56,8 @@ class ServingTest : public ::testing::Test {
   explicit ServingTest(int64_t queue_max_requests)
       : scheduler_({.max_batch_tokens = 100, .queue_max_requests = queue_max_requests}, lane_,
                    /*long_runner=*/nullptr, clock_) {
-    exchanges_.Add("/headlight.v1.AttentionService/Attend",
-                   std::make_unique<AttendFace>(AttendFace::Method::kAttend));
-    exchanges_.Add("/headlight.v1.AttentionService/AttendStream",
-                   std::make_unique<AttendFace>(AttendFace::Method::kAttendStream));
+    exchanges_.Add(std::make_unique<AttendFace>(AttendFace::Method::kAttend));
+    exchanges_.Add(std::make_unique<AttendFace>(AttendFace::Method::kAttendStream));
   }
 
   void SetUp() override {

@@ -28,10 +28,8 @@ class OipExchangeTest : public testing::ServingTest {
  protected:
   OipExchangeTest() : ServingTest(/*queue_max_requests=*/100) {
     const InferMemory memory = {.pool = &pool_};
-    exchanges_.Add("/inference.GRPCInferenceService/ModelInfer",
-                   std::make_unique<OipFace>(OipFace::Method::kModelInfer, memory));
-    exchanges_.Add("/inference.GRPCInferenceService/ModelStreamInfer",
-                   std::make_unique<OipFace>(OipFace::Method::kModelStreamInfer, memory));
+    exchanges_.Add(std::make_unique<OipFace>(OipFace::Method::kModelInfer, memory));
+    exchanges_.Add(std::make_unique<OipFace>(OipFace::Method::kModelStreamInfer, memory));
   }
 
   void SetUp() override {
