@@ -25,6 +25,7 @@
 #include "server/oip/oip_face.h"
 #include "server/program/reload.h"
 #include "server/program/version.h"
+#include "server/rpc/control_methods.h"
 #include "server/rpc/descriptor_limit.h"
 #include "server/rpc/listen_sockets.h"
 #include "server/rpc/reflection_service.h"
@@ -237,6 +238,8 @@ HeadlightServer::HeadlightServer(const ServerOptions& options, std::shared_ptr<M
   for (const auto method : {OipFace::Method::kModelInfer, OipFace::Method::kModelStreamInfer}) {
     exchanges_.Add(std::make_unique<OipFace>(method, InferMemory{.pool = &pool_, .regions = regions_.get()}));
   }
+  AddControlMethods(service_, exchanges_);
+  AddControlMethods(inference_service_, exchanges_);
 }
 
 HeadlightServer::~HeadlightServer() {
@@ -309,8 +312,6 @@ absl::Status HeadlightServer::Listen() {
   const std::shared_ptr<grpc::experimental::ExternalConnectionAcceptor> acceptor =
       builder.experimental().AddExternalConnectionAcceptor(
           grpc::ServerBuilder::experimental_type::ExternalConnectionType::FROM_FD, credentials);
-  builder.RegisterService(&service_);
-  builder.RegisterService(&inference_service_);
   builder.RegisterService(&load_service_);
   builder.RegisterService(&health_service_);
   for (const auto& service : reflection_) builder.RegisterService(service.get());

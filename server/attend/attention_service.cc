@@ -5,6 +5,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <utility>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -15,36 +16,12 @@
 #include "server/batch/memory_need.h"
 #include "server/batch/work_cost.h"
 #include "server/request/check_request.h"
-#include "server/wire/grpc_status.h"
 
 namespace headlight {
 
-namespace {
-
-// Ends a call that has nothing to wait for.
-grpc::ServerUnaryReactor* End(grpc::CallbackServerContext& context, const absl::Status& status) {
-  grpc::ServerUnaryReactor* reactor = context.DefaultReactor();
-  reactor->Finish(ToGrpcStatus(status));
-  return reactor;
-}
-
-}  // namespace
-
-absl::StatusOr<AttentionService::Who> AttentionService::Admit(
-    const grpc::CallbackServerContext& context) const {
-  return context_.gate.Admit(context.client_metadata());
-}
-
-grpc::ServerUnaryReactor* AttentionService::EstimateCost(grpc::CallbackServerContext* context,
-                                                         const v1::EstimateCostRequest* request,
-                                                         v1::EstimateCostResponse* response) {
-  const absl::StatusOr<Who> who = Admit(*context);
-  return End(*context, who.ok() ? Estimate(**who, request->request(), *response) : who.status());
-}
-
-absl::Status AttentionService::Estimate(const Identity& who, const v1::AttendRequest& request,
-                                        v1::EstimateCostResponse& out) const {
-  HEADLIGHT_ASSIGN_OR_RETURN(const RequestFields fields, DescribedFieldsOf(request));
+absl::Status AttentionService::EstimateCost(const Identity& who, const v1::EstimateCostRequest& request,
+                                            v1::EstimateCostResponse& out) const {
+  HEADLIGHT_ASSIGN_OR_RETURN(const RequestFields fields, DescribedFieldsOf(request.request()));
   HEADLIGHT_ASSIGN_OR_RETURN(const CheckedRequest checked,
                              CheckRequest(fields, {ViewOf(who), context_.max_message_bytes}));
   Ticket ticket;
@@ -65,15 +42,8 @@ absl::Status AttentionService::Estimate(const Identity& who, const v1::AttendReq
   return absl::OkStatus();
 }
 
-grpc::ServerUnaryReactor* AttentionService::ListModels(grpc::CallbackServerContext* context,
-                                                       const v1::ListModelsRequest*,
-                                                       v1::ListModelsResponse* response) {
-  const absl::StatusOr<Who> who = Admit(*context);
-  if (who.ok()) List(**who, *response);
-  return End(*context, who.status());
-}
-
-void AttentionService::List(const Identity& who, v1::ListModelsResponse& out) const {
+absl::Status AttentionService::ListModels(const Identity& who, const v1::ListModelsRequest&,
+                                          v1::ListModelsResponse& out) const {
   const ModelView view = ViewOf(who);
   std::map<std::string, std::string> errors = view.LoadErrors();
   for (const auto& model : view.List()) {
@@ -89,18 +59,15 @@ void AttentionService::List(const Identity& who, v1::ListModelsResponse& out) co
     described.set_name(name);
     described.set_load_error(error);
   }
+  return absl::OkStatus();
 }
 
-grpc::ServerUnaryReactor* AttentionService::GetModel(grpc::CallbackServerContext* context,
-                                                     const v1::GetModelRequest* request,
-                                                     v1::GetModelResponse* response) {
-  const absl::StatusOr<Who> who = Admit(*context);
-  if (!who.ok()) return End(*context, who.status());
-  if (request->model().empty()) {
-    return End(*context, absl::InvalidArgumentError("model: got none, wanted a model's name"));
+absl::Status AttentionService::GetModel(const Identity& who, const v1::GetModelRequest& request,
+                                        v1::GetModelResponse& out) const {
+  if (request.model().empty()) {
+    return absl::InvalidArgumentError("model: got none, wanted a model's name");
   }
-  return End(*context,
-             DescribeNamed(**who, request->model(), request->model_version(), *response->mutable_model()));
+  return DescribeNamed(who, request.model(), request.model_version(), *out.mutable_model());
 }
 
 absl::Status AttentionService::DescribeNamed(const Identity& who, const std::string& name,
@@ -120,29 +87,19 @@ absl::Status AttentionService::DescribeNamed(const Identity& who, const std::str
   return absl::OkStatus();
 }
 
-grpc::ServerUnaryReactor* AttentionService::LoadModel(grpc::CallbackServerContext* context,
-                                                      const v1::LoadModelRequest* request,
-                                                      v1::LoadModelResponse* response) {
-  const absl::StatusOr<Who> admitted = Admit(*context);
-  if (!admitted.ok()) return End(*context, admitted.status());
-  const Who who = *admitted;
-  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-  control_.Load(who, "model", request->model(), [=, this](absl::Status status) {
-    if (status.ok()) status = DescribeNamed(*who, request->model(), "", *response->mutable_model());
-    reactor->Finish(ToGrpcStatus(status));
-  });
-  return reactor;
+void AttentionService::LoadModel(const Who& who, const v1::LoadModelRequest& request,
+                                 const std::shared_ptr<v1::LoadModelResponse>& response, Done done) const {
+  control_.Load(who, "model", request.model(),
+                [this, who, model = request.model(), response, done = std::move(done)](absl::Status status) {
+                  if (status.ok()) status = DescribeNamed(*who, model, "", *response->mutable_model());
+                  done(status);
+                });
 }
 
-grpc::ServerUnaryReactor* AttentionService::UnloadModel(grpc::CallbackServerContext* context,
-                                                        const v1::UnloadModelRequest* request,
-                                                        v1::UnloadModelResponse*) {
-  const absl::StatusOr<Who> admitted = Admit(*context);
-  if (!admitted.ok()) return End(*context, admitted.status());
-  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-  control_.Unload(*admitted, "model", request->model(),
-                  [reactor](const absl::Status& status) { reactor->Finish(ToGrpcStatus(status)); });
-  return reactor;
+void AttentionService::UnloadModel(const Who& who, const v1::UnloadModelRequest& request,
+                                   const std::shared_ptr<v1::UnloadModelResponse>& /*response*/,
+                                   Done done) const {
+  control_.Unload(who, "model", request.model(), std::move(done));
 }
 
 }  // namespace headlight

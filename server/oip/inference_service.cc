@@ -11,14 +11,9 @@
 #include "server/oip/server_metadata.h"
 #include "server/oip/server_settings.h"
 #include "server/oip/shared_memory_rpcs.h"
-#include "server/wire/grpc_status.h"
 
 namespace headlight {
 namespace {
-
-absl::Status NoCuda() {
-  return absl::UnimplementedError("this server computes on CPUs and has no CUDA shared memory");
-}
 
 absl::Status CheckName(const std::string& name) {
   return name.empty() ? absl::InvalidArgumentError("name: got none, wanted a model's name")
@@ -52,91 +47,57 @@ bool InferenceService::Serves(const std::string& model) const {
   return context_.serves(absl::StrCat("models/", model));
 }
 
-template <typename Answer>
-grpc::ServerUnaryReactor* InferenceService::AnswerNow(grpc::CallbackServerContext& context,
-                                                      const Answer& answer) const {
-  const absl::StatusOr<Who> who = context_.gate.Admit(context.client_metadata());
-  grpc::ServerUnaryReactor* reactor = context.DefaultReactor();
-  reactor->Finish(ToGrpcStatus(who.ok() ? answer(**who) : who.status()));
-  return reactor;
+absl::Status InferenceService::ServerLive(const inference::ServerLiveRequest& /*request*/,
+                                          inference::ServerLiveResponse& response) const {
+  response.set_live(true);
+  return absl::OkStatus();
 }
 
-grpc::ServerUnaryReactor* InferenceService::ServerLive(grpc::CallbackServerContext* context,
-                                                       const inference::ServerLiveRequest*,
-                                                       inference::ServerLiveResponse* response) {
-  response->set_live(true);
-  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-  reactor->Finish(grpc::Status::OK);
-  return reactor;
+absl::Status InferenceService::ServerReady(const inference::ServerReadyRequest& /*request*/,
+                                           inference::ServerReadyResponse& response) const {
+  response.set_ready(context_.serves(""));
+  return absl::OkStatus();
 }
 
-grpc::ServerUnaryReactor* InferenceService::ServerReady(grpc::CallbackServerContext* context,
-                                                        const inference::ServerReadyRequest*,
-                                                        inference::ServerReadyResponse* response) {
-  response->set_ready(context_.serves(""));
-  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-  reactor->Finish(grpc::Status::OK);
-  return reactor;
-}
-
-grpc::ServerUnaryReactor* InferenceService::ModelReady(grpc::CallbackServerContext* context,
-                                                       const inference::ModelReadyRequest* request,
-                                                       inference::ModelReadyResponse* response) {
-  return AnswerNow(*context, [&](const Identity& who) -> absl::Status {
-    HEADLIGHT_RETURN_IF_ERROR(CheckName(request->name()));
-    response->set_ready(ViewOf(who).Find(request->name(), request->version()).ok() &&
-                        Serves(request->name()));
-    return absl::OkStatus();
-  });
-}
-
-grpc::ServerUnaryReactor* InferenceService::ServerMetadata(grpc::CallbackServerContext* context,
-                                                           const inference::ServerMetadataRequest*,
-                                                           inference::ServerMetadataResponse* response) {
-  return AnswerNow(*context, [&](const Identity&) {
-    DescribeServer(context_.version, context_.regions != nullptr, *response);
-    return absl::OkStatus();
-  });
-}
-
-grpc::ServerUnaryReactor* InferenceService::ModelMetadata(grpc::CallbackServerContext* context,
-                                                          const inference::ModelMetadataRequest* request,
-                                                          inference::ModelMetadataResponse* response) {
-  return AnswerNow(*context,
-                   [&](const Identity& who) { return DescribeVersions(ViewOf(who), *request, *response); });
-}
-
-absl::Status InferenceService::DescribeVersions(const ModelView& view,
-                                                const inference::ModelMetadataRequest& request,
-                                                inference::ModelMetadataResponse& out) const {
+absl::Status InferenceService::ModelReady(const Identity& who, const inference::ModelReadyRequest& request,
+                                          inference::ModelReadyResponse& response) const {
   HEADLIGHT_RETURN_IF_ERROR(CheckName(request.name()));
+  response.set_ready(ViewOf(who).Find(request.name(), request.version()).ok() && Serves(request.name()));
+  return absl::OkStatus();
+}
+
+absl::Status InferenceService::ServerMetadata(const Identity& /*who*/,
+                                              const inference::ServerMetadataRequest& /*request*/,
+                                              inference::ServerMetadataResponse& response) const {
+  DescribeServer(context_.version, context_.regions != nullptr, response);
+  return absl::OkStatus();
+}
+
+absl::Status InferenceService::ModelMetadata(const Identity& who,
+                                             const inference::ModelMetadataRequest& request,
+                                             inference::ModelMetadataResponse& response) const {
+  HEADLIGHT_RETURN_IF_ERROR(CheckName(request.name()));
+  const ModelView view = ViewOf(who);
   HEADLIGHT_ASSIGN_OR_RETURN(const auto model, view.Find(request.name(), request.version()));
-  DescribeMetadata(*model, out);
+  DescribeMetadata(*model, response);
   for (const auto& held : view.List()) {
-    if (held->name == model->name) out.add_versions(held->version);
+    if (held->name == model->name) response.add_versions(held->version);
   }
   return absl::OkStatus();
 }
 
-grpc::ServerUnaryReactor* InferenceService::ModelConfig(grpc::CallbackServerContext* context,
-                                                        const inference::ModelConfigRequest* request,
-                                                        inference::ModelConfigResponse* response) {
-  return AnswerNow(*context, [&](const Identity& who) -> absl::Status {
-    HEADLIGHT_RETURN_IF_ERROR(CheckName(request->name()));
-    HEADLIGHT_ASSIGN_OR_RETURN(const auto model, ViewOf(who).Find(request->name(), request->version()));
-    DescribeConfig(*model, context_.limits, *response->mutable_config());
-    return absl::OkStatus();
-  });
+absl::Status InferenceService::ModelConfig(const Identity& who, const inference::ModelConfigRequest& request,
+                                           inference::ModelConfigResponse& response) const {
+  HEADLIGHT_RETURN_IF_ERROR(CheckName(request.name()));
+  HEADLIGHT_ASSIGN_OR_RETURN(const auto model, ViewOf(who).Find(request.name(), request.version()));
+  DescribeConfig(*model, context_.limits, *response.mutable_config());
+  return absl::OkStatus();
 }
 
-grpc::ServerUnaryReactor* InferenceService::ModelStatistics(grpc::CallbackServerContext* context,
-                                                            const inference::ModelStatisticsRequest* request,
-                                                            inference::ModelStatisticsResponse* response) {
-  return AnswerNow(*context, [&](const Identity& who) { return SumUp(ViewOf(who), *request, *response); });
-}
-
-absl::Status InferenceService::SumUp(const ModelView& view, const inference::ModelStatisticsRequest& request,
-                                     inference::ModelStatisticsResponse& out) const {
+absl::Status InferenceService::ModelStatistics(const Identity& who,
+                                               const inference::ModelStatisticsRequest& request,
+                                               inference::ModelStatisticsResponse& response) const {
+  const ModelView view = ViewOf(who);
   if (!request.name().empty()) {
     HEADLIGHT_RETURN_IF_ERROR(view.Find(request.name(), request.version()).status());
   } else if (!request.version().empty()) {
@@ -146,20 +107,18 @@ absl::Status InferenceService::SumUp(const ModelView& view, const inference::Mod
   for (const auto& model : view.List()) {
     if (!request.name().empty() && model->name != request.name()) continue;
     if (!request.version().empty() && model->version != request.version()) continue;
-    DescribeStatistics(*model, context_.tallies.Of(model->name, model->version), *out.add_model_stats());
+    DescribeStatistics(*model, context_.tallies.Of(model->name, model->version), *response.add_model_stats());
   }
   return absl::OkStatus();
 }
 
-grpc::ServerUnaryReactor* InferenceService::RepositoryIndex(grpc::CallbackServerContext* context,
-                                                            const inference::RepositoryIndexRequest* request,
-                                                            inference::RepositoryIndexResponse* response) {
-  return AnswerNow(*context, [&](const Identity& who) -> absl::Status {
-    HEADLIGHT_RETURN_IF_ERROR(CheckRepository(request->repository_name()));
-    const auto serves = [this](const std::string& model) { return Serves(model); };
-    DescribeRepository(ViewOf(who), Facts(), serves, request->ready(), *response);
-    return absl::OkStatus();
-  });
+absl::Status InferenceService::RepositoryIndex(const Identity& who,
+                                               const inference::RepositoryIndexRequest& request,
+                                               inference::RepositoryIndexResponse& response) const {
+  HEADLIGHT_RETURN_IF_ERROR(CheckRepository(request.repository_name()));
+  const auto serves = [this](const std::string& model) { return Serves(model); };
+  DescribeRepository(ViewOf(who), Facts(), serves, request.ready(), response);
+  return absl::OkStatus();
 }
 
 RepositoryFacts InferenceService::Facts() const {
@@ -169,110 +128,65 @@ RepositoryFacts InferenceService::Facts() const {
   return facts;
 }
 
-grpc::ServerUnaryReactor* InferenceService::RepositoryModelLoad(
-    grpc::CallbackServerContext* context, const inference::RepositoryModelLoadRequest* request,
-    inference::RepositoryModelLoadResponse*) {
-  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-  const auto done = [reactor](const absl::Status& status) { reactor->Finish(ToGrpcStatus(status)); };
-  const absl::StatusOr<Who> who = context_.gate.Admit(context->client_metadata());
-  absl::Status wrong = who.status();
-  wrong.Update(CheckRepository(request->repository_name()));
-  wrong.Update(CheckParameters(request->parameters(), /*harmless=*/nullptr));
-  if (wrong.ok()) {
-    control_.Load(*who, "model_name", request->model_name(), done);
-  } else {
-    done(wrong);
-  }
-  return reactor;
+void InferenceService::RepositoryModelLoad(
+    const Who& who, const inference::RepositoryModelLoadRequest& request,
+    const std::shared_ptr<inference::RepositoryModelLoadResponse>& /*response*/, Done done) const {
+  absl::Status wrong = CheckRepository(request.repository_name());
+  wrong.Update(CheckParameters(request.parameters(), /*harmless=*/nullptr));
+  if (!wrong.ok()) return done(wrong);
+  control_.Load(who, "model_name", request.model_name(), std::move(done));
 }
 
-grpc::ServerUnaryReactor* InferenceService::RepositoryModelUnload(
-    grpc::CallbackServerContext* context, const inference::RepositoryModelUnloadRequest* request,
-    inference::RepositoryModelUnloadResponse*) {
-  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-  const auto done = [reactor](const absl::Status& status) { reactor->Finish(ToGrpcStatus(status)); };
-  const absl::StatusOr<Who> who = context_.gate.Admit(context->client_metadata());
-  absl::Status wrong = who.status();
-  wrong.Update(CheckRepository(request->repository_name()));
-  wrong.Update(CheckParameters(request->parameters(), /*harmless=*/"unload_dependents"));  // there are none
-  if (wrong.ok()) {
-    control_.Unload(*who, "model_name", request->model_name(), done);
-  } else {
-    done(wrong);
-  }
-  return reactor;
+void InferenceService::RepositoryModelUnload(
+    const Who& who, const inference::RepositoryModelUnloadRequest& request,
+    const std::shared_ptr<inference::RepositoryModelUnloadResponse>& /*response*/, Done done) const {
+  absl::Status wrong = CheckRepository(request.repository_name());
+  wrong.Update(CheckParameters(request.parameters(), /*harmless=*/"unload_dependents"));  // there are none
+  if (!wrong.ok()) return done(wrong);
+  control_.Unload(who, "model_name", request.model_name(), std::move(done));
 }
 
-grpc::ServerUnaryReactor* InferenceService::SystemSharedMemoryStatus(
-    grpc::CallbackServerContext* context, const inference::SystemSharedMemoryStatusRequest* request,
-    inference::SystemSharedMemoryStatusResponse* response) {
-  return AnswerNow(*context, [&](const Identity& who) {
-    return headlight::SystemSharedMemoryStatus(context_.regions, who.tenant, *request, *response);
-  });
+absl::Status InferenceService::SystemSharedMemoryStatus(
+    const Identity& who, const inference::SystemSharedMemoryStatusRequest& request,
+    inference::SystemSharedMemoryStatusResponse& response) const {
+  return headlight::SystemSharedMemoryStatus(context_.regions, who.tenant, request, response);
 }
 
-grpc::ServerUnaryReactor* InferenceService::SystemSharedMemoryRegister(
-    grpc::CallbackServerContext* context, const inference::SystemSharedMemoryRegisterRequest* request,
-    inference::SystemSharedMemoryRegisterResponse*) {
-  return AnswerNow(*context, [&](const Identity& who) {
-    return headlight::SystemSharedMemoryRegister(context_.regions, who.tenant, *request);
-  });
+absl::Status InferenceService::SystemSharedMemoryRegister(
+    const Identity& who, const inference::SystemSharedMemoryRegisterRequest& request,
+    inference::SystemSharedMemoryRegisterResponse& /*response*/) const {
+  return headlight::SystemSharedMemoryRegister(context_.regions, who.tenant, request);
 }
 
-grpc::ServerUnaryReactor* InferenceService::SystemSharedMemoryUnregister(
-    grpc::CallbackServerContext* context, const inference::SystemSharedMemoryUnregisterRequest* request,
-    inference::SystemSharedMemoryUnregisterResponse*) {
-  return AnswerNow(*context, [&](const Identity& who) {
-    return headlight::SystemSharedMemoryUnregister(context_.regions, who.tenant, *request);
-  });
+absl::Status InferenceService::SystemSharedMemoryUnregister(
+    const Identity& who, const inference::SystemSharedMemoryUnregisterRequest& request,
+    inference::SystemSharedMemoryUnregisterResponse& /*response*/) const {
+  return headlight::SystemSharedMemoryUnregister(context_.regions, who.tenant, request);
 }
 
-grpc::ServerUnaryReactor* InferenceService::CudaSharedMemoryStatus(
-    grpc::CallbackServerContext* context, const inference::CudaSharedMemoryStatusRequest*,
-    inference::CudaSharedMemoryStatusResponse*) {
-  return AnswerNow(*context, [](const Identity&) { return NoCuda(); });
-}
-
-grpc::ServerUnaryReactor* InferenceService::CudaSharedMemoryRegister(
-    grpc::CallbackServerContext* context, const inference::CudaSharedMemoryRegisterRequest*,
-    inference::CudaSharedMemoryRegisterResponse*) {
-  return AnswerNow(*context, [](const Identity&) { return NoCuda(); });
-}
-
-grpc::ServerUnaryReactor* InferenceService::CudaSharedMemoryUnregister(
-    grpc::CallbackServerContext* context, const inference::CudaSharedMemoryUnregisterRequest*,
-    inference::CudaSharedMemoryUnregisterResponse*) {
-  return AnswerNow(*context, [](const Identity&) { return NoCuda(); });
-}
-
-grpc::ServerUnaryReactor* InferenceService::LogSettings(grpc::CallbackServerContext* context,
-                                                        const inference::LogSettingsRequest* request,
-                                                        inference::LogSettingsResponse* response) {
-  return AnswerNow(*context, [&](const Identity& who) -> absl::Status {
-    if (!request->settings().empty()) {
-      HEADLIGHT_RETURN_IF_ERROR(CheckMayControl(who, context_.gate, "change what is logged"));
-      if (!who.models.MaySeeAll()) {
-        return absl::PermissionDeniedError(
-            "the log is of all models: who changes it must be given all of them");
-      }
+absl::Status InferenceService::LogSettings(const Identity& who, const inference::LogSettingsRequest& request,
+                                           inference::LogSettingsResponse& response) const {
+  if (!request.settings().empty()) {
+    HEADLIGHT_RETURN_IF_ERROR(CheckMayControl(who, context_.gate, "change what is logged"));
+    if (!who.models.MaySeeAll()) {
+      return absl::PermissionDeniedError(
+          "the log is of all models: who changes it must be given all of them");
     }
-    HEADLIGHT_RETURN_IF_ERROR(ChangeLog(*request));
-    DescribeLog(*response);
-    return absl::OkStatus();
-  });
+  }
+  HEADLIGHT_RETURN_IF_ERROR(ChangeLog(request));
+  DescribeLog(response);
+  return absl::OkStatus();
 }
 
-grpc::ServerUnaryReactor* InferenceService::TraceSetting(grpc::CallbackServerContext* context,
-                                                         const inference::TraceSettingRequest* request,
-                                                         inference::TraceSettingResponse* response) {
-  return AnswerNow(*context, [&](const Identity& who) -> absl::Status {
-    if (!request->model_name().empty()) {
-      HEADLIGHT_RETURN_IF_ERROR(ViewOf(who).Find(request->model_name(), "").status());
-    }
-    HEADLIGHT_RETURN_IF_ERROR(ChangeTrace(*request));
-    DescribeTrace(context_.exports_spans, *response);
-    return absl::OkStatus();
-  });
+absl::Status InferenceService::TraceSetting(const Identity& who,
+                                            const inference::TraceSettingRequest& request,
+                                            inference::TraceSettingResponse& response) const {
+  if (!request.model_name().empty()) {
+    HEADLIGHT_RETURN_IF_ERROR(ViewOf(who).Find(request.model_name(), "").status());
+  }
+  HEADLIGHT_RETURN_IF_ERROR(ChangeTrace(request));
+  DescribeTrace(context_.exports_spans, response);
+  return absl::OkStatus();
 }
 
 }  // namespace headlight

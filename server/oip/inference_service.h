@@ -1,20 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// inference.GRPCInferenceService as gRPC registers it: the methods about the server and its models.
-// ModelInfer and ModelStreamInfer are declared here so that reflection lists them, and served as exchanges.
+// The methods of inference.GRPCInferenceService about the server and its models, as functions from request to
+// response on behalf of a caller. ModelInfer and ModelStreamInfer are OipFace's.
 #ifndef HEADLIGHT_SERVER_OIP_INFERENCE_SERVICE_H_
 #define HEADLIGHT_SERVER_OIP_INFERENCE_SERVICE_H_
 
-#include <grpcpp/grpcpp.h>
-
-#include <cstdint>
 #include <functional>
 #include <memory>
 #include <string>
 
 #include "absl/status/status.h"
-#include "absl/status/statusor.h"
-#include "inference/grpc_service.grpc.pb.h"
+#include "inference/grpc_service.pb.h"
 #include "server/models/model_loader.h"
 #include "server/models/model_view.h"
 #include "server/models/registry.h"
@@ -43,90 +39,67 @@ struct InferenceServiceContext {
   SharedMemoryRegions* regions = nullptr;  // null where shared memory is not allowed
 };
 
-using InferenceServiceBase = inference::GRPCInferenceService::WithGenericMethod_ModelInfer<
-    inference::GRPCInferenceService::WithGenericMethod_ModelStreamInfer<
-        inference::GRPCInferenceService::CallbackService>>;
-
 // Thread-safe.
-class InferenceService final : public InferenceServiceBase {
+class InferenceService final {
  public:
+  using Who = ModelControl::Who;
+  using Done = ModelControl::Done;
+
   explicit InferenceService(InferenceServiceContext context);
 
   // Answered to anybody, as health of the server as a whole is: probes have no token.
-  grpc::ServerUnaryReactor* ServerLive(grpc::CallbackServerContext* context,
-                                       const inference::ServerLiveRequest* request,
-                                       inference::ServerLiveResponse* response) override;
-  grpc::ServerUnaryReactor* ServerReady(grpc::CallbackServerContext* context,
-                                        const inference::ServerReadyRequest* request,
-                                        inference::ServerReadyResponse* response) override;
+  absl::Status ServerLive(const inference::ServerLiveRequest& request,
+                          inference::ServerLiveResponse& response) const;
+  absl::Status ServerReady(const inference::ServerReadyRequest& request,
+                           inference::ServerReadyResponse& response) const;
 
   // Ready: requests to that version are answered. Not so where there is none, or none for the caller to see.
-  grpc::ServerUnaryReactor* ModelReady(grpc::CallbackServerContext* context,
-                                       const inference::ModelReadyRequest* request,
-                                       inference::ModelReadyResponse* response) override;
-  grpc::ServerUnaryReactor* ServerMetadata(grpc::CallbackServerContext* context,
-                                           const inference::ServerMetadataRequest* request,
-                                           inference::ServerMetadataResponse* response) override;
-  grpc::ServerUnaryReactor* ModelMetadata(grpc::CallbackServerContext* context,
-                                          const inference::ModelMetadataRequest* request,
-                                          inference::ModelMetadataResponse* response) override;
-  grpc::ServerUnaryReactor* ModelConfig(grpc::CallbackServerContext* context,
-                                        const inference::ModelConfigRequest* request,
-                                        inference::ModelConfigResponse* response) override;
-  grpc::ServerUnaryReactor* ModelStatistics(grpc::CallbackServerContext* context,
-                                            const inference::ModelStatisticsRequest* request,
-                                            inference::ModelStatisticsResponse* response) override;
-  grpc::ServerUnaryReactor* RepositoryIndex(grpc::CallbackServerContext* context,
-                                            const inference::RepositoryIndexRequest* request,
-                                            inference::RepositoryIndexResponse* response) override;
-  grpc::ServerUnaryReactor* RepositoryModelLoad(grpc::CallbackServerContext* context,
-                                                const inference::RepositoryModelLoadRequest* request,
-                                                inference::RepositoryModelLoadResponse* response) override;
-  grpc::ServerUnaryReactor* RepositoryModelUnload(
-      grpc::CallbackServerContext* context, const inference::RepositoryModelUnloadRequest* request,
-      inference::RepositoryModelUnloadResponse* response) override;
-  grpc::ServerUnaryReactor* SystemSharedMemoryStatus(
-      grpc::CallbackServerContext* context, const inference::SystemSharedMemoryStatusRequest* request,
-      inference::SystemSharedMemoryStatusResponse* response) override;
-  grpc::ServerUnaryReactor* SystemSharedMemoryRegister(
-      grpc::CallbackServerContext* context, const inference::SystemSharedMemoryRegisterRequest* request,
-      inference::SystemSharedMemoryRegisterResponse* response) override;
-  grpc::ServerUnaryReactor* SystemSharedMemoryUnregister(
-      grpc::CallbackServerContext* context, const inference::SystemSharedMemoryUnregisterRequest* request,
-      inference::SystemSharedMemoryUnregisterResponse* response) override;
-  grpc::ServerUnaryReactor* CudaSharedMemoryStatus(
-      grpc::CallbackServerContext* context, const inference::CudaSharedMemoryStatusRequest* request,
-      inference::CudaSharedMemoryStatusResponse* response) override;
-  grpc::ServerUnaryReactor* CudaSharedMemoryRegister(
-      grpc::CallbackServerContext* context, const inference::CudaSharedMemoryRegisterRequest* request,
-      inference::CudaSharedMemoryRegisterResponse* response) override;
-  grpc::ServerUnaryReactor* CudaSharedMemoryUnregister(
-      grpc::CallbackServerContext* context, const inference::CudaSharedMemoryUnregisterRequest* request,
-      inference::CudaSharedMemoryUnregisterResponse* response) override;
+  absl::Status ModelReady(const Identity& who, const inference::ModelReadyRequest& request,
+                          inference::ModelReadyResponse& response) const;
+  absl::Status ServerMetadata(const Identity& who, const inference::ServerMetadataRequest& request,
+                              inference::ServerMetadataResponse& response) const;
+  absl::Status ModelMetadata(const Identity& who, const inference::ModelMetadataRequest& request,
+                             inference::ModelMetadataResponse& response) const;
+  absl::Status ModelConfig(const Identity& who, const inference::ModelConfigRequest& request,
+                           inference::ModelConfigResponse& response) const;
+  absl::Status ModelStatistics(const Identity& who, const inference::ModelStatisticsRequest& request,
+                               inference::ModelStatisticsResponse& response) const;
+  absl::Status RepositoryIndex(const Identity& who, const inference::RepositoryIndexRequest& request,
+                               inference::RepositoryIndexResponse& response) const;
+
+  // As ModelControl's.
+  void RepositoryModelLoad(const Who& who, const inference::RepositoryModelLoadRequest& request,
+                           const std::shared_ptr<inference::RepositoryModelLoadResponse>& response,
+                           Done done) const;
+  void RepositoryModelUnload(const Who& who, const inference::RepositoryModelUnloadRequest& request,
+                             const std::shared_ptr<inference::RepositoryModelUnloadResponse>& response,
+                             Done done) const;
+
+  absl::Status SystemSharedMemoryStatus(const Identity& who,
+                                        const inference::SystemSharedMemoryStatusRequest& request,
+                                        inference::SystemSharedMemoryStatusResponse& response) const;
+  absl::Status SystemSharedMemoryRegister(const Identity& who,
+                                          const inference::SystemSharedMemoryRegisterRequest& request,
+                                          inference::SystemSharedMemoryRegisterResponse& response) const;
+  absl::Status SystemSharedMemoryUnregister(const Identity& who,
+                                            const inference::SystemSharedMemoryUnregisterRequest& request,
+                                            inference::SystemSharedMemoryUnregisterResponse& response) const;
+
+  // CudaSharedMemoryStatus and the like: UNIMPLEMENTED.
+  template <typename Request, typename Response>
+  absl::Status NoCuda(const Identity& /*who*/, const Request& /*request*/, Response& /*response*/) const {
+    return absl::UnimplementedError("this server computes on CPUs and has no CUDA shared memory");
+  }
 
   // Who may control models may change what is logged.
-  grpc::ServerUnaryReactor* LogSettings(grpc::CallbackServerContext* context,
-                                        const inference::LogSettingsRequest* request,
-                                        inference::LogSettingsResponse* response) override;
-  grpc::ServerUnaryReactor* TraceSetting(grpc::CallbackServerContext* context,
-                                         const inference::TraceSettingRequest* request,
-                                         inference::TraceSettingResponse* response) override;
+  absl::Status LogSettings(const Identity& who, const inference::LogSettingsRequest& request,
+                           inference::LogSettingsResponse& response) const;
+  absl::Status TraceSetting(const Identity& who, const inference::TraceSettingRequest& request,
+                            inference::TraceSettingResponse& response) const;
 
  private:
-  using Who = std::shared_ptr<const Identity>;
-
   ModelView ViewOf(const Identity& who) const { return {context_.registry, who.models}; }
   bool Serves(const std::string& model) const;
-
-  // Ends a call that has nothing to wait for with what `answer` says to whoever calls: a function of their
-  // identity that returns a status. UNAUTHENTICATED: nobody who may call.
-  template <typename Answer>
-  grpc::ServerUnaryReactor* AnswerNow(grpc::CallbackServerContext& context, const Answer& answer) const;
-
-  absl::Status DescribeVersions(const ModelView& view, const inference::ModelMetadataRequest& request,
-                                inference::ModelMetadataResponse& out) const;
-  absl::Status SumUp(const ModelView& view, const inference::ModelStatisticsRequest& request,
-                     inference::ModelStatisticsResponse& out) const;
   RepositoryFacts Facts() const;
 
   const InferenceServiceContext context_;

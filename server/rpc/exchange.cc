@@ -2,7 +2,6 @@
 #include "server/rpc/exchange.h"
 
 #include <algorithm>
-#include <chrono>
 #include <exception>
 #include <iterator>
 #include <new>
@@ -27,19 +26,8 @@ constexpr int64_t kReadBytes = int64_t{64} << 10;
 // Where ORCA wants its report, serialized.
 constexpr char kLoadReportTrailer[] = "endpoint-load-metrics-bin";
 
-// Below it no caller expects an answer.
-constexpr std::chrono::milliseconds kLeastDeadline{10};
-
 // When to come again after memory was short.
 constexpr int64_t kLeastDelayUs = 10'000;
-
-// gRPC tells deadlines by the wall clock, the scheduler by a clock that nobody sets: converted once for each
-// call, so that a step of the wall clock moves no deadline.
-TimePoint ToTimePoint(std::chrono::system_clock::time_point deadline, TimePoint now) {
-  if (deadline == std::chrono::system_clock::time_point::max()) return TimePoint::max();
-  const auto left = deadline - std::chrono::system_clock::now();
-  return left >= TimePoint::max() - now ? TimePoint::max() : now + left;
-}
 
 // Nothing where there is no such header, more than one of them, or none that is valid.
 std::optional<TraceContext> TraceOf(const grpc::CallbackServerContext& context) {
@@ -50,9 +38,9 @@ std::optional<TraceContext> TraceOf(const grpc::CallbackServerContext& context) 
 
 // What the headers say. `refusal`: that the caller is nobody who may call.
 CallFacts FactsOf(const grpc::CallbackServerContext& context, const Face& face, const Gate& gate,
-                  TimePoint now, std::optional<Refusal>& refusal) {
+                  TimePoint deadline, std::optional<Refusal>& refusal) {
   CallFacts facts;
-  facts.deadline = ToTimePoint(context.deadline(), now);
+  facts.deadline = deadline;
   facts.trace = TraceOf(context);
   facts.may_be_held_back = !face.rules().unary;
   absl::StatusOr<std::shared_ptr<const Identity>> identity = gate.Admit(context.client_metadata());
@@ -62,20 +50,6 @@ CallFacts FactsOf(const grpc::CallbackServerContext& context, const Face& face, 
     refusal = Refusal{identity.status(), kReasonUnauthenticated, /*retry_after_us=*/0};
   }
   return facts;
-}
-
-// gRPC holds headers against their limit only once the peer has acknowledged it, which who means no good
-// leaves: 4,000 references to one entry of the table of headers are 4 KB on the wire and 12 MB behind it. Who
-// only has not heard of the limit yet stays well below this.
-bool HasHugeHeaders(const grpc::CallbackServerContext& context, int64_t limit_bytes) {
-  constexpr int64_t kBytesBeside = 32;  // of each header, RFC 9113, 6.5.2
-  const int64_t max_bytes = 8 * limit_bytes;
-  int64_t bytes = 0;
-  for (const auto& [name, value] : context.client_metadata()) {
-    bytes += static_cast<int64_t>(name.size() + value.size()) + kBytesBeside;
-    if (max_bytes > 0 && bytes > max_bytes) return true;
-  }
-  return false;
 }
 
 // 0: the caller did not say.
@@ -128,18 +102,10 @@ Exchange::Exchange(const Pipeline& pipeline, CallLedger& ledger, ArrivalWatch& a
       arrivals_(arrivals),
       face_(face),
       context_(context),
-      began_(pipeline.clock.Now()),
-      facts_(FactsOf(context, face, pipeline.gate, began_, refused_)),
+      conduct_(pipeline, context, peer),
+      facts_(FactsOf(context, face, pipeline.gate, conduct_.deadline(), refused_)),
       connection_(arrivals.Find(peer)),
-      conduct_(pipeline.connections == nullptr ? nullptr : pipeline.connections->ConductOf(peer)),
-      state_(face.rules()) {
-  if (conduct_ == nullptr) return;
-  conduct_->CallBegan();
-  if (HasHugeHeaders(context, pipeline.max_header_bytes)) {
-    pipeline.connections->EndForAbuse(*conduct_,
-                                      "it has sent headers of more than 8 times --max-header-bytes");
-  }
-}
+      state_(face.rules()) {}
 
 void Exchange::Start() {
   std::optional<Refusal> refusal = std::move(refused_);
@@ -202,7 +168,7 @@ void Exchange::OnReadDone(bool ok) {
     });
   }
   const auto message_bytes = static_cast<int64_t>(incoming_.Length());
-  if (conduct_ != nullptr) conduct_->MessageCame(message_bytes);
+  conduct_.MessageCame(message_bytes);
   if (face_.rules().unary) {
     arrivals_.End(*connection_, *this, message_bytes);
   } else {
@@ -241,29 +207,17 @@ void Exchange::OnCancel() {
 void Exchange::OnDone() {
   // From here on nobody but `self` and those who still hold on for a moment know of this.
   const std::shared_ptr<Exchange> self = std::move(self_);
+  bool cancelled = false, was_read = false;
   {
     const std::lock_guard lock(mutex_);
     done_ = true;
+    cancelled = cancelled_;
+    was_read = state_.num_read() > 0;
   }
   arrivals_.End(*connection_, *this, 0);
   TakeReadMemory();  // and back: who hears that this has gone finds its memory free
-  TellEnding();
+  conduct_.Ended(cancelled, was_read);
   if (in_ledger_) ledger_.Remove(*this);
-}
-
-void Exchange::TellEnding() {
-  if (conduct_ == nullptr) return;
-  CallEnding ending = CallEnding::kAnswered;
-  {
-    const std::lock_guard lock(mutex_);
-    if (cancelled_) {
-      // Who gives less time than that throws the call away.
-      const bool in_time =
-          pipeline_.clock.Now() < facts_.deadline || facts_.deadline - began_ < kLeastDeadline;
-      ending = state_.num_read() == 0 && in_time ? CallEnding::kCancelledUnread : CallEnding::kCancelled;
-    }
-  }
-  pipeline_.connections->CallEnded(conduct_.get(), ending);
 }
 
 void Exchange::Receive(uint64_t number, const grpc::ByteBuffer& message, Lease memory) {

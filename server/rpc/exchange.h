@@ -20,8 +20,8 @@
 #include "server/memory/memory_budget.h"
 #include "server/request/face.h"
 #include "server/rpc/arrival_watch.h"
+#include "server/rpc/call_conduct.h"
 #include "server/rpc/call_ledger.h"
-#include "server/rpc/connection_conduct.h"
 #include "server/rpc/exchange_state.h"
 #include "server/rpc/pipeline.h"
 #include "server/rpc/request_work.h"
@@ -73,7 +73,6 @@ class Exchange final : public grpc::ServerGenericBidiReactor,
   void ReadWhenThereIsMemory();
   void ReadInto(Lease memory);
   Lease TakeReadMemory();
-  void TellEnding();
   std::optional<Refusal> TakeMemoryOfMessage();
   // Why a request gets no ticket; before the scheduler has seen it only memory can be exhausted.
   Refusal WithoutTicket(absl::Status status) const;
@@ -91,11 +90,10 @@ class Exchange final : public grpc::ServerGenericBidiReactor,
   const Face& face_;
   grpc::CallbackServerContext& context_;
   std::optional<Refusal> refused_;  // by the headers, until Start
-  const TimePoint began_;
+  CallConduct conduct_;
   const CallFacts facts_;
   const std::shared_ptr<ArrivalWatch::Connection> connection_;
-  const std::shared_ptr<ConnectionConduct> conduct_;  // null: nobody watches the connection
-  bool in_ledger_ = false;                            // set once, before the first reaction
+  bool in_ledger_ = false;  // set once, before the first reaction
 
   std::shared_ptr<Exchange> self_;  // until OnDone
   std::mutex mutex_;

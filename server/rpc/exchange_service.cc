@@ -6,9 +6,17 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "server/rpc/control_call.h"
 #include "server/rpc/exchange.h"
 
 namespace headlight {
+namespace {
+
+std::string PathOf(const std::string& service, const std::string& method) {
+  return absl::StrCat("/", service, "/", method);
+}
+
+}  // namespace
 
 ExchangeService::ExchangeService(const Pipeline& pipeline)
     : pipeline_(pipeline),
@@ -21,14 +29,22 @@ ExchangeService::ExchangeService(const Pipeline& pipeline)
 }
 
 void ExchangeService::Add(std::unique_ptr<const Face> face) {
-  std::string path = absl::StrCat("/", face->service(), "/", face->method());
+  std::string path = PathOf(face->service(), face->method());
   faces_[std::move(path)] = std::move(face);
+}
+
+void ExchangeService::Add(const std::string& service, const std::string& name, ControlMethod method) {
+  control_methods_[PathOf(service, name)] = std::move(method);
 }
 
 grpc::ServerGenericBidiReactor* ExchangeService::CreateReactor(grpc::GenericCallbackServerContext* context) {
   const auto face = faces_.find(context->method());
-  if (face == faces_.end()) return CallbackGenericService::CreateReactor(context);
-  return Exchange::Begin(pipeline_, ledger_, arrivals_, *face->second, *context);
+  if (face != faces_.end()) return Exchange::Begin(pipeline_, ledger_, arrivals_, *face->second, *context);
+  const auto method = control_methods_.find(context->method());
+  if (method != control_methods_.end()) {
+    return ControlCall::Begin(pipeline_, arrivals_, method->second, *context);
+  }
+  return CallbackGenericService::CreateReactor(context);
 }
 
 }  // namespace headlight

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Which face serves which method. Methods are registered beside this as generic ones, so that reflection
-// lists them.
+// Which method is served how: those with tensors as exchanges, by their faces, those about the server and its
+// models as control calls. gRPC knows of none of them, so it hands over each before it reads a message.
 #ifndef HEADLIGHT_SERVER_RPC_EXCHANGE_SERVICE_H_
 #define HEADLIGHT_SERVER_RPC_EXCHANGE_SERVICE_H_
 
@@ -14,19 +14,21 @@
 #include "server/request/face.h"
 #include "server/rpc/arrival_watch.h"
 #include "server/rpc/call_ledger.h"
+#include "server/rpc/control_method.h"
 #include "server/rpc/pipeline.h"
 
 namespace headlight {
 
-// Thread-safe once all faces are added.
+// Thread-safe once all methods are added.
 class ExchangeService final : public grpc::CallbackGenericService {
  public:
   explicit ExchangeService(const Pipeline& pipeline);
 
   // Serves the method that the face names.
   void Add(std::unique_ptr<const Face> face);
+  void Add(const std::string& service, const std::string& name, ControlMethod method);
 
-  // UNIMPLEMENTED for methods without a face.
+  // UNIMPLEMENTED for methods that were not added.
   grpc::ServerGenericBidiReactor* CreateReactor(grpc::GenericCallbackServerContext* context) override;
 
   CallLedger& ledger() { return ledger_; }
@@ -37,6 +39,7 @@ class ExchangeService final : public grpc::CallbackGenericService {
   ArrivalWatch arrivals_;
   // By path, as on the wire: "/headlight.v1.AttentionService/Attend".
   std::unordered_map<std::string, std::unique_ptr<const Face>> faces_;
+  std::unordered_map<std::string, ControlMethod> control_methods_;
 };
 
 }  // namespace headlight

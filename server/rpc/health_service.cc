@@ -7,7 +7,10 @@
 #include <optional>
 #include <utility>
 
+#include "absl/status/status.h"
 #include "absl/strings/match.h"
+#include "server/wire/control_message.h"
+#include "server/wire/grpc_status.h"
 
 namespace headlight {
 namespace {
@@ -34,6 +37,12 @@ HealthCheckResponse::ServingStatus ToProto(Health health) {
   return HealthCheckResponse::SERVICE_UNKNOWN;
 }
 
+grpc::ByteBuffer Message(Health health) {
+  HealthCheckResponse response;
+  response.set_status(ToProto(health));
+  return WriteControlMessage(response);
+}
+
 // The model that a service is about; nothing: about none.
 std::optional<std::string> ModelOf(const std::string& service) {
   if (!absl::StartsWith(service, kModels)) return std::nullopt;
@@ -48,7 +57,7 @@ bool MaySee(const Identity& who, const std::string& service) {
 
 // One Watch. At most one write is under way; what changes meanwhile replaces what was to be told next. The
 // board calls Tell under its own lock, which Forget takes: so no Tell is under way when OnDone deletes this.
-class Watcher final : public grpc::ServerWriteReactor<HealthCheckResponse>, public HealthWatcher {
+class Watcher final : public grpc::ServerWriteReactor<grpc::ByteBuffer>, public HealthWatcher {
  public:
   Watcher(HealthBoard& board, std::string service, std::atomic<int64_t>& num_watchers)
       : board_(board), service_(std::move(service)), num_watchers_(num_watchers) {}
@@ -91,7 +100,7 @@ class Watcher final : public grpc::ServerWriteReactor<HealthCheckResponse>, publ
     if (latest_ == told_) return;
     told_ = latest_;
     writing_ = true;
-    response_.set_status(ToProto(*latest_));
+    response_ = Message(*latest_);
     StartWrite(&response_);
   }
 
@@ -105,7 +114,7 @@ class Watcher final : public grpc::ServerWriteReactor<HealthCheckResponse>, publ
   bool writing_ = false;
   bool ended_ = false;
   bool finished_ = false;
-  HealthCheckResponse response_;  // of the write that is under way
+  grpc::ByteBuffer response_;  // of the write that is under way
 };
 
 }  // namespace
@@ -118,37 +127,51 @@ bool HealthService::MaySee(const grpc::CallbackServerContext& context, const std
 }
 
 grpc::ServerUnaryReactor* HealthService::Check(grpc::CallbackServerContext* context,
-                                               const HealthCheckRequest* request,
-                                               HealthCheckResponse* response) {
-  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-  const Health health =
-      MaySee(*context, request->service()) ? board_.Get(request->service()) : Health::kUnknown;
-  response->set_status(ToProto(health));
-  reactor->Finish(health == Health::kUnknown
-                      ? grpc::Status(grpc::StatusCode::NOT_FOUND, "service: no such one")
-                      : grpc::Status::OK);
-  return reactor;
-}
-
-grpc::ServerUnaryReactor* HealthService::List(grpc::CallbackServerContext* context, const HealthListRequest*,
-                                              HealthListResponse* response) {
-  const auto who = gate_.Admit(context->client_metadata());
-  for (const auto& [service, health] : board_.All()) {
-    if (ModelOf(service) && !(who.ok() && headlight::MaySee(**who, service))) continue;
-    (*response->mutable_statuses())[service].set_status(ToProto(health));
+                                               const grpc::ByteBuffer* message, grpc::ByteBuffer* response) {
+  HealthCheckRequest request;
+  absl::Status status = ReadControlMessage(*message, request);
+  if (status.ok()) {
+    const Health health =
+        MaySee(*context, request.service()) ? board_.Get(request.service()) : Health::kUnknown;
+    *response = Message(health);
+    if (health == Health::kUnknown) status = absl::NotFoundError("service: no such one");
   }
   grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-  reactor->Finish(grpc::Status::OK);
+  reactor->Finish(ToGrpcStatus(status));
   return reactor;
 }
 
-grpc::ServerWriteReactor<HealthCheckResponse>* HealthService::Watch(grpc::CallbackServerContext* context,
-                                                                    const HealthCheckRequest* request) {
-  auto* const watcher = new Watcher(board_, request->service(), num_watchers_);  // deletes itself
+grpc::ServerUnaryReactor* HealthService::List(grpc::CallbackServerContext* context,
+                                              const grpc::ByteBuffer* message, grpc::ByteBuffer* response) {
+  HealthListRequest request;
+  const absl::Status status = ReadControlMessage(*message, request);
+  if (status.ok()) *response = WriteControlMessage(ListFor(*context));
+  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  reactor->Finish(ToGrpcStatus(status));
+  return reactor;
+}
+
+HealthListResponse HealthService::ListFor(const grpc::CallbackServerContext& context) const {
+  HealthListResponse list;
+  const auto who = gate_.Admit(context.client_metadata());
+  for (const auto& [service, health] : board_.All()) {
+    if (ModelOf(service) && !(who.ok() && headlight::MaySee(**who, service))) continue;
+    (*list.mutable_statuses())[service].set_status(ToProto(health));
+  }
+  return list;
+}
+
+grpc::ServerWriteReactor<grpc::ByteBuffer>* HealthService::Watch(grpc::CallbackServerContext* context,
+                                                                 const grpc::ByteBuffer* message) {
+  HealthCheckRequest request;
+  const absl::Status status = ReadControlMessage(*message, request);
+  auto* const watcher = new Watcher(board_, request.service(), num_watchers_);  // deletes itself
   if (num_watchers_.fetch_add(1, std::memory_order_relaxed) >= kMaxWatchers) {
     watcher->Refuse({grpc::StatusCode::RESOURCE_EXHAUSTED, "too many watch this server's health"});
-  } else if (MaySee(*context, request->service())) {
-    board_.Watch(request->service(), *watcher);
+  } else if (!status.ok()) {
+    watcher->Refuse(ToGrpcStatus(status));
+  } else if (MaySee(*context, request.service())) {
+    board_.Watch(request.service(), *watcher);
   } else {
     watcher->Tell(Health::kUnknown);
   }

@@ -17,7 +17,10 @@
 namespace headlight {
 
 // Thread-safe.
-class HealthService final : public grpc::health::v1::Health::CallbackService {
+class HealthService final
+    : public grpc::health::v1::Health::WithRawCallbackMethod_Check<
+          grpc::health::v1::Health::WithRawCallbackMethod_List<
+              grpc::health::v1::Health::WithRawCallbackMethod_Watch<grpc::health::v1::Health::Service>>> {
  public:
   static constexpr int64_t kMaxWatchers = 4096;
 
@@ -25,22 +28,22 @@ class HealthService final : public grpc::health::v1::Health::CallbackService {
   // token has; what it may not see is answered as what does not exist.
   HealthService(HealthBoard& board, const Gate& gate) : board_(board), gate_(gate) {}
 
-  grpc::ServerUnaryReactor* Check(grpc::CallbackServerContext* context,
-                                  const grpc::health::v1::HealthCheckRequest* request,
-                                  grpc::health::v1::HealthCheckResponse* response) override;
+  // Requests and responses are messages of grpc.health.v1. Errors as ReadControlMessage.
+  grpc::ServerUnaryReactor* Check(grpc::CallbackServerContext* context, const grpc::ByteBuffer* request,
+                                  grpc::ByteBuffer* response) override;
 
-  // What may be seen. Never fails.
-  grpc::ServerUnaryReactor* List(grpc::CallbackServerContext* context,
-                                 const grpc::health::v1::HealthListRequest* request,
-                                 grpc::health::v1::HealthListResponse* response) override;
+  // What may be seen.
+  grpc::ServerUnaryReactor* List(grpc::CallbackServerContext* context, const grpc::ByteBuffer* request,
+                                 grpc::ByteBuffer* response) override;
 
-  // Whoever reads slowly gets the latest state and none of those in between. RESOURCE_EXHAUSTED: there are
+  // Whoever reads slowly gets the latest state and none of those in between. RESOURCE_EXHAUSTED also: there are
   // kMaxWatchers.
-  grpc::ServerWriteReactor<grpc::health::v1::HealthCheckResponse>* Watch(
-      grpc::CallbackServerContext* context, const grpc::health::v1::HealthCheckRequest* request) override;
+  grpc::ServerWriteReactor<grpc::ByteBuffer>* Watch(grpc::CallbackServerContext* context,
+                                                    const grpc::ByteBuffer* request) override;
 
  private:
   bool MaySee(const grpc::CallbackServerContext& context, const std::string& service) const;
+  grpc::health::v1::HealthListResponse ListFor(const grpc::CallbackServerContext& context) const;
 
   HealthBoard& board_;
   const Gate& gate_;

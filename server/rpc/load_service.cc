@@ -8,13 +8,14 @@
 #include <utility>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "server/wire/control_message.h"
 #include "server/wire/grpc_status.h"
 
 namespace headlight {
 namespace {
 
-using xds::data::orca::v3::OrcaLoadReport;
 using xds::service::orca::v3::OrcaLoadReportRequest;
 
 constexpr int64_t kLeastIntervalMs = 1000;
@@ -33,7 +34,7 @@ std::chrono::milliseconds IntervalOf(const OrcaLoadReportRequest& request) {
 
 // Writes, waits and ends from different threads; mutex_ makes them agree. Operations of gRPC are started with
 // it held, as those of Exchange are.
-class LoadService::Stream final : public grpc::ServerWriteReactor<OrcaLoadReport>, public LedgerEntry {
+class LoadService::Stream final : public grpc::ServerWriteReactor<grpc::ByteBuffer>, public LedgerEntry {
  public:
   Stream(LoadService& service, grpc::CallbackServerContext& context, std::chrono::milliseconds interval)
       : service_(service), context_(context), interval_(interval) {}
@@ -57,7 +58,7 @@ class LoadService::Stream final : public grpc::ServerWriteReactor<OrcaLoadReport
     const std::lock_guard lock(mutex_);
     if (writing_ || ending_ || now < due_) return;
     due_ = std::max(due_ + interval_, now);
-    report_ = service_.reporter_.Report();
+    report_ = WriteControlMessage(service_.reporter_.Report());
     writing_ = true;
     writing_since_ = now;
     StartWrite(&report_);
@@ -107,7 +108,7 @@ class LoadService::Stream final : public grpc::ServerWriteReactor<OrcaLoadReport
   bool writing_ = false;
   bool ending_ = false;
   grpc::Status status_;
-  OrcaLoadReport report_;
+  grpc::ByteBuffer report_;
 };
 
 LoadService::LoadService(LoadReporter& reporter, CallLedger& ledger, const Clock& clock, const Gate& gate)
@@ -115,9 +116,12 @@ LoadService::LoadService(LoadReporter& reporter, CallLedger& ledger, const Clock
         WriteDue();
       }) {}
 
-grpc::ServerWriteReactor<OrcaLoadReport>* LoadService::StreamCoreMetrics(
-    grpc::CallbackServerContext* context, const OrcaLoadReportRequest* request) {
-  const auto stream = std::make_shared<Stream>(*this, *context, IntervalOf(*request));
+grpc::ServerWriteReactor<grpc::ByteBuffer>* LoadService::StreamCoreMetrics(
+    grpc::CallbackServerContext* context, const grpc::ByteBuffer* message) {
+  absl::Status status = gate_.Admit(context->client_metadata()).status();
+  OrcaLoadReportRequest request;
+  if (status.ok()) status = ReadControlMessage(*message, request);
+  const auto stream = std::make_shared<Stream>(*this, *context, IntervalOf(request));
   bool full = false;
   {
     const std::lock_guard lock(mutex_);
@@ -125,8 +129,8 @@ grpc::ServerWriteReactor<OrcaLoadReport>* LoadService::StreamCoreMetrics(
     streams_.emplace(stream.get(), stream);
   }
   std::optional<grpc::Status> refusal;
-  if (const auto who = gate_.Admit(context->client_metadata()); !who.ok()) {
-    refusal = ToGrpcStatus(who.status());
+  if (!status.ok()) {
+    refusal = ToGrpcStatus(status);
   } else if (full) {
     refusal = grpc::Status(grpc::StatusCode::RESOURCE_EXHAUSTED,
                            absl::StrCat("there are ", kMaxStreams, " streams of load reports already"));

@@ -22,8 +22,9 @@
 namespace headlight {
 
 // Thread-safe. Streams are in the ledger: they begin when the server serves and end when it drains.
-class LoadService final : public xds::service::orca::v3::OpenRcaService::WithCallbackMethod_StreamCoreMetrics<
-                              xds::service::orca::v3::OpenRcaService::Service> {
+class LoadService final
+    : public xds::service::orca::v3::OpenRcaService::WithRawCallbackMethod_StreamCoreMetrics<
+          xds::service::orca::v3::OpenRcaService::Service> {
  public:
   // More streams are refused with RESOURCE_EXHAUSTED: a balancer has one for each of its connections.
   static constexpr size_t kMaxStreams = 64;
@@ -31,11 +32,10 @@ class LoadService final : public xds::service::orca::v3::OpenRcaService::WithCal
   // All must outlive this. No server may have it any more when it goes.
   LoadService(LoadReporter& reporter, CallLedger& ledger, const Clock& clock, const Gate& gate);
 
-  // For callers whom `gate` admits. At the interval that is asked for, but not more than once a second and at
-  // least once an hour.
-  grpc::ServerWriteReactor<xds::data::orca::v3::OrcaLoadReport>* StreamCoreMetrics(
-      grpc::CallbackServerContext* context,
-      const xds::service::orca::v3::OrcaLoadReportRequest* request) override;
+  // For callers whom `gate` admits; the request is an OrcaLoadReportRequest, errors as ReadControlMessage. At the
+  // interval that is asked for, but not more than once a second and at least once an hour.
+  grpc::ServerWriteReactor<grpc::ByteBuffer>* StreamCoreMetrics(grpc::CallbackServerContext* context,
+                                                                const grpc::ByteBuffer* request) override;
 
  private:
   class Stream;

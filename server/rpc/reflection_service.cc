@@ -9,6 +9,7 @@
 
 #include "grpc/reflection/v1/reflection.grpc.pb.h"
 #include "grpc/reflection/v1alpha/reflection.grpc.pb.h"
+#include "server/wire/control_message.h"
 #include "server/wire/grpc_status.h"
 
 namespace headlight {
@@ -17,9 +18,6 @@ namespace {
 using google::protobuf::DescriptorPool;
 using google::protobuf::FieldDescriptor;
 using google::protobuf::FileDescriptor;
-
-// Larger than any name.
-constexpr size_t kMaxRequestBytes = 4096;
 
 // Appends `file` and all that it imports, each once.
 template <typename Files>
@@ -91,46 +89,48 @@ void Answer(const std::vector<std::string>& services, const Request& request, Re
 
 // One call: reads, writes, reads again. Never two operations at a time, so it needs no lock.
 template <typename Request, typename Response>
-class ReflectionCall final : public grpc::ServerBidiReactor<Request, Response> {
+class ReflectionCall final : public grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer> {
  public:
   explicit ReflectionCall(const std::vector<std::string>& services) : services_(services) {}
 
   void Begin(const absl::Status& admitted) {
-    if (!admitted.ok()) return this->Finish(ToGrpcStatus(admitted));
-    this->StartRead(&request_);
+    if (!admitted.ok()) return Finish(ToGrpcStatus(admitted));
+    StartRead(&request_);
   }
 
  private:
   void OnReadDone(bool ok) override {
-    if (!ok) return this->Finish(grpc::Status::OK);
-    if (request_.ByteSizeLong() > kMaxRequestBytes) {
-      return this->Finish({grpc::StatusCode::INVALID_ARGUMENT, "no name is as long as this request"});
-    }
-    response_.Clear();
-    Answer(services_, request_, response_);
-    this->StartWrite(&response_);
+    if (!ok) return Finish(grpc::Status::OK);
+    Request request;
+    const absl::Status status = ReadControlMessage(request_, request);
+    if (!status.ok()) return Finish(ToGrpcStatus(status));
+    Response response;
+    Answer(services_, request, response);
+    response_ = WriteControlMessage(response);
+    StartWrite(&response_);
   }
 
   void OnWriteDone(bool ok) override {
-    if (!ok) return this->Finish(grpc::Status::OK);
-    this->StartRead(&request_);
+    if (!ok) return Finish(grpc::Status::OK);
+    StartRead(&request_);
   }
 
   void OnDone() override { delete this; }
 
   const std::vector<std::string>& services_;
-  Request request_;
-  Response response_;
+  grpc::ByteBuffer request_;
+  grpc::ByteBuffer response_;
 };
 
 // `Protocol` is the generated class of one version.
 template <typename Protocol, typename Request, typename Response>
-class ReflectionService final : public Protocol::CallbackService {
+class ReflectionService final
+    : public Protocol::template WithRawCallbackMethod_ServerReflectionInfo<typename Protocol::Service> {
  public:
   ReflectionService(std::vector<std::string> services, const Gate& gate)
       : services_(std::move(services)), gate_(gate) {}
 
-  grpc::ServerBidiReactor<Request, Response>* ServerReflectionInfo(
+  grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>* ServerReflectionInfo(
       grpc::CallbackServerContext* context) override {
     auto* const call = new ReflectionCall<Request, Response>(services_);  // deletes itself
     call->Begin(gate_.Admit(context->client_metadata()).status());

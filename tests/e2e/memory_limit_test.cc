@@ -36,6 +36,7 @@ constexpr int64_t kMiB = int64_t{1} << 20;
 constexpr int64_t kLimitBytes = 600 * kMiB;
 constexpr int64_t kLargestBytes = 120 * kMiB;  // of a message: of two there is room for, of three not
 constexpr char kAttend[] = "/headlight.v1.AttentionService/Attend";
+constexpr char kGetModel[] = "/headlight.v1.AttentionService/GetModel";
 constexpr char kAttendStream[] = "/headlight.v1.AttentionService/AttendStream";
 
 // All messages of so many bytes share theirs.
@@ -76,6 +77,33 @@ class MemoryLimitTest : public ::testing::Test {
     return kilobytes << 10;
   }
 
+  // Unary calls that all begin at once, over 8 connections; how many end with which code.
+  std::map<int, int> CallAtOnce(const char* method, const grpc::ByteBuffer& message, int count) {
+    const auto stubs = Connect(server_.address(), 8);
+    struct Call {
+      grpc::ClientContext context;
+      grpc::ByteBuffer reply;
+    };
+    std::vector<Call> calls(count);
+    std::mutex mutex;
+    std::condition_variable ended;
+    std::map<int, int> codes;
+    int num_ended = 0;
+    for (int i = 0; i < count; ++i) {
+      calls[i].context.set_deadline(std::chrono::system_clock::now() + 30s);
+      stubs[i % stubs.size()]->UnaryCall(&calls[i].context, method, {}, &message, &calls[i].reply,
+                                         [&](const grpc::Status& status) {
+                                           const std::lock_guard lock(mutex);
+                                           ++codes[status.error_code()];
+                                           ++num_ended;
+                                           ended.notify_all();
+                                         });
+    }
+    std::unique_lock lock(mutex);
+    ended.wait(lock, [&] { return num_ended == count; });
+    return codes;
+  }
+
   void ExpectCalm() {
     const int64_t peak_bytes = ResidentBytes("VmHWM");
     std::cout << "resident set: at most " << peak_bytes / kMiB << " MiB, now "
@@ -94,48 +122,25 @@ class MemoryLimitTest : public ::testing::Test {
 };
 
 TEST_F(MemoryLimitTest, ManyLargeMessagesAtOnce) {
-  constexpr int kCalls = 256;
-  const grpc::ByteBuffer message = Message(kLargestBytes - kMiB);
-  const auto stubs = Connect(server_.address(), 8);
-  struct Call {
-    grpc::ClientContext context;
-    grpc::ByteBuffer reply;
-  };
-  std::vector<Call> calls(kCalls);
-  std::mutex mutex;
-  std::condition_variable ended;
-  std::map<int, int> codes;
-  int num_ended = 0;
-  for (int i = 0; i < kCalls; ++i) {
-    calls[i].context.set_deadline(std::chrono::system_clock::now() + 30s);
-    stubs[i % stubs.size()]->UnaryCall(&calls[i].context, kAttend, {}, &message, &calls[i].reply,
-                                       [&](const grpc::Status& status) {
-                                         const std::lock_guard lock(mutex);
-                                         ++codes[status.error_code()];
-                                         ++num_ended;
-                                         ended.notify_all();
-                                       });
-  }
-  std::unique_lock lock(mutex);
-  ended.wait(lock, [&] { return num_ended == kCalls; });
+  std::map<int, int> codes = CallAtOnce(kAttend, Message(kLargestBytes - kMiB), 256);
   // No such message makes sense; those that fit are read and found so.
-  EXPECT_EQ(codes[grpc::RESOURCE_EXHAUSTED] + codes[grpc::INVALID_ARGUMENT], kCalls)
+  EXPECT_EQ(codes[grpc::RESOURCE_EXHAUSTED] + codes[grpc::INVALID_ARGUMENT], 256)
       << ::testing::PrintToString(codes);
   ExpectCalm();
 }
 
-TEST_F(MemoryLimitTest, AMessageBeyondTheLargest) {
-  const grpc::ByteBuffer message = Message(1024 * kMiB);
-  const auto stubs = Connect(server_.address(), 1);
-  grpc::ClientContext context;
-  context.set_deadline(std::chrono::system_clock::now() + 30s);
-  grpc::ByteBuffer reply;
-  std::promise<grpc::Status> ended;
-  stubs[0]->UnaryCall(&context, kAttend, {}, &message, &reply,
-                      [&](grpc::Status status) { ended.set_value(std::move(status)); });
-  const grpc::Status status = ended.get_future().get();
-  EXPECT_EQ(status.error_code(), grpc::RESOURCE_EXHAUSTED) << status.error_message();
+TEST_F(MemoryLimitTest, ManyLargeMessagesToAMethodThatTakesSmallOnes) {
+  std::map<int, int> codes = CallAtOnce(kGetModel, Message(kLargestBytes - kMiB), 64);
+  EXPECT_EQ(codes[grpc::RESOURCE_EXHAUSTED], 64) << ::testing::PrintToString(codes);
   ExpectCalm();
+}
+
+TEST_F(MemoryLimitTest, AMessageBeyondTheLargest) {
+  for (const char* method : {kAttend, kGetModel}) {
+    std::map<int, int> codes = CallAtOnce(method, Message(1024 * kMiB), 1);
+    EXPECT_EQ(codes[grpc::RESOURCE_EXHAUSTED], 1) << method << ::testing::PrintToString(codes);
+    ExpectCalm();
+  }
 }
 
 // Sends what it is given in a stream, and reads no reply.

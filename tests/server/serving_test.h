@@ -4,6 +4,7 @@
 #ifndef HEADLIGHT_TESTS_SERVER_SERVING_TEST_H_
 #define HEADLIGHT_TESTS_SERVER_SERVING_TEST_H_
 
+#include <grpcpp/grpcpp.h>
 #include <gtest/gtest.h>
 
 #include <chrono>
@@ -16,11 +17,13 @@
 #include <vector>
 
 #include "core/runtime/compute_arena.h"
+#include "headlight/v1/attention.grpc.pb.h"
 #include "server/attend/attend_face.h"
 #include "server/attend/attention_service.h"
 #include "server/batch/batch_lane.h"
 #include "server/observe/request_log.h"
 #include "server/rpc/connection_book.h"
+#include "server/rpc/control_methods.h"
 #include "server/rpc/exchange_service.h"
 #include "server/rpc/listener.h"
 #include "server/schedule/scheduler.h"
@@ -58,6 +61,7 @@ class ServingTest : public ::testing::Test {
                    /*long_runner=*/nullptr, clock_) {
     exchanges_.Add(std::make_unique<AttendFace>(AttendFace::Method::kAttend));
     exchanges_.Add(std::make_unique<AttendFace>(AttendFace::Method::kAttendStream));
+    AddControlMethods(service_, exchanges_);
   }
 
   void SetUp() override {
@@ -70,7 +74,6 @@ class ServingTest : public ::testing::Test {
         builder.experimental().AddExternalConnectionAcceptor(
             grpc::ServerBuilder::experimental_type::ExternalConnectionType::FROM_FD,
             grpc::InsecureServerCredentials());
-    builder.RegisterService(&service_);
     builder.RegisterCallbackGenericService(&exchanges_);
     server_ = builder.BuildAndStart();
     ASSERT_NE(server_, nullptr);

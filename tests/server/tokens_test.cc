@@ -253,7 +253,7 @@ TEST_F(TokensTest, HealthOfTheWholeIsForEverybodyAndOfModelsForWhoMaySeeThem) {
   EXPECT_THAT(ListHealth(kAlice), ElementsAre("", "headlight.v1.AttentionService",
                                               "inference.GRPCInferenceService", "models/a-one"));
   EXPECT_EQ(ListHealth(kBob).size(), 5u);
-  EXPECT_EQ(CheckHealth(kBob, "models/" + std::string(1 << 16, 'x')).error_code(),
+  EXPECT_EQ(CheckHealth(kBob, "models/" + std::string(1 << 15, 'x')).error_code(),
             grpc::StatusCode::NOT_FOUND);
 }
 
