@@ -69,6 +69,8 @@ void LogForProtobuf(google::protobuf::LogLevel level, const char*, int, const st
 
 void SetLogLevel(LogLevel level) { spdlog::default_logger_raw()->set_level(ToSpdlog(level)); }
 
+bool IsLogLevel(LogLevel level) { return spdlog::default_logger_raw()->level() == ToSpdlog(level); }
+
 void ConfigureLogging(LogLevel level, LogFormat format) {
   auto formatter = std::make_unique<spdlog::pattern_formatter>(spdlog::pattern_time_type::utc);
   formatter->add_flag<JsonMessage>('J').set_pattern(

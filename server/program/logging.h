@@ -12,8 +12,11 @@ namespace headlight {
 // Replaces the default logger of the process. Call it before there are other threads.
 void ConfigureLogging(LogLevel level, LogFormat format);
 
-// From now on, for the default logger. Thread-safe.
+// From now on, for the default logger. Thread-safe, as is IsLogLevel.
 void SetLogLevel(LogLevel level);
+
+// Whether that is what is in force, whoever set it: callers with the right may have (OIP's LogSettings).
+bool IsLogLevel(LogLevel level);
 
 }  // namespace headlight
 

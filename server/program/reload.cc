@@ -36,10 +36,7 @@ absl::StatusOr<std::string> ReloadTokens(const std::string& path, Gate& gate) {
 }
 
 Reload::Reload(std::vector<std::string> arguments, const ServerOptions& started_with, Gate& gate)
-    : arguments_(std::move(arguments)),
-      started_with_(started_with),
-      gate_(gate),
-      log_level_(started_with.log_level) {}
+    : arguments_(std::move(arguments)), started_with_(started_with), gate_(gate) {}
 
 void Reload::Run() {
   RunTokens();
@@ -69,12 +66,12 @@ void Reload::RunOptions() {
     if (name == kLogLevel || value == before[i].second) continue;
     spdlog::warn("reload: option {} = {} now; it takes a restart", name, value);
   }
-  if (line->options.log_level == log_level_) return;
-  log_level_ = line->options.log_level;
+  if (IsLogLevel(line->options.log_level)) return;
+  SetLogLevel(LogLevel::kInfo);  // to tell of it, whatever was in force and will be
   for (const auto& [name, value] : after) {
     if (name == kLogLevel) spdlog::info("reload: option {} = {}", name, value);
   }
-  SetLogLevel(log_level_);
+  SetLogLevel(line->options.log_level);
 }
 
 }  // namespace headlight

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What SIGHUP does: tokens and the log level as their files say now, the rest as it was at the start.
+// What SIGHUP does: tokens and the log level as their files say now, whatever callers have set meanwhile, the
+// rest as it was at the start.
 #ifndef HEADLIGHT_SERVER_PROGRAM_RELOAD_H_
 #define HEADLIGHT_SERVER_PROGRAM_RELOAD_H_
 
@@ -35,7 +36,6 @@ class Reload {
   const std::vector<std::string> arguments_;
   const ServerOptions started_with_;
   Gate& gate_;
-  LogLevel log_level_;  // in force
 };
 
 }  // namespace headlight
