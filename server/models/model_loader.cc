@@ -125,9 +125,13 @@ std::map<std::string, std::string> ModelLoader::OnDisk() const {
   return on_disk_;
 }
 
-void ModelLoader::Load(const std::string& name, Done done) { Ask({true, name, std::move(done)}); }
+void ModelLoader::Load(const std::string& name, Done done, const ModelFields& fields) {
+  Ask({true, name, fields, std::move(done)});
+}
 
-void ModelLoader::Unload(const std::string& name, Done done) { Ask({false, name, std::move(done)}); }
+void ModelLoader::Unload(const std::string& name, Done done, const ModelFields& fields) {
+  Ask({false, name, fields, std::move(done)});
+}
 
 void ModelLoader::Ask(Request request) {
   {
@@ -185,8 +189,9 @@ void ModelLoader::AnswerRequests() {
     // Copies: Stop takes the request itself when this hangs.
     const bool load = answering_.front().load;
     const std::string name = answering_.front().name;
+    const ModelFields fields = answering_.front().fields;
     lock.unlock();
-    const absl::Status status = Answer(load, name);
+    const absl::Status status = Answer(load, name, fields);
     lock.lock();
     const Request request = std::move(answering_.front());
     answering_.pop_front();
@@ -231,13 +236,13 @@ void ModelLoader::LookForAbsentModels(const RepositoryScan& scan, Trust trust) {
   }
 }
 
-absl::Status ModelLoader::Answer(bool load, const std::string& name) {
+absl::Status ModelLoader::Answer(bool load, const std::string& name, const ModelFields& fields) {
   if (cancelled_.IsCancelled()) return ShuttingDown();
-  const absl::Status status = load ? LoadNow(name) : UnloadNow(name);
+  const absl::Status status = load ? LoadNow(name, fields) : UnloadNow(name, fields);
   return absl::IsCancelled(status) ? ShuttingDown() : status;
 }
 
-absl::Status ModelLoader::LoadNow(const std::string& name) {
+absl::Status ModelLoader::LoadNow(const std::string& name, const ModelFields& fields) {
   const absl::StatusOr<RepositoryScan> found = Scan();
   if (!found.ok()) return ForCallers(found.status(), options_.repository);
   const RepositoryScan& scan = *found;
@@ -245,7 +250,7 @@ absl::Status ModelLoader::LoadNow(const std::string& name) {
   if (versions == scan.models.end()) {
     const std::string names =
         absl::StrJoin(scan.models, ", ", [](std::string* out, const auto& model) { *out += model.first; });
-    return absl::NotFoundError(absl::StrCat("model: the repository has no model ", Quoted(name),
+    return absl::NotFoundError(absl::StrCat(fields.name, ": the repository has no model ", Quoted(name),
                                             "; there is ", names.empty() ? "none" : names));
   }
   wanted_[name] = true;
@@ -253,8 +258,9 @@ absl::Status ModelLoader::LoadNow(const std::string& name) {
   return Reconcile(name, versions->second, Trust::kAtOnce);
 }
 
-absl::Status ModelLoader::UnloadNow(const std::string& name) {
-  if (!known_.contains(name)) HEADLIGHT_RETURN_IF_ERROR(registry_.Remove(name));  // says what there is
+absl::Status ModelLoader::UnloadNow(const std::string& name, const ModelFields& fields) {
+  if (!known_.contains(name))
+    HEADLIGHT_RETURN_IF_ERROR(registry_.Remove(name, fields));  // says what there is
   wanted_[name] = false;
   TakeOut(name);
   spdlog::info("model {}: unloaded on request", name);

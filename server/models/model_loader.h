@@ -86,13 +86,14 @@ class ModelLoader {
   using Done = std::function<void(absl::Status)>;
 
   // Loads the newest version of `name`, if it is not what serves. `done` is called once, from the loader's
-  // thread, from that of Stop or, after it, from this one. NOT_FOUND: the repository has no such model.
+  // thread, from that of Stop or, after it, from this one. NOT_FOUND, which names a field of `fields`: the
+  // repository has no such model.
   // UNAVAILABLE: stopped. Else what MakeModel said of the newest version. Thread-safe.
-  void Load(const std::string& name, Done done);
+  void Load(const std::string& name, Done done, const ModelFields& fields = {});
 
   // Takes `name` out, and polling lets it rest until Load asks for it. NOT_FOUND: it is not there. Otherwise
   // as Load.
-  void Unload(const std::string& name, Done done);
+  void Unload(const std::string& name, Done done, const ModelFields& fields = {});
 
  private:
   struct Failure {
@@ -112,6 +113,7 @@ class ModelLoader {
   struct Request {
     bool load;
     std::string name;
+    ModelFields fields;
     Done done;
   };
 
@@ -128,9 +130,9 @@ class ModelLoader {
   absl::StatusOr<RepositoryScan> Scan();
   absl::Status Look(Trust trust);
   void LookForAbsentModels(const RepositoryScan& scan, Trust trust);
-  absl::Status Answer(bool load, const std::string& name);
-  absl::Status LoadNow(const std::string& name);
-  absl::Status UnloadNow(const std::string& name);
+  absl::Status Answer(bool load, const std::string& name, const ModelFields& fields);
+  absl::Status LoadNow(const std::string& name, const ModelFields& fields);
+  absl::Status UnloadNow(const std::string& name, const ModelFields& fields);
   void Ask(Request request);
 
   // Brings `name` in step with its versions on disk, newest first. Returns why the newest of those that

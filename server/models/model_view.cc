@@ -5,7 +5,7 @@ namespace headlight {
 
 absl::StatusOr<std::shared_ptr<const LoadedModel>> ModelView::Find(const std::string& name,
                                                                    const std::string& version) const {
-  return registry_->Find(name, version, *rights_);
+  return registry_->Find(name, version, *rights_, fields_);
 }
 
 std::vector<std::shared_ptr<const LoadedModel>> ModelView::List() const {
@@ -20,6 +20,8 @@ std::map<std::string, std::string> ModelView::LoadErrors() const {
   return errors;
 }
 
-absl::Status ModelView::NoModel(const std::string& name) const { return registry_->NoModel(name, *rights_); }
+absl::Status ModelView::NoModel(const std::string& name) const {
+  return registry_->NoModel(name, *rights_, fields_);
+}
 
 }  // namespace headlight

@@ -27,6 +27,13 @@ class ModelView {
   ModelView(const ModelRegistry& registry)  // NOLINT(google-explicit-constructor)
       : ModelView(registry, ModelRights::All()) {}
 
+  // The same, whose messages call the fields so.
+  ModelView Naming(const ModelFields& fields) const {
+    ModelView view = *this;
+    view.fields_ = fields;
+    return view;
+  }
+
   // As ModelRegistry::Find, where a model that may not be seen is as one that does not exist, and errors
   // list what may be seen.
   absl::StatusOr<std::shared_ptr<const LoadedModel>> Find(const std::string& name,
@@ -45,6 +52,7 @@ class ModelView {
  private:
   const ModelRegistry* registry_;
   const ModelRights* rights_;
+  ModelFields fields_;
 };
 
 }  // namespace headlight

@@ -45,14 +45,14 @@ void ModelRegistry::Replace(std::shared_ptr<const LoadedModel> model) {
   // What was swapped out is freed here, if no request has it: out of the lock that every request takes.
 }
 
-absl::Status ModelRegistry::Remove(const std::string& name) {
+absl::Status ModelRegistry::Remove(const std::string& name, const ModelFields& fields) {
   Versions versions;
   {
     const std::lock_guard lock(mutex_);
     const bool had_error = load_errors_.erase(name) > 0;
     const auto found = models_.find(name);
     if (found == models_.end()) {
-      return had_error ? absl::OkStatus() : NoModelLocked(name, ModelRights::All());
+      return had_error ? absl::OkStatus() : NoModelLocked(name, ModelRights::All(), fields);
     }
     versions = std::move(found->second);
     models_.erase(found);
@@ -74,36 +74,39 @@ std::map<std::string, std::string> ModelRegistry::LoadErrors() const {
   return load_errors_;
 }
 
-absl::Status ModelRegistry::NoModel(const std::string& name, const ModelRights& rights) const {
+absl::Status ModelRegistry::NoModel(const std::string& name, const ModelRights& rights,
+                                    const ModelFields& fields) const {
   const std::lock_guard lock(mutex_);
-  return NoModelLocked(name, rights);
+  return NoModelLocked(name, rights, fields);
 }
 
-absl::Status ModelRegistry::NoModelLocked(const std::string& name, const ModelRights& rights) const {
+absl::Status ModelRegistry::NoModelLocked(const std::string& name, const ModelRights& rights,
+                                          const ModelFields& fields) const {
   std::vector<std::string> names;
   for (const auto& [model, versions] : models_) {
     if (rights.MaySee(model)) names.push_back(model);
   }
-  return absl::NotFoundError(absl::StrCat("model: no model ", Quoted(name), "; there is ",
+  return absl::NotFoundError(absl::StrCat(fields.name, ": no model ", Quoted(name), "; there is ",
                                           names.empty() ? "none" : absl::StrJoin(names, ", ")));
 }
 
 absl::StatusOr<std::shared_ptr<const LoadedModel>> ModelRegistry::Find(const std::string& name,
                                                                        const std::string& version,
-                                                                       const ModelRights& rights) const {
+                                                                       const ModelRights& rights,
+                                                                       const ModelFields& fields) const {
   const std::lock_guard lock(mutex_);
-  if (!rights.MaySee(name)) return NoModelLocked(name, rights);
+  if (!rights.MaySee(name)) return NoModelLocked(name, rights, fields);
   const auto versions = models_.find(name);
   if (versions == models_.end()) {
     const auto error = load_errors_.find(name);
-    if (error == load_errors_.end()) return NoModelLocked(name, rights);
+    if (error == load_errors_.end()) return NoModelLocked(name, rights, fields);
     return absl::UnavailableError(
-        absl::StrCat("model: ", Quoted(name), " could not be loaded: ", error->second));
+        absl::StrCat(fields.name, ": ", Quoted(name), " could not be loaded: ", error->second));
   }
   if (version.empty()) return versions->second.rbegin()->second;
   const auto model = versions->second.find(version);
   if (model == versions->second.end()) {
-    return absl::NotFoundError(absl::StrCat("model_version: model ", Quoted(name), " has no version ",
+    return absl::NotFoundError(absl::StrCat(fields.version, ": model ", Quoted(name), " has no version ",
                                             Quoted(version), "; there is ", Keys(versions->second)));
   }
   return model->second;

@@ -18,6 +18,12 @@
 
 namespace headlight {
 
+// What a protocol calls the fields that say which model, for messages to its callers.
+struct ModelFields {
+  const char* name = "model";
+  const char* version = "model_version";
+};
+
 // Thread-safe.
 class ModelRegistry {
  public:
@@ -30,7 +36,7 @@ class ModelRegistry {
   void Replace(std::shared_ptr<const LoadedModel> model);
 
   // Takes all versions of `name` and its load error out. NOT_FOUND listing what there is.
-  absl::Status Remove(const std::string& name);
+  absl::Status Remove(const std::string& name, const ModelFields& fields = {});
 
   // Keeps why the newest version of `name` could not be loaded, beside the version that serves, if any; an
   // empty `error` takes it away.
@@ -42,12 +48,13 @@ class ModelRegistry {
   // The model `name`; an empty `version` means the newest. NOT_FOUND listing what there is. UNAVAILABLE: no
   // version of it could be loaded; the message says why.
   // What `rights` do not allow to see is as if it were not there, and takes as long.
-  absl::StatusOr<std::shared_ptr<const LoadedModel>> Find(
-      const std::string& name, const std::string& version,
-      const ModelRights& rights = ModelRights::All()) const;
+  absl::StatusOr<std::shared_ptr<const LoadedModel>> Find(const std::string& name, const std::string& version,
+                                                          const ModelRights& rights = ModelRights::All(),
+                                                          const ModelFields& fields = {}) const;
 
   // NOT_FOUND, listing what there is of what may be seen.
-  absl::Status NoModel(const std::string& name, const ModelRights& rights) const;
+  absl::Status NoModel(const std::string& name, const ModelRights& rights,
+                       const ModelFields& fields = {}) const;
 
   // By name, then version, oldest first.
   std::vector<std::shared_ptr<const LoadedModel>> List() const;
@@ -55,7 +62,9 @@ class ModelRegistry {
  private:
   using Versions = std::map<std::string, std::shared_ptr<const LoadedModel>, VersionLess>;
 
-  absl::Status NoModelLocked(const std::string& name, const ModelRights& rights) const;  // requires mutex_
+  // Requires mutex_.
+  absl::Status NoModelLocked(const std::string& name, const ModelRights& rights,
+                             const ModelFields& fields) const;
 
   mutable std::mutex mutex_;
   std::map<std::string, Versions> models_;          // guarded by mutex_; no entry is empty

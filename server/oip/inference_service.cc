@@ -182,7 +182,7 @@ absl::Status InferenceService::TraceSetting(const Identity& who,
                                             const inference::TraceSettingRequest& request,
                                             inference::TraceSettingResponse& response) const {
   if (!request.model_name().empty()) {
-    HEADLIGHT_RETURN_IF_ERROR(ViewOf(who).Find(request.model_name(), "").status());
+    HEADLIGHT_RETURN_IF_ERROR(ViewOf(who).Naming({"model_name"}).Find(request.model_name(), "").status());
   }
   HEADLIGHT_RETURN_IF_ERROR(ChangeTrace(request));
   DescribeTrace(context_.exports_spans, response);

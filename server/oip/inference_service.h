@@ -98,7 +98,9 @@ class InferenceService final {
                             inference::TraceSettingResponse& response) const;
 
  private:
-  ModelView ViewOf(const Identity& who) const { return {context_.registry, who.models}; }
+  ModelView ViewOf(const Identity& who) const {
+    return ModelView(context_.registry, who.models).Naming({"name", "version"});
+  }
   bool Serves(const std::string& model) const;
   RepositoryFacts Facts() const;
 

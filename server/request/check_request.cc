@@ -369,7 +369,7 @@ class RequestChecker {
 absl::StatusOr<std::shared_ptr<const LoadedModel>> FindModel(const RequestFields& fields,
                                                              const ModelView& models) {
   if (fields.model.empty()) return Invalid(fields.names->model, ": got none, wanted a model's name");
-  return models.Find(fields.model, fields.model_version);
+  return models.Naming({fields.names->model}).Find(fields.model, fields.model_version);
 }
 
 absl::StatusOr<CheckedRequest> CheckRequest(const RequestFields& fields, const RequestLimits& limits) {

@@ -16,21 +16,19 @@ absl::Status CheckMayControl(const Identity& who, const Gate& gate, const std::s
       absl::StrCat("callers may not ", what, " here; the server allows it with --allow-model-control"));
 }
 
-void ModelControl::Load(const Who& who, const std::string& field, const std::string& model, Done done) const {
+void ModelControl::Load(const Who& who, const char* field, const std::string& model, Done done) const {
   const absl::Status allowed = Check(*who, field, model);
   if (!allowed.ok()) return done(allowed);
-  loader_->Load(model, ForEyesOf(who, model, std::move(done)));
+  loader_->Load(model, ForEyesOf(who, field, model, std::move(done)), {field});
 }
 
-void ModelControl::Unload(const Who& who, const std::string& field, const std::string& model,
-                          Done done) const {
+void ModelControl::Unload(const Who& who, const char* field, const std::string& model, Done done) const {
   const absl::Status allowed = Check(*who, field, model);
   if (!allowed.ok()) return done(allowed);
-  loader_->Unload(model, ForEyesOf(who, model, std::move(done)));
+  loader_->Unload(model, ForEyesOf(who, field, model, std::move(done)), {field});
 }
 
-absl::Status ModelControl::Check(const Identity& who, const std::string& field,
-                                 const std::string& model) const {
+absl::Status ModelControl::Check(const Identity& who, const char* field, const std::string& model) const {
   HEADLIGHT_RETURN_IF_ERROR(CheckMayControl(who, gate_, "load and unload models"));
   if (loader_ == nullptr) {
     return absl::FailedPreconditionError(
@@ -38,13 +36,14 @@ absl::Status ModelControl::Check(const Identity& who, const std::string& field,
   }
   if (model.empty())
     return absl::InvalidArgumentError(absl::StrCat(field, ": got none, wanted a model's name"));
-  const ModelView view(registry_, who.models);
+  const ModelView view = ModelView(registry_, who.models).Naming({field});
   return view.MaySee(model) ? absl::OkStatus() : view.NoModel(model);
 }
 
-ModelControl::Done ModelControl::ForEyesOf(const Who& who, const std::string& model, Done done) const {
-  return [this, who, model, done = std::move(done)](const absl::Status& status) {
-    const ModelView view(registry_, who->models);
+ModelControl::Done ModelControl::ForEyesOf(const Who& who, const char* field, const std::string& model,
+                                           Done done) const {
+  return [this, who, field, model, done = std::move(done)](const absl::Status& status) {
+    const ModelView view = ModelView(registry_, who->models).Naming({field});
     done(absl::IsNotFound(status) && !view.MaySeeAll() ? view.NoModel(model) : status);
   };
 }

@@ -34,13 +34,13 @@ class ModelControl {
   // As ModelLoader's, on behalf of `who`. `done` is called once, perhaps before this returns, and hears of no
   // model that `who` may not see. PERMISSION_DENIED: not for this caller. FAILED_PRECONDITION: there is
   // nothing to load from. INVALID_ARGUMENT: no name; `field` is what the protocol calls it.
-  void Load(const Who& who, const std::string& field, const std::string& model, Done done) const;
-  void Unload(const Who& who, const std::string& field, const std::string& model, Done done) const;
+  void Load(const Who& who, const char* field, const std::string& model, Done done) const;
+  void Unload(const Who& who, const char* field, const std::string& model, Done done) const;
 
  private:
-  absl::Status Check(const Identity& who, const std::string& field, const std::string& model) const;
+  absl::Status Check(const Identity& who, const char* field, const std::string& model) const;
   // What the loader says of `model`, without the names of models that are not for the caller to see.
-  Done ForEyesOf(const Who& who, const std::string& model, Done done) const;
+  Done ForEyesOf(const Who& who, const char* field, const std::string& model, Done done) const;
 
   const ModelRegistry& registry_;
   const Gate& gate_;

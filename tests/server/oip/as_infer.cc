@@ -140,7 +140,7 @@ inference::ModelInferRequest AsInfer(const v1::AttendRequest& request) {
 std::string AsInferMessage(std::string message) {
   return absl::StrReplaceAll(message, {{"payloads: ", "raw_input_contents: "},
                                        {"request_id: ", "id: "},
-                                       {"model: got none", "model_name: got none"},
+                                       {"model: ", "model_name: "},
                                        {".dtype: ", ".datatype: "},
                                        {"token_ids", "input_ids"},
                                        {"token_types", "token_type_ids"},

@@ -169,6 +169,7 @@ const FaceCase kGoodCases[] = {
 const FaceCase kBadCases[] = {
     {"no model", [] { return DenseRows([](auto& r) { r.clear_model(); }); }},
     {"unknown model", [] { return DenseRows([](auto& r) { r.set_model("large"); }); }},
+    {"broken model", [] { return DenseRows([](auto& r) { r.set_model("broken"); }); }},
     {"unknown version", [] { return DenseRows([](auto& r) { r.set_model_version("9"); }); }},
     {"long id", [] { return DenseRows([](auto& r) { r.set_request_id(std::string(129, 'r')); }); }},
     {"no query", [] { return DenseRows([](auto& r) { r.clear_query(), r.clear_payloads(); }); }},
@@ -277,6 +278,7 @@ class BothFacesTest : public ::testing::TestWithParam<FaceCase> {
     ASSERT_THAT(registry_->Add(MakeTestModel("small").loaded), IsOk());
     ASSERT_THAT(registry_->Add(MakeTestModel("cross", testing::CrossConfig()).loaded), IsOk());
     ASSERT_THAT(registry_->Add(LoadTestModel("encoder", testing::EncoderWithHeads())), IsOk());
+    registry_->SetLoadError("broken", "its file is short");
   }
 
   RequestLimits Limits() const { return {*registry_, kFacesMessageBytes}; }

@@ -237,17 +237,19 @@ TEST_F(InferenceServiceTest, WhatDoesNotExistIsNotDescribed) {
   ExpectRefused(&Stub::ModelMetadata, metadata, grpc::StatusCode::INVALID_ARGUMENT, "name: got none");
   metadata.set_name("absent");
   ExpectRefused(&Stub::ModelMetadata, metadata, grpc::StatusCode::NOT_FOUND,
-                "no model \"absent\"; there is cross, encoder, heads, small");
+                "name: no model \"absent\"; there is cross, encoder, heads, small");
   metadata.set_name("small");
   metadata.set_version("2");
-  ExpectRefused(&Stub::ModelMetadata, metadata, grpc::StatusCode::NOT_FOUND, "no version \"2\"; there is 1");
+  ExpectRefused(&Stub::ModelMetadata, metadata, grpc::StatusCode::NOT_FOUND,
+                "version: model \"small\" has no version \"2\"; there is 1");
   inference::ModelConfigRequest config;
   ExpectRefused(&Stub::ModelConfig, config, grpc::StatusCode::INVALID_ARGUMENT, "name: got none");
   config.set_name("broken");
-  ExpectRefused(&Stub::ModelConfig, config, grpc::StatusCode::UNAVAILABLE, "its file is short");
+  ExpectRefused(&Stub::ModelConfig, config, grpc::StatusCode::UNAVAILABLE,
+                "name: \"broken\" could not be loaded: version 3: its file is short");
   inference::ModelStatisticsRequest statistics;
   statistics.set_name("absent");
-  ExpectRefused(&Stub::ModelStatistics, statistics, grpc::StatusCode::NOT_FOUND, "no model \"absent\"");
+  ExpectRefused(&Stub::ModelStatistics, statistics, grpc::StatusCode::NOT_FOUND, "name: no model \"absent\"");
   statistics.clear_name();
   statistics.set_version("1");
   ExpectRefused(&Stub::ModelStatistics, statistics, grpc::StatusCode::INVALID_ARGUMENT,
@@ -395,7 +397,8 @@ TEST_F(InferenceServiceTest, TraceSettingsAreReadAndNotChanged) {
                 "settings: \"trace_rate\" cannot be changed");
   inference::TraceSettingRequest of_model;
   of_model.set_model_name("absent");
-  ExpectRefused(&Stub::TraceSetting, of_model, grpc::StatusCode::NOT_FOUND, "no model \"absent\"");
+  ExpectRefused(&Stub::TraceSetting, of_model, grpc::StatusCode::NOT_FOUND,
+                "model_name: no model \"absent\"");
 }
 
 }  // namespace

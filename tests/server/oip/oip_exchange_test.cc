@@ -76,7 +76,7 @@ TEST_F(OipExchangeTest, ErrorsAreStatuses) {
   inference::ModelInferResponse response;
   grpc::Status status = Infer(Request("mine", "large"), response);
   EXPECT_EQ(status.error_code(), grpc::StatusCode::NOT_FOUND);
-  EXPECT_THAT(status.error_message(), HasSubstr("model: no model \"large\"; there is small"));
+  EXPECT_THAT(status.error_message(), HasSubstr("model_name: no model \"large\"; there is small"));
   inference::ModelInferRequest request = Request("mine");
   request.mutable_inputs(0)->set_name("qeury");
   status = Infer(request, response);
@@ -112,7 +112,7 @@ TEST_F(OipExchangeTest, AStreamIsAnsweredInTheOrderOfItsRequests) {
     ASSERT_TRUE(stream->Read(&response));
     EXPECT_EQ(response.infer_response().id(), std::to_string(i));
     if (i % 7 == 3) {
-      EXPECT_THAT(response.error_message(), HasSubstr("model: no model \"large\""));
+      EXPECT_THAT(response.error_message(), HasSubstr("model_name: no model \"large\""));
       EXPECT_EQ(response.infer_response().outputs_size(), 0);
       EXPECT_EQ(response.infer_response().parameters().at("grpc_status").int64_param(),
                 grpc::StatusCode::NOT_FOUND);

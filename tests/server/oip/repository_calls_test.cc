@@ -163,7 +163,8 @@ TEST_F(RepositoryCallsTest, WhatClientsSayOfAModelBesideItsNameIsRefusedByName) 
   EXPECT_THAT(status.error_message(), HasSubstr("model_name: got none"));
   status = Load("absent");
   EXPECT_EQ(status.error_code(), grpc::StatusCode::NOT_FOUND);
-  EXPECT_THAT(status.error_message(), HasSubstr("no model \"absent\"; there is first, second"));
+  EXPECT_THAT(status.error_message(),
+              HasSubstr("model_name: the repository has no model \"absent\"; there is first, second"));
   EXPECT_TRUE(Ready("first"));
 }
 

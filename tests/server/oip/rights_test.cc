@@ -91,9 +91,12 @@ class OipRightsTest : public ::testing::Test {
     const grpc::Status absent = Ask(token, method, "b-two");
     EXPECT_EQ(hidden.error_code(), grpc::StatusCode::NOT_FOUND);
     EXPECT_EQ(absent.error_code(), grpc::StatusCode::NOT_FOUND);
-    EXPECT_EQ(hidden.error_message(), "model: no model \"b-one\"; there is a-one");
-    EXPECT_EQ(absent.error_message(), "model: no model \"b-two\"; there is a-one");
-    EXPECT_EQ(Ask(token, method, "b-broken").error_message(), "model: no model \"b-broken\"; there is a-one");
+    std::string field = "model_name";
+    if constexpr (requires(Request request) { request.set_name(""); }) field = "name";
+    EXPECT_EQ(hidden.error_message(), field + ": no model \"b-one\"; there is a-one");
+    EXPECT_EQ(absent.error_message(), field + ": no model \"b-two\"; there is a-one");
+    EXPECT_EQ(Ask(token, method, "b-broken").error_message(),
+              field + ": no model \"b-broken\"; there is a-one");
   }
 
   template <typename Request, typename Response>
