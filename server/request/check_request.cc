@@ -85,7 +85,17 @@ class RequestChecker {
 
   absl::StatusOr<WireTensor> Tensor(Role role, std::span<const size_t> ranks, std::span<const DType> dtypes,
                                     absl::FunctionRef<std::string()> wanted_shape) const {
-    return CheckTensor(*fields_.tensor(role), {ranks, dtypes, wanted_shape}, names().tensors);
+    const NamedTensor& tensor = *fields_.tensor(role);
+    HEADLIGHT_ASSIGN_OR_RETURN(WireTensor checked,
+                               CheckTensor(tensor, {ranks, dtypes, wanted_shape}, names().tensors));
+    if (tensor.payload != nullptr) return checked;
+    const int64_t bytes =
+        *NumElements(tensor.shape) * SizeOf(checked.dtype);  // CheckTensor has seen that it fits
+    if (bytes > max_message_bytes_) {
+      return Invalid(tensor.field, ".shape: ", ToString(tensor.shape), " is ", bytes,
+                     " bytes, wanted at most ", max_message_bytes_, ", the most that a message may have");
+    }
+    return checked;
   }
 
   absl::Status CheckId() {

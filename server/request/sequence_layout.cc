@@ -25,6 +25,10 @@ SequenceLayout LayoutOf(std::span<const int64_t> dims, int64_t ragged_sequences)
 absl::StatusOr<std::vector<int64_t>> SequenceLengths(const std::string& field, const std::string& tensor,
                                                      std::span<const int64_t> lens,
                                                      const SequenceLayout& layout) {
+  if (layout.num_sequences > kMaxSequences) {
+    return WrongLength(tensor, ".shape: got ", layout.num_sequences, " sequences, wanted at most ",
+                       kMaxSequences);
+  }
   const bool ragged = layout.padded_len == 0;
   if (lens.empty() && ragged && layout.num_sequences != 1) {
     return WrongLength(field, ": got none, wanted ", layout.num_sequences,

@@ -21,6 +21,9 @@ struct SequenceLayout {
   int64_t rows = 0;  // all of them, padding included
 };
 
+// Of one request: its lists of lengths are made before its reply's size is known.
+inline constexpr int64_t kMaxSequences = int64_t{1} << 20;
+
 // Of a tensor whose leading dimensions, those before a row's own, are `dims`: [batch, seq_len] is dense,
 // [tokens] ragged and holds `ragged_sequences`.
 SequenceLayout LayoutOf(std::span<const int64_t> dims, int64_t ragged_sequences);

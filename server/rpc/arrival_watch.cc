@@ -45,6 +45,7 @@ class ArrivalWatch::Connection {
     std::weak_ptr<MessageReader> reader;
     const MessageReader* address;
     int64_t leased_bytes;
+    int64_t max_bytes;                         // of its message
     TimePoint told_to_end = TimePoint::max();  // max: it was not
 
     bool IsToldToEnd() const { return told_to_end != TimePoint::max(); }
@@ -55,6 +56,17 @@ class ArrivalWatch::Connection {
   size_t NumGoingOn(TimePoint now) const {
     return static_cast<size_t>(
         std::count_if(reads.begin(), reads.end(), [now](const Read& read) { return read.GoesOn(now); }));
+  }
+
+  // Ending others would free next to nothing, unless there are none.
+  bool IsWorthEnding(const Read& read, TimePoint now) const {
+    const auto is_large = [now](const Read& r) { return r.GoesOn(now) && r.max_bytes > kNoticeableBytes; };
+    return read.GoesOn(now) && (is_large(read) || std::none_of(reads.begin(), reads.end(), is_large));
+  }
+
+  size_t NumWorthEnding(TimePoint now) const {
+    return static_cast<size_t>(std::count_if(reads.begin(), reads.end(),
+                                             [&](const Read& read) { return IsWorthEnding(read, now); }));
   }
 
   std::vector<Read>::iterator Find(const MessageReader& reader) {
@@ -115,11 +127,12 @@ std::shared_ptr<ArrivalWatch::Connection> ArrivalWatch::Find(const std::string& 
 }
 
 void ArrivalWatch::Expect(Connection& connection, const std::shared_ptr<MessageReader>& reader,
-                          int64_t leased_bytes) {
+                          int64_t leased_bytes, std::optional<int64_t> max_bytes) {
   const std::lock_guard lock(mutex_);
   auto read = connection.Find(*reader);
   if (read == connection.reads.end()) {
-    read = connection.reads.insert(read, {reader, reader.get(), 0});
+    read = connection.reads.insert(read,
+                                   {reader, reader.get(), 0, max_bytes.value_or(options_.max_message_bytes)});
     ++num_readers_;
     if (resting_) wake_.notify_all();
   }
@@ -140,13 +153,14 @@ void ArrivalWatch::Received(Connection& connection, const MessageReader& reader,
   Account(connection, BytesOnTheWire(message_bytes));
 }
 
-void ArrivalWatch::End(Connection& connection, const MessageReader& reader, int64_t message_bytes) {
+void ArrivalWatch::End(Connection& connection, const MessageReader& reader,
+                       std::optional<int64_t> message_bytes) {
   const std::lock_guard lock(mutex_);
   const auto read = connection.Find(reader);
   if (read == connection.reads.end()) return;
   // What had come of a message that will not be whole is taken for an equal part of what is arriving.
-  Account(connection, message_bytes > 0
-                          ? BytesOnTheWire(message_bytes)
+  Account(connection, message_bytes
+                          ? BytesOnTheWire(*message_bytes)
                           : connection.arriving_bytes / static_cast<int64_t>(connection.reads.size()));
   connection.leased_bytes -= read->leased_bytes;
   connection.reads.erase(read);
@@ -178,12 +192,14 @@ int64_t ArrivalWatch::Measure(Connection& connection, const std::string& peer, T
 }
 
 absl::Status ArrivalWatch::WhyGiveUp(const Connection& connection, TimePoint now) const {
-  const int64_t most_bytes =
-      static_cast<int64_t>(connection.reads.size()) * BytesOnTheWire(options_.max_message_bytes);
+  int64_t most_bytes = 0, largest = 0;
+  for (const Connection::Read& read : connection.reads) {
+    most_bytes += BytesOnTheWire(read.max_bytes);
+    largest = std::max(largest, read.max_bytes);
+  }
   if (connection.arriving_bytes > most_bytes + kSocketBytes) {
-    return absl::ResourceExhaustedError(
-        absl::StrCat("got a message of more than ", options_.max_message_bytes,
-                     " bytes, wanted at most so many; it was still arriving"));
+    return absl::ResourceExhaustedError(absl::StrCat(
+        "got a message of more than ", largest, " bytes, wanted at most so many; it was still arriving"));
   }
   if (connection.uncovered_bytes > kNoticeableBytes && now - connection.moved > options_.patience) {
     return absl::ResourceExhaustedError(
@@ -195,11 +211,14 @@ absl::Status ArrivalWatch::WhyGiveUp(const Connection& connection, TimePoint now
 
 void ArrivalWatch::GiveUp(Connection& connection, size_t count, const absl::Status& why, TimePoint now,
                           std::vector<Ending>& endings) {
-  for (auto read = connection.reads.rbegin(); read != connection.reads.rend() && count > 0; ++read) {
-    if (!read->GoesOn(now)) continue;
+  std::vector<Connection::Read*> chosen;
+  for (auto read = connection.reads.rbegin(); read != connection.reads.rend() && chosen.size() < count;
+       ++read) {
+    if (connection.IsWorthEnding(*read, now)) chosen.push_back(&*read);
+  }
+  for (Connection::Read* read : chosen) {
     endings.push_back({read->reader, read->IsToldToEnd() ? absl::OkStatus() : why});
     read->told_to_end = now;
-    --count;
   }
 }
 
@@ -215,7 +234,7 @@ void ArrivalWatch::GiveUpForMemory(int64_t wanted_bytes, TimePoint now, std::vec
       absl::StrCat("memory is short: messages that are arriving take ", wanted_bytes,
                    " bytes, of which this connection's ", largest->uncovered_bytes, "; requests may hold ",
                    memory_.limit_of_requests(), " in all"));
-  GiveUp(*largest, (largest->NumGoingOn(now) + 1) / 2, why, now, endings);
+  GiveUp(*largest, (largest->NumWorthEnding(now) + 1) / 2, why, now, endings);
 }
 
 void ArrivalWatch::ForgetClosed(TimePoint now) {

@@ -61,17 +61,19 @@ class ArrivalWatch {
   std::shared_ptr<Connection> Find(const std::string& peer);
 
   // A message may come for `reader`, who holds `leased_bytes` for it already. Also while it does not read:
-  // the receive window lets some of it in. Said again: the lease is another now.
-  void Expect(Connection& connection, const std::shared_ptr<MessageReader>& reader, int64_t leased_bytes);
+  // the receive window lets some of it in. Said again: the lease is another now. `max_bytes`: of a message that
+  // it takes, where that is less than Options::max_message_bytes.
+  void Expect(Connection& connection, const std::shared_ptr<MessageReader>& reader, int64_t leased_bytes,
+              std::optional<int64_t> max_bytes = std::nullopt);
   // The message has come, with so many bytes, and another one may.
   void Received(Connection& connection, const MessageReader& reader, int64_t message_bytes);
-  // The message has come, with so many bytes, or will not come: 0. No other one will. Nothing if `reader`
-  // expects none.
-  void End(Connection& connection, const MessageReader& reader, int64_t message_bytes);
+  // The message has come, with so many bytes, or will not come: none. No other one will. Nothing happens if
+  // `reader` expects none.
+  void End(Connection& connection, const MessageReader& reader, std::optional<int64_t> message_bytes);
 
   // One look: takes the memory of what is arriving, or gives it back. Where there is none, readers of the
   // connection with the most of it are told to end, half of them and the latest first, and if they are still
-  // there a second later they are broken off. True if anything is arriving. For one thread at a time.
+  // there a second later they are broken off. Those of small messages stay, unless there are no others. True if anything is arriving. For one thread at a time.
   bool Look();
 
  private:

@@ -34,13 +34,14 @@ bool HasHugeHeaders(const grpc::CallbackServerContext& context, int64_t limit_by
 }  // namespace
 
 CallConduct::CallConduct(const Pipeline& pipeline, const grpc::CallbackServerContext& context,
-                         const std::string& peer)
+                         const std::string& peer, bool is_for_anybody)
     : pipeline_(pipeline),
       began_(pipeline.clock.Now()),
       deadline_(ToTimePoint(context.deadline(), began_)),
-      connection_(pipeline.connections == nullptr ? nullptr : pipeline.connections->ConductOf(peer)) {
+      connection_(pipeline.connections == nullptr ? nullptr : pipeline.connections->ConductOf(peer)),
+      is_open_(!is_for_anybody) {
   if (connection_ == nullptr) return;
-  connection_->CallBegan();
+  connection_->CallBegan(is_open_);
   if (HasHugeHeaders(context, pipeline.max_header_bytes)) {
     pipeline.connections->EndForAbuse(*connection_,
                                       "it has sent headers of more than 8 times --max-header-bytes");
@@ -59,6 +60,7 @@ void CallConduct::Ended(bool cancelled, bool was_read) {
     const bool in_time = pipeline_.clock.Now() < deadline_ || deadline_ - began_ < kLeastDeadline;
     ending = !was_read && in_time ? CallEnding::kCancelledUnread : CallEnding::kCancelled;
   }
+  if (is_open_) connection_->CallClosed();
   pipeline_.connections->CallEnded(connection_.get(), ending);
 }
 

@@ -20,7 +20,9 @@ namespace headlight {
 class CallConduct {
  public:
   // The call of `context` has begun, from `peer`. Headers of 8 times the limit end the connection.
-  CallConduct(const Pipeline& pipeline, const grpc::CallbackServerContext& context, const std::string& peer);
+  // `is_for_anybody`: without a token too, so that it is no reason for a connection to receive much.
+  CallConduct(const Pipeline& pipeline, const grpc::CallbackServerContext& context, const std::string& peer,
+              bool is_for_anybody);
 
   TimePoint deadline() const { return deadline_; }  // the caller's
 
@@ -34,6 +36,7 @@ class CallConduct {
   const TimePoint began_;
   const TimePoint deadline_;
   const std::shared_ptr<ConnectionConduct> connection_;  // null: nobody watches it
+  const bool is_open_;                                   // may bring much, until it ends
 };
 
 }  // namespace headlight

@@ -5,10 +5,15 @@
 
 namespace headlight {
 
-void ConnectionConduct::CallBegan() {
+void ConnectionConduct::CallBegan(bool is_open) {
   const std::lock_guard lock(mutex_);
   ++calls_begun_;
-  ++calls_open_;
+  if (is_open) ++calls_open_;
+}
+
+void ConnectionConduct::CallClosed() {
+  const std::lock_guard lock(mutex_);
+  --calls_open_;
 }
 
 void ConnectionConduct::MessageCame(int64_t bytes) {
@@ -18,7 +23,6 @@ void ConnectionConduct::MessageCame(int64_t bytes) {
 
 bool ConnectionConduct::IsAbuse(CallEnding ending, TimePoint now) {
   const std::lock_guard lock(mutex_);
-  --calls_open_;
   switch (ending) {
     case CallEnding::kAnswered:
       allowed_.Grant(kPerAnswer);

@@ -35,8 +35,10 @@ class ConnectionConduct {
 
   uint64_t id() const { return id_; }
 
-  // A call has become an exchange; it ends with IsAbuse.
-  void CallBegan();
+  // A call has begun that is told of here; it ends with IsAbuse. One that is open may bring messages of any
+  // size until it is closed.
+  void CallBegan(bool is_open);
+  void CallClosed();
   void MessageCame(int64_t bytes);
 
   // A call has ended like this. True if that is one too many of its kind.

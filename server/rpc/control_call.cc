@@ -4,9 +4,18 @@
 #include <cstdint>
 #include <utility>
 
+#include "server/rpc/guarded.h"
+#include "server/rpc/refusal_trailers.h"
+#include "server/wire/control_message.h"
 #include "server/wire/grpc_status.h"
 
 namespace headlight {
+namespace {
+
+// When to come again after memory was short.
+constexpr int64_t kRetryUs = 10'000;
+
+}  // namespace
 
 ControlCall* ControlCall::Begin(const Pipeline& pipeline, ArrivalWatch& arrivals, const ControlMethod& method,
                                 grpc::CallbackServerContext& context) {
@@ -23,18 +32,22 @@ ControlCall::ControlCall(const Pipeline& pipeline, ArrivalWatch& arrivals, const
       method_(method),
       context_(context),
       connection_(arrivals.Find(peer)),
-      conduct_(pipeline, context, peer) {}
+      conduct_(pipeline, context, peer, method.is_for_anybody) {}
 
 void ControlCall::Start() {
-  if (!method_.is_for_anybody) {
-    absl::StatusOr<ControlMethod::Who> who = pipeline_.gate.Admit(context_.client_metadata());
-    if (!who.ok()) return Finish(ToGrpcStatus(who.status()));
-    who_ = *std::move(who);
-  }
+  if (const absl::Status admitted = Admit(); !admitted.ok()) return Finish(ToGrpcStatus(admitted));
   const std::lock_guard lock(mutex_);
   reading_ = true;
-  arrivals_.Expect(*connection_, self_, /*leased_bytes=*/0);
+  arrivals_.Expect(*connection_, self_, /*leased_bytes=*/0, kMaxControlBytes);
   StartRead(&message_);
+}
+
+absl::Status ControlCall::Admit() {
+  if (method_.is_for_anybody) return absl::OkStatus();
+  absl::StatusOr<ControlMethod::Who> who = pipeline_.gate.Admit(context_.client_metadata());
+  if (!who.ok()) return who.status();
+  who_ = *std::move(who);
+  return absl::OkStatus();
 }
 
 void ControlCall::OnReadDone(bool ok) {
@@ -43,10 +56,16 @@ void ControlCall::OnReadDone(bool ok) {
   conduct_.MessageCame(message_bytes);
   if (!TakeMessage(ok)) return;
   if (!ok) return Reply(absl::CancelledError("the call ended before its request had arrived"));
+  // The token may have been taken away since the call began.
+  if (const absl::Status admitted = Admit(); !admitted.ok()) return Reply(admitted);
   grpc::ByteBuffer message;  // goes when it was read, even if the answer comes later
   message.Swap(&message_);
-  method_.answer(who_, message,
-                 [this](absl::StatusOr<grpc::ByteBuffer> response) { Reply(std::move(response)); });
+  const absl::Status thrown = Guarded("answer", [&] {
+    method_.answer(who_, message,
+                   [this](absl::StatusOr<grpc::ByteBuffer> response) { Reply(std::move(response)); });
+    return absl::OkStatus();
+  });
+  if (!thrown.ok()) Reply(thrown);
 }
 
 bool ControlCall::TakeMessage(bool ok) {
@@ -66,7 +85,9 @@ void ControlCall::EndReading(absl::Status why) {
     const std::lock_guard lock(mutex_);
     if (!std::exchange(reading_, false)) return;
   }
-  Finish(ToGrpcStatus(why));
+  const Refusal refusal{std::move(why), kReasonMemory, kRetryUs};
+  AddTrailers(refusal, context_);
+  Finish(ToGrpcStatus(refusal));
 }
 
 void ControlCall::BreakOff() {

@@ -44,6 +44,8 @@ class ControlCall final : public grpc::ServerGenericBidiReactor,
   void OnReadDone(bool ok) override;
   void OnCancel() override;
   void OnDone() override;
+  absl::Status Admit();
+  // Once, and only by who has taken the message: nobody else finishes the call then.
   void Reply(absl::StatusOr<grpc::ByteBuffer> response);
   bool TakeMessage(bool ok);  // false: reading was given up
 

@@ -14,6 +14,8 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "headlight/v1/metadata.h"
+#include "server/rpc/guarded.h"
+#include "server/rpc/refusal_trailers.h"
 #include "server/wire/grpc_status.h"
 
 namespace headlight {
@@ -66,18 +68,6 @@ Refusal EndedEarly() {
           /*retry_after_us=*/0};
 }
 
-// What `make` returns; what it throws ends the request, not the process.
-template <typename Make>
-std::invoke_result_t<Make> Guarded(const char* what, const Make& make) {
-  try {
-    return make();
-  } catch (const std::bad_alloc&) {
-    return absl::ResourceExhaustedError(absl::StrCat("memory is short: the ", what, "'s lists do not fit"));
-  } catch (const std::exception& error) {
-    return absl::InternalError(absl::StrCat("the ", what, " could not be made: ", error.what()));
-  }
-}
-
 // Whose call ends so has no business with how this server is.
 bool IsStranger(const absl::Status& status) {
   return absl::IsUnauthenticated(status) || absl::IsPermissionDenied(status);
@@ -102,7 +92,7 @@ Exchange::Exchange(const Pipeline& pipeline, CallLedger& ledger, ArrivalWatch& a
       arrivals_(arrivals),
       face_(face),
       context_(context),
-      conduct_(pipeline, context, peer),
+      conduct_(pipeline, context, peer, /*is_for_anybody=*/false),
       facts_(FactsOf(context, face, pipeline.gate, conduct_.deadline(), refused_)),
       connection_(arrivals.Find(peer)),
       state_(face.rules()) {}
@@ -160,7 +150,7 @@ void Exchange::BreakOff() {
 
 void Exchange::OnReadDone(bool ok) {
   if (!ok) {
-    arrivals_.End(*connection_, *this, 0);
+    arrivals_.End(*connection_, *this, std::nullopt);
     Lease unused = TakeReadMemory();
     return On([&](State& state) {
       const bool nothing_came = face_.rules().unary && state.num_read() == 0;
@@ -214,7 +204,7 @@ void Exchange::OnDone() {
     cancelled = cancelled_;
     was_read = state_.num_read() > 0;
   }
-  arrivals_.End(*connection_, *this, 0);
+  arrivals_.End(*connection_, *this, std::nullopt);
   TakeReadMemory();  // and back: who hears that this has gone finds its memory free
   conduct_.Ended(cancelled, was_read);
   if (in_ledger_) ledger_.Remove(*this);
@@ -343,9 +333,7 @@ void Exchange::Do(State::Step& step) {
     writing_since_ = pipeline_.clock.Now();
   }
   if (step.finish) {
-    const int64_t delay_ms = RetryDelayMs(*step.finish);
-    if (delay_ms > 0) context_.AddTrailingMetadata(v1::kPushbackTrailer, absl::StrCat(delay_ms));
-    if (!step.finish->reason.empty()) context_.AddTrailingMetadata(v1::kReasonTrailer, step.finish->reason);
+    AddTrailers(*step.finish, context_);
     if (pipeline_.load != nullptr && !IsStranger(step.finish->status)) {
       context_.AddTrailingMetadata(kLoadReportTrailer, pipeline_.load->Serialized());
     }

@@ -9,6 +9,7 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
 #include "server/wire/control_message.h"
 #include "server/wire/grpc_status.h"
 
@@ -24,6 +25,7 @@ constexpr char kModels[] = "models/";
 
 // Of names that are kept while somebody watches them; longer ones name nothing.
 constexpr size_t kMaxServiceBytes = 1024;
+constexpr size_t kMaxWatchBytes = 2 * kMaxServiceBytes;
 
 HealthCheckResponse::ServingStatus ToProto(Health health) {
   switch (health) {
@@ -164,13 +166,20 @@ HealthListResponse HealthService::ListFor(const grpc::CallbackServerContext& con
 grpc::ServerWriteReactor<grpc::ByteBuffer>* HealthService::Watch(grpc::CallbackServerContext* context,
                                                                  const grpc::ByteBuffer* message) {
   HealthCheckRequest request;
-  const absl::Status status = ReadControlMessage(*message, request);
-  auto* const watcher = new Watcher(board_, request.service(), num_watchers_);  // deletes itself
+  absl::Status status = ReadControlMessage(*message, request);
+  // gRPC keeps the message for as long as somebody watches.
+  if (status.ok() && message->Length() > kMaxWatchBytes) {
+    status = absl::InvalidArgumentError(
+        absl::StrCat("got a request of ", message->Length(), " bytes, wanted at most ", kMaxWatchBytes));
+  }
+  const bool may_see = status.ok() && MaySee(*context, request.service());
+  auto* const watcher =  // deletes itself
+      new Watcher(board_, may_see ? request.service() : std::string(), num_watchers_);
   if (num_watchers_.fetch_add(1, std::memory_order_relaxed) >= kMaxWatchers) {
     watcher->Refuse({grpc::StatusCode::RESOURCE_EXHAUSTED, "too many watch this server's health"});
   } else if (!status.ok()) {
     watcher->Refuse(ToGrpcStatus(status));
-  } else if (MaySee(*context, request.service())) {
+  } else if (may_see) {
     board_.Watch(request.service(), *watcher);
   } else {
     watcher->Tell(Health::kUnknown);

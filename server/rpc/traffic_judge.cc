@@ -27,7 +27,7 @@ constexpr double kFruitlessPerSecond = 20;
 // A call's headers may have been read and not yet parsed when it is asked: the next question tells.
 constexpr int kIdleQuestions = 2;
 
-// Calls that are no exchanges have small messages; headers that do not end are no call at all.
+// Calls that are not open have small messages; headers that do not end are no call at all.
 constexpr int64_t kMostOfOther = 1 << 20;
 
 constexpr std::chrono::seconds kLately{1};
@@ -70,7 +70,7 @@ std::string TrafficJudge::WhyAbuse(const Traffic& traffic, const StreamCounts& s
   if (streams.begun - streams.ended > max_streams + kPatience) {
     return absl::StrCat("it has reset more than ", kPatience, " calls at once");
   }
-  // Calls of other services, health among them, become no exchanges, but they are answered with a message.
+  // Health, load reports and reflection are not told of, but they are answered with a message.
   const int64_t fruitless = streams.ended - traffic.calls_begun - streams.messages_sent;
   // What came while nobody asked has had all the time since then.
   const int64_t more = asked_lately ? std::max<int64_t>(0, fruitless - most_fruitless_) : 0;
@@ -87,7 +87,8 @@ std::string TrafficJudge::WhyAbuse(const Traffic& traffic, const StreamCounts& s
                         " a second that belong to no call");
   }
   if (open && traffic.received_bytes - stream_begin_bytes_ > kMostOfOther) {
-    return absl::StrCat("it has sent more than ", kMostOfOther, " bytes of headers, or for a call that takes few");
+    return absl::StrCat("it has sent more than ", kMostOfOther,
+                        " bytes of headers, or for a call that takes few");
   }
   if (open || !same_streams) {  // they may be those of calls that are no exchanges
     idle_bytes_.Forgive();

@@ -18,8 +18,8 @@ struct Traffic {
   TimePoint now;
   int64_t received_bytes = 0;  // and read by gRPC
   int64_t message_bytes = 0;   // of those, in messages that were handed over
-  int64_t calls_begun = 0;     // that have become exchanges
-  int64_t calls_open = 0;      // of these
+  int64_t calls_begun = 0;     // that were told of: all but those of health, load reports and reflection
+  int64_t calls_open = 0;      // of these, that may bring messages of any size
 };
 
 // What gRPC counts for the same connection; asking costs some 20 us.
@@ -45,7 +45,7 @@ class TrafficJudge {
   Traffic last_;
   Allowance unexplained_bytes_;  // that are in no message: or in one that is on its way
   Allowance idle_bytes_;         // while there is no call
-  Allowance fruitless_calls_;    // that ended before they became exchanges, without an answer
+  Allowance fruitless_calls_;    // that ended before anybody heard of them, without an answer
   bool idle_too_long_ = false;
   // Of WhyAbuse:
   TimePoint asked_;

@@ -41,7 +41,7 @@ class ArrivalWatchTest : public ::testing::Test {
     watch_.Expect(*watch_.Find(peer), reader, kLeased);
     return reader;
   }
-  void End(const FakeReader& reader, int64_t bytes, const std::string& peer = kPeer) {
+  void End(const FakeReader& reader, std::optional<int64_t> bytes, const std::string& peer = kPeer) {
     watch_.End(*watch_.Find(peer), reader, bytes);
   }
   void Receive(int64_t bytes, const std::string& peer = kPeer) { received_[peer] += bytes; }
@@ -96,10 +96,10 @@ TEST_F(ArrivalWatchTest, AMessageThatWillNotComeIsNoLongerArriving) {
   const auto other = Read();
   Receive(20 * kMiB);
   watch_.Look();
-  End(*gone, 0);
+  End(*gone, std::nullopt);
   watch_.Look();
   EXPECT_EQ(Held(), 10 * kMiB - kLeased);  // the other's part
-  End(*other, 0);
+  End(*other, std::nullopt);
   watch_.Look();
   EXPECT_EQ(Held(), 0);
 }
@@ -146,7 +146,7 @@ TEST_F(ArrivalWatchTest, WhenMemoryIsShortTheLatestReadersOfTheLargestConnection
   EXPECT_THAT(std::string(late->whys.front().message()), HasSubstr(std::to_string(kLimit)));
   watch_.Look();  // half of what the connection has goes with it: nobody else must end
   EXPECT_FALSE(other->ended() || early->ended());
-  End(*late, 0);
+  End(*late, std::nullopt);
   watch_.Look();
   EXPECT_EQ(Held(), 40 * kMiB - kLeased + 30 * kMiB - kLeased);
 }
@@ -170,6 +170,48 @@ TEST_F(ArrivalWatchTest, AMessageBeyondTheLargestEndsBeforeItIsWhole) {
   watch_.Look();
   ASSERT_TRUE(reader->ended());
   EXPECT_THAT(std::string(reader->whys.front().message()), HasSubstr(std::to_string(kMaxMessage)));
+}
+
+TEST_F(ArrivalWatchTest, EmptyMessagesBesideALargeOneHideNothingOfIt) {
+  const auto large = Read();
+  Receive(20 * kMiB);
+  watch_.Look();
+  for (int i = 0; i < 100; ++i) {
+    const auto empty = Read();
+    Receive(512);
+    End(*empty, 0);
+  }
+  watch_.Look();
+  EXPECT_EQ(Held(), 20 * kMiB - kLeased);
+}
+
+TEST_F(ArrivalWatchTest, WhoTakesSmallMessagesMayNotBeSentLargeOnes) {
+  std::vector<std::shared_ptr<FakeReader>> readers;
+  for (int i = 0; i < 10; ++i) {
+    readers.push_back(std::make_shared<FakeReader>());
+    watch_.Expect(*watch_.Find(kPeer), readers.back(), 0, /*max_bytes=*/64 << 10);
+  }
+  Receive(8 * kMiB);  // what the system may hold
+  watch_.Look();
+  for (const auto& reader : readers) EXPECT_FALSE(reader->ended());
+  Receive(kMiB);
+  watch_.Look();
+  for (const auto& reader : readers) {
+    ASSERT_TRUE(reader->ended());
+    EXPECT_THAT(std::string(reader->whys.front().message()), HasSubstr("more than 65536 bytes"));
+  }
+}
+
+TEST_F(ArrivalWatchTest, WhenMemoryIsShortReadersOfSmallMessagesStay) {
+  const auto large = Read();
+  const auto small = std::make_shared<FakeReader>();
+  watch_.Expect(*watch_.Find(kPeer), small, 0, /*max_bytes=*/64 << 10);
+  const std::optional<Lease> others = memory_.TryReserve(MemoryKind::kQueue, kLimit - 2 * kMiB);
+  ASSERT_TRUE(others.has_value());
+  Receive(40 * kMiB);
+  watch_.Look();
+  EXPECT_TRUE(large->ended());
+  EXPECT_FALSE(small->ended());
 }
 
 TEST_F(ArrivalWatchTest, ASenderThatStopsInTheMiddleIsGivenUp) {

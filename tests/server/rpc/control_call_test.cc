@@ -12,6 +12,7 @@
 
 #include <chrono>
 #include <memory>
+#include <new>
 #include <string>
 #include <vector>
 
@@ -19,6 +20,7 @@
 #include "server/server.h"
 #include "tests/server/attend_fixtures.h"
 #include "tests/server/own_channel.h"
+#include "tests/server/serving_test.h"
 #include "tests/testing/status_matchers.h"
 #include "tests/testing/temp_folder.h"
 
@@ -207,6 +209,53 @@ TEST_F(ControlCallTest, ACallThatEndsBeforeItsRequestIsToldSo) {
     EXPECT_EQ(status.error_code(), grpc::StatusCode::CANCELLED) << PathOf(*method);
     EXPECT_EQ(status.error_message(), "the call ended before its request had arrived");
   }
+}
+
+// Nothing but a shape says how large the tensors of an estimate are.
+TEST_F(ControlCallTest, AnEstimateOfAnImpossibleShapeEndsAtOnce) {
+  Start();
+  const MethodDescriptor* const method = DescriptorPool::generated_pool()
+                                             ->FindServiceByName("headlight.v1.AttentionService")
+                                             ->FindMethodByName("EstimateCost");
+  for (const int64_t batch : {int64_t{1} << 20, int64_t{1} << 31, int64_t{1} << 40, int64_t{1} << 55}) {
+    v1::EstimateCostRequest request;
+    *request.mutable_request() = testing::MakeRequest("small", {1, 1, 16});
+    request.mutable_request()->clear_payloads();
+    request.mutable_request()->mutable_query()->set_shape(0, batch);
+    const grpc::Status status = Call(*method, request.SerializeAsString());
+    EXPECT_EQ(status.error_code(), grpc::StatusCode::INVALID_ARGUMENT) << status.error_message();
+    EXPECT_THAT(status.error_message(), StartsWith("query.shape: "));
+  }
+}
+
+// gRPC swallows what a reaction throws, and would wait for the end of the call for ever.
+class ControlCallThrowsTest : public testing::ServingTest {
+ protected:
+  ControlCallThrowsTest() : ServingTest(/*queue_max_requests=*/10) {
+    const auto answer = [](const ControlMethod::Who&, const grpc::ByteBuffer&, const ControlMethod::Reply&) {
+      throw std::bad_alloc();
+    };
+    exchanges_.Add("test.Service", "Throw", {.is_for_anybody = false, .answer = answer});
+  }
+};
+
+TEST_F(ControlCallThrowsTest, TheCallEnds) {
+  grpc::GenericStub stub(channel_);
+  grpc::ClientContext context;
+  context.set_deadline(std::chrono::system_clock::now() + testing::kServingPatience);
+  grpc::CompletionQueue queue;
+  const grpc::Slice nothing("");
+  const auto call =
+      stub.PrepareUnaryCall(&context, "/test.Service/Throw", grpc::ByteBuffer(&nothing, 1), &queue);
+  call->StartCall();
+  grpc::ByteBuffer response;
+  grpc::Status status;
+  call->Finish(&response, &status, nullptr);
+  void* tag = nullptr;
+  bool ok = false;
+  ASSERT_TRUE(queue.Next(&tag, &ok));
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
+  EXPECT_EQ(status.error_message(), "memory is short: the answer's lists do not fit");
 }
 
 }  // namespace

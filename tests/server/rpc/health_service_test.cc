@@ -80,6 +80,19 @@ TEST_F(HealthServiceTest, WhoReadsNothingHearsTheLatestInTheEnd) {
   EXPECT_LT(num_read, 20'000);
 }
 
+TEST_F(HealthServiceTest, ALongNameIsNotKeptForAWatcher) {
+  grpc::ClientContext context;
+  context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(30));
+  HealthCheckRequest request;
+  request.set_service(std::string(3000, 'a'));
+  const auto watch = stub_->Watch(&context, request);
+  HealthCheckResponse response;
+  EXPECT_FALSE(watch->Read(&response));
+  const grpc::Status status = watch->Finish();
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+  EXPECT_EQ(status.error_message(), "got a request of 3003 bytes, wanted at most 2048");
+}
+
 TEST_F(HealthServiceTest, WatchersComeAndGoWhileStatesChange) {
   std::vector<std::thread> watchers;
   for (int i = 0; i < 4; ++i) {
