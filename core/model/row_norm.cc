@@ -15,7 +15,7 @@
 HWY_BEFORE_NAMESPACE();
 namespace headlight::HWY_NAMESPACE {
 
-// Columns that are summed in f32 before their total is added in double: at most 1024 / kStep / kSums + log2
+// Columns that are summed in f32 before their total is added in double: at most 1024 / kLanes / kSums + log2
 // additions meet in one lane, so the sum of a row of any width is good to a few units in the last place.
 constexpr int64_t kSumCols = 1024;
 constexpr int64_t kSums = 4;  // independent sums, so that additions need not wait for each other
@@ -34,23 +34,42 @@ HWY_INLINE V SumOfWholeParts(const Residual& residual, int64_t row, int64_t col)
   return sum;
 }
 
-// The sum of term(col, count) over the registers of a row, the last of which may hold fewer than kStep
-// numbers; term's surplus lanes must be 0.
+// The sum over a row of whole(col), a register of its terms, and of rest(col, count) where fewer than kStep
+// are left, perhaps none; rest's surplus lanes must be 0.
 template <typename Whole, typename Rest>
 HWY_INLINE double SumOverRow(int64_t cols, const Whole& whole, const Rest& rest) {
   double total = 0;
   for (int64_t block = 0; block < cols; block += kSumCols) {
     const int64_t end = std::min(block + kSumCols, cols);
-    V sums[kSums];
-    for (V& sum : sums) sum = hn::Zero(kFloats);
-    int64_t col = block;
-    for (; col + kSums * kStep <= end; col += kSums * kStep) {
-      for (int64_t i = 0; i < kSums; ++i) sums[i] = hn::Add(sums[i], whole(col + i * kStep));
+    Lanes sums[kSums];
+    for (Lanes& lanes : sums) {
+      for (V& part : lanes) part = hn::Zero(kFloats);
     }
-    for (; col + kStep <= end; col += kStep) sums[0] = hn::Add(sums[0], whole(col));
-    if (col < end) sums[1] = hn::Add(sums[1], rest(col, end - col));
-    const V sum = hn::Add(hn::Add(sums[0], sums[1]), hn::Add(sums[2], sums[3]));
-    total += static_cast<double>(hn::ReduceSum(kFloats, sum));
+    int64_t col = block;
+    for (; col + kSums * kLanes <= end; col += kSums * kLanes) {
+#pragma GCC unroll 4
+      for (int64_t i = 0; i < kSums; ++i) {
+#pragma GCC unroll 4
+        for (int64_t p = 0; p < kParts; ++p) {
+          sums[i][p] = hn::Add(sums[i][p], whole(col + i * kLanes + p * kStep));
+        }
+      }
+    }
+    for (; col + kLanes <= end; col += kLanes) {
+#pragma GCC unroll 4
+      for (int64_t p = 0; p < kParts; ++p) sums[0][p] = hn::Add(sums[0][p], whole(col + p * kStep));
+    }
+    if (col < end) {
+#pragma GCC unroll 4
+      for (int64_t p = 0; p < kParts; ++p, col += kStep) {
+        sums[1][p] = hn::Add(sums[1][p], rest(col, std::clamp<int64_t>(end - col, 0, kStep)));
+      }
+    }
+    Lanes sum;
+    for (int64_t p = 0; p < kParts; ++p) {
+      sum[p] = hn::Add(hn::Add(sums[0][p], sums[1][p]), hn::Add(sums[2][p], sums[3][p]));
+    }
+    total += static_cast<double>(SumOf(sum));
   }
   return total;
 }

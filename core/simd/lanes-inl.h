@@ -21,6 +21,10 @@ using Floats = hn::CappedTag<float, kLanes>;
 using V = hn::Vec<Floats>;
 constexpr Floats kFloats;
 constexpr int64_t kStep = hn::MaxLanes(kFloats);  // f32 numbers in a register
+// Sums over a row are taken in kLanes lanes, held by so many registers, and folded in one order: their bits
+// do not depend on the width of registers.
+constexpr int64_t kParts = kLanes / kStep;
+using Lanes = V[kParts];
 
 HWY_INLINE V LoadAs(const float* in) { return hn::LoadU(kFloats, in); }
 
@@ -51,22 +55,46 @@ HWY_INLINE V4 FoldToFour(D d, hn::Vec<D> v, const Op& op) {
   }
 }
 
+static_assert(kParts <= 4);
+
+template <class Op>
+HWY_INLINE V FoldParts(const Lanes& lanes, const Op& op) {
+  if constexpr (kParts == 1) return lanes[0];
+  if constexpr (kParts == 2) return op(lanes[0], lanes[kParts - 1]);
+  return op(op(lanes[0], lanes[kParts / 2]), op(lanes[kParts / 4], lanes[kParts - 1]));
+}
+
 // Lane i is `op` over all lanes of rows[i]: four reductions for little more than the price of one. The order
 // in a row does not depend on its place.
 template <class Op>
-HWY_INLINE V4 ReduceFour(const V (&rows)[4], const Op& op) {
+HWY_INLINE V4 ReduceFour(const Lanes (&rows)[4], const Op& op) {
   const auto fold = [&](V a, V b) HWY_ATTR {
     return op(hn::InterleaveLower(kFloats, a, b), hn::InterleaveUpper(kFloats, a, b));
   };
-  return FoldToFour(kFloats, fold(fold(rows[0], rows[2]), fold(rows[1], rows[3])), op);
+  Lanes folded;
+#pragma GCC unroll 4
+  for (int64_t p = 0; p < kParts; ++p) {
+    folded[p] = fold(fold(rows[0][p], rows[2][p]), fold(rows[1][p], rows[3][p]));
+  }
+  return FoldToFour(kFloats, FoldParts(folded, op), op);
 }
 
-HWY_INLINE V4 SumFour(const V (&rows)[4]) {
+HWY_INLINE V4 SumFour(const Lanes (&rows)[4]) {
   return ReduceFour(rows, [](auto a, auto b) HWY_ATTR { return hn::Add(a, b); });
 }
 
-HWY_INLINE V4 MaxFour(const V (&rows)[4]) {
+HWY_INLINE V4 MaxFour(const Lanes (&rows)[4]) {
   return ReduceFour(rows, [](auto a, auto b) HWY_ATTR { return hn::Max(a, b); });
+}
+
+HWY_INLINE float SumOf(V4 lanes) {
+  const V4 pairs = hn::Add(lanes, hn::Shuffle1032(lanes));
+  return hn::GetLane(hn::Add(pairs, hn::Shuffle2301(pairs)));
+}
+
+HWY_INLINE float SumOf(const Lanes& lanes) {
+  const auto add = [](auto a, auto b) HWY_ATTR { return hn::Add(a, b); };
+  return SumOf(FoldToFour(kFloats, FoldParts(lanes, add), add));
 }
 
 // Whether all of n numbers are: x * 0 is NaN for those that are not, and stays so. Whole registers.

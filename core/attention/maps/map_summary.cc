@@ -40,7 +40,8 @@ HWY_INLINE V4 Log2(V4 x) {
   return hn::MulAdd(power, f, hn::ConvertTo(kFourFloats, exponent));
 }
 
-// Of kRows rows over one tile, lane by lane; max and squares in units of the exponentials.
+// Of kRows rows over the keys of one tile that fall to one register of kLanes lanes, lane by lane; max and
+// squares in units of the exponentials.
 struct TileSums {
   V distance;  // of all rows together
   V max[kRows];
@@ -70,12 +71,12 @@ HWY_INLINE V DistanceAt(const TileRows<T>& tile, int64_t i) {
   return hn::Add(hn::Iota(kFloats, 0), hn::Set(kFloats, static_cast<float>(i - tile.first_position)));
 }
 
-// Registers of keys from `i` up to `end` that are all before the rows' positions, or all behind. There a
-// row's distance is that of the first row, plus its place or minus it, so that two sums over the rows do.
-// Returns where it ended.
+// Whole kLanes of keys from `i` up to `end` that are all before the rows' positions, or all behind; of them,
+// the register that begins at key `lane`. There a row's distance is that of the first row, plus its place or
+// minus it, so that two sums over the rows do. Returns where it ended.
 template <bool kIsBefore, typename T>
-HWY_INLINE int64_t AddSide(const TileRows<T>& tile, int64_t i, int64_t end, TileSums& sums) {
-  V distance = DistanceAt(tile, i);
+HWY_INLINE int64_t AddSide(const TileRows<T>& tile, int64_t i, int64_t end, int64_t lane, TileSums& sums) {
+  V distance = DistanceAt(tile, i + lane);
   V f[kRows];
   V place_f[kRows];  // times the row's place
   for (int64_t r = 0; r < kRows; ++r) {
@@ -84,17 +85,18 @@ HWY_INLINE int64_t AddSide(const TileRows<T>& tile, int64_t i, int64_t end, Tile
   }
   V places = hn::Zero(kFloats);
   V distances = hn::Zero(kFloats);
-  const V step = hn::Set(kFloats, static_cast<float>(kStep));
-  for (; i + kStep <= end; i += kStep) {
-    const V e[kRows] = {LoadAs(tile.from[0] + i), LoadAs(tile.from[1] + i), LoadAs(tile.from[2] + i),
-                        LoadAs(tile.from[3] + i)};
+  const V step = hn::Set(kFloats, static_cast<float>(kLanes));
+  for (; i + kLanes <= end; i += kLanes) {
+    const int64_t key = i + lane;
+    const V e[kRows] = {LoadAs(tile.from[0] + key), LoadAs(tile.from[1] + key), LoadAs(tile.from[2] + key),
+                        LoadAs(tile.from[3] + key)};
     const V pairs[] = {hn::MulAdd(e[1], f[1], hn::Mul(e[0], f[0])),
                        hn::MulAdd(e[3], f[3], hn::Mul(e[2], f[2]))};
     const V weights = hn::Add(pairs[0], pairs[1]);
     places = hn::Add(places, hn::MulAdd(e[3], place_f[3], hn::MulAdd(e[2], place_f[2], hn::Mul(e[1], f[1]))));
     distances = hn::MulAdd(weights, distance, distances);
     distance = hn::Add(distance, step);
-    float* const received = tile.received_mass + i;
+    float* const received = tile.received_mass + key;
     hn::StoreU(hn::Add(hn::LoadU(kFloats, received), weights), kFloats, received);
     AddRow(0, e[0], sums);
     AddRow(1, e[1], sums);
@@ -107,44 +109,46 @@ HWY_INLINE int64_t AddSide(const TileRows<T>& tile, int64_t i, int64_t end, Tile
   return i;
 }
 
-// Any registers of keys: those around the positions, the end of the sequence's own, and the appended ones,
-// which stand nowhere. The exponentials go on with zeros. Returns where it ended.
+// Any keys from `i` on, kLanes at a time; of them, the register that begins at key `lane`: those around the
+// positions, the end of the sequence's own, and the appended ones, which stand nowhere. The exponentials go on
+// with zeros. Returns where it ended.
 template <typename T>
-HWY_INLINE int64_t AddAny(const TileRows<T>& tile, int64_t i, int64_t end, TileSums& sums) {
-  for (; i < end; i += kStep) {
-    const auto left = static_cast<size_t>(tile.keys - i);
-    const auto is_own = hn::FirstN(kFloats, static_cast<size_t>(std::max<int64_t>(0, tile.own_keys - i)));
-    V received = hn::LoadN(kFloats, tile.received_mass + i, left);
+HWY_INLINE int64_t AddAny(const TileRows<T>& tile, int64_t i, int64_t end, int64_t lane, TileSums& sums) {
+  for (; i < end; i += kLanes) {
+    const int64_t key = i + lane;
+    const auto left = static_cast<size_t>(std::max<int64_t>(0, tile.keys - key));
+    const auto is_own = hn::FirstN(kFloats, static_cast<size_t>(std::max<int64_t>(0, tile.own_keys - key)));
+    V received = hn::LoadN(kFloats, tile.received_mass + key, left);
 #pragma GCC unroll 4
     for (int64_t r = 0; r < kRows; ++r) {
-      const V e = LoadAs(tile.from[r] + i);
+      const V e = LoadAs(tile.from[r] + key);
       const V weight = hn::Mul(e, hn::Set(kFloats, tile.factors[r]));
-      const V distance = hn::Abs(hn::Sub(DistanceAt(tile, i), hn::Set(kFloats, static_cast<float>(r))));
+      const V distance = hn::Abs(hn::Sub(DistanceAt(tile, key), hn::Set(kFloats, static_cast<float>(r))));
       sums.distance = hn::MulAdd(hn::IfThenElseZero(is_own, weight), distance, sums.distance);
       received = hn::Add(received, weight);
       AddRow(r, e, sums);
     }
-    hn::StoreN(received, kFloats, tile.received_mass + i, left);
+    hn::StoreN(received, kFloats, tile.received_mass + key, left);
   }
   return i;
 }
 
 template <typename T>
-HWY_INLINE TileSums AddTile(const TileRows<T>& tile) {
+HWY_INLINE TileSums AddTile(const TileRows<T>& tile, int64_t lane) {
   TileSums sums;
   sums.distance = hn::Zero(kFloats);
 #pragma GCC unroll 4
   for (int64_t r = 0; r < kRows; ++r) sums.max[r] = sums.squares[r] = hn::Zero(kFloats);
-  int64_t i = AddSide<true>(tile, 0, std::min(tile.own_keys, tile.first_position), sums);
-  i = AddAny(tile, i, std::min(tile.own_keys, tile.first_position + kRows), sums);
-  i = AddSide<false>(tile, i, tile.own_keys, sums);
-  AddAny(tile, i, tile.keys, sums);
+  int64_t i = AddSide<true>(tile, 0, std::min(tile.own_keys, tile.first_position), lane, sums);
+  i = AddAny(tile, i, std::min(tile.own_keys, tile.first_position + kRows), lane, sums);
+  i = AddSide<false>(tile, i, tile.own_keys, lane, sums);
+  AddAny(tile, i, tile.keys, lane, sums);
   return sums;
 }
 
 // The sums of a block, those over rows still apart in the lanes.
 struct BlockSums {
-  V distance;
+  Lanes distance;
   V4 entropy;
   V4 max;
   V4 support;
@@ -168,11 +172,19 @@ HWY_INLINE void AddRows(const WeightTiles<T>& tiles, const SummaryRows& rows, in
       of_tile.from[r] = tiles.Row(tile, std::min(row + r, rows.end_row - 1));
       of_tile.factors[r] = row + r < rows.end_row ? tiles.Factor(tile, row + r) : 0.0f;
     }
-    const TileSums tile_sums = AddTile(of_tile);
+    Lanes tile_max[kRows];
+    Lanes tile_squares[kRows];
+    for (int64_t p = 0; p < kParts; ++p) {
+      const TileSums tile_sums = AddTile(of_tile, p * kStep);
+      sums.distance[p] = hn::Add(sums.distance[p], tile_sums.distance);
+      for (int64_t r = 0; r < kRows; ++r) {
+        tile_max[r][p] = tile_sums.max[r];
+        tile_squares[r][p] = tile_sums.squares[r];
+      }
+    }
     const V4 f = hn::Load(kFourFloats, of_tile.factors);
-    sums.distance = hn::Add(sums.distance, tile_sums.distance);
-    max = hn::Max(max, hn::Mul(MaxFour(tile_sums.max), f));
-    squares = hn::MulAdd(SumFour(tile_sums.squares), hn::Mul(f, f), squares);
+    max = hn::Max(max, hn::Mul(MaxFour(tile_max), f));
+    squares = hn::MulAdd(SumFour(tile_squares), hn::Mul(f, f), squares);
   }
   const auto count = static_cast<size_t>(std::min(kRows, rows.end_row - row));
   const V4 sum = hn::LoadN(kFourFloats, rows.sums + row, count);
@@ -192,7 +204,8 @@ template <typename T>
 HWY_INLINE void AddBlock(const WeightTiles<T>& tiles, const SummaryRows& rows, SummarySums& sums,
                          float* received_mass) {
   const V4 zero = hn::Zero(kFourFloats);
-  BlockSums block = {hn::Zero(kFloats), zero, zero, zero, 0};
+  BlockSums block = {.distance = {}, .entropy = zero, .max = zero, .support = zero, .num_queries = 0};
+  for (V& part : block.distance) part = hn::Zero(kFloats);
   for (int64_t row = rows.first_row; row < rows.end_row; row += kRows) {
     AddRows(tiles, rows, row, received_mass, block);
   }
@@ -207,10 +220,10 @@ HWY_INLINE void AddBlock(const WeightTiles<T>& tiles, const SummaryRows& rows, S
     if (is_computed(position) && position < rows.kv_len) sums.statistics[kSelfMass] += weight(row, position);
   }
   sums.num_queries += block.num_queries;
-  sums.statistics[kEntropyNats] += hn::ReduceSum(kFourFloats, block.entropy) * kLn2;
-  sums.statistics[kDistanceTokens] += hn::ReduceSum(kFloats, block.distance);
-  sums.statistics[kMaxWeight] += hn::ReduceSum(kFourFloats, block.max);
-  sums.statistics[kEffectiveSupport] += hn::ReduceSum(kFourFloats, block.support);
+  sums.statistics[kEntropyNats] += SumOf(block.entropy) * kLn2;
+  sums.statistics[kDistanceTokens] += SumOf(block.distance);
+  sums.statistics[kMaxWeight] += SumOf(block.max);
+  sums.statistics[kEffectiveSupport] += SumOf(block.support);
 }
 
 void AddBlockF32(const WeightTiles<float>& tiles, const SummaryRows& rows, SummarySums& sums,

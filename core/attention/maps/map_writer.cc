@@ -62,7 +62,8 @@ void MapWriter<T>::MakeFactors(const float* last_references, const float* invers
       } else if (reference == -INFINITY) {
         factors[row] = 0.0f;  // no allowed key up to this tile: all of its exponentials are 0
       } else {
-        factors[row] = std::exp2(reference - last_references[row]) * inverse_sums[row];
+        const auto exponent = static_cast<double>(reference - last_references[row]);
+        factors[row] = static_cast<float>(std::exp2(exponent)) * inverse_sums[row];
       }
     }
   }

@@ -203,7 +203,7 @@ void BlockAttention<T>::KeepAppended(const T* weights, float reference, int64_t 
     float& of_tile = writer.Reference(tile, block_row);
     if (key == tile_key) of_tile = reference;
     if (of_tile != reference) {
-      const float factor = std::exp2(of_tile - reference);
+      const auto factor = static_cast<float>(std::exp2(static_cast<double>(of_tile - reference)));
       for (int64_t k = tile_key; k < key; ++k) {
         T& weight = *Kept(block_row, k);
         weight = FromFloat<T>(ToFloat(weight) * factor);

@@ -40,14 +40,18 @@ HWY_INLINE void RotateRow(const Rotation& rotation, const float* cos, const floa
   }
 }
 
-// The columns are as many as the head's, rounded up, and zeros beyond.
+// The columns are as many as the head's, rounded up to kLanes, and zeros beyond.
 HWY_INLINE double SquaresOf(const float* row, int64_t cols) {
-  V sum = hn::Zero(kFloats);
-  for (int64_t col = 0; col < cols; col += kStep) {
-    const V x = hn::LoadU(kFloats, row + col);
-    sum = hn::MulAdd(x, x, sum);
+  Lanes sum;
+  for (V& part : sum) part = hn::Zero(kFloats);
+  for (int64_t col = 0; col < cols; col += kLanes) {
+#pragma GCC unroll 4
+    for (int64_t p = 0; p < kParts; ++p) {
+      const V x = hn::LoadU(kFloats, row + col + p * kStep);
+      sum[p] = hn::MulAdd(x, x, sum[p]);
+    }
   }
-  return static_cast<double>(hn::ReduceSum(kFloats, sum));
+  return static_cast<double>(SumOf(sum));
 }
 
 HWY_INLINE void NormRow(const HeadNorm& norm, int64_t r, int64_t cols, float* row) {

@@ -182,7 +182,7 @@ HWY_INLINE void RaiseReference(const SoftmaxState& state, int64_t row, float max
   const float old = state.reference[row];
   state.reference[row] = max;
   if (old == kMinusInfinity) return;  // nothing was summed yet
-  const float factor = std::exp2(old - max);
+  const auto factor = static_cast<float>(std::exp2(static_cast<double>(old - max)));
   float* const sum = state.sum + row * kLanes;
   if (state.exponent_sum != nullptr) {
     // Each exponent falls by max - old. Far below, factor is 0, and the product with it had better be finite.
@@ -321,11 +321,10 @@ void SoftmaxTileBf16(const ScoreTile<Bf16>& tile, const ScoreRules& rules, const
 
 // Lane i is the sum of row `row + i`, of the last row beyond it.
 HWY_INLINE V4 SumOfFourRows(const float* partial_sums, int64_t row, int64_t rows) {
-  V sums[4];
+  Lanes sums[4];
   for (int64_t r = 0; r < 4; ++r) {
     const float* lanes = partial_sums + std::min(row + r, rows - 1) * kLanes;
-    sums[r] = hn::LoadU(kFloats, lanes);
-    for (int64_t i = kStep; i < kLanes; i += kStep) sums[r] = hn::Add(sums[r], hn::LoadU(kFloats, lanes + i));
+    for (int64_t p = 0; p < kParts; ++p) sums[r][p] = hn::LoadU(kFloats, lanes + p * kStep);
   }
   return SumFour(sums);
 }
@@ -426,7 +425,8 @@ void AddSink(const SoftmaxState& state, int64_t rows, float sink) {
   constexpr float kLargestExponent = 120.0f;
   for (int64_t row = 0; row < rows; ++row) {
     if (state.reference[row] == -std::numeric_limits<float>::infinity()) continue;  // it saw nothing
-    const float term = std::exp2(std::min(sink - state.reference[row], kLargestExponent));
+    const auto exponent = static_cast<double>(std::min(sink - state.reference[row], kLargestExponent));
+    const auto term = static_cast<float>(std::exp2(exponent));
     float* const sum = state.sum + row * kLanes;
     sum[0] += term;
     if (state.exponent_sum == nullptr) continue;
