@@ -35,24 +35,37 @@ HWY_INLINE V Exp2Fraction(V f) {
   }
 }
 
-// 2^x as precisely as an operand of type T can show. Zero below the normal range; above 127 something too
-// large to be a sum of probabilities, or infinity; NaN for NaN.
+// 2^x as precisely as an operand of type T can show: the same bits for every instruction set that has fused
+// multiply-adds. Subnormal numbers and zero below the normal range, infinity from 128 on; NaN for NaN.
 template <typename T>
 HWY_INLINE V Exp2(V x) {
 #if HWY_TARGET <= HWY_AVX3
-  // Neither needs clamps: the reduction's result is in [0, 1), the scaling rounds its exponent down and
-  // saturates.
+  // The reduction rounds down, so that its result is in [0, 1); the scaling rounds its exponent down, and its
+  // result once.
   const V fraction{_mm512_reduce_ps(x.raw, 0x09)};
   return V{_mm512_scalef_ps(Exp2Fraction<T>(fraction).raw, x.raw)};
 #else
   const hn::RebindToSigned<Floats> integers;
-  const auto underflows = hn::Lt(x, hn::Set(kFloats, -126.0f));
-  x = hn::IfThenElse(underflows, hn::Zero(kFloats), x);
-  x = hn::IfThenElse(hn::Gt(x, hn::Set(kFloats, 127.5f)), hn::Set(kFloats, 127.5f), x);
+  constexpr float kZero = -151.0f, kInfinity = 129.0f;  // whose powers are that already
+  // NaN, as the second one, is what both give.
+  x = hn::Min(hn::Set(kFloats, kInfinity), hn::Max(hn::Set(kFloats, kZero), x));
   const V whole = hn::Floor(x);
-  const V power = Exp2Fraction<T>(hn::Sub(x, whole));
-  const auto exponent = hn::ShiftLeft<23>(hn::Add(hn::ConvertTo(integers, whole), hn::Set(integers, 127)));
-  return hn::IfThenZeroElse(underflows, hn::Mul(power, hn::BitCast(kFloats, exponent)));
+  const V nearest = hn::Sub(x, whole);
+  // One less, as a whole number, where the difference was rounded up.
+  const auto is_above = hn::RebindMask(integers, hn::Gt(hn::Add(nearest, whole), x));
+  const V fraction =
+      hn::BitCast(kFloats, hn::Add(hn::BitCast(integers, nearest), hn::VecFromMask(integers, is_above)));
+  // 2^whole in two factors, for neither overflows nor underflows, so that only the last product rounds. A
+  // float of this size shows whole numbers in its lowest bits; what is above them is shifted out.
+  constexpr float kShowWhole = 0x1.8p23f;
+  constexpr float kBias = 127.0f;
+  const auto half =
+      hn::BitCast(integers, hn::MulAdd(whole, hn::Set(kFloats, 0.5f), hn::Set(kFloats, kShowWhole + kBias)));
+  const auto both = hn::BitCast(integers, hn::Add(whole, hn::Set(kFloats, kShowWhole + 2 * kBias)));
+  const auto power_of = [&](auto exponent)
+                            HWY_ATTR { return hn::BitCast(kFloats, hn::ShiftLeft<23>(exponent)); };
+  const V scaled = hn::Mul(Exp2Fraction<T>(fraction), power_of(half));
+  return hn::Mul(scaled, power_of(hn::Sub(both, half)));
 #endif
 }
 
