@@ -44,7 +44,9 @@ struct Ahead {
 
 // A product of one shape, with any number of rows. Everything is compiled in the constructor, nothing on a
 // call. The bits of a row of C depend on that row of A and on B alone: not on the other rows nor on how many
-// there are. Immutable and thread-safe. Runs on the calling thread. The constructor and Run may throw
+// there are. In f32 an element is one chain of fused multiply-adds over k that begins with 0, C or the bias,
+// the same bits for every provider but kMatmulProvider and for every instruction set from AVX2 on. Immutable and
+// thread-safe. Runs on the calling thread. The constructor and Run may throw
 // dnnl::error.
 class Gemm {
  public:
@@ -87,8 +89,13 @@ struct GemmProvider {
 };
 
 extern const GemmProvider kVectorProvider;  // gemm_vector.cc: AVX-512 vectors
-extern const GemmProvider kBrgemmProvider;  // gemm_brgemm.cc: oneDNN's BRGeMM ukernels
+// gemm_brgemm.cc: oneDNN's BRGeMM ukernels, and where they would add C or the bias in f32 at the end, vectors
+extern const GemmProvider kBrgemmProvider;
 extern const GemmProvider kMatmulProvider;  // gemm_matmul.cc: oneDNN's matmul primitive; kF32 only
+
+// gemm_vector.cc: a product of kF32 of any shape on AVX2 or AVX-512 vectors; null where there are none, as in
+// builds that leave them out.
+std::unique_ptr<const Gemm> MakeVectorGemm(const GemmShape& shape);
 
 }  // namespace headlight
 

@@ -152,7 +152,14 @@ absl::Status BrgemmAvailable(Precision operands) {
   return absl::OkStatus();
 }
 
-std::unique_ptr<const Gemm> MakeBrgemm(const GemmShape& shape) { return std::make_unique<BrgemmGemm>(shape); }
+std::unique_ptr<const Gemm> MakeBrgemm(const GemmShape& shape) {
+  // A ukernel sums from 0 and adds C to the total, which is another rounding than a chain that begins with it.
+  if (shape.operands == Precision::kF32 && (shape.accumulate || shape.bias)) {
+    std::unique_ptr<const Gemm> gemm = MakeVectorGemm(shape);
+    if (gemm != nullptr) return gemm;
+  }
+  return std::make_unique<BrgemmGemm>(shape);
+}
 
 #else
 

@@ -227,5 +227,56 @@ TEST_P(GemmTest, ARowHasTheSameBitsWhereverItStands) {
   }
 }
 
+// Each element is what std::fma makes of C or the bias, one step of k after the other.
+void ExpectOneChain(const Gemm& gemm, const GemmShape& shape, int64_t rows, testing::Rng& rng) {
+  std::uniform_real_distribution<float> distribution(-1.0f, 1.0f);
+  const auto draw = [&](int64_t size) {
+    std::vector<float> numbers(size);
+    for (float& number : numbers) number = distribution(rng);
+    return numbers;
+  };
+  const std::vector<float> a = draw(rows * shape.k), b = draw(shape.k * shape.n), bias = draw(shape.n);
+  std::vector<float> c = draw(rows * shape.n);
+  std::vector<float> expected = c;
+  for (int64_t i = 0; i < rows * shape.n; ++i) {
+    const int64_t row = i / shape.n, col = i % shape.n;
+    if (!shape.accumulate) expected[i] = shape.bias ? bias[col] : 0.0f;
+    for (int64_t j = 0; j < shape.k; ++j) {
+      expected[i] = std::fma(a[row * shape.k + j], b[j * shape.n + col], expected[i]);
+    }
+  }
+  const Buffer scratch = Buffer::Allocate(gemm.scratch_bytes());
+  gemm.Run(rows, a.data(), b.data(), c.data(), scratch.bytes(), bias.data(), {});
+  EXPECT_EQ(c, expected) << rows << " rows, n " << shape.n << ", k " << shape.k
+                         << (shape.accumulate ? ", added to C"
+                             : shape.bias     ? ", with a bias"
+                                              : "");
+}
+
+// What it means for an answer to have the same bits on every instruction set.
+TEST_P(GemmTest, AnF32ElementIsOneChainOfMultiplyAdds) {
+  if (operands() != Precision::kF32) GTEST_SKIP() << "only f32 promises it";
+  if (&provider() == &kMatmulProvider) GTEST_SKIP() << "oneDNN's matmul sums as it likes";
+  if (MakeVectorGemm({.n = 16, .k = 1, .lda = 1, .ldb = 16, .ldc = 16}) == nullptr) {
+    GTEST_SKIP() << "this build or CPU has no vectors for it";
+  }
+  testing::Rng rng = testing::MakeRng(0);
+  for (const int64_t n : {1, 7, 8, 9, 16, 24, 36, 48, 64}) {
+    for (const int64_t k : {1, 64, 100, 1000}) {
+      for (const Start start : {Start::kZero, Start::kC, Start::kBias}) {
+        const GemmShape shape = {.n = n,
+                                 .k = k,
+                                 .lda = k,
+                                 .ldb = n,
+                                 .ldc = n,
+                                 .accumulate = start == Start::kC,
+                                 .bias = start == Start::kBias};
+        const std::unique_ptr<const Gemm> gemm = provider().Make(shape);
+        for (const int64_t rows : {1, 2, 3, 17}) ExpectOneChain(*gemm, shape, rows, rng);
+      }
+    }
+  }
+}
+
 }  // namespace
 }  // namespace headlight
