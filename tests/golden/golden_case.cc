@@ -81,32 +81,58 @@ void AskForWeights(const AttentionConfig& config, const Inputs& inputs, std::vec
   }
 }
 
-absl::Status Compute(const Model& model, const Inputs& inputs, GoldenRun& run) {
+// Sequences [first, end) of the inputs.
+absl::Status ComputeSequences(const Model& model, const Inputs& inputs, size_t first, size_t end,
+                              std::span<const SequenceOptions> options, ComputeArena& arena,
+                              ModelWorkspace& workspace, GoldenRun& run) {
   const AttentionConfig& config = model.config().block.attention;
-  const std::vector<int64_t> cu_lens = Cumulated(inputs.lens);
-  const std::vector<int64_t> cu_kv_lens = Cumulated(inputs.kv_lens);
-  std::vector<SequenceOptions> options(inputs.lens.size());
-  if (!run.expected_weights.empty()) AskForWeights(config, inputs, options, run.weights);
-  run.output.resize(cu_lens.back() * config.embed_dim);
+  const auto cumulated = [&](const std::vector<int64_t>& lens) {
+    return Cumulated({lens.begin() + static_cast<int64_t>(first), lens.begin() + static_cast<int64_t>(end)});
+  };
+  const auto before = [&](const std::vector<int64_t>& lens) {
+    return Cumulated({lens.begin(), lens.begin() + static_cast<int64_t>(first)}).back();
+  };
+  const std::vector<int64_t> cu_lens = cumulated(inputs.lens);
+  const std::vector<int64_t> cu_kv_lens = cumulated(inputs.kv_lens);
+  const int64_t row = before(inputs.lens), kv_row = before(inputs.kv_lens);
+  const auto rows_of = [](const std::vector<float>& numbers, int64_t from, int64_t rows, int64_t cols) {
+    return MatrixView{numbers.data() + from * cols, rows, cols, cols};
+  };
   ModelBatch batch;
   if (model.config().embedding) {
-    batch.token_ids = inputs.ids;
-    batch.token_types = inputs.token_types;
+    batch.token_ids = std::span(inputs.ids).subspan(row, cu_lens.back());
+    if (!inputs.token_types.empty()) {
+      batch.token_types = std::span(inputs.token_types).subspan(row, cu_lens.back());
+    }
   } else {
-    batch.attention.query = {inputs.query.data(), cu_lens.back(), config.embed_dim, config.embed_dim};
+    batch.attention.query = rows_of(inputs.query, row, cu_lens.back(), config.embed_dim);
     batch.attention.key = batch.attention.value = batch.attention.query;  // self attention, unless
     if (!inputs.key.empty()) {
-      batch.attention.key = {inputs.key.data(), cu_kv_lens.back(), config.kdim, config.kdim};
-      batch.attention.value = {inputs.value.data(), cu_kv_lens.back(), config.vdim, config.vdim};
+      batch.attention.key = rows_of(inputs.key, kv_row, cu_kv_lens.back(), config.kdim);
+      batch.attention.value = rows_of(inputs.value, kv_row, cu_kv_lens.back(), config.vdim);
     }
   }
-  batch.attention.output = {run.output.data(), cu_lens.back(), config.embed_dim, config.embed_dim};
+  batch.attention.output = {run.output.data() + row * config.embed_dim, cu_lens.back(), config.embed_dim,
+                            config.embed_dim};
   batch.attention.cu_q_lens = cu_lens;
   batch.attention.cu_kv_lens = cu_kv_lens;
-  batch.attention.sequences = options;
-  ComputeArena arena(2);
+  batch.attention.sequences = options.subspan(first, end - first);
+  return model.Forward(batch, arena, workspace);
+}
+
+absl::Status Compute(const Model& model, const Inputs& inputs, const GoldenHow& how, GoldenRun& run) {
+  const AttentionConfig& config = model.config().block.attention;
+  std::vector<SequenceOptions> options(inputs.lens.size());
+  if (!run.expected_weights.empty()) AskForWeights(config, inputs, options, run.weights);
+  run.output.resize(Cumulated(inputs.lens).back() * config.embed_dim);
+  ComputeArena arena(how.num_threads);
   const std::unique_ptr<ModelWorkspace> workspace = model.NewWorkspace(arena);
-  return model.Forward(batch, arena, *workspace);
+  const size_t at_once = how.batched ? inputs.lens.size() : 1;
+  for (size_t first = 0; first < inputs.lens.size(); first += at_once) {
+    HEADLIGHT_RETURN_IF_ERROR(
+        ComputeSequences(model, inputs, first, first + at_once, options, arena, *workspace, run));
+  }
+  return absl::OkStatus();
 }
 
 // Nobody waits for less than everything.
@@ -207,7 +233,7 @@ absl::StatusOr<Model> CreateInItsPrecision(const ModelConfig& config, const Mode
 }  // namespace
 
 absl::StatusOr<GoldenRun> RunGoldenCase(const std::string& folder, const std::string& case_file,
-                                        Precision precision) {
+                                        Precision precision, const GoldenHow& how) {
   HEADLIGHT_ASSIGN_OR_RETURN(LoadedModelFolder loaded, LoadModelFolder(folder));
   HEADLIGHT_ASSIGN_OR_RETURN(const auto file, SafetensorsFile::Open(case_file));
   HEADLIGHT_ASSIGN_OR_RETURN(const Inputs inputs, ReadInputs(*file));
@@ -216,11 +242,13 @@ absl::StatusOr<GoldenRun> RunGoldenCase(const std::string& folder, const std::st
   HEADLIGHT_ASSIGN_OR_RETURN(run.expected_weights, Read<float>(*file, "weights", "F32"));
   ModelConfig config = loaded.summary.config;
   config.SetPrecision(precision);
-  HEADLIGHT_ASSIGN_OR_RETURN(const Model model, CreateInItsPrecision(config, loaded.weights));
+  HEADLIGHT_ASSIGN_OR_RETURN(const Model model, how.kernel.empty()
+                                                    ? CreateInItsPrecision(config, loaded.weights)
+                                                    : Model::Create(config, loaded.weights, how.kernel));
   run.precision = model.attention().precision();
   run.embed_dim = config.block.attention.embed_dim;
   run.summary = std::move(loaded.summary);
-  HEADLIGHT_RETURN_IF_ERROR(Compute(model, inputs, run));
+  HEADLIGHT_RETURN_IF_ERROR(Compute(model, inputs, how, run));
   HEADLIGHT_RETURN_IF_ERROR(ComputeOutputs(model, *file, inputs, run));
   return run;
 }

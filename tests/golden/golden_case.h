@@ -31,9 +31,16 @@ struct GoldenRun {
   std::vector<GoldenOutput> outputs;    // that the case has
 };
 
+// How a case is computed.
+struct GoldenHow {
+  std::string kernel = {};  // empty: one that computes in the precision
+  int num_threads = 2;
+  bool batched = true;  // else each sequence alone
+};
+
 // Loads `folder`, computes the inputs of `case_file` in `precision`, and reads what the case expects.
 absl::StatusOr<GoldenRun> RunGoldenCase(const std::string& folder, const std::string& case_file,
-                                        Precision precision);
+                                        Precision precision, const GoldenHow& how = {});
 
 double MaxAbsError(const std::vector<float>& got, const std::vector<float>& expected);
 double Cosine(const std::vector<float>& got, const std::vector<float>& expected);
