@@ -136,34 +136,52 @@ bool FeedForward::Up(const PackedFeedForward& layer, const FeedForwardRows& memo
                      int64_t first_panel, int64_t end_panel, FeedForwardScratch& scratch,
                      const Interruption& interruption) const {
   const Operands input = memory.input_operands.view();
-  const int64_t bf16_stride = OperandCols(Precision::kBf16, config_.hidden_dim);
   for (int64_t panel = first_panel; panel < end_panel; ++panel) {
-    const int64_t first_col = panel * kPanelCols;
-    const int64_t cols = layer.up.PanelWidth(panel);
     const Ahead next = panel + 1 < end_panel ? layer.up.PanelAhead(panel + 1) : layer.down.PanelAhead(0);
-    if (!up_gemm_.RunPanel(rows, input, layer.up, panel, scratch.up_tile.floats(), scratch.gemm.bytes(),
-                           interruption, nullptr, layer.gate ? layer.gate->PanelAhead(panel) : next)) {
-      return false;
-    }
-    HiddenTile tile{.up = {scratch.up_tile.floats(), rows, cols, kPanelCols},
-                    .up_bias = layer.up_bias.data() + first_col};
-    if (layer.gate) {
-      if (!up_gemm_.RunPanel(rows, input, *layer.gate, panel, scratch.gate_tile.floats(),
-                             scratch.gemm.bytes(), interruption, nullptr, next)) {
-        return false;
+    const Ahead after_up = layer.gate ? layer.gate->PanelAhead(panel) : next;
+    const auto multiply = [&](const PanelMatrix& matrix, Buffer& tile, Ahead ahead) {
+      if (precision_ == Precision::kInt8) {
+        return up_gemm_.SumPanel(rows, input, matrix, panel, tile.As<int32_t>(), scratch.gemm.bytes(),
+                                 interruption, ahead);
       }
-      tile.gate = {scratch.gate_tile.floats(), rows, cols, kPanelCols};
-      tile.gate_bias = layer.gate_bias.data() + first_col;
-    }
-    if (precision_ == Precision::kBf16) {
-      auto* const hidden = reinterpret_cast<Bf16*>(memory.hidden.bytes());
-      Activate(config_.activation, tile, BasicMatrixView<Bf16>{hidden + first_col, rows, cols, bf16_stride});
-    } else {
-      const MutableMatrixView hidden = HiddenFloats(memory, rows);
-      Activate(config_.activation, tile, {hidden.data + first_col, rows, cols, hidden.stride});
-    }
+      return up_gemm_.RunPanel(rows, input, matrix, panel, tile.floats(), scratch.gemm.bytes(), interruption,
+                               nullptr, ahead);
+    };
+    if (!multiply(layer.up, scratch.up_tile, after_up)) return false;
+    if (layer.gate && !multiply(*layer.gate, scratch.gate_tile, next)) return false;
+    ActivatePanel(layer, memory, rows, panel, scratch);
   }
   return true;
+}
+
+// The hidden units of a panel, of the products that are in the scratch.
+void FeedForward::ActivatePanel(const PackedFeedForward& layer, const FeedForwardRows& memory, int64_t rows,
+                                int64_t panel, const FeedForwardScratch& scratch) const {
+  const int64_t first_col = panel * kPanelCols;
+  const int64_t cols = layer.up.PanelWidth(panel);
+  const float* const up_bias = layer.up_bias.data() + first_col;
+  const float* const gate_bias = layer.gate ? layer.gate_bias.data() + first_col : nullptr;
+  const MutableMatrixView floats = HiddenFloats(memory, rows);
+  const MutableMatrixView hidden = {floats.data + first_col, rows, cols, floats.stride};
+  if (precision_ == Precision::kInt8) {
+    const Operands input = memory.input_operands.view();
+    HiddenSumTile tile{.up = scratch.up_tile.As<int32_t>(),
+                       .up_product = layer.up.ProductOf(input, panel, up_bias)};
+    if (layer.gate) {
+      tile.gate = scratch.gate_tile.As<int32_t>();
+      tile.gate_product = layer.gate->ProductOf(input, panel, gate_bias);
+    }
+    return Activate(config_.activation, tile, hidden);
+  }
+  HiddenTile tile{.up = {scratch.up_tile.floats(), rows, cols, kPanelCols}, .up_bias = up_bias};
+  if (layer.gate) {
+    tile.gate = {scratch.gate_tile.floats(), rows, cols, kPanelCols};
+    tile.gate_bias = gate_bias;
+  }
+  if (precision_ == Precision::kF32) return Activate(config_.activation, tile, hidden);
+  auto* const rounded = reinterpret_cast<Bf16*>(memory.hidden.bytes()) + first_col;
+  Activate(config_.activation, tile,
+           BasicMatrixView<Bf16>{rounded, rows, cols, OperandCols(precision_, config_.hidden_dim)});
 }
 
 void FeedForward::PrepareHidden(FeedForwardRows& memory, int64_t rows) const {

@@ -48,7 +48,7 @@ struct FeedForwardRows {
 
 // What one thread works in.
 struct FeedForwardScratch {
-  Buffer up_tile;  // f32 [rows, kPanelCols]
+  Buffer up_tile;  // [rows, kPanelCols], f32 or the sums of int8 products
   Buffer gate_tile;
   Buffer gemm;
 
@@ -95,6 +95,8 @@ class FeedForward {
  private:
   int64_t HiddenRowBytes() const;
   int64_t GemmScratchBytes() const { return std::max(up_gemm_.scratch_bytes(), down_gemm_.scratch_bytes()); }
+  void ActivatePanel(const PackedFeedForward& layer, const FeedForwardRows& memory, int64_t rows,
+                     int64_t panel, const FeedForwardScratch& scratch) const;
   MutableMatrixView HiddenFloats(const FeedForwardRows& memory, int64_t rows) const;
 
   const GemmProvider& provider_;

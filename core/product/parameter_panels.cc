@@ -118,7 +118,7 @@ PanelMatrix::PanelMatrix(Precision precision, MatrixView matrix, int64_t cols, P
       cols_(cols),
       panels_(storage.Take(StorageBytes(precision, matrix.rows, cols))) {
   if (precision_ == Precision::kInt8) {
-    const int64_t bytes = cols_ * int64_t{sizeof(float)};
+    const int64_t bytes = RoundUp(cols_, kLanes) * int64_t{sizeof(float)};
     if (!col_scale_.Reserve(bytes) || !col_sum_.Reserve(bytes)) throw std::bad_alloc();
   }
   for (int64_t panel = 0; panel < num_panels(); ++panel) PackPanel(matrix, panel);
@@ -189,11 +189,27 @@ bool PanelGemm::RunPanel(int64_t rows, const Operands& a, const PanelMatrix& b, 
                          std::byte* scratch, const Interruption& interruption, const float* bias,
                          Ahead ahead) const {
   if (bias != nullptr) bias += panel * kPanelCols;
+  return ForEachTile(rows, interruption, ahead, [&](int64_t row, int64_t tile_rows, Ahead next) {
+    RunTile(tile_rows, a.From(row), b, panel, c + row * ldc_, scratch, bias, next);
+  });
+}
+
+bool PanelGemm::SumPanel(int64_t rows, const Operands& a, const PanelMatrix& b, int64_t panel, int32_t* sums,
+                         std::byte* scratch, const Interruption& interruption, Ahead ahead) const {
+  const Gemm& gemm = b.PanelWidth(panel) == kPanelCols ? *full_ : *last_;
+  return ForEachTile(rows, interruption, ahead, [&](int64_t row, int64_t tile_rows, Ahead next) {
+    gemm.Run(tile_rows, a.From(row).rows, b.Panel(panel), sums + row * kPanelCols, scratch + SumBytes(),
+             nullptr, next);
+  });
+}
+
+template <typename Body>
+bool PanelGemm::ForEachTile(int64_t rows, const Interruption& interruption, Ahead ahead,
+                            const Body& body) const {
   for (int64_t row = 0; row < rows; row += tile_rows_) {
     if (!interruption.MayGoOn()) return false;
     const int64_t tile_rows = std::min(tile_rows_, rows - row);
-    RunTile(tile_rows, a.From(row), b, panel, c + row * ldc_, scratch, bias,
-            row + tile_rows < rows ? Ahead{} : ahead);
+    body(row, tile_rows, row + tile_rows < rows ? Ahead{} : ahead);
   }
   return true;
 }
@@ -201,20 +217,13 @@ bool PanelGemm::RunPanel(int64_t rows, const Operands& a, const PanelMatrix& b, 
 void PanelGemm::RunTile(int64_t rows, const Operands& a, const PanelMatrix& b, int64_t panel, float* c,
                         std::byte* scratch, const float* bias, Ahead ahead) const {
   const int64_t width = b.PanelWidth(panel);
-  const int64_t first_col = panel * kPanelCols;
   const Gemm& gemm = width == kPanelCols ? *full_ : *last_;
   if (precision_ != Precision::kInt8) {
     return gemm.Run(rows, a.rows, b.Panel(panel), c, scratch, bias, ahead);
   }
   auto* sums = reinterpret_cast<int32_t*>(scratch);
   gemm.Run(rows, a.rows, b.Panel(panel), sums, scratch + SumBytes(), nullptr, ahead);
-  Dequantize(sums, kPanelCols,
-             {.row_scale = a.scale,
-              .row_zero = a.zero,
-              .col_scale = b.col_scale() + first_col,
-              .col_sum = b.col_sum() + first_col,
-              .bias = bias},
-             {c, rows, width, ldc_});
+  Dequantize(sums, kPanelCols, b.ProductOf(a, panel, bias), {c, rows, width, ldc_});
 }
 
 int64_t PanelGemm::SumBytes() const {

@@ -12,6 +12,7 @@
 
 #include "core/product/gemm.h"
 #include "core/product/operands.h"
+#include "core/product/quantize.h"
 #include "core/runtime/interruption.h"
 #include "core/runtime/numa.h"
 #include "core/tensor/buffer.h"
@@ -61,9 +62,13 @@ class PanelMatrix {
   const std::byte* Panel(int64_t panel) const {
     return panels_ + panel * kPanelCols * depth_ * OperandBytes(precision_);
   }
-  // kInt8 only, one for each column: the scale, and the sum of the column's operands.
+  // kInt8 only, one for each column: the scale, and the sum of the column's operands. Room for whole registers.
   const float* col_scale() const { return col_scale_.floats(); }
   const float* col_sum() const { return col_sum_.floats(); }
+  // kInt8 only: what turns sums of the panel's products with `a` into numbers. `bias` of the panel, or null.
+  QuantizedProduct ProductOf(const Operands& a, int64_t panel, const float* bias) const {
+    return {a.scale, a.zero, col_scale() + panel * kPanelCols, col_sum() + panel * kPanelCols, bias};
+  }
 
  private:
   void PackPanel(MatrixView matrix, int64_t panel);
@@ -104,11 +109,18 @@ class PanelGemm {
                 std::byte* scratch, const Interruption& interruption, const float* bias = nullptr,
                 Ahead ahead = {}) const;
 
+  // kInt8 only: the sums of one panel as they are, to `sums` [rows, kPanelCols].
+  bool SumPanel(int64_t rows, const Operands& a, const PanelMatrix& b, int64_t panel, int32_t* sums,
+                std::byte* scratch, const Interruption& interruption, Ahead ahead) const;
+
   int64_t scratch_bytes() const;
 
   static constexpr int64_t kMaxRows = 256;
 
  private:
+  // Calls body(row, rows, ahead) for tiles of the rows. False where the interruption said no.
+  template <typename Body>
+  bool ForEachTile(int64_t rows, const Interruption& interruption, Ahead ahead, const Body& body) const;
   void RunTile(int64_t rows, const Operands& a, const PanelMatrix& b, int64_t panel, float* c,
                std::byte* scratch, const float* bias, Ahead ahead) const;
   int64_t SumBytes() const;  // of the integer sums of a call

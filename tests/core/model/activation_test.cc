@@ -116,5 +116,83 @@ TEST(ActivationTest, AddsBiasesAndGates) {
   }
 }
 
+// Tiles of bf16 and of int8 products take a coarser GELU.
+TEST(ActivationTest, TheCoarseGeluIsGoodEnoughForBf16) {
+  constexpr double kFit = 2e-4;
+  const std::vector<float> zeros(kPanelCols, 0.0f), ones(kPanelCols, 1.0f);
+  for (int64_t block = -200; block < 200; ++block) {
+    std::vector<int32_t> sums(kPanelCols);
+    std::vector<float> x(kPanelCols);
+    for (int64_t i = 0; i < kPanelCols; ++i) {
+      sums[i] = static_cast<int32_t>(block * kPanelCols + i);
+      x[i] = static_cast<float>(sums[i]) * 0x1p-10f;  // -12.5..12.5
+    }
+    std::vector<Bf16> rounded(kPanelCols);
+    std::vector<float> of_sums(kPanelCols);
+    Activate(Activation::kGeluErf,
+             HiddenTile{.up = {x.data(), 1, kPanelCols, kPanelCols}, .up_bias = zeros.data()},
+             BasicMatrixView<Bf16>{rounded.data(), 1, kPanelCols, kPanelCols});
+    const float scale = 0x1p-10f, zero = 0.0f;
+    Activate(Activation::kGeluErf,
+             HiddenSumTile{.up = sums.data(),
+                           .up_product = {&scale, &zero, ones.data(), zeros.data(), zeros.data()}},
+             MutableMatrixView{of_sums.data(), 1, kPanelCols, kPanelCols});
+    for (int64_t i = 0; i < kPanelCols; ++i) {
+      const double wanted = ReferenceActivation(Activation::kGeluErf, x[i]);
+      ASSERT_NEAR(of_sums[i], wanted, kFit + 4 * kActivationUnit * std::abs(x[i])) << x[i];
+      ASSERT_EQ(ToFloat(rounded[i]), ToFloat(ToBf16(of_sums[i]))) << x[i];
+    }
+  }
+}
+
+TEST(ActivationTest, ExtremesOfTheCoarseGeluStayWhatTheyAre) {
+  constexpr float kInfinity = std::numeric_limits<float>::infinity();
+  std::vector<float> x(kPanelCols, 0.0f);
+  const std::vector<float> zeros(kPanelCols, 0.0f);
+  const float extremes[] = {1e4f, -1e4f, 1e30f, -1e30f, kInfinity, -kInfinity, std::nanf("")};
+  std::copy(std::begin(extremes), std::end(extremes), x.begin());
+  std::vector<Bf16> got(kPanelCols);
+  Activate(Activation::kGeluErf,
+           HiddenTile{.up = {x.data(), 1, kPanelCols, kPanelCols}, .up_bias = zeros.data()},
+           BasicMatrixView<Bf16>{got.data(), 1, kPanelCols, kPanelCols});
+  for (const int64_t i : {0, 2, 4}) EXPECT_EQ(ToFloat(got[i]), ToFloat(ToBf16(x[i])));
+  for (const int64_t i : {1, 3, 5}) EXPECT_NEAR(ToFloat(got[i]), 0.0f, 4e-7);
+  EXPECT_TRUE(std::isnan(ToFloat(got[6])));
+}
+
+TEST(ActivationTest, SumsComeWithScalesZerosBiasesAndGates) {
+  std::mt19937_64 rng(5);
+  const int64_t rows = 3, cols = 37;
+  std::vector<int32_t> up(rows * kPanelCols), gate(rows * kPanelCols);
+  for (std::vector<int32_t>* sums : {&up, &gate}) {
+    for (int32_t& sum : *sums) sum = static_cast<int32_t>(rng() % 20001) - 10000;
+  }
+  const std::vector<float> row_scale = {1e-3f, 2e-3f, 3e-3f}, row_zero = {0.0f, 100.0f, 255.0f};
+  const std::vector<float> col_scale = RandomTile(rng, kPanelCols, 0.2f, 0.1f);
+  const std::vector<float> col_sum = RandomTile(rng, kPanelCols, 0, 50);
+  const std::vector<float> up_bias = RandomTile(rng, kPanelCols, 0, 1),
+                           gate_bias = RandomTile(rng, kPanelCols, 0, 1);
+  const auto product = [&](const std::vector<float>& bias) {
+    return QuantizedProduct{row_scale.data(), row_zero.data(), col_scale.data(), col_sum.data(), bias.data()};
+  };
+  std::vector<float> out(rows * cols + 1, -7.0f);
+  Activate(Activation::kSilu, HiddenSumTile{up.data(), product(up_bias), gate.data(), product(gate_bias)},
+           MutableMatrixView{out.data(), rows, cols, cols});
+  EXPECT_EQ(out.back(), -7.0f) << "touched what lies beyond";
+  for (int64_t r = 0; r < rows; ++r) {
+    for (int64_t c = 0; c < cols; ++c) {
+      const auto number = [&](const std::vector<int32_t>& sums, const std::vector<float>& bias) {
+        const double shifted = sums[r * kPanelCols + c] - double{row_zero[r]} * col_sum[c];
+        return row_scale[r] * col_scale[c] * shifted + bias[c];
+      };
+      const double u = number(up, up_bias), g = number(gate, gate_bias);
+      const double wanted = u * ReferenceActivation(Activation::kSilu, g);
+      // Each number is off by a few units of its larger part; the slope of SiLU is below 1.1.
+      const double unit = 8 * kActivationUnit * (1 + 3e-3 * 0.3 * (10000 + 255 * 50));
+      EXPECT_NEAR(out[r * cols + c], wanted, unit * (std::abs(u) * 1.1 + std::abs(g) + 1));
+    }
+  }
+}
+
 }  // namespace
 }  // namespace headlight
