@@ -156,7 +156,8 @@ TEST(ActivationTest, ExtremesOfTheCoarseGeluStayWhatTheyAre) {
            HiddenTile{.up = {x.data(), 1, kPanelCols, kPanelCols}, .up_bias = zeros.data()},
            BasicMatrixView<Bf16>{got.data(), 1, kPanelCols, kPanelCols});
   for (const int64_t i : {0, 2, 4}) EXPECT_EQ(ToFloat(got[i]), ToFloat(ToBf16(x[i])));
-  for (const int64_t i : {1, 3, 5}) EXPECT_NEAR(ToFloat(got[i]), 0.0f, 4e-7);
+  // What is left at the lower end is the rounding of sums of some 30, times 3.9.
+  for (const int64_t i : {1, 3, 5}) EXPECT_NEAR(ToFloat(got[i]), 0.0f, 3.9 * 30 * kActivationUnit);
   EXPECT_TRUE(std::isnan(ToFloat(got[6])));
 }
 
