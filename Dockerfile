@@ -17,7 +17,7 @@ FROM ${BASE}
 # What `ldd` finds in the two programs, by package.
 RUN apt-get update \
     && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends \
-        libabsl20240722 libcivetweb1 libdnnl3.6 libfmt10 libgomp1 libgrpc++1.51t64 libhwy1t64 \
+        libabsl20240722 libcivetweb1 libdnnl3.6 libfmt10 libgomp1 libgrpc++1.51t64 libhwy1t64 libisal2 \
         libprometheus-cpp-core1.0 libprotobuf32t64 libspdlog1.15 libssl3t64 libstdc++6 libtbb12 zlib1g \
     && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/log/*
 COPY LICENSE /usr/local/share/doc/headlight/

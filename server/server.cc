@@ -189,7 +189,7 @@ HeadlightServer::HeadlightServer(const ServerOptions& options, std::shared_ptr<M
       connections_(connections, clock_),
       tls_(std::move(tls)),
       service_({*registry_, gate_, scheduler_, clock_, options.max_message_bytes, loader_.get(),
-                arena_.num_threads()}),
+                arena_.num_threads(), kVersion}),
       inference_service_(
           {.registry = *registry_,
            .gate = gate_,

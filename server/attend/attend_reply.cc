@@ -61,16 +61,40 @@ void DescribeOutput(const PlannedOutput& plan, const OutputResult& result, v1::O
   out.mutable_lens()->Assign(lens.begin(), lens.end());
 }
 
-void AddOutput(const ReplyPlan& plan, const PlannedOutput& output, const OutputResult& result,
-               PayloadSlices& slices) {
+// A reply's payloads, and their checksums in its fields.
+class Payloads {
+ public:
+  Payloads(const ReplyPlan& plan, v1::AttendResponse& fields) : plan_(plan), fields_(fields) {}
+
+  void Add(const Shape& shape, DType dtype, const std::shared_ptr<const void>& data) {
+    if (!shape.empty()) AddBytes(data, SizeBytes(shape, dtype));
+  }
+
+  void AddBytes(const std::shared_ptr<const void>& data, int64_t size_bytes) {
+    fields_.add_payload_crc32c(slices_.Add(data, size_bytes));
+  }
+
+  void AddPadded(const std::shared_ptr<const void>& rows, int64_t row_bytes) {
+    fields_.add_payload_crc32c(slices_.AddPadded(rows, plan_.q_lens, plan_.padded_len, row_bytes));
+  }
+
+  grpc::ByteBuffer Message() { return slices_.Message(fields_.SerializeAsString()); }
+
+ private:
+  const ReplyPlan& plan_;
+  v1::AttendResponse& fields_;
+  PayloadSlices slices_{v1::AttendResponse::kPayloadsFieldNumber};
+};
+
+void AddOutput(const PlannedOutput& output, const OutputResult& result, Payloads& payloads) {
   const Shape shape = ShapeOfOutput(output, result);
   if (output.padded) {
-    slices.AddPadded(result.values, plan.q_lens, plan.padded_len, shape.back() * SizeOf(output.dtype));
+    payloads.AddPadded(result.values, shape.back() * SizeOf(output.dtype));
   } else {
-    slices.Add(result.values, SizeOfOutput(output, shape));
+    payloads.AddBytes(result.values, SizeOfOutput(output, shape));
   }
-  if (output.kind == OutputKind::kSparse) slices.Add(result.indices, SizeBytes(shape, DType::kI32));
-  if (!output.scale.empty()) slices.Add(result.scale, SizeBytes(output.scale, DType::kF32));
+  if (output.kind == OutputKind::kSparse) payloads.Add(shape, DType::kI32, result.indices);
+  payloads.Add(output.scale, DType::kF32, result.scale);
 }
 
 v1::AttendResponse FieldsOfReply(const ReplyPlan& plan, const BatchResult& result,
@@ -94,22 +118,18 @@ v1::AttendResponse FieldsOfReply(const ReplyPlan& plan, const BatchResult& resul
 
 grpc::ByteBuffer EncodeAttend(const ReplyPlan& plan, const BatchResult& result,
                               const v1::TimeBudget& budget) {
-  PayloadSlices slices(FieldsOfReply(plan, result, budget).SerializeAsString(),
-                       v1::AttendResponse::kPayloadsFieldNumber);
-  const auto add = [&](const Shape& shape, DType dtype, const std::shared_ptr<const void>& data) {
-    if (!shape.empty()) slices.Add(data, SizeBytes(shape, dtype));
-  };
+  v1::AttendResponse fields = FieldsOfReply(plan, result, budget);
+  Payloads payloads(plan, fields);
   if (plan.padded_len == 0 || plan.output.empty()) {
-    add(plan.output, plan.dtype, result.output);
+    payloads.Add(plan.output, plan.dtype, result.output);
   } else {
-    slices.AddPadded(result.output, plan.q_lens, plan.padded_len, plan.output.back() * SizeOf(plan.dtype));
+    payloads.AddPadded(result.output, plan.output.back() * SizeOf(plan.dtype));
   }
-  add(plan.weights, plan.dtype, result.weights);
-  add(plan.weights_keys, DType::kI32, result.weights_keys);
-  add(plan.received_mass, plan.dtype, result.received_mass);
-  for (size_t i = 0; i < plan.outputs.size(); ++i)
-    AddOutput(plan, plan.outputs[i], result.outputs[i], slices);
-  return slices.Message();
+  payloads.Add(plan.weights, plan.dtype, result.weights);
+  payloads.Add(plan.weights_keys, DType::kI32, result.weights_keys);
+  payloads.Add(plan.received_mass, plan.dtype, result.received_mass);
+  for (size_t i = 0; i < plan.outputs.size(); ++i) AddOutput(plan.outputs[i], result.outputs[i], payloads);
+  return payloads.Message();
 }
 
 }  // namespace headlight

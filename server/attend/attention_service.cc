@@ -67,6 +67,7 @@ absl::Status AttentionService::GetModel(const Identity& who, const v1::GetModelR
   if (request.model().empty()) {
     return absl::InvalidArgumentError("model: got none, wanted a model's name");
   }
+  out.set_server_version(context_.version);
   return DescribeNamed(who, request.model(), request.model_version(), *out.mutable_model());
 }
 

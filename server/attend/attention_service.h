@@ -30,6 +30,7 @@ struct AttentionServiceContext {
   int64_t max_message_bytes;
   ModelLoader* loader = nullptr;  // null without a model repository
   int compute_threads = 1;
+  std::string version;  // of the program
 };
 
 // Thread-safe.

@@ -14,6 +14,7 @@
 #include "inference/grpc_service.pb.h"
 #include "server/oip/classification.h"
 #include "server/oip/oip_datatypes.h"
+#include "server/wire/crc32c.h"
 #include "server/wire/payload_slices.h"
 
 namespace headlight {
@@ -112,13 +113,14 @@ FilledTensor FilledPart(const AskedTensor& asked, const ReplyPlan& plan, const B
   return {};
 }
 
-void Describe(const AskedTensor& asked, const FilledTensor& filled,
+void Describe(const AskedTensor& asked, const FilledTensor& filled, uint32_t crc32c,
               inference::ModelInferResponse::InferOutputTensor& out) {
   out.set_name(asked.name);
   out.set_datatype(filled.datatype);
   out.mutable_shape()->Assign(filled.shape.begin(), filled.shape.end());
-  if (!asked.place) return;
   auto& parameters = *out.mutable_parameters();
+  parameters["crc32c"].set_int64_param(crc32c);
+  if (!asked.place) return;
   parameters["shared_memory_region"].set_string_param(asked.place->region);
   parameters["shared_memory_byte_size"].set_int64_param(filled.size_bytes);
   if (asked.place->offset != 0) {
@@ -144,6 +146,25 @@ std::vector<std::span<const std::byte>> PiecesOf(const FilledTensor& tensor, con
   return pieces;
 }
 
+// Writes the tensor where it is to be, and gives its CRC-32C. Clients count on an entry for each output,
+// empty where the tensor is elsewhere.
+absl::StatusOr<uint32_t> AddTensor(const AskedTensor& asked, const FilledTensor& tensor,
+                                   const InferReplyForm& form, const ReplyPlan& plan, PayloadSlices& slices) {
+  if (!asked.place) {
+    if (tensor.row_bytes == 0) return slices.Add(tensor.data, tensor.size_bytes);
+    return slices.AddPadded(tensor.data, plan.q_lens, plan.padded_len, tensor.row_bytes);
+  }
+  const std::vector<std::span<const std::byte>> pieces = PiecesOf(tensor, plan);
+  const absl::Status written = form.regions->Write(form.tenant, *asked.place, pieces);
+  if (!written.ok()) {
+    return absl::Status(written.code(), absl::StrCat(asked.name, ".", std::string(written.message())));
+  }
+  slices.Add(nullptr, 0);
+  uint32_t crc = 0;
+  for (const std::span<const std::byte> piece : pieces) crc = ExtendCrc32c(crc, piece);
+  return crc;
+}
+
 }  // namespace
 
 absl::StatusOr<grpc::ByteBuffer> EncodeInfer(const InferReplyForm& form, const ReplyPlan& plan,
@@ -155,30 +176,15 @@ absl::StatusOr<grpc::ByteBuffer> EncodeInfer(const InferReplyForm& form, const R
   response.set_id(plan.request_id);
   // A request has one reply, which is its last.
   if (form.of_stream) (*response.mutable_parameters())["triton_final_response"].set_bool_param(true);
-  std::vector<FilledTensor> filled;
-  filled.reserve(form.tensors.size());
+  PayloadSlices slices(Response::kRawOutputContentsFieldNumber);
   for (const AskedTensor& asked : form.tensors) {
-    const FilledTensor& tensor = filled.emplace_back(FilledPart(asked, plan, result));
-    Describe(asked, tensor, *response.add_outputs());
+    const FilledTensor tensor = FilledPart(asked, plan, result);
+    HEADLIGHT_ASSIGN_OR_RETURN(const uint32_t crc32c, AddTensor(asked, tensor, form, plan, slices));
+    Describe(asked, tensor, crc32c, *response.add_outputs());
   }
-  PayloadSlices slices(response.SerializeAsString(), Response::kRawOutputContentsFieldNumber);
-  for (size_t i = 0; i < filled.size(); ++i) {
-    const FilledTensor& tensor = filled[i];
-    if (const std::optional<TensorPlace>& place = form.tensors[i].place) {
-      const absl::Status written = form.regions->Write(form.tenant, *place, PiecesOf(tensor, plan));
-      if (!written.ok()) {
-        return absl::Status(written.code(),
-                            absl::StrCat(form.tensors[i].name, ".", std::string(written.message())));
-      }
-      slices.Add(nullptr, 0);  // clients count on an entry for each output
-    } else if (tensor.row_bytes != 0) {
-      slices.AddPadded(tensor.data, plan.q_lens, plan.padded_len, tensor.row_bytes);
-    } else {
-      slices.Add(tensor.data, tensor.size_bytes);
-    }
-  }
-  if (!form.of_stream) return slices.Message();
-  return slices.MessageInside(inference::ModelStreamInferResponse::kInferResponseFieldNumber);
+  if (!form.of_stream) return slices.Message(response.SerializeAsString());
+  return slices.MessageInside(inference::ModelStreamInferResponse::kInferResponseFieldNumber,
+                              response.SerializeAsString());
 }
 
 }  // namespace headlight

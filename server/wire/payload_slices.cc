@@ -8,6 +8,8 @@
 #include <cstring>
 #include <utility>
 
+#include "server/wire/crc32c.h"
+
 namespace headlight {
 namespace {
 
@@ -38,29 +40,25 @@ grpc::Slice HeaderOf(uint32_t field, int64_t size_bytes) {
 
 }  // namespace
 
-PayloadSlices::PayloadSlices(const std::string& fields, uint32_t payload_field)
-    : payload_field_(payload_field) {
-  slices_.emplace_back(fields);
-}
-
-void PayloadSlices::Add(std::shared_ptr<const void> data, int64_t size_bytes) {
+uint32_t PayloadSlices::Add(std::shared_ptr<const void> data, int64_t size_bytes) {
   AddHeader(size_bytes);
-  slices_.push_back(SliceOf(std::move(data), size_bytes));
+  return AddRows(0, std::move(data), size_bytes);
 }
 
-void PayloadSlices::AddPadded(const std::shared_ptr<const void>& rows, std::span<const int64_t> lens,
-                              int64_t padded_len, int64_t row_bytes) {
+uint32_t PayloadSlices::AddPadded(const std::shared_ptr<const void>& rows, std::span<const int64_t> lens,
+                                  int64_t padded_len, int64_t row_bytes) {
   const int64_t padded_bytes = padded_len * row_bytes;
   const int64_t all_bytes = std::ssize(lens) * padded_bytes;
   AddHeader(all_bytes);
   const std::byte* from = static_cast<const std::byte*>(rows.get());
   if (padded_bytes >= kMinSliceBytes) {
+    uint32_t crc = 0;
     for (int64_t len : lens) {
-      slices_.push_back(SliceOf({rows, from}, len * row_bytes));
-      AddZeros(padded_bytes - len * row_bytes);
+      crc = AddRows(crc, {rows, from}, len * row_bytes);
+      crc = AddZeros(crc, padded_bytes - len * row_bytes);
       from += len * row_bytes;
     }
-    return;
+    return crc;
   }
   grpc::Slice copy(all_bytes);
   uint8_t* to = const_cast<uint8_t*>(copy.begin());  // ours alone until it is sent
@@ -70,25 +68,40 @@ void PayloadSlices::AddPadded(const std::shared_ptr<const void>& rows, std::span
     to += padded_bytes;
     from += len * row_bytes;
   }
+  const uint32_t crc = ExtendCrc32c(0, std::as_bytes(std::span(copy.begin(), copy.size())));
   slices_.push_back(std::move(copy));
+  return crc;
 }
 
-grpc::ByteBuffer PayloadSlices::MessageInside(uint32_t field) const {
+grpc::ByteBuffer PayloadSlices::Message(const std::string& fields) {
+  slices_[1] = grpc::Slice(fields);
+  return grpc::ByteBuffer(slices_.data() + 1, slices_.size() - 1);
+}
+
+grpc::ByteBuffer PayloadSlices::MessageInside(uint32_t field, const std::string& fields) {
+  slices_[1] = grpc::Slice(fields);
   int64_t size_bytes = 0;
-  for (const grpc::Slice& slice : slices_) size_bytes += static_cast<int64_t>(slice.size());
-  std::vector<grpc::Slice> slices;
-  slices.reserve(slices_.size() + 1);
-  slices.push_back(HeaderOf(field, size_bytes));
-  slices.insert(slices.end(), slices_.begin(), slices_.end());
-  return grpc::ByteBuffer(slices.data(), slices.size());
+  for (size_t i = 1; i < slices_.size(); ++i) size_bytes += static_cast<int64_t>(slices_[i].size());
+  slices_[0] = HeaderOf(field, size_bytes);
+  return grpc::ByteBuffer(slices_.data(), slices_.size());
 }
 
 void PayloadSlices::AddHeader(int64_t size_bytes) { slices_.push_back(HeaderOf(payload_field_, size_bytes)); }
 
-void PayloadSlices::AddZeros(int64_t num_bytes) {
+uint32_t PayloadSlices::AddRows(uint32_t crc, std::shared_ptr<const void> data, int64_t size_bytes) {
+  const std::span bytes(static_cast<const std::byte*>(data.get()), static_cast<size_t>(size_bytes));
+  crc = ExtendCrc32c(crc, bytes);
+  slices_.push_back(SliceOf(std::move(data), size_bytes));
+  return crc;
+}
+
+uint32_t PayloadSlices::AddZeros(uint32_t crc, int64_t num_bytes) {
   for (; num_bytes > 0; num_bytes -= kZerosBytes) {
-    slices_.emplace_back(zeros, std::min(num_bytes, kZerosBytes), grpc::Slice::STATIC_SLICE);
+    const int64_t size_bytes = std::min(num_bytes, kZerosBytes);
+    crc = ExtendCrc32c(crc, std::as_bytes(std::span(zeros, static_cast<size_t>(size_bytes))));
+    slices_.emplace_back(zeros, size_bytes, grpc::Slice::STATIC_SLICE);
   }
+  return crc;
 }
 
 }  // namespace headlight

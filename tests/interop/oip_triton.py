@@ -126,6 +126,23 @@ def check_sync(case):
                short.get_response().raw_output_contents[0])
 
 
+def crc32c(data):
+    """Bit by bit, as RFC 3720 has it."""
+    crc = 0xffffffff
+    for byte in data:
+        crc ^= byte
+        for _ in range(8):
+            crc = crc >> 1 ^ (0x82f63b78 if crc & 1 else 0)
+    return crc ^ 0xffffffff
+
+
+def check_checksums(case):
+    reply = case.infer([tensor('query', case.query(batch=1, seq_len=3))], outputs=outputs('output', 'attention_weights'))
+    for i, name in enumerate(('output', 'attention_weights')):
+        told = reply.get_output(name).parameters['crc32c'].int64_param
+        expect(f'crc32c of {name}', told, crc32c(reply.get_response().raw_output_contents[i]))
+
+
 def check_weights(case):
     query = case.query(batch=1, seq_len=6)
     _, wanted = case.attention.one(*[query[0].astype(np.float64)] * 3)
@@ -443,7 +460,7 @@ def main():
                 triton.InferenceServerClient(server.address) as client:
             for case in (Case(server, client, oip_common.Attention(small), 'small', 64),
                          Case(server, client, oip_common.Attention(demo), 'demo', 768)):
-                for check in (check_about, check_sync, check_weights, check_typed, check_half, check_asyncio, check_stream,
+                for check in (check_about, check_sync, check_checksums, check_weights, check_typed, check_half, check_asyncio, check_stream,
                               check_cancellation, check_timeouts, check_compression, check_errors, check_statistics,
                               check_shared_memory):
                     begin = time.monotonic()

@@ -12,6 +12,7 @@
 
 #include "tests/server/attend_fixtures.h"
 #include "tests/server/checked_attend.h"
+#include "tests/testing/slow_crc32c.h"
 
 namespace headlight {
 namespace {
@@ -63,6 +64,51 @@ TEST(AttendReplyTest, WritesEveryFieldOfTheReply) {
   ASSERT_EQ(response.payloads_size(), 2);
   EXPECT_EQ(FloatsOf(response.payloads(0)), output);
   EXPECT_EQ(FloatsOf(response.payloads(1)), weights);
+}
+
+// Each payload has the checksum of exactly its bytes.
+void ExpectChecksums(const v1::AttendResponse& response) {
+  ASSERT_EQ(response.payload_crc32c_size(), response.payloads_size());
+  for (int i = 0; i < response.payloads_size(); ++i) {
+    EXPECT_EQ(response.payload_crc32c(i), testing::SlowCrc32c(response.payloads(i))) << i;
+  }
+}
+
+TEST(AttendReplyTest, EveryPayloadHasItsChecksum) {
+  ReplyPlan plan = PlanOf({2, 16});
+  plan.weights = {1, 1, 6};
+  plan.weights_keys = plan.received_mass = {1, 1, 2};
+  BatchResult result;
+  result.output = Share(RandomFloats(32, 1));
+  result.weights = Share(RandomFloats(6, 2));
+  result.weights_keys = Share(std::vector<int32_t>{7, -1});
+  result.received_mass = Share(RandomFloats(2, 3));
+  const v1::AttendResponse response = ParseReply(EncodeAttend(plan, result, {}));
+  EXPECT_EQ(response.payloads_size(), 4);
+  ExpectChecksums(response);
+}
+
+TEST(AttendReplyTest, SeveralOutputsHaveAChecksumForEachOfTheirParts) {
+  ReplyPlan plan = PlanOf({});
+  PlannedOutput vectors;
+  vectors.kind = OutputKind::kPooled;
+  vectors.encoding = OutputEncoding::kInt8;
+  vectors.shape = {2, 5};
+  vectors.scale = {2};
+  PlannedOutput sparse;
+  sparse.kind = OutputKind::kSparse;
+  sparse.shape = {100};
+  plan.outputs = {vectors, sparse};
+  BatchResult result;
+  result.outputs.resize(2);
+  result.outputs[0].values = Share(std::vector<int8_t>{1, 2, 3, 4, 5, -1, -2, -3, -4, -5});
+  result.outputs[0].scale = Share(std::vector<float>{0.5f, 0.25f});
+  result.outputs[1].values = Share(std::vector<float>{3, 2, 1});
+  result.outputs[1].indices = Share(std::vector<int32_t>{7, 8, 9});
+  result.outputs[1].lens = {1, 2};
+  const v1::AttendResponse response = ParseReply(EncodeAttend(plan, result, {}));
+  EXPECT_EQ(response.payloads_size(), 4);
+  ExpectChecksums(response);
 }
 
 TEST(AttendReplyTest, WithoutWeightsThereIsOnePayload) {
@@ -161,7 +207,9 @@ void ExpectPaddingIsZero(int64_t seq_len) {
   std::copy_n(packed.begin(), 3 * 16, wanted.begin());
   std::copy_n(packed.begin() + 3 * 16, 16, wanted.begin() + seq_len * 16);
   std::copy_n(packed.begin() + 4 * 16, seq_len * 16, wanted.begin() + 2 * seq_len * 16);
-  EXPECT_EQ(FloatsOf(ParseReply(EncodeAttend(plan, result, {})).payloads(0)), wanted);
+  const v1::AttendResponse response = ParseReply(EncodeAttend(plan, result, {}));
+  EXPECT_EQ(FloatsOf(response.payloads(0)), wanted);
+  ExpectChecksums(response);  // padding included
 }
 
 TEST(AttendReplyTest, PaddingOfShortSequencesIsZero) { ExpectPaddingIsZero(4); }

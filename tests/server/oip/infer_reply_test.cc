@@ -18,6 +18,7 @@
 #include "server/wire/received_message.h"
 #include "tests/server/attend_fixtures.h"
 #include "tests/server/oip/as_infer.h"
+#include "tests/testing/slow_crc32c.h"
 #include "tests/testing/status_matchers.h"
 
 namespace headlight {
@@ -121,6 +122,25 @@ TEST_F(InferReplyTest, EveryOutputHasItsRawBytes) {
   EXPECT_EQ(response.raw_output_contents(2).size(), 2u * 3 * 4);
 }
 
+int64_t ChecksumOf(const ModelInferResponse& response, int output) {
+  return response.outputs(output).parameters().at("crc32c").int64_param();
+}
+
+TEST_F(InferReplyTest, EveryOutputHasTheChecksumOfItsBytes) {
+  ModelInferRequest padded = AsInfer(MakeRequest("small", {2, 3, 16}));
+  AddInput("seq_lens", "INT64", {2}, BytesOf(std::vector<int64_t>{3, 1}), padded);
+  ModelInferRequest classes = IdsAsking({"logits"});
+  (*classes.mutable_outputs(0)->mutable_parameters())["classification"].set_int64_param(2);
+  for (const ModelInferRequest& request :
+       {padded, classes, IdsAsking({"output", "sparse", "token_scores"})}) {
+    const ModelInferResponse response = Answer(request);
+    for (int i = 0; i < response.outputs_size(); ++i) {
+      EXPECT_EQ(ChecksumOf(response, i), testing::SlowCrc32c(response.raw_output_contents(i)))
+          << response.outputs(i).name();
+    }
+  }
+}
+
 TEST_F(InferReplyTest, TwoNamesOfOneOutputHaveTheSameBytes) {
   const ModelInferResponse response = Answer(IdsAsking({"output", "last_hidden_state"}));
   ASSERT_EQ(response.raw_output_contents_size(), 2);
@@ -191,6 +211,7 @@ TEST_F(InferReplyTest, OutputsGoToSharedMemoryWithTheirPadding) {
   parameters["shared_memory_offset"].set_int64_param(8);
   const ModelInferResponse response = Answer(request);
   EXPECT_EQ(region_.written, in_message.raw_output_contents(0));
+  EXPECT_EQ(ChecksumOf(response, 0), testing::SlowCrc32c(region_.written));
   ASSERT_EQ(response.raw_output_contents_size(), 2);
   EXPECT_EQ(response.raw_output_contents(0), "");
   EXPECT_EQ(response.raw_output_contents(1), in_message.raw_output_contents(1));
