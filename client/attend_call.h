@@ -70,6 +70,15 @@ struct OutputReply {
   std::vector<int64_t> lens;        // of SPARSE and TOKEN_VECTORS: rows of each sequence
 };
 
+// Whether a reply's payloads are compared with the CRC-32C that the server told of each.
+enum class Checksums { kCheck, kIgnore };
+
+// Of one payload of a reply.
+struct PayloadChecksum {
+  std::string field;  // what the payload is: "output", "weights", "outputs[0].values", ...
+  uint32_t crc32c = 0;
+};
+
 struct AttendReply {
   std::string model;
   std::string model_version;
@@ -85,6 +94,9 @@ struct AttendReply {
   std::optional<IntTensor> weights_keys;  // with TOP_K
   std::optional<Tensor> received_mass;    // with SUMMARY
   v1::TimeBudget time_budget;
+  // What the server said the payloads' checksums are, of their bytes as they travelled and in their order;
+  // empty if it said nothing. The payloads agreed, unless ClientOptions::checksums had nobody look.
+  std::vector<PayloadChecksum> checksums;
 };
 
 // What a server that refuses a request adds to code and message.

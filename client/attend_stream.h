@@ -22,7 +22,7 @@ class AttendStream {
   // `timeout` is that of the stream with all its requests; at most `max_unanswered` are under way.
   // `traceparent` is empty or valid, as Client::OpenStream checks.
   AttendStream(std::shared_ptr<grpc::Channel> channel, std::chrono::milliseconds timeout, int max_unanswered,
-               const std::string& traceparent = "");
+               const std::string& traceparent = "", Checksums checksums = Checksums::kCheck);
 
   // Cancels what is under way and waits for its callbacks.
   ~AttendStream();

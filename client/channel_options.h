@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "client/attend_call.h"
 #include "client/retry.h"
 
 namespace headlight::client {
@@ -72,6 +73,8 @@ struct ClientOptions {
   std::chrono::milliseconds keepalive{60'000};
   // When Attend and AttendAsync try again.
   RetryOptions retry;
+  // Of replies of Attend, AttendAsync and streams; one that does not agree is DATA_LOSS.
+  Checksums checksums = Checksums::kCheck;
 };
 
 // `options.num_channels` channels to `target`, which is HOST:PORT or any other gRPC name. Connects on the

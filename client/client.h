@@ -48,7 +48,8 @@ struct StreamOptions {
 // Movable, not copyable. All methods may be called from many threads at once.
 //
 // Errors of every call: those that attention.proto lists, with the server's message; UNAVAILABLE if the
-// server cannot be reached; DEADLINE_EXCEEDED once `timeout` has passed; INTERNAL if the reply is malformed.
+// server cannot be reached; DEADLINE_EXCEEDED once `timeout` has passed; INTERNAL if the reply is malformed;
+// DATA_LOSS if a tensor of the reply is not what the server sent.
 // Attend and AttendAsync try again as ClientOptions::retry says, within the one timeout; the others never do.
 class Client {
  public:
@@ -58,7 +59,8 @@ class Client {
   static absl::StatusOr<Client> Create(const std::string& target, const ClientOptions& options = {});
 
   // Uses an existing channel, whatever its options are.
-  explicit Client(std::shared_ptr<grpc::Channel> channel, const RetryOptions& retry = {});
+  explicit Client(std::shared_ptr<grpc::Channel> channel, const RetryOptions& retry = {},
+                  Checksums checksums = Checksums::kCheck);
 
   // Waits for the calls under way and their callbacks, so it must not be called from one of these. The same
   // holds for assigning another client to this one.
@@ -110,7 +112,8 @@ class Client {
  private:
   struct State;
 
-  Client(std::vector<std::shared_ptr<grpc::Channel>> channels, const RetryOptions& retry);
+  Client(std::vector<std::shared_ptr<grpc::Channel>> channels, const RetryOptions& retry,
+         Checksums checksums);
 
   std::unique_ptr<State> state_;
 };

@@ -25,8 +25,10 @@ namespace headlight::client {
 class AttendStream::Reactor final : public grpc::ClientBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer> {
  public:
   Reactor(std::shared_ptr<grpc::Channel> channel, std::chrono::milliseconds timeout, int max_unanswered,
-          const std::string& traceparent)
-      : max_unanswered_(static_cast<size_t>(max_unanswered)), stub_(std::move(channel)) {
+          const std::string& traceparent, Checksums checksums)
+      : max_unanswered_(static_cast<size_t>(max_unanswered)),
+        checksums_(checksums),
+        stub_(std::move(channel)) {
     SetTimeout(context_, timeout);
     SetTraceparent(context_, traceparent);
     stub_.PrepareBidiStreamingCall(&context_, kAttendStreamMethod, {}, this);
@@ -96,7 +98,7 @@ class AttendStream::Reactor final : public grpc::ClientBidiReactor<grpc::ByteBuf
 
   // Hands the message in incoming_ to whom it is for.
   void Deliver() {
-    absl::StatusOr<StreamReply> reply = DecodeStreamReply(incoming_);
+    absl::StatusOr<StreamReply> reply = DecodeStreamReply(incoming_, checksums_);
     incoming_.Clear();
     AttendCallback callback;
     {
@@ -150,6 +152,7 @@ class AttendStream::Reactor final : public grpc::ClientBidiReactor<grpc::ByteBuf
   }
 
   const size_t max_unanswered_;
+  const Checksums checksums_;
   grpc::GenericStub stub_;
   grpc::ClientContext context_;
   std::atomic<uint64_t> next_id_{0};
@@ -170,8 +173,9 @@ class AttendStream::Reactor final : public grpc::ClientBidiReactor<grpc::ByteBuf
 };
 
 AttendStream::AttendStream(std::shared_ptr<grpc::Channel> channel, std::chrono::milliseconds timeout,
-                           int max_unanswered, const std::string& traceparent)
-    : reactor_(std::make_unique<Reactor>(std::move(channel), timeout, max_unanswered, traceparent)) {}
+                           int max_unanswered, const std::string& traceparent, Checksums checksums)
+    : reactor_(
+          std::make_unique<Reactor>(std::move(channel), timeout, max_unanswered, traceparent, checksums)) {}
 
 AttendStream::~AttendStream() {
   reactor_->Cancel();

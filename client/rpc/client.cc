@@ -21,6 +21,7 @@ namespace headlight::client {
 struct Client::State {
   std::vector<std::shared_ptr<grpc::Channel>> channels;  // at least one
   RetryOptions retry;
+  Checksums checksums = Checksums::kCheck;
   std::unique_ptr<v1::AttentionService::Stub> attention;
   std::unique_ptr<grpc::health::v1::Health::Stub> health;
   std::atomic<uint32_t> next_channel{0};
@@ -38,18 +39,20 @@ void AttendHandle::Cancel() const {
 absl::StatusOr<Client> Client::Create(const std::string& target, const ClientOptions& options) {
   auto channels = OpenChannels(target, options);
   if (!channels.ok()) return channels.status();
-  return Client(*std::move(channels), options.retry);
+  return Client(*std::move(channels), options.retry, options.checksums);
 }
 
-Client::Client(std::shared_ptr<grpc::Channel> channel, const RetryOptions& retry)
-    : Client(std::vector<std::shared_ptr<grpc::Channel>>{std::move(channel)}, retry) {}
+Client::Client(std::shared_ptr<grpc::Channel> channel, const RetryOptions& retry, Checksums checksums)
+    : Client(std::vector<std::shared_ptr<grpc::Channel>>{std::move(channel)}, retry, checksums) {}
 
-Client::Client(std::vector<std::shared_ptr<grpc::Channel>> channels, const RetryOptions& retry)
+Client::Client(std::vector<std::shared_ptr<grpc::Channel>> channels, const RetryOptions& retry,
+               Checksums checksums)
     : state_(std::make_unique<State>()) {
   state_->attention = v1::AttentionService::NewStub(channels.front());
   state_->health = grpc::health::v1::Health::NewStub(channels.front());
   state_->channels = std::move(channels);
   state_->retry = retry;
+  state_->checksums = checksums;
 }
 
 Client::~Client() = default;
@@ -78,8 +81,8 @@ AttendHandle Client::AttendAsync(const AttendCall& call, std::chrono::millisecon
     return AttendHandle({});
   }
   const auto pending =
-      std::make_shared<PendingCall>(state_->gate, state_->NextChannel(), state_->retry, *std::move(request),
-                                    call.traceparent, timeout, std::move(callback));
+      std::make_shared<PendingCall>(state_->gate, state_->NextChannel(), state_->retry, state_->checksums,
+                                    *std::move(request), call.traceparent, timeout, std::move(callback));
   pending->Start();
   return AttendHandle(pending);
 }
@@ -93,7 +96,7 @@ absl::StatusOr<std::unique_ptr<AttendStream>> Client::OpenStream(std::chrono::mi
   }
   if (absl::Status wrong = CheckTraceparent(options.traceparent); !wrong.ok()) return wrong;
   return std::make_unique<AttendStream>(state_->NextChannel(), timeout, options.max_unanswered,
-                                        options.traceparent);
+                                        options.traceparent, state_->checksums);
 }
 
 absl::StatusOr<v1::EstimateCostResponse> Client::EstimateCost(const AttendCall& call,

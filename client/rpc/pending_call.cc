@@ -52,11 +52,12 @@ CallGate::Pass::~Pass() {
 }
 
 PendingCall::PendingCall(CallGate& gate, std::shared_ptr<grpc::Channel> channel, const RetryOptions& retry,
-                         grpc::ByteBuffer request, std::string traceparent, milliseconds timeout,
-                         AttendCallback callback)
+                         Checksums checksums, grpc::ByteBuffer request, std::string traceparent,
+                         milliseconds timeout, AttendCallback callback)
     : pass_(gate),
       channel_(std::move(channel)),
       retry_(retry),
+      checksums_(checksums),
       request_(std::move(request)),
       traceparent_(std::move(traceparent)),
       deadline_(After(timeout)),
@@ -95,7 +96,7 @@ void PendingCall::Attempt() {
 }
 
 void PendingCall::AttemptEnded(const grpc::Status& status) {
-  if (status.ok()) return End(DecodeReply(reply_));
+  if (status.ok()) return End(DecodeReply(reply_, checksums_));
   if (WasGivenUp(status)) return Attempt();
   if (!TryAgain(status)) End(Refused(status));
 }

@@ -54,8 +54,8 @@ class PendingCall : public std::enable_shared_from_this<PendingCall> {
  public:
   // Every attempt sends the slices of `request`, which are shared and not copied. `gate` outlives it.
   PendingCall(CallGate& gate, std::shared_ptr<grpc::Channel> channel, const RetryOptions& retry,
-              grpc::ByteBuffer request, std::string traceparent, std::chrono::milliseconds timeout,
-              AttendCallback callback);
+              Checksums checksums, grpc::ByteBuffer request, std::string traceparent,
+              std::chrono::milliseconds timeout, AttendCallback callback);
 
   // Once.
   void Start();
@@ -77,6 +77,7 @@ class PendingCall : public std::enable_shared_from_this<PendingCall> {
   const CallGate::Pass pass_;  // first, so that it goes last
   const std::shared_ptr<grpc::Channel> channel_;
   const RetryOptions retry_;
+  const Checksums checksums_;
   const grpc::ByteBuffer request_;
   const std::string traceparent_;  // valid or empty
   const std::chrono::steady_clock::time_point deadline_;

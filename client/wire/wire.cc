@@ -14,6 +14,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "client/half.h"
+#include "client/wire/crc32c.h"
 #include "client/wire/refusal.h"
 #include "client/wire/wire_format.h"
 
@@ -95,6 +96,7 @@ struct ReplyParts {
   std::vector<int64_t> payload_bytes;
   // Their bytes, in memory that f32 can stay in.
   std::vector<std::vector<float>> payloads;
+  std::vector<uint32_t> payload_crc32c;  // of these bytes; none where they are not to be checked
 };
 
 absl::Status Malformed(const std::string& what) {
@@ -132,16 +134,21 @@ bool CopyField(uint32_t tag, CodedInputStream& input, CodedOutputStream& envelop
   }
 }
 
-bool ReadPayload(CodedInputStream& input, ReplyParts& parts) {
+bool ReadPayload(CodedInputStream& input, Checksums checksums, ReplyParts& parts) {
   const std::optional<int> size_bytes = ReadSize(input);
   if (!size_bytes) return false;
   parts.payload_bytes.push_back(*size_bytes);
   std::vector<float>& values = parts.payloads.emplace_back();
   values.resize((static_cast<size_t>(*size_bytes) + sizeof(float) - 1) / sizeof(float));
-  return input.ReadRaw(values.data(), *size_bytes);
+  if (!input.ReadRaw(values.data(), *size_bytes)) return false;
+  if (checksums == Checksums::kCheck) {
+    const auto bytes = std::as_bytes(std::span(values)).first(static_cast<size_t>(*size_bytes));
+    parts.payload_crc32c.push_back(ExtendCrc32c(0, bytes));
+  }
+  return true;
 }
 
-absl::StatusOr<ReplyParts> TakeApart(const grpc::ByteBuffer& bytes) {
+absl::StatusOr<ReplyParts> TakeApart(const grpc::ByteBuffer& bytes, Checksums checksums) {
   if (bytes.Length() > static_cast<size_t>(std::numeric_limits<int>::max())) {
     return Malformed("it is over 2 GiB");
   }
@@ -156,7 +163,7 @@ absl::StatusOr<ReplyParts> TakeApart(const grpc::ByteBuffer& bytes) {
     google::protobuf::io::StringOutputStream sink(&envelope_bytes);
     CodedOutputStream envelope(&sink);
     while (uint32_t tag = input.ReadTag()) {
-      if (tag == kPayloadTag ? !ReadPayload(input, parts) : !CopyField(tag, input, envelope)) {
+      if (tag == kPayloadTag ? !ReadPayload(input, checksums, parts) : !CopyField(tag, input, envelope)) {
         return Malformed("it ends within a field");
       }
     }
@@ -275,6 +282,29 @@ absl::Status CheckPayloads(const ReplyParts& parts) {
   return absl::OkStatus();
 }
 
+// What the server told of its payloads, which is one checksum for each or nothing; compared with what came,
+// where that is known.
+absl::StatusOr<std::vector<PayloadChecksum>> CheckedChecksums(const ReplyParts& parts) {
+  const auto& told = parts.envelope.payload_crc32c();
+  std::vector<PayloadChecksum> checksums;
+  if (told.empty()) return checksums;
+  std::vector<ReplyTensor> tensors = TensorsOf(parts.envelope);
+  if (static_cast<size_t>(told.size()) != tensors.size()) {
+    return Malformed(absl::StrCat("it has ", told.size(), " checksums, wanted ", tensors.size()));
+  }
+  for (size_t i = 0; i < tensors.size(); ++i) {
+    const uint32_t wanted = told[static_cast<int>(i)];
+    if (!parts.payload_crc32c.empty() && parts.payload_crc32c[i] != wanted) {
+      return absl::DataLossError(absl::StrCat("the server's reply was damaged on its way: ", tensors[i].field,
+                                              " has CRC-32C ",
+                                              absl::Hex(parts.payload_crc32c[i], absl::kZeroPad8),
+                                              ", wanted ", absl::Hex(wanted, absl::kZeroPad8)));
+    }
+    checksums.push_back({.field = std::move(tensors[i].field), .crc32c = wanted});
+  }
+  return checksums;
+}
+
 // The tensor that `bytes` are; they fit by now.
 Tensor MakeTensor(const v1::TensorSpec& spec, std::vector<float> bytes) {
   Tensor tensor{.shape = Shape(spec.shape().begin(), spec.shape().end()), .values = std::move(bytes)};
@@ -362,6 +392,8 @@ absl::Status AddIds(const char* field, const std::optional<IdsView>& ids,
 
 absl::StatusOr<AttendReply> MakeReply(ReplyParts parts) {
   if (absl::Status status = CheckPayloads(parts); !status.ok()) return status;
+  absl::StatusOr<std::vector<PayloadChecksum>> checksums = CheckedChecksums(parts);
+  if (!checksums.ok()) return checksums.status();
   v1::AttendResponse& envelope = parts.envelope;
   AttendReply reply{
       .model = std::move(*envelope.mutable_model()),
@@ -371,6 +403,7 @@ absl::StatusOr<AttendReply> MakeReply(ReplyParts parts) {
                       : envelope.has_weights() ? envelope.weights().dtype()
                                                : v1::DTYPE_F32,
       .time_budget = envelope.time_budget(),
+      .checksums = *std::move(checksums),
   };
   size_t next = 0;
   if (envelope.has_output()) {
@@ -464,14 +497,14 @@ absl::StatusOr<v1::AttendRequest> DescribeRequest(const AttendCall& call) {
   return MakeEnvelope(call, writer);
 }
 
-absl::StatusOr<AttendReply> DecodeReply(const grpc::ByteBuffer& bytes) {
-  absl::StatusOr<ReplyParts> parts = TakeApart(bytes);
+absl::StatusOr<AttendReply> DecodeReply(const grpc::ByteBuffer& bytes, Checksums checksums) {
+  absl::StatusOr<ReplyParts> parts = TakeApart(bytes, checksums);
   if (!parts.ok()) return parts.status();
   return MakeReply(*std::move(parts));
 }
 
-absl::StatusOr<StreamReply> DecodeStreamReply(const grpc::ByteBuffer& bytes) {
-  absl::StatusOr<ReplyParts> parts = TakeApart(bytes);
+absl::StatusOr<StreamReply> DecodeStreamReply(const grpc::ByteBuffer& bytes, Checksums checksums) {
+  absl::StatusOr<ReplyParts> parts = TakeApart(bytes, checksums);
   if (!parts.ok()) return parts.status();
   StreamReply reply;
   reply.request_id = parts->envelope.request_id();

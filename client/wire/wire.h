@@ -30,17 +30,20 @@ absl::StatusOr<grpc::ByteBuffer> EncodeRequest(const AttendCall& call);
 absl::StatusOr<v1::AttendRequest> DescribeRequest(const AttendCall& call);
 
 // The reply in full: payload bytes are copied once, into its tensors; other types than f32 once more.
-// INTERNAL if the bytes are not a reply or its payloads do not match their descriptions.
-absl::StatusOr<AttendReply> DecodeReply(const grpc::ByteBuffer& bytes);
+// INTERNAL if the bytes are not a reply or its payloads do not match their descriptions; DATA_LOSS if they do
+// not match their checksums.
+absl::StatusOr<AttendReply> DecodeReply(const grpc::ByteBuffer& bytes,
+                                        Checksums checksums = Checksums::kCheck);
 
 // A message of AttendStream: what became of one of its requests.
 struct StreamReply {
   std::string request_id;
-  absl::StatusOr<AttendReply> reply;  // the server's code and message, or INTERNAL, as DecodeReply
+  absl::StatusOr<AttendReply> reply;  // the server's code and message, or those of DecodeReply
 };
 
 // INTERNAL if the bytes are not a reply at all, so that nobody knows whose.
-absl::StatusOr<StreamReply> DecodeStreamReply(const grpc::ByteBuffer& bytes);
+absl::StatusOr<StreamReply> DecodeStreamReply(const grpc::ByteBuffer& bytes,
+                                              Checksums checksums = Checksums::kCheck);
 
 }  // namespace headlight::client
 

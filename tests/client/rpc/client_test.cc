@@ -45,6 +45,48 @@ TEST(ClientTest, AttendReturnsTensorsAndTimeBudget) {
   EXPECT_EQ(reply->time_budget.compute_us(), 200);
 }
 
+// Tells a checksum that is not that of its payload.
+grpc::Status EchoWithWrongChecksum(grpc::ServerContext& context, const v1::AttendRequest& request,
+                                   v1::AttendResponse& response) {
+  const grpc::Status status = FakeServer::Echo(context, request, response);
+  for (int i = 0; i < response.payloads_size(); ++i) response.add_payload_crc32c(0x12345678);
+  return status;
+}
+
+TEST(ClientTest, AReplyOtherThanTheServerSentItIsDataLoss) {
+  FakeServer server(EchoWithWrongChecksum);
+  const auto client = Client::Create(server.target());
+  ASSERT_THAT(client, IsOk());
+  const auto is_data_loss = StatusIs(absl::StatusCode::kDataLoss, HasSubstr("output has CRC-32C "));
+  EXPECT_THAT(client->Attend({.model = "demo", .query = Query().View()}, 10s), is_data_loss);
+  EXPECT_THAT(server.requests(), SizeIs(1));  // it is not sent again
+  const auto stream = client->OpenStream(10s);
+  ASSERT_THAT(stream, IsOk());
+  absl::StatusOr<AttendReply> of_stream;
+  (*stream)->Attend({.model = "demo", .query = Query().View()},
+                    [&](absl::StatusOr<AttendReply> reply) { of_stream = std::move(reply); });
+  EXPECT_THAT((*stream)->Finish(), IsOk());  // the others' replies may be whole
+  EXPECT_THAT(of_stream, is_data_loss);
+}
+
+TEST(ClientTest, ChecksumsNeedNotBeCompared) {
+  FakeServer server(EchoWithWrongChecksum);
+  const auto client = Client::Create(server.target(), {.checksums = Checksums::kIgnore});
+  ASSERT_THAT(client, IsOk());
+  const auto reply = client->Attend({.model = "demo", .query = Query().View()}, 10s);
+  ASSERT_THAT(reply, IsOk());
+  ASSERT_THAT(reply->checksums, SizeIs(1));
+  EXPECT_EQ(reply->checksums[0].field, "output");
+  EXPECT_EQ(reply->checksums[0].crc32c, 0x12345678u);
+  const auto stream = client->OpenStream(10s);
+  ASSERT_THAT(stream, IsOk());
+  absl::Status of_stream;
+  (*stream)->Attend({.model = "demo", .query = Query().View()},
+                    [&](const absl::StatusOr<AttendReply>& result) { of_stream = result.status(); });
+  EXPECT_THAT((*stream)->Finish(), IsOk());
+  EXPECT_THAT(of_stream, IsOk());
+}
+
 TEST(ClientTest, AttendKeepsTheServersCodeAndMessage) {
   for (auto code :
        {grpc::StatusCode::INVALID_ARGUMENT, grpc::StatusCode::NOT_FOUND, grpc::StatusCode::RESOURCE_EXHAUSTED,

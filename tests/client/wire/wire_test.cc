@@ -12,6 +12,7 @@
 #include <variant>
 #include <vector>
 
+#include "tests/testing/slow_crc32c.h"
 #include "tests/testing/status_matchers.h"
 
 namespace headlight::client {
@@ -348,6 +349,59 @@ TEST(DecodeReplyTest, SeveralOutputsComeInTheirOrder) {
   EXPECT_THAT(reply->outputs[1].lens, ElementsAre(2, 1));
   EXPECT_THAT(reply->outputs[2].values.values, ElementsAre(1, 0, 1, 0, 0, 0, 0, 1));
   EXPECT_THAT(reply->outputs[2].packed, ElementsAre(0xa1));
+}
+
+v1::AttendResponse WithChecksums(v1::AttendResponse reply) {
+  for (const std::string& payload : reply.payloads()) {
+    reply.add_payload_crc32c(::headlight::testing::SlowCrc32c(payload));
+  }
+  return reply;
+}
+
+std::vector<std::string> FieldsWithChecksums(const AttendReply& reply) {
+  std::vector<std::string> fields;
+  for (const PayloadChecksum& checksum : reply.checksums) fields.push_back(checksum.field);
+  return fields;
+}
+
+TEST(DecodeReplyTest, EveryPayloadIsComparedWithItsChecksum) {
+  for (const v1::AttendResponse& good : {WithChecksums(GoodReply()), WithChecksums(TopKReply()),
+                                         WithChecksums(SummaryReply()), WithChecksums(ReplyOfOutputs())}) {
+    const auto reply = DecodeReply(ManySlices(good.SerializeAsString()));
+    ASSERT_THAT(reply, IsOk());
+    const std::vector<std::string> fields = FieldsWithChecksums(*reply);
+    ASSERT_EQ(fields.size(), static_cast<size_t>(good.payloads_size()));
+    for (int i = 0; i < good.payloads_size(); ++i) {
+      EXPECT_EQ(reply->checksums[static_cast<size_t>(i)].crc32c, good.payload_crc32c(i));
+      v1::AttendResponse damaged = good;
+      damaged.mutable_payloads(i)->back() ^= 1;
+      const std::string bytes = damaged.SerializeAsString();
+      EXPECT_THAT(
+          DecodeReply(OneSlice(bytes)),
+          StatusIs(absl::StatusCode::kDataLoss, HasSubstr("the server's reply was damaged on its way: " +
+                                                          fields[static_cast<size_t>(i)] + " has CRC-32C ")));
+      const auto ignored = DecodeReply(OneSlice(bytes), Checksums::kIgnore);
+      ASSERT_THAT(ignored, IsOk());
+      EXPECT_EQ(ignored->checksums[static_cast<size_t>(i)].crc32c, good.payload_crc32c(i));
+    }
+  }
+}
+
+TEST(DecodeReplyTest, ChecksumsBearTheNamesOfTheirFields) {
+  EXPECT_THAT(FieldsWithChecksums(*DecodeReply(OneSlice(WithChecksums(TopKReply()).SerializeAsString()))),
+              ElementsAre("output", "weights", "weights_keys"));
+  EXPECT_THAT(
+      FieldsWithChecksums(*DecodeReply(OneSlice(WithChecksums(ReplyOfOutputs()).SerializeAsString()))),
+      ElementsAre("outputs[0].values", "outputs[0].scale", "outputs[1].values", "outputs[1].indices",
+                  "outputs[2].values"));
+}
+
+TEST(DecodeReplyTest, AServerMayTellNoChecksumsButNotTooFew) {
+  EXPECT_TRUE(DecodeReply(OneSlice(GoodReply().SerializeAsString()))->checksums.empty());
+  v1::AttendResponse few = GoodReply();
+  few.add_payload_crc32c(1);
+  EXPECT_THAT(DecodeReply(OneSlice(few.SerializeAsString())),
+              StatusIs(absl::StatusCode::kInternal, HasSubstr("it has 1 checksums, wanted 2")));
 }
 
 TEST(DecodeReplyTest, OutputsThatContradictThemselvesAreRefused) {
