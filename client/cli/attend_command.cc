@@ -19,6 +19,8 @@
 #include "client/cli/summary.h"
 #include "client/files/npz.h"
 #include "client/npy.h"
+#include "client/record/exchange.h"
+#include "client/record/recording.h"
 #include "client/report/text.h"
 
 namespace headlight::client {
@@ -39,6 +41,7 @@ struct AttendFlags {
   std::string weights_output_path;
   std::string keys_output_path;
   std::string received_output_path;
+  std::string recording_path;
   bool json = false;
 };
 
@@ -97,6 +100,9 @@ Json ToJson(const AttendCall& call, const AttendReply& reply, const std::vector<
       {"unpack_us", budget.unpack_us()},
       {"predicted_us", budget.predicted_us()},
   };
+  for (const PayloadChecksum& checksum : reply.checksums) {
+    json["payload_crc32c"][checksum.field] = FormatCrc32(checksum.crc32c);
+  }
   json["client_us"] = round_trip.count();
   json["notes"] = notes;
   return json;
@@ -277,6 +283,9 @@ absl::Status CheckFlags(const AttendFlags& flags) {
           absl::StrCat(path, ": wanted a .npy file; --output FILE.npz writes everything into one archive"));
     }
   }
+  if (!flags.recording_path.empty()) {
+    if (const auto count = CountExchanges(flags.recording_path); !count.ok()) return count.status();
+  }
   return CheckInputFlags(flags.request, flags.files);
 }
 
@@ -285,6 +294,17 @@ void NoteOutputDtype(const AttendFlags& flags, const AttendReply& reply, std::ve
   if (reply.output_dtype == v1::DTYPE_BF16 && !flags.output_path.empty())
     notes.push_back(
         absl::StrCat(flags.output_path, ": bf16, which NumPy has not, is written as f32, exactly"));
+}
+
+absl::Status Record(const AttendFlags& flags, const Client& client, const AttendCall& call,
+                    const AttendReply& reply, std::vector<std::string>& notes) {
+  if (flags.recording_path.empty()) return absl::OkStatus();
+  const auto exchange = MakeExchange(client, call, reply, flags.server.timeout());
+  if (!exchange.ok()) return exchange.status();
+  const absl::StatusOr<int64_t> number = AppendExchange(*exchange, flags.recording_path);
+  if (!number.ok()) return number.status();
+  notes.push_back(absl::StrCat(flags.recording_path, ": recorded as exchange ", *number));
+  return absl::OkStatus();
 }
 
 int RunAttend(const AttendFlags& flags, const Streams& streams) {
@@ -314,6 +334,8 @@ int RunAttend(const AttendFlags& flags, const Streams& streams) {
 
   if (const absl::Status status = WriteResults(flags, *reply); !status.ok())
     return Fail(streams, kExitFailed, status);
+  if (const absl::Status status = Record(flags, *client, call, *reply, inputs->notes); !status.ok())
+    return Fail(streams, kExitFailed, status);
   NoteOutputDtype(flags, *reply, inputs->notes);
   if (flags.json) {
     streams.out << FormatJson(ToJson(call, *reply, inputs->notes, round_trip)) << std::flush;
@@ -333,7 +355,8 @@ constexpr char kAttendFooter[] =
     "bf16 and f32 are written as '<f4', f16 as '<f2', keys as '<i4'.\n"
     "An archive to read, of numpy.savez or savez_compressed, has query or token_ids and any of key, value, "
     "mask,\n"
-    "token_types, seq_lens and kv_seq_lens, or input_ids, token_type_ids and attention_mask as tokenizers make "
+    "token_types, seq_lens and kv_seq_lens, or input_ids, token_type_ids and attention_mask as tokenizers "
+    "make "
     "them, padded\n"
     "on the right; one that is written has output and what there is of weights,\n"
     "weights_keys and received_mass. With --output-kind it has each by its kind instead of output, and "
@@ -350,7 +373,10 @@ constexpr char kAttendFooter[] =
     "top_k[].{sequence, head, query, keys, weights}, received_mass.{the same}, summary[].{sequence, head,\n"
     "entropy_nats, distance_tokens, max_weight, self_mass, first_token_mass, effective_support}],\n"
     "time_budget.{queue_us, compute_us, total_us, batch_requests, batch_sequences, batch_tokens, kernel,\n"
-    "compute_threads, pack_us, unpack_us, predicted_us}, client_us, notes.\n"
+    "compute_threads, pack_us, unpack_us, predicted_us}, payload_crc32c.{output, weights, outputs[0].values, "
+    "...} "
+    "as the\n"
+    "server tells them, client_us, notes.\n"
     "Examples: headlight attend --shape 2x16\n"
     "          headlight attend --seq-lens 5,16,9 --causal --weights mean --weights-output weights.npy\n"
     "          headlight attend --shape 1x64 --weights summary --heads 0,3,5 --queries 0:16\n"
@@ -384,6 +410,9 @@ void AddAttendCommand(CLI::App& app, Command& chosen) {
   add_file("--weights-keys-output", flags->keys_output_path, "Where to write the keys of --weights top-k");
   add_file("--received-output", flags->received_output_path,
            "Where to write what each key receives, of --weights summary");
+  add_file("--record", flags->recording_path,
+           "File to append the request and the checksums of its reply to, for `headlight verify`")
+      ->type_name("FILE");
   command->add_option("--request-id", flags->request_id,
                       "Returned in the reply and written to the server's log");
   command

@@ -33,6 +33,7 @@ int RunCli(int argc, const char* const* argv, std::ostream& out, std::ostream& e
   Command chosen;
   AddAttendCommand(app, chosen);
   AddEstimateCommand(app, chosen);
+  AddVerifyCommand(app, chosen);
   AddHeatmapCommand(app, chosen);
   AddLoadtestCommand(app, chosen);
   AddModelsCommand(app, chosen);

@@ -34,6 +34,7 @@ void AddHeatmapCommand(CLI::App& app, Command& chosen);
 void AddLoadtestCommand(CLI::App& app, Command& chosen);
 void AddModelsCommand(CLI::App& app, Command& chosen);
 void AddHealthCommand(CLI::App& app, Command& chosen);
+void AddVerifyCommand(CLI::App& app, Command& chosen);
 
 // Runs it. An exception, of which there should be none, ends with kExitFailed and a line that says what it
 // was.

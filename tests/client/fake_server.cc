@@ -9,6 +9,8 @@
 #include <thread>
 #include <utility>
 
+#include "tests/testing/slow_crc32c.h"
+
 namespace headlight::testing {
 namespace {
 
@@ -143,6 +145,13 @@ std::vector<std::string> FakeServer::authorizations() const {
   return authorizations_;
 }
 
+grpc::Status FakeServer::EchoWithChecksums(grpc::ServerContext& context, const v1::AttendRequest& request,
+                                           v1::AttendResponse& response) {
+  const grpc::Status status = Echo(context, request, response);
+  for (const std::string& payload : response.payloads()) response.add_payload_crc32c(SlowCrc32c(payload));
+  return status;
+}
+
 grpc::Status FakeServer::UntilCancelled(grpc::ServerContext& context, const v1::AttendRequest&,
                                         v1::AttendResponse&) {
   while (!context.IsCancelled()) std::this_thread::sleep_for(std::chrono::milliseconds(1));
@@ -252,6 +261,7 @@ grpc::Status FakeServer::ListModels(grpc::ServerContext*, const v1::ListModelsRe
 
 grpc::Status FakeServer::GetModel(grpc::ServerContext*, const v1::GetModelRequest* request,
                                   v1::GetModelResponse* response) {
+  response->set_server_version("1.2.3");
   return FindModel(request->model(), *response->mutable_model());
 }
 

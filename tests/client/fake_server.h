@@ -55,6 +55,10 @@ class FakeServer : private v1::AttentionService::Service {
   static grpc::Status Echo(grpc::ServerContext& context, const v1::AttendRequest& request,
                            v1::AttendResponse& response);
 
+  // The same with the checksum of each payload.
+  static grpc::Status EchoWithChecksums(grpc::ServerContext& context, const v1::AttendRequest& request,
+                                        v1::AttendResponse& response);
+
   // A handler that waits until the caller has given up.
   static grpc::Status UntilCancelled(grpc::ServerContext& context, const v1::AttendRequest&,
                                      v1::AttendResponse&);

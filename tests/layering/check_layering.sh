@@ -37,6 +37,7 @@ mapfile -t server < <(sources server)
 mapfile -t client < <(sources client)
 mapfile -t load < <(sources client/load)
 mapfile -t report < <(sources client/report)
+mapfile -t record < <(sources client/record)
 mapfile -t local < <(sources client/files client/picture)
 mapfile -t public_headers < <(find client -maxdepth 1 -name '*.h' 2>/dev/null || true)
 mapfile -t beside_ukernel < <(sources core server client | grep -v '^core/product/gemm_brgemm\.')
@@ -51,6 +52,8 @@ forbid "the client's files and pictures know no gRPC, no RPC of ours and no comm
   "$(include 'grpc|client/(rpc|wire|load|report|cli)/|client/(client|attend_stream|attend_call)\.h|CLI/')" "${local[@]}"
 forbid "the load report knows no gRPC and no command line" "$(include 'grpc|client/(rpc|cli)/|CLI/')" "${report[@]}"
 forbid "the load tester knows no command line and no report" "$(include 'CLI/|client/(cli|report)/')" "${load[@]}"
+forbid "recordings know no command line, no load test and no report" \
+  "$(include 'CLI/|client/(cli|load|report)/')" "${record[@]}"
 forbid "what callers include of the client is installed, so it includes nothing of its rooms" \
   "$(include 'client/[a-z]+/')" "${public_headers[@]}"
 forbid "oneDNN's experimental ukernel API stays in core/product/gemm_brgemm.cc" \

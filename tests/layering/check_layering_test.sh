@@ -83,6 +83,8 @@ expect accepted client/report/load_text.cc '#include "client/load/load_result.h"
 expect refused client/load/load_run.cc '#include <CLI/CLI.hpp>'
 expect refused client/load/load_run.cc '#include "client/report/load_report.h"'
 expect accepted client/load/load_run.h '#include <grpcpp/channel.h>'
+expect refused client/record/exchange.cc '#include "client/cli/flags.h"'
+expect accepted client/record/exchange.cc '#include "client/rpc/pending_call.h"'
 expect refused client/client.h '#include "client/rpc/pending_call.h"'
 expect accepted client/client.h '#include "client/retry.h"'
 expect refused server/a.cc '#include "oneapi/dnnl/dnnl_ukernel.hpp"'

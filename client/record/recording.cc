@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "client/record/recording.h"
+
+#include <bit>
+#include <cerrno>
+#include <cstring>
+#include <filesystem>
+#include <ios>
+#include <span>
+#include <string_view>
+#include <system_error>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "client/wire/crc32c.h"
+
+namespace headlight::client {
+namespace {
+
+namespace fs = std::filesystem;
+
+static_assert(std::endian::native == std::endian::little, "frames are little-endian and copied as they are");
+
+constexpr std::string_view kRecordingBegins = "headlight recording 1\n";
+constexpr int64_t kFrameBytes = 8;
+
+uint32_t Crc32cOf(const std::string& bytes) { return ExtendCrc32c(0, std::as_bytes(std::span(bytes))); }
+
+// Nothing there yet, so that a recording can begin.
+bool IsAbsentOrEmpty(const std::string& path) {
+  std::error_code error;
+  const fs::file_status status = fs::status(path, error);
+  return !fs::exists(status) || (fs::is_regular_file(status) && fs::file_size(path, error) == 0);
+}
+
+std::string Framed(const std::string& message) {
+  const uint32_t frame[] = {static_cast<uint32_t>(message.size()), Crc32cOf(message)};
+  std::string framed(kFrameBytes, '\0');
+  std::memcpy(framed.data(), frame, sizeof(frame));
+  return framed + message;
+}
+
+}  // namespace
+
+RecordingReader::RecordingReader(std::string path, std::ifstream in, int64_t left_bytes)
+    : path_(std::move(path)), in_(std::move(in)), left_bytes_(left_bytes) {}
+
+absl::StatusOr<RecordingReader> RecordingReader::Open(const std::string& path) {
+  std::error_code error;
+  const fs::file_status status = fs::status(path, error);
+  if (!fs::exists(status)) return absl::NotFoundError(absl::StrCat(path, ": there is no such file"));
+  if (!fs::is_regular_file(status))
+    return absl::InvalidArgumentError(absl::StrCat(path, ": is no regular file"));
+  errno = 0;
+  std::ifstream in(path, std::ios::binary);
+  if (!in) return absl::NotFoundError(absl::StrCat(path, ": cannot be read: ", std::strerror(errno)));
+  std::string begins(kRecordingBegins.size(), '\0');
+  if (!in.read(begins.data(), static_cast<std::streamsize>(begins.size())) || begins != kRecordingBegins) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        path, ": is no recording: wanted one that begins with the line \"headlight recording 1\""));
+  }
+  const auto left_bytes = static_cast<int64_t>(fs::file_size(path, error) - begins.size());
+  return RecordingReader(path, std::move(in), left_bytes);
+}
+
+absl::Status RecordingReader::Damaged(const std::string& how) const {
+  return absl::DataLossError(absl::StrCat(path_, ": exchange ", number_, " ", how));
+}
+
+absl::StatusOr<std::optional<RecordingReader::Frame>> RecordingReader::NextFrame() {
+  if (left_bytes_ == 0) return std::nullopt;
+  ++number_;
+  char bytes[kFrameBytes];
+  if (left_bytes_ < kFrameBytes || !in_.read(bytes, kFrameBytes)) return Damaged("is cut off");
+  Frame frame;
+  std::memcpy(&frame.size_bytes, bytes, sizeof(frame.size_bytes));
+  std::memcpy(&frame.crc32c, bytes + sizeof(frame.size_bytes), sizeof(frame.crc32c));
+  left_bytes_ -= kFrameBytes;
+  if (frame.size_bytes > kMaxExchangeBytes) {
+    return Damaged(
+        absl::StrCat("claims ", frame.size_bytes, " bytes, at most ", kMaxExchangeBytes, " are allowed"));
+  }
+  if (frame.size_bytes > left_bytes_) {
+    return Damaged(absl::StrCat("is cut off: ", left_bytes_, " of ", frame.size_bytes, " bytes are there"));
+  }
+  left_bytes_ -= frame.size_bytes;
+  return frame;
+}
+
+absl::StatusOr<std::optional<v1::RecordedExchange>> RecordingReader::Next() {
+  const absl::StatusOr<std::optional<Frame>> frame = NextFrame();
+  if (!frame.ok()) return frame.status();
+  if (!frame->has_value()) return std::nullopt;
+  std::string message((*frame)->size_bytes, '\0');
+  if (!in_.read(message.data(), static_cast<std::streamsize>(message.size())))
+    return Damaged("cannot be read");
+  if (const uint32_t crc = Crc32cOf(message); crc != (*frame)->crc32c) {
+    return Damaged(absl::StrCat("is damaged: its CRC-32C is ", absl::Hex(crc, absl::kZeroPad8), ", wanted ",
+                                absl::Hex((*frame)->crc32c, absl::kZeroPad8)));
+  }
+  v1::RecordedExchange exchange;
+  if (!exchange.ParseFromString(message)) return Damaged("is no RecordedExchange");
+  return exchange;
+}
+
+absl::StatusOr<bool> RecordingReader::Skip() {
+  const absl::StatusOr<std::optional<Frame>> frame = NextFrame();
+  if (!frame.ok()) return frame.status();
+  if (!frame->has_value()) return false;
+  if (!in_.seekg((*frame)->size_bytes, std::ios::cur)) return Damaged("cannot be read");
+  return true;
+}
+
+absl::StatusOr<int64_t> CountExchanges(const std::string& path) {
+  if (IsAbsentOrEmpty(path)) return 0;
+  absl::StatusOr<RecordingReader> reader = RecordingReader::Open(path);
+  if (!reader.ok()) return reader.status();
+  for (int64_t count = 0;; ++count) {
+    const absl::StatusOr<bool> skipped = reader->Skip();
+    if (!skipped.ok()) return skipped.status();
+    if (!*skipped) return count;
+  }
+}
+
+absl::StatusOr<int64_t> AppendExchange(const v1::RecordedExchange& exchange, const std::string& path) {
+  const auto size_bytes = static_cast<int64_t>(exchange.ByteSizeLong());
+  if (size_bytes > kMaxExchangeBytes) {
+    return absl::InvalidArgumentError(absl::StrCat(path, ": an exchange of ", size_bytes,
+                                                   " bytes cannot be recorded, at most ", kMaxExchangeBytes));
+  }
+  const absl::StatusOr<int64_t> count = CountExchanges(path);
+  if (!count.ok()) return count.status();
+  std::error_code error;
+  const bool begins = IsAbsentOrEmpty(path);
+  const uintmax_t size_before = begins ? 0 : fs::file_size(path, error);
+  std::string bytes = Framed(exchange.SerializeAsString());
+  if (begins) bytes.insert(0, kRecordingBegins);
+  errno = 0;
+  std::ofstream file(path, std::ios::binary | std::ios::app);
+  file.write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
+  file.close();
+  if (file) return *count + 1;
+  const int reason = errno;
+  fs::resize_file(path, size_before, error);
+  return absl::UnavailableError(absl::StrCat(path, ": cannot be written", reason != 0 ? ": " : "",
+                                             reason != 0 ? std::strerror(reason) : ""));
+}
+
+}  // namespace headlight::client

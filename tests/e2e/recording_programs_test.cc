@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A request of every kind recorded from one server and repeated against others: the same bits, or a word why
+// not.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "tests/e2e/server_process.h"
+#include "tests/testing/subprocess.h"
+#include "tests/testing/temp_folder.h"
+
+namespace headlight {
+namespace {
+
+using e2e::ServerProcess;
+using ::headlight::testing::RunProgram;
+using ::headlight::testing::RunResult;
+using ::testing::HasSubstr;
+using ::testing::Not;
+
+constexpr int64_t kMaxRecordingBytes = 200'000;  // of all requests, so that they can be committed
+
+RunResult VerifyAgainst(const ServerProcess& server, const std::string& recording) {
+  return RunProgram({HEADLIGHT_CLIENT_PROGRAM, "verify", recording, "--server", server.address()});
+}
+
+// The folders of tests/golden/models without the cases beside them.
+void CopyModels(const std::filesystem::path& repository) {
+  for (const auto& entry : std::filesystem::directory_iterator(HEADLIGHT_GOLDEN_MODELS)) {
+    if (entry.is_directory()) std::filesystem::copy(entry, repository / entry.path().filename());
+  }
+}
+
+TEST(RecordingProgramsTest, EveryKindOfRequestHasTheSameBitsOnAnotherServer) {
+  const testing::TempFolder folder;
+  const testing::TempFolder repository;
+  CopyModels(repository.path());
+  const auto all_models = [&](const std::string& threads) -> std::vector<std::string> {
+    return {"--models", "demo,demo-gqa,demo-alibi", "--model-repository", repository.path(), "--threads",
+            threads};
+  };
+  const std::string recording = folder.File("requests.rec");
+  {
+    ServerProcess server(all_models("1"));
+    const RunResult recorded = RunProgram({HEADLIGHT_GOLDEN_MODELS "/../record_requests.sh",
+                                           HEADLIGHT_CLIENT_PROGRAM, server.address(), recording});
+    ASSERT_EQ(recorded.exit_code, 0) << recorded.output;
+  }
+  EXPECT_LE(static_cast<int64_t>(std::filesystem::file_size(recording)), kMaxRecordingBytes);
+  ServerProcess other(all_models("2"));
+  const RunResult verified = VerifyAgainst(other, recording);
+  EXPECT_EQ(verified.exit_code, 0) << verified.output;
+  EXPECT_THAT(verified.output, HasSubstr("0 differ, 0 differ as they may, 0 failed\n"));
+
+  ServerProcess narrow({"--models", "demo", "--precision", "bf16"});
+  const RunResult narrowed = VerifyAgainst(narrow, recording);
+  EXPECT_EQ(narrowed.exit_code, 1);
+  EXPECT_THAT(narrowed.output,
+              HasSubstr("1: demo version 1, f32: differs, as it may: output; precision bf16, "
+                        "recorded f32"));
+  EXPECT_THAT(narrowed.output, HasSubstr("demo-gqa version 1, f32: failed: NOT_FOUND"));
+  EXPECT_THAT(narrowed.output, Not(HasSubstr("DIFFERS")));
+}
+
+}  // namespace
+}  // namespace headlight
