@@ -17,13 +17,14 @@ struct ForwardShape {
   int64_t kv_tokens = 0;       // keys of all sequences
   int64_t longest_kv = 0;      // keys of a sequence, at most
   bool self_attention = true;  // keys and values are made of the queries' rows
-  bool wants_weights = false;  // some sequence asks for attention weights, or anything made of them
+  bool wants_weights = false;  // some sequence asks for weights that are made of whole rows (KeepsRows)
+  bool wants_grid = false;     // some sequence asks for a grid of them
 };
 
 // Where every sequence attends to itself.
 inline ForwardShape SelfAttentionShape(int64_t tokens, int64_t num_sequences, int64_t longest,
-                                       bool wants_weights = false) {
-  return {tokens, num_sequences, longest, tokens, longest, true, wants_weights};
+                                       bool wants_weights = false, bool wants_grid = false) {
+  return {tokens, num_sequences, longest, tokens, longest, true, wants_weights, wants_grid};
 }
 
 inline ForwardShape ShapeOf(const AttentionBatch& batch) {
@@ -34,7 +35,8 @@ inline ForwardShape ShapeOf(const AttentionBatch& batch) {
   for (int64_t i = 0; i < batch.num_sequences(); ++i) {
     shape.longest = std::max(shape.longest, batch.q_len(i));
     shape.longest_kv = std::max(shape.longest_kv, batch.kv_len(i));
-    shape.wants_weights |= batch.sequences[i].weights.mode != WeightsSink::Mode::kNone;
+    shape.wants_weights |= batch.sequences[i].weights.KeepsRows();
+    shape.wants_grid |= batch.sequences[i].weights.mode == WeightsSink::Mode::kGrid;
   }
   return shape;
 }

@@ -361,4 +361,24 @@ HeadSummary Summarize(const ReferenceResult& result, int64_t head, int64_t query
   return summary;
 }
 
+std::vector<double> GridOf(const ReferenceResult& result, int64_t head, int64_t query_begin,
+                           int64_t query_end, int64_t rows, int64_t cols) {
+  const int64_t queries = query_end - query_begin;
+  std::vector<double> grid;
+  for (int64_t row = 0; row < rows; ++row) {
+    for (int64_t col = 0; col < cols; ++col) {
+      double sum = 0;
+      int64_t pairs = 0;
+      for (int64_t i = row * queries / rows; i < (row + 1) * queries / rows; ++i) {
+        const double* p = WeightsRow(result, head, query_begin + i);
+        for (int64_t j = col * result.kv_len / cols; j < (col + 1) * result.kv_len / cols; ++j, ++pairs) {
+          sum += p[j];
+        }
+      }
+      grid.push_back(sum / static_cast<double>(pairs));
+    }
+  }
+  return grid;
+}
+
 }  // namespace headlight

@@ -81,6 +81,13 @@ struct HeadSummary {
 };
 HeadSummary Summarize(const ReferenceResult& result, int64_t head, int64_t query_begin, int64_t query_end);
 
+// Means of a head's weights over cells of the queries [query_begin, query_end) and of all keys, [rows, cols],
+// neither more than there are: cell (r, c) of Q queries and n keys is that of
+//   w[query_begin + i][j], floor(r Q / rows) <= i < floor((r + 1) Q / rows),
+//                          floor(c n / cols) <= j < floor((c + 1) n / cols)
+std::vector<double> GridOf(const ReferenceResult& result, int64_t head, int64_t query_begin,
+                           int64_t query_end, int64_t rows, int64_t cols);
+
 }  // namespace headlight
 
 #endif  // HEADLIGHT_CORE_ATTENTION_REFERENCE_H_

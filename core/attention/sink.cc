@@ -61,6 +61,14 @@ absl::Status CheckSink(const WeightsSink& sink, const AttentionConfig& config, i
                                                    sink.keys == nullptr ? " and no keys" : "",
                                                    ", wanted at least 1 and a place for the keys"));
   }
+  if (sink.mode == Mode::kGrid) {
+    for (const int64_t cells : {sink.grid_rows, sink.grid_cols}) {
+      if (cells >= 1 && cells <= kMaxGridCells) continue;
+      return absl::InvalidArgumentError(absl::StrCat(kName, ": got a grid of ", sink.grid_rows, " x ",
+                                                     sink.grid_cols, " cells, wanted 1 to ", kMaxGridCells,
+                                                     " either way"));
+    }
+  }
   const int64_t num_heads = sink.NumHeads(config.num_heads);
   const int64_t keys = kv_len + config.num_appended_keys();
   if (sink.mode == Mode::kSummary) {
@@ -70,8 +78,12 @@ absl::Status CheckSink(const WeightsSink& sink, const AttentionConfig& config, i
     HEADLIGHT_RETURN_IF_ERROR(CheckRowsApart(kName, kNumHeadStatistics, 1, 0, num_heads, sink.head_stride));
     return CheckRowsApart(".weights.received_mass", keys, 1, 0, num_heads, sink.received_stride);
   }
-  const int64_t queries = sink.QueryEnd(q_len) - sink.QueryBegin(q_len);
+  const int64_t queries = sink.NumQueries(q_len);
   if (queries <= 0) return absl::OkStatus();  // nothing is written
+  if (sink.mode == Mode::kGrid) {
+    return CheckRowsApart(kName, sink.GridCols(keys), sink.GridRows(q_len), sink.query_stride, num_heads,
+                          sink.head_stride);
+  }
   return CheckRowsApart(kName, sink.mode == Mode::kTopK ? sink.top_k : keys, queries, sink.query_stride,
                         sink.mode == Mode::kMean ? 1 : num_heads, sink.head_stride);
 }

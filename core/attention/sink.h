@@ -26,6 +26,9 @@ enum HeadStatistic : int {
   kNumHeadStatistics,
 };
 
+// Cells of a kGrid, either way.
+inline constexpr int64_t kMaxGridCells = 64;
+
 // With n = kv_len + the layer's appended keys, heads as reported and queries counted from query_begin:
 //   kFull     n weights at data + head * head_stride + query * query_stride
 //   kMean     their mean over the reported heads: n weights at data + query * query_stride
@@ -34,9 +37,16 @@ enum HeadStatistic : int {
 //             0 count; entries without one are weight 0, key -1.
 //   kSummary  kNumHeadStatistics numbers at data + head * head_stride, and the weight that each key receives,
 //             summed over the queries: n numbers at received_mass + head * received_stride
+//   kGrid     means over cells of neighbouring queries and keys. With Q queries reported, R = min(grid_rows,
+//             Q) rows of C = min(grid_cols, n) cells: cell (r, c) is the sum of the weights of the queries
+//             [r Q / R, (r + 1) Q / R) for the keys [c n / C, (c + 1) n / C), all ends rounded down, divided
+//             by the number of these pairs; weights of keys that a query does not see are 0. C numbers at
+//             data + head * head_stride + r * query_stride. The cells of a row, each times its number of
+//             keys, sum to the mean of its queries' sums: without learned sinks, the share of those that see
+//             a key.
 // What lies beyond is not touched.
 struct WeightsSink {
-  enum class Mode : uint8_t { kNone, kFull, kMean, kTopK, kSummary };
+  enum class Mode : uint8_t { kNone, kFull, kMean, kTopK, kSummary, kGrid };
   Mode mode = Mode::kNone;
   float* data = nullptr;
   int64_t head_stride = 0;
@@ -49,6 +59,8 @@ struct WeightsSink {
   int32_t* keys = nullptr;
   float* received_mass = nullptr;
   int64_t received_stride = 0;
+  int64_t grid_rows = kMaxGridCells;  // at most, and so is the next; 1 to kMaxGridCells
+  int64_t grid_cols = kMaxGridCells;
 
   int64_t NumHeads(int64_t num_heads) const { return heads.empty() ? num_heads : std::ssize(heads); }
   // Place of `head` among the reported ones; -1 if it is not.
@@ -61,6 +73,11 @@ struct WeightsSink {
   int64_t QueryEnd(int64_t q_len) const {
     return query_begin == 0 && query_end == 0 ? q_len : std::min(query_end, q_len);
   }
+  int64_t NumQueries(int64_t q_len) const { return QueryEnd(q_len) - QueryBegin(q_len); }
+  int64_t GridRows(int64_t q_len) const { return std::min(grid_rows, NumQueries(q_len)); }
+  int64_t GridCols(int64_t num_keys) const { return std::min(grid_cols, num_keys); }
+  // Whether it is made of whole rows of weights, which are kept for it until their sums are known.
+  bool KeepsRows() const { return mode != Mode::kNone && mode != Mode::kGrid; }
 };
 
 // INVALID_ARGUMENT: what it asks for is not there or has no room. `config` is resolved. Messages begin with

@@ -54,19 +54,34 @@ absl::Status Model::Impl::Validate(const ModelBatch& batch, const AttentionBatch
     return absl::InvalidArgumentError(
         "key: got other rows than those of query, wanted the same: the model attends to its own tokens");
   }
-  const int64_t num_weights_layers = std::ssize(batch.weights_layer);
-  if (num_weights_layers != 0 && num_weights_layers != step.num_sequences()) {
-    return absl::InvalidArgumentError(absl::StrCat("weights_layer: got ", num_weights_layers, ", wanted ",
-                                                   step.num_sequences(), ", one for each sequence"));
-  }
-  for (int64_t i = 0; i < num_weights_layers; ++i) {
-    if (batch.weights_layer[i] >= 0 && batch.weights_layer[i] < config_.num_layers) continue;
-    return absl::InvalidArgumentError(absl::StrCat("weights_layer[", i, "]: got ", batch.weights_layer[i],
-                                                   ", wanted 0..", config_.num_layers - 1));
-  }
+  HEADLIGHT_RETURN_IF_ERROR(ValidateWeightsLayers(batch.weights_layers, step.num_sequences()));
   if (!uniform) HEADLIGHT_RETURN_IF_ERROR(ValidateSequences(batch, step, ws));
   return embedding_ ? embedding_->Validate(batch.token_ids, batch.token_types, step.cu_q_lens)
                     : absl::OkStatus();
+}
+
+absl::Status Model::Impl::ValidateWeightsLayers(std::span<const WeightsLayers> asked,
+                                                int64_t num_sequences) const {
+  const int64_t count = std::ssize(asked);
+  if (count != 0 && count != num_sequences) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("weights_layers: got ", count, ", wanted ", num_sequences, ", one for each sequence"));
+  }
+  for (int64_t i = 0; i < count; ++i) {
+    const std::span<const int64_t> layers = asked[i].layers;
+    for (size_t j = 0; j < layers.size(); ++j) {
+      const bool again = std::find(layers.begin(), layers.begin() + j, layers[j]) != layers.begin() + j;
+      if (layers[j] >= 0 && layers[j] < config_.num_layers && !again) continue;
+      return absl::InvalidArgumentError(absl::StrCat("weights_layers[", i, "]: got ", layers[j],
+                                                     again ? " again" : "", ", wanted 0..",
+                                                     config_.num_layers - 1, ", each once"));
+    }
+  }
+  return absl::OkStatus();
+}
+
+std::span<const int64_t> Model::Impl::LayersOfWeights(const ModelBatch& batch, int64_t sequence) const {
+  return batch.weights_layers.empty() ? std::span(&last_layer_, 1) : batch.weights_layers[sequence].layers;
 }
 
 // Where layers differ: what is the same for all, and the weights against the layer that they are of.
@@ -85,11 +100,12 @@ absl::Status Model::Impl::ValidateSequences(const ModelBatch& batch, const Atten
                                                      asked[i].mask.head_stride,
                                                      ", wanted 0: the layers differ in num_heads"));
     }
-    const int64_t layer = batch.weights_layer.empty() ? config_.num_layers - 1 : batch.weights_layer[i];
-    const absl::Status status =
-        CheckSink(asked[i].weights, config_.LayerBlock(layer).attention, step.q_len(i), step.kv_len(i));
-    if (status.ok()) continue;
-    return absl::InvalidArgumentError(absl::StrCat("sequences[", i, "]", std::string(status.message())));
+    for (const int64_t layer : LayersOfWeights(batch, i)) {
+      const absl::Status status =
+          CheckSink(asked[i].weights, config_.LayerBlock(layer).attention, step.q_len(i), step.kv_len(i));
+      if (status.ok()) continue;
+      return absl::InvalidArgumentError(absl::StrCat("sequences[", i, "]", std::string(status.message())));
+    }
   }
   return absl::OkStatus();
 }
@@ -179,9 +195,15 @@ void Model::Impl::SetSequences(Pass& pass, int64_t layer) const {
   sequences.assign(asked.begin(), asked.end());
   for (size_t i = 0; i < sequences.size(); ++i) {
     sequences[i].visibility.causal |= config_.causal;
-    const int64_t weights_layer =
-        pass.batch.weights_layer.empty() ? config_.num_layers - 1 : pass.batch.weights_layer[i];
-    if (weights_layer != layer) sequences[i].weights = {};
+    WeightsSink& sink = sequences[i].weights;
+    const std::span<const int64_t> layers = LayersOfWeights(pass.batch, static_cast<int64_t>(i));
+    const int64_t place = std::find(layers.begin(), layers.end(), layer) - layers.begin();
+    if (place == std::ssize(layers)) sink = {};
+    if (sink.mode == WeightsSink::Mode::kNone || place == 0) continue;
+    const WeightsLayers& strides = pass.batch.weights_layers[i];
+    sink.data += place * strides.data_stride;
+    if (sink.keys != nullptr) sink.keys += place * strides.data_stride;
+    if (sink.received_mass != nullptr) sink.received_mass += place * strides.received_stride;
   }
   pass.step.sequences = sequences;
 }

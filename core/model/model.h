@@ -22,6 +22,14 @@
 
 namespace headlight {
 
+// The layers that a sequence's sink takes attention weights of, none twice: those of the i-th layer at i
+// times the strides behind the first one's. The strides keep them apart, and none counts for one layer.
+struct WeightsLayers {
+  std::span<const int64_t> layers;
+  int64_t data_stride = 0;  // of WeightsSink::data and keys
+  int64_t received_stride = 0;
+};
+
 // What one call works on.
 struct ModelBatch {
   // Sequences, their options and the output [q_tokens, embed_dim]. Without an embedding, `query` is the
@@ -31,8 +39,8 @@ struct ModelBatch {
   AttentionBatch attention;
   std::span<const int32_t> token_ids;    // [q_tokens], each in [0, vocab_size); empty without an embedding
   std::span<const int32_t> token_types;  // [q_tokens], each in [0, num_token_types); empty: all 0
-  // One for each sequence: the layer whose attention weights its sink takes. Empty: the last layer for all.
-  std::span<const int64_t> weights_layer;
+  // One for each sequence. Empty: the last layer for all.
+  std::span<const WeightsLayers> weights_layers;
 };
 
 // Memory of Forward beside its inputs and outputs, of any model: what it holds between calls is room and no

@@ -8,6 +8,7 @@
 
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -102,6 +103,8 @@ class Model::Impl {
   absl::Status Validate(const ModelBatch& batch, const AttentionBatch& step, ForwardWorkspace& ws) const;
   absl::Status ValidateSequences(const ModelBatch& batch, const AttentionBatch& step,
                                  ForwardWorkspace& ws) const;
+  absl::Status ValidateWeightsLayers(std::span<const WeightsLayers> asked, int64_t num_sequences) const;
+  std::span<const int64_t> LayersOfWeights(const ModelBatch& batch, int64_t sequence) const;
   absl::Status Reserve(int64_t tokens, const RowPlan& plan, ForwardWorkspace& ws) const;
   RowPlan PlanRows(int64_t tokens, int threads) const;
   void Begin(Pass& pass) const;
@@ -157,6 +160,7 @@ class Model::Impl {
   size_t NetworkIndex(const FeedForwardConfig& config) const;
 
   const ModelConfig config_;
+  const int64_t last_layer_ = config_.num_layers - 1;
   const Arithmetic arithmetic_;
   const int64_t num_parameters_;
   std::optional<Embedding> embedding_;

@@ -42,9 +42,11 @@ absl::StatusOr<Mode> ModeOf(v1::WeightsMode mode) {
       return Mode::kTopK;
     case v1::WEIGHTS_MODE_SUMMARY:
       return Mode::kSummary;
+    case v1::WEIGHTS_MODE_GRID:
+      return Mode::kGrid;
     default:
       return NotInEnum("weights.mode", static_cast<int>(mode),
-                       "WeightsMode; wanted NONE, FULL, MEAN, TOP_K or SUMMARY");
+                       "WeightsMode; wanted NONE, FULL, MEAN, TOP_K, SUMMARY or GRID");
   }
 }
 
@@ -71,6 +73,9 @@ absl::StatusOr<WeightsFields> WeightsOf(const v1::WeightsOptions& options) {
   weights.query_begin = options.query_begin();
   weights.query_end = options.query_end();
   if (options.has_layer()) weights.layer = options.layer();
+  weights.layers = SpanOf(options.layers());
+  weights.grid_rows = options.grid_rows();
+  weights.grid_cols = options.grid_cols();
   return weights;
 }
 

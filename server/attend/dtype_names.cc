@@ -47,6 +47,10 @@ const FieldNames kAttendNames = {
     .weights_queries = "weights.query_begin and weights.query_end",
     .weights_query_end = "weights.query_end",
     .weights_layer = "weights.layer",
+    .weights_layers = "weights.layers",
+    .weights_grid_rows = "weights.grid_rows",
+    .weights_grid_cols = "weights.grid_cols",
+    .weights_grid_mode = "WEIGHTS_MODE_GRID",
     .model_pooling = "MODEL",
     // As attention.proto spells it, without what is common to all.
     .kind = [](OutputKind kind) { return absl::AsciiStrToUpper(Name(kind)); },

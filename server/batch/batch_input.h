@@ -47,11 +47,15 @@ struct ExplicitMask {
 // The attention weights asked for. What the mode means and in which shapes it comes: attention.proto.
 struct WeightsRequest {
   WeightsSink::Mode mode = WeightsSink::Mode::kNone;
-  std::vector<int64_t> heads;  // as WeightsSink::heads, and so are the next three
+  std::vector<int64_t> heads;  // as WeightsSink::heads, and so are the next ones
   int64_t query_begin = 0;
   int64_t query_end = 0;
   int64_t top_k = 0;
-  int64_t layer = 0;
+  int64_t grid_rows = 0;  // of the longest sequence, and so is the next
+  int64_t grid_cols = 0;
+  // At least one where there is a mode. Where the request lists them, they are a dimension of the results.
+  std::vector<int64_t> layers;
+  bool lists_layers = false;
 
   // Numbers to make room for; 0 where the mode has none of the kind.
   int64_t num_weights = 0;

@@ -5,6 +5,7 @@
 
 #include "core/attention/config.h"
 #include "core/model/config.h"
+#include "core/model/model.h"
 #include "core/tensor/buffer.h"
 #include "server/batch/copy_list.h"
 #include "server/batch/output_work.h"
@@ -12,9 +13,10 @@
 namespace headlight {
 namespace {
 
-// For each sequence: its options here and in the workspace, its places in the lists of lengths, its lengths
-// in the request itself.
-constexpr int64_t kSequenceBytes = int64_t{sizeof(SequenceOptions)} + 5 * int64_t{sizeof(int64_t)};
+// For each sequence: its options and layers here, its places in the lists of lengths, its lengths in the
+// request itself.
+constexpr int64_t kSequenceBytes =
+    int64_t{sizeof(SequenceOptions)} + int64_t{sizeof(WeightsLayers)} + 4 * int64_t{sizeof(int64_t)};
 
 int64_t F32(int64_t count) { return count == 0 ? 0 : Buffer::RoundedBytes(count * SizeOf(DType::kF32)); }
 
@@ -68,7 +70,8 @@ ForwardShape ShapeOf(const BatchInput& input) {
                      .kv_tokens = input.kv_tokens,
                      .longest_kv = *std::max_element(input.kv_lens.begin(), input.kv_lens.end()),
                      .self_attention = input.kind == InputKind::kSelf || input.kind == InputKind::kTokenIds,
-                     .wants_weights = input.weights.mode != WeightsSink::Mode::kNone};
+                     .wants_weights = WeightsSink{.mode = input.weights.mode}.KeepsRows(),
+                     .wants_grid = input.weights.mode == WeightsSink::Mode::kGrid};
   return shape;
 }
 

@@ -88,7 +88,7 @@ ModelBatch PackedBatch::View() const {
   }
   model_batch.token_ids = token_ids_;
   model_batch.token_types = token_types_;
-  model_batch.weights_layer = weights_layer_;
+  model_batch.weights_layers = weights_layers_;
   batch.cu_q_lens = cu_q_lens_;
   batch.cu_kv_lens = cu_kv_lens_;
   batch.sequences = sequences_;
@@ -238,7 +238,7 @@ void PackedBatch::AddSequences() {
   cu_q_lens_.reserve(num_sequences_ + 1);
   cu_kv_lens_.reserve(num_sequences_ + 1);
   sequences_.reserve(num_sequences_);
-  weights_layer_.reserve(num_sequences_);
+  weights_layers_.reserve(num_sequences_);
   cu_q_lens_.push_back(0);
   cu_kv_lens_.push_back(0);
   for (size_t i = 0; i < inputs_.size(); ++i) {
@@ -249,9 +249,8 @@ void PackedBatch::AddSequences() {
       SequenceOptions& options = sequences_.emplace_back();
       options.visibility = input.visibility;
       options.mask = MaskOf(i, sequence);
-      options.weights = SinkOf(i, sequence);
+      options.weights = SinkOf(i, sequence, weights_layers_.emplace_back());
       options.cancelled = input.cancelled.get();
-      weights_layer_.push_back(input.weights.layer);
     }
   }
 }
@@ -271,7 +270,7 @@ MaskView PackedBatch::MaskOf(size_t index, int64_t sequence) const {
   return view;
 }
 
-WeightsSink PackedBatch::SinkOf(size_t index, int64_t sequence) const {
+WeightsSink PackedBatch::SinkOf(size_t index, int64_t sequence, WeightsLayers& layers) const {
   const BatchInput& input = *inputs_[index];
   const WeightsRequest& request = input.weights;
   WeightsSink sink;
@@ -282,16 +281,28 @@ WeightsSink PackedBatch::SinkOf(size_t index, int64_t sequence) const {
   sink.query_begin = request.query_begin;
   sink.query_end = request.query_end;
   sink.top_k = request.top_k;
+  layers.layers = request.layers;
   const RequestBuffers& buffers = buffers_[index];
-  if (request.mode == WeightsSink::Mode::kSummary) {
-    sink.head_stride = kNumHeadStatistics;
-    sink.received_stride = request.kv_len;
-    sink.received_mass = buffers.received_mass->floats() + sequence * request.num_maps * sink.received_stride;
-  } else {
-    sink.query_stride = request.mode == WeightsSink::Mode::kTopK ? request.top_k : request.kv_len;
-    sink.head_stride = request.num_queries * sink.query_stride;
+  const int64_t maps_before = sequence * std::ssize(request.layers) * request.num_maps;
+  switch (request.mode) {
+    case WeightsSink::Mode::kSummary:
+      sink.head_stride = kNumHeadStatistics;
+      sink.received_stride = request.kv_len;
+      sink.received_mass = buffers.received_mass->floats() + maps_before * sink.received_stride;
+      layers.received_stride = request.num_maps * sink.received_stride;
+      break;
+    case WeightsSink::Mode::kGrid:
+      sink.grid_rows = request.grid_rows;
+      sink.grid_cols = request.grid_cols;
+      sink.query_stride = request.grid_cols;
+      sink.head_stride = request.grid_rows * sink.query_stride;
+      break;
+    default:
+      sink.query_stride = request.mode == WeightsSink::Mode::kTopK ? request.top_k : request.kv_len;
+      sink.head_stride = request.num_queries * sink.query_stride;
   }
-  const int64_t first = sequence * request.num_maps * sink.head_stride;
+  layers.data_stride = request.num_maps * sink.head_stride;
+  const int64_t first = maps_before * sink.head_stride;
   sink.data = buffers.weights->floats() + first;
   if (buffers.keys != nullptr) sink.keys = KeysOf(*buffers.keys) + first;
   return sink;

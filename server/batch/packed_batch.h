@@ -72,7 +72,8 @@ class PackedBatch {
   absl::Status AllocateResults();
   void AddSequences();
   MaskView MaskOf(size_t index, int64_t sequence) const;
-  WeightsSink SinkOf(size_t index, int64_t sequence) const;
+  // Of the first of the layers; the others' follow as `layers` says.
+  WeightsSink SinkOf(size_t index, int64_t sequence, WeightsLayers& layers) const;
   bool IsPadded(const BatchInput& input) const;
   void Pool(ComputeArena& arena) const;
   // Hands out `count` numbers of `from` beginning with `first`: where they are if they stay f32 and are much
@@ -92,7 +93,7 @@ class PackedBatch {
   std::vector<RequestBuffers> buffers_;                         // one for each request
   std::vector<int64_t> cu_q_lens_, cu_kv_lens_;
   std::vector<SequenceOptions> sequences_;
-  std::vector<int64_t> weights_layer_;  // one for each sequence
+  std::vector<WeightsLayers> weights_layers_;  // one for each sequence
 };
 
 }  // namespace headlight

@@ -165,6 +165,7 @@ absl::Status InferRequest::ReadOutputs() {
   HEADLIGHT_RETURN_IF_ERROR(ReadParameters(parsed_.request.parameters(), parameters));
   HEADLIGHT_ASSIGN_OR_RETURN(OutputsAsked asked, ChooseOutputs(parsed_.request.outputs(), parameters));
   heads_ = std::move(parameters.heads);
+  layers_ = std::move(parameters.layers);
   fields.causal = parameters.causal;
   fields.window_left = parameters.window_left;
   fields.window_right = parameters.window_right;
@@ -173,7 +174,10 @@ absl::Status InferRequest::ReadOutputs() {
                     .heads = heads_,
                     .query_begin = parameters.query_begin,
                     .query_end = parameters.query_end,
-                    .layer = parameters.layer};
+                    .layer = parameters.layer,
+                    .layers = layers_,
+                    .grid_rows = parameters.grid_rows,
+                    .grid_cols = parameters.grid_cols};
   fields.pooling = asked.pooling;
   fields.dimensions = asked.dimensions;
   fields.output_copies = asked.copies;

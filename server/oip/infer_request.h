@@ -72,7 +72,7 @@ class InferRequest final : public FaceRequest {
   std::vector<AskedTensor> tensors_;
   std::string tenant_;
   std::vector<std::shared_ptr<const void>> owned_;  // what inputs' bytes point at beside the message
-  std::vector<int64_t> heads_;
+  std::vector<int64_t> heads_, layers_;
   std::vector<int64_t> seq_lens_;
   std::vector<int64_t> kv_seq_lens_;
   std::vector<int64_t> positions_;

@@ -86,7 +86,8 @@ ModelTensors TensorsOf(const ModelConfig& config) {
   tensors.optional_inputs = {"attention_mask", "seq_lens"};
   tensors.outputs.push_back(Rows("output", config.OutputWidth(OutputKind::kHiddenStates)));
   tensors.other_outputs = {"attention_weights",      "attention_weights_mean", "attention_topk_probs",
-                           "attention_topk_indices", "head_summary",           "attention_received"};
+                           "attention_topk_indices", "head_summary",           "attention_received",
+                           "attention_grid"};
   if (config.embedding) {
     DescribeIds(config, tensors);
     DescribeHeads(config, tensors);

@@ -47,6 +47,7 @@ constexpr KnownOutput kKnownOutputs[] = {
     {"attention_topk_indices", What::kWeights, {}, ReplyPart::kWeightsKeys, Mode::kTopK},
     {"head_summary", What::kWeights, {}, ReplyPart::kWeights, Mode::kSummary},
     {"attention_received", What::kWeights, {}, ReplyPart::kReceivedMass, Mode::kSummary},
+    {"attention_grid", What::kWeights, {}, ReplyPart::kWeights, Mode::kGrid},
 };
 
 const KnownOutput* FindOutput(const std::string& name) {

@@ -114,8 +114,9 @@ absl::Status TakeNumbers(const std::string& name, const InferParameter& value, s
 }
 
 absl::Status TakeMode(const std::string& name, const InferParameter& value, std::optional<Mode>& to) {
-  static constexpr const char* kNames[] = {"none", "full", "mean", "top_k", "summary"};
-  static constexpr Mode kModes[] = {Mode::kNone, Mode::kFull, Mode::kMean, Mode::kTopK, Mode::kSummary};
+  static constexpr const char* kNames[] = {"none", "full", "mean", "top_k", "summary", "grid"};
+  static constexpr Mode kModes[] = {Mode::kNone, Mode::kFull,    Mode::kMean,
+                                    Mode::kTopK, Mode::kSummary, Mode::kGrid};
   size_t place = 0;
   HEADLIGHT_RETURN_IF_ERROR(TakeWord(name, value, kNames, place));
   to = kModes[place];
@@ -201,6 +202,9 @@ constexpr KnownParameter<RequestParameters> kOfRequest[] = {
     {"weights_top_k", HEADLIGHT_TAKE(Take(name, value, to.weights_top_k))},
     {"heads", HEADLIGHT_TAKE(TakeNumbers(name, value, to.heads))},
     {"layer", HEADLIGHT_TAKE(Take(name, value, to.layer))},
+    {"layers", HEADLIGHT_TAKE(TakeNumbers(name, value, to.layers))},
+    {"grid_rows", HEADLIGHT_TAKE(Take(name, value, to.grid_rows))},
+    {"grid_cols", HEADLIGHT_TAKE(Take(name, value, to.grid_cols))},
     {"query_begin", HEADLIGHT_TAKE(Take(name, value, to.query_begin))},
     {"query_end", HEADLIGHT_TAKE(Take(name, value, to.query_end))},
     {"pooling", HEADLIGHT_TAKE(TakePooling(name, value, to.pooling))},

@@ -30,6 +30,9 @@ struct RequestParameters {
   int64_t weights_top_k = 0;
   std::vector<int64_t> heads;
   std::optional<int64_t> layer;
+  std::vector<int64_t> layers;
+  int64_t grid_rows = 0;
+  int64_t grid_cols = 0;
   int64_t query_begin = 0;
   int64_t query_end = 0;
   PoolingAsked pooling;

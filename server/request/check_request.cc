@@ -345,9 +345,10 @@ class RequestChecker {
       reply.output = {query_layout_.num_sequences, input().pooled_dim};
     }
     WeightsRequest& weights = input().weights;
-    HEADLIGHT_ASSIGN_OR_RETURN(WeightsShapes shapes, PlanWeights(model().LayerBlock(weights.layer).attention,
-                                                                 query_layout_.num_sequences, MaxQueryLen(),
-                                                                 MaxKvLen(), names(), weights));
+    const int64_t layer = weights.layers.empty() ? 0 : weights.layers.front();
+    HEADLIGHT_ASSIGN_OR_RETURN(WeightsShapes shapes,
+                               PlanWeights(model().LayerBlock(layer).attention, query_layout_.num_sequences,
+                                           MaxQueryLen(), MaxKvLen(), names(), weights));
     reply.weights = std::move(shapes.weights);
     reply.weights_keys = std::move(shapes.keys);
     reply.received_mass = std::move(shapes.received_mass);

@@ -39,7 +39,11 @@ struct FieldNames {
   const char* weights_queries;  // both ends of them
   const char* weights_query_end;
   const char* weights_layer;
-  const char* model_pooling;  // the pooling that is the model's own
+  const char* weights_layers;
+  const char* weights_grid_rows;
+  const char* weights_grid_cols;
+  const char* weights_grid_mode;  // the mode that has use for them
+  const char* model_pooling;      // the pooling that is the model's own
   std::string (*kind)(OutputKind);
   std::string (*encoding)(OutputEncoding);
   // An option of one of the outputs: "kind", "dtype", "pooling", "dimensions", "positions", "top_k" or
@@ -77,6 +81,9 @@ struct WeightsFields {
   int64_t query_begin = 0;
   int64_t query_end = 0;
   std::optional<int64_t> layer;
+  std::span<const int64_t> layers;
+  int64_t grid_rows = 0;
+  int64_t grid_cols = 0;
 };
 
 // Views point into the message that was read, which must live on. Fields are those of attention.proto's

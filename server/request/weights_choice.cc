@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "server/request/weights_choice.h"
 
+#include <algorithm>
 #include <cstddef>
 #include <iterator>
 #include <span>
@@ -28,6 +29,14 @@ absl::Status CheckTopK(int64_t top_k, Mode mode, const FieldNames& names) {
   return WrongWeights(names.weights_top_k, ": got ", top_k, ", wanted 0 without ", names.weights_top_k_mode);
 }
 
+absl::Status CheckGridSide(int64_t cells, Mode mode, const char* name, const FieldNames& names) {
+  if (mode == Mode::kGrid ? cells >= 0 && cells <= kMaxGridCells : cells == 0) return absl::OkStatus();
+  if (mode == Mode::kGrid) {
+    return WrongWeights(name, ": got ", cells, ", wanted 1 to ", kMaxGridCells, ", or 0 for ", kMaxGridCells);
+  }
+  return WrongWeights(name, ": got ", cells, ", wanted 0 without ", names.weights_grid_mode);
+}
+
 absl::Status CheckHeads(std::span<const int64_t> heads, int64_t num_heads, const char* name) {
   if (std::ssize(heads) > num_heads) {
     return WrongWeights(name, ": got ", heads.size(), ", wanted at most the model's ", num_heads);
@@ -44,6 +53,42 @@ absl::Status CheckHeads(std::span<const int64_t> heads, int64_t num_heads, const
   return absl::OkStatus();
 }
 
+// The last one, the one that is asked for, or those: then with as many heads reported of each.
+absl::StatusOr<std::vector<int64_t>> ChooseLayers(const WeightsFields& asked, const ModelConfig& config,
+                                                  const FieldNames& names) {
+  if (asked.layers.empty()) {
+    const int64_t layer = asked.layer.value_or(config.num_layers - 1);
+    if (layer >= 0 && layer < config.num_layers) return std::vector<int64_t>{layer};
+    return WrongWeights(names.weights_layer, ": got ", layer, ", wanted 0 to ", config.num_layers - 1);
+  }
+  if (asked.layer) {
+    return WrongWeights(names.weights_layer, ": got ", *asked.layer, " beside ", names.weights_layers,
+                        ", wanted one of them");
+  }
+  if (std::ssize(asked.layers) > config.num_layers) {
+    return WrongWeights(names.weights_layers, ": got ", asked.layers.size(), ", wanted at most the model's ",
+                        config.num_layers);
+  }
+  std::vector<bool> seen(config.num_layers, false);
+  for (size_t i = 0; i < asked.layers.size(); ++i) {
+    const int64_t layer = asked.layers[i];
+    if (layer < 0 || layer >= config.num_layers) {
+      return WrongWeights(names.weights_layers, "[", i, "]: got ", layer, ", wanted 0 to ",
+                          config.num_layers - 1);
+    }
+    if (seen[layer]) {
+      return WrongWeights(names.weights_layers, "[", i, "]: got ", layer, " again, wanted each layer once");
+    }
+    seen[layer] = true;
+    const int64_t heads = config.LayerBlock(layer).attention.num_heads;
+    const int64_t first_heads = config.LayerBlock(asked.layers[0]).attention.num_heads;
+    if (!asked.heads.empty() || heads == first_heads) continue;
+    return WrongWeights(names.weights_layers, "[", i, "]: got ", layer, " with ", heads, " heads beside ",
+                        asked.layers[0], " with ", first_heads, ", wanted as many, or ", names.weights_heads);
+  }
+  return std::vector<int64_t>(asked.layers.begin(), asked.layers.end());
+}
+
 absl::Status CheckQueries(int64_t begin, int64_t end, const FieldNames& names) {
   if ((begin == 0 && end == 0) || (begin >= 0 && begin < end)) return absl::OkStatus();
   return WrongWeights(names.weights_queries, ": got [", begin, ", ", end,
@@ -57,6 +102,8 @@ absl::StatusOr<WeightsRequest> CheckWeights(const WeightsFields& asked, const Mo
   WeightsRequest request;
   request.mode = asked.mode;
   HEADLIGHT_RETURN_IF_ERROR(CheckTopK(asked.top_k, request.mode, names));
+  HEADLIGHT_RETURN_IF_ERROR(CheckGridSide(asked.grid_rows, request.mode, names.weights_grid_rows, names));
+  HEADLIGHT_RETURN_IF_ERROR(CheckGridSide(asked.grid_cols, request.mode, names.weights_grid_cols, names));
   if (request.mode == Mode::kNone) {
     if (!asked.heads.empty()) {
       return WrongWeights(names.weights_heads, ": got ", asked.heads.size(), " without a mode, wanted none");
@@ -68,20 +115,27 @@ absl::StatusOr<WeightsRequest> CheckWeights(const WeightsFields& asked, const Mo
     if (asked.layer) {
       return WrongWeights(names.weights_layer, ": got ", *asked.layer, " without a mode, wanted none");
     }
+    if (!asked.layers.empty()) {
+      return WrongWeights(names.weights_layers, ": got ", asked.layers.size(),
+                          " without a mode, wanted none");
+    }
     return request;
   }
-  request.layer = asked.layer.value_or(config.num_layers - 1);
-  if (request.layer < 0 || request.layer >= config.num_layers) {
-    return WrongWeights(names.weights_layer, ": got ", request.layer, ", wanted 0 to ",
-                        config.num_layers - 1);
+  HEADLIGHT_ASSIGN_OR_RETURN(request.layers, ChooseLayers(asked, config, names));
+  request.lists_layers = !asked.layers.empty();
+  for (const int64_t layer : request.layers) {
+    HEADLIGHT_RETURN_IF_ERROR(
+        CheckHeads(asked.heads, config.LayerBlock(layer).attention.num_heads, names.weights_heads));
   }
-  HEADLIGHT_RETURN_IF_ERROR(
-      CheckHeads(asked.heads, config.LayerBlock(request.layer).attention.num_heads, names.weights_heads));
   HEADLIGHT_RETURN_IF_ERROR(CheckQueries(asked.query_begin, asked.query_end, names));
   request.heads.assign(asked.heads.begin(), asked.heads.end());
   request.query_begin = asked.query_begin;
   request.query_end = asked.query_end;
   request.top_k = asked.top_k;
+  if (request.mode == Mode::kGrid) {
+    request.grid_rows = asked.grid_rows == 0 ? kMaxGridCells : asked.grid_rows;
+    request.grid_cols = asked.grid_cols == 0 ? kMaxGridCells : asked.grid_cols;
+  }
   return request;
 }
 
@@ -113,6 +167,15 @@ absl::StatusOr<WeightsShapes> PlanWeights(const AttentionConfig& config, int64_t
       shapes.weights = {batch, heads, kNumHeadStatistics};
       shapes.received_mass = {batch, heads, request.kv_len};
       break;
+    case Mode::kGrid:
+      request.grid_rows = std::min(request.grid_rows, request.num_queries);
+      request.grid_cols = std::min(request.grid_cols, request.kv_len);
+      shapes.weights = {batch, heads, request.grid_rows, request.grid_cols};
+      break;
+  }
+  for (Shape* const shape : {&shapes.weights, &shapes.keys, &shapes.received_mass}) {
+    if (request.lists_layers && !shape->empty())
+      shape->insert(shape->begin() + 1, std::ssize(request.layers));
   }
   return shapes;
 }

@@ -57,11 +57,10 @@ struct BenchOptions {
 
 const std::map<std::string, Precision> kPrecisions = {
     {"f32", Precision::kF32}, {"bf16", Precision::kBf16}, {"int8", Precision::kInt8}};
-const std::map<std::string, WeightsSink::Mode> kModes = {{"none", WeightsSink::Mode::kNone},
-                                                         {"full", WeightsSink::Mode::kFull},
-                                                         {"mean", WeightsSink::Mode::kMean},
-                                                         {"top-k", WeightsSink::Mode::kTopK},
-                                                         {"summary", WeightsSink::Mode::kSummary}};
+const std::map<std::string, WeightsSink::Mode> kModes = {
+    {"none", WeightsSink::Mode::kNone},       {"full", WeightsSink::Mode::kFull},
+    {"mean", WeightsSink::Mode::kMean},       {"top-k", WeightsSink::Mode::kTopK},
+    {"summary", WeightsSink::Mode::kSummary}, {"grid", WeightsSink::Mode::kGrid}};
 
 // Of scores and weighted values of all layers, for the pairs of tokens of one sequence that see each other.
 double AttentionFlops(const ModelConfig& config, int64_t seq_len) {
@@ -126,8 +125,9 @@ struct BenchBatch {
     if (mode == Mode::kNone) return {};
     const int64_t cols = mode == Mode::kTopK      ? kTopK
                          : mode == Mode::kSummary ? int64_t{kNumHeadStatistics}
+                         : mode == Mode::kGrid    ? std::min(kMaxGridCells, length)
                                                   : length;
-    const int64_t rows = mode == Mode::kSummary ? 1 : length;
+    const int64_t rows = mode == Mode::kSummary ? 1 : mode == Mode::kGrid ? cols : length;
     const int64_t maps = mode == Mode::kMean ? 1 : num_heads;
     WeightsSink sink{.mode = mode, .head_stride = rows * cols, .query_stride = cols};
     sink.data = Take(maps * rows * cols);

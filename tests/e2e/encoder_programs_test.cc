@@ -102,14 +102,15 @@ class EncoderProgramsTest : public ::testing::Test {
                             .head_stride = longest * longest,
                             .query_stride = longest};
     }
-    const std::vector<int64_t> layers(sequences, 0);
+    const int64_t first_layer = 0;
+    const std::vector<WeightsLayers> layers(sequences, WeightsLayers{.layers = {&first_layer, 1}});
     ModelBatch batch;
     batch.attention.cu_q_lens = batch.attention.cu_kv_lens = cu_lens;
     batch.attention.sequences = options;
     batch.attention.output = {expected.hidden.data(), tokens, kWidth, kWidth};
     batch.token_ids = ids;
     batch.token_types = types;
-    batch.weights_layer = layers;
+    batch.weights_layers = layers;
     ComputeArena arena(1);
     EXPECT_THAT(model->Forward(batch, arena, *model->NewWorkspace(arena)), IsOk());
     PoolSequences({expected.hidden.data(), tokens, kWidth, kWidth}, cu_lens, config_.pooling,

@@ -214,6 +214,31 @@ void ExpectSummary(const WantedWeights& w) {
   ExpectStatistics(received, w.response.payloads(2), w.dtype(), "received_mass");
 }
 
+// Of each sequence its own cells, as if it were alone; 0 beyond.
+void ExpectGrid(const WantedWeights& w) {
+  const v1::WeightsOptions& options = w.request.weights();
+  const auto cells = [](int64_t asked, int64_t there) { return std::min(asked == 0 ? 64 : asked, there); };
+  const int64_t rows = cells(options.grid_rows(), w.num_queries), cols = cells(options.grid_cols(), w.kv_len);
+  const Shape shape = {w.batch(), w.num_heads(), rows, cols};
+  ASSERT_EQ(ShapeOf(w.response.weights()), shape);
+  std::vector<double> wanted(*NumElements(shape), 0.0);
+  for (int64_t i = 0; i < w.batch(); ++i) {
+    const ReferenceResult& result = w.reference[i];
+    const int64_t queries = w.QueryEnd(result) - w.query_begin;
+    if (queries <= 0) continue;
+    const int64_t own_rows = std::min(rows, queries), own_cols = std::min(cols, result.kv_len);
+    for (int64_t place = 0; place < w.num_heads(); ++place) {
+      const std::vector<double> grid =
+          GridOf(result, w.heads[place], w.query_begin, w.query_begin + queries, own_rows, own_cols);
+      for (int64_t row = 0; row < own_rows; ++row) {
+        std::copy_n(grid.begin() + row * own_cols, own_cols,
+                    wanted.begin() + ((i * w.num_heads() + place) * rows + row) * cols);
+      }
+    }
+  }
+  ExpectNear(wanted, w.response.payloads(1), w.dtype(), kF32Error, "weights");
+}
+
 void ExpectWeights(WantedWeights w, int64_t q_len, int64_t own_kv_len) {
   const v1::WeightsOptions& options = w.request.weights();
   w.heads.assign(options.heads().begin(), options.heads().end());
@@ -229,6 +254,8 @@ void ExpectWeights(WantedWeights w, int64_t q_len, int64_t own_kv_len) {
       return ExpectTopK(w);
     case v1::WEIGHTS_MODE_SUMMARY:
       return ExpectSummary(w);
+    case v1::WEIGHTS_MODE_GRID:
+      return ExpectGrid(w);
     default:
       return ExpectFullOrMean(w, options.mode() == v1::WEIGHTS_MODE_MEAN);
   }

@@ -132,7 +132,7 @@ v1::AttendRequest Cross(bool ragged) {
 TEST_F(ServerTest, ServesEveryFormOfRequest) {
   for (const v1::WeightsMode mode :
        {v1::WEIGHTS_MODE_UNSPECIFIED, v1::WEIGHTS_MODE_NONE, v1::WEIGHTS_MODE_FULL, v1::WEIGHTS_MODE_MEAN,
-        v1::WEIGHTS_MODE_TOP_K, v1::WEIGHTS_MODE_SUMMARY}) {
+        v1::WEIGHTS_MODE_TOP_K, v1::WEIGHTS_MODE_SUMMARY, v1::WEIGHTS_MODE_GRID}) {
     for (const bool causal : {false, true}) {
       const auto serve = [&](const TestModel& model, v1::AttendRequest request) {
         request.set_causal(causal);

@@ -18,8 +18,8 @@ constexpr int64_t kRowGranule = 8;
 
 template <typename T>
 MapWriter<T>::MapWriter(const WeightsSink& sink, const WeightsHead& head, const QueryBlock& block,
-                        float* tile_factors, SummarySums* summary)
-    : sink_(sink), head_(head), block_(block), tile_factors_(tile_factors), summary_(summary) {
+                        const WriterMemory& memory)
+    : sink_(sink), head_(head), block_(block), memory_(memory) {
   if (sink.mode == WeightsSink::Mode::kNone) return;
   place_ = sink.HeadPlace(head.head);
   if (place_ < 0) return;
@@ -28,6 +28,10 @@ MapWriter<T>::MapWriter(const WeightsSink& sink, const WeightsHead& head, const 
                              : head.head == *std::min_element(sink.heads.begin(), sink.heads.end());
   first_row_ = std::clamp<int64_t>(sink.QueryBegin(head.q_len) - block.first_query, 0, block.rows);
   end_row_ = std::clamp<int64_t>(sink.QueryEnd(head.q_len) - block.first_query, 0, block.rows);
+  if (!sums_cells()) return;
+  key_cells_ = KeyCells({sink.GridCols(head.num_keys), head.num_keys});
+  cells_.SetUp(&key_cells_, memory.cell_sums);
+  exact_cells_.SetUp(&key_cells_, memory.cell_sums + kQueryBlockRows * kMaxGridCells);
 }
 
 template <typename T>
@@ -39,7 +43,7 @@ void MapWriter<T>::Begin(int64_t first_key) {
 // Notes the references that the tile's exponentials are relative to; MakeFactors takes it from there.
 template <typename T>
 void MapWriter<T>::AddTile(int64_t end_key, const SoftmaxState& state) {
-  std::copy_n(state.reference, block_.rows, tile_factors_ + num_tiles_ * kQueryBlockRows);
+  std::copy_n(state.reference, block_.rows, memory_.tile_factors + num_tiles_ * kQueryBlockRows);
   ++num_tiles_;
   end_key_ = end_key;
 }
@@ -54,7 +58,7 @@ void MapWriter<T>::ExtendTo(int64_t end_key) {
 template <typename T>
 void MapWriter<T>::MakeFactors(const float* last_references, const float* inverse_sums) const {
   for (int64_t tile = 0; tile < num_tiles_; ++tile) {
-    float* const factors = tile_factors_ + tile * kQueryBlockRows;
+    float* const factors = memory_.tile_factors + tile * kQueryBlockRows;
     for (int64_t row = first_row_; row < end_row_; ++row) {
       const float reference = factors[row];
       if (reference == last_references[row]) {
@@ -73,8 +77,10 @@ template <typename T>
 void MapWriter<T>::Finish(const SoftmaxState& state, const float* sums, const float* inverse_sums,
                           const T* exponentials, int64_t tile_stride, int64_t row_stride,
                           const Interruption& interruption) {
+  if (sums_cells()) return FinishCells(inverse_sums);
   MakeFactors(state.reference, inverse_sums);
-  const WeightTiles<T> tiles{exponentials, tile_stride, row_stride, tile_factors_, first_key_, end_key_};
+  const WeightTiles<T> tiles{exponentials,         tile_stride, row_stride,
+                             memory_.tile_factors, first_key_,  end_key_};
   float exponent_sums[kQueryBlockRows];
   if (wants_exponents()) SumRows(state.exponent_sum, block_.rows, exponent_sums);
   // Which rows are summed up together follows the sequence alone.
@@ -93,6 +99,7 @@ void MapWriter<T>::FinishRows(const WeightTiles<T>& tiles, int64_t first_row, in
   const int64_t place = place_ * sink_.head_stride + query * sink_.query_stride;
   switch (sink_.mode) {
     case WeightsSink::Mode::kNone:
+    case WeightsSink::Mode::kGrid:  // FinishCells
       return;
     case WeightsSink::Mode::kFull:
       return StreamRows(tiles, first_row, end_row, {sink_.data + place, sink_.query_stride, head_.num_keys});
@@ -112,7 +119,29 @@ void MapWriter<T>::FinishRows(const WeightTiles<T>& tiles, int64_t first_row, in
                          .kv_len = head_.kv_len,
                          .sums = sums,
                          .exponent_sums = exponent_sums};
-  AddToSummary(tiles, rows, *summary_, sink_.received_mass + place_ * sink_.received_stride);
+  AddToSummary(tiles, rows, *memory_.summary, sink_.received_mass + place_ * sink_.received_stride);
+}
+
+template <typename T>
+void MapWriter<T>::FinishCells(const float* inverse_sums) const {
+  const BlockOfGrid of_block({sink_.GridRows(head_.q_len), sink_.NumQueries(head_.q_len)},
+                             sink_.QueryBegin(head_.q_len), block_);
+  const GridCells& rows = of_block.rows;
+  float* const data = sink_.data + place_ * sink_.head_stride;
+  float sums[kMaxGridCells];
+  int64_t row = rows.CellOf(of_block.begin);
+  bool began_before = of_block.SharesFirst();
+  for (int64_t query = of_block.begin; query < of_block.end; ++row, began_before = false) {
+    const int64_t end_of_row = rows.End(row);
+    const int64_t end = std::min(end_of_row, of_block.end);
+    const bool whole = !began_before && end_of_row == end;
+    const int64_t first_row = first_row_ + query - of_block.begin;
+    float* const to =
+        whole ? sums : GridPart(memory_.grid_parts, memory_.first_query + block_.first_query, began_before);
+    cells_.SumOver(first_row, first_row + end - query, inverse_sums, to);
+    if (whole) WriteGridRow(key_cells_, end - query, sums, data + row * sink_.query_stride);
+    query = end;
+  }
 }
 
 template class MapWriter<float>;

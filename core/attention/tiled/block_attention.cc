@@ -51,6 +51,7 @@ void BlockAttention<T>::Run(const T* queries, MapWriter<T>& writer, std::byte* o
                       .sum = scratch_.sum.floats(),
                       .acc = layer_.Padded(scratch_.acc.floats(), block_.rows)}};
   if (writer.wants_exponents()) rows.state.exponent_sum = scratch_.exponent_sum.floats();
+  if (writer.sums_cells()) rows.cells = &writer.cells();
   if (!AttendFast(rows, writer)) return;
   if (rules_.sink) AddSink(rows.state, block_.rows, *rules_.sink);
 
@@ -84,11 +85,12 @@ void BlockAttention<T>::Run(const T* queries, MapWriter<T>& writer, std::byte* o
 template <typename T>
 bool BlockAttention<T>::AttendFast(Rows& rows, MapWriter<T>& writer) {
   BeginSoftmax(rows.state, RoundUp(rows.count, kFusedRows));
-  if (writer.wanted()) writer.Begin(tiles_.first_key);
+  if (rows.cells != nullptr) rows.cells->Begin(rows.count);
+  if (writer.keeps_tiles()) writer.Begin(tiles_.first_key);
   UseTile(scratch_.probabilities.As<T>(), rows);
   for (int64_t key = tiles_.first_key; key < end_key_; key = TileEnd(key)) {
     if (!AttendTile(rows, key, TileEnd(key))) return false;
-    if (!writer.wanted()) continue;
+    if (!writer.keeps_tiles()) continue;
     writer.AddTile(TileEnd(key), rows.state);
     UseTile(rows.probabilities + kKeptTileElements, rows);
   }
@@ -128,10 +130,14 @@ bool BlockAttention<T>::AttendExactly(const T* queries, const int64_t* block_row
                       .exact = true}};
   UseTile(scratch_.exact_tile.As<T>(), rows);
   BeginSoftmax(rows.state, count);
+  if (writer.sums_cells()) {
+    rows.cells = &writer.exact_cells();
+    rows.cells->Begin(count);
+  }
   int64_t tile = 0;
   for (int64_t key = tiles_.first_key; key < end_key_; key = TileEnd(key), ++tile) {
     if (!AttendTile(rows, key, TileEnd(key))) return false;
-    if (!writer.wanted()) continue;
+    if (!writer.keeps_tiles()) continue;
     for (int64_t i = 0; i < count; ++i) {
       writer.Reference(tile, block_rows[i]) = reference[i];
       std::copy_n(rows.probabilities + i * kScoreStride, RoundUp(TileEnd(key) - key, kGranule<T>),
@@ -148,6 +154,7 @@ bool BlockAttention<T>::AttendExactly(const T* queries, const int64_t* block_row
       std::copy_n(exponent_sum + i * kLanes, kLanes, of_block.exponent_sum + row * kLanes);
     }
     std::copy_n(rows.state.acc.Row(i), width, of_block.acc.Row(row));
+    if (rows.cells != nullptr) writer.cells().Replace(row, *rows.cells, i);
   }
   return true;
 }
@@ -159,6 +166,7 @@ bool BlockAttention<T>::AttendTile(const Rows& rows, int64_t first_key, int64_t 
   Score(rows, first_key, end_key);
   if (!interruption_.MayGoOn()) return false;  // wide heads make these two long
   AddValues(rows, first_key, end_key);
+  AddToCells(rows, first_key, end_key);
   return true;
 }
 
@@ -178,7 +186,8 @@ void BlockAttention<T>::AttendAppended(const Rows& rows, const int64_t* block_ro
               rules_, rows.state);
   layer_.add_values[0]->Run(rows.count, rows.probabilities, keys_.appended_values, rows.state.acc.data,
                             scratch_.gemm.bytes(), nullptr, {});
-  if (!writer.wanted()) return;
+  AddToCells(rows, rules_.kv_len, rules_.num_keys);
+  if (!writer.keeps_tiles()) return;
   writer.ExtendTo(rules_.num_keys);
   for (int64_t i = 0; i < rows.count; ++i) {
     KeepAppended(rows.probabilities + i * kScoreStride, rows.state.reference[i],
@@ -284,6 +293,14 @@ void BlockAttention<T>::AddValues(const Rows& rows, int64_t first_key, int64_t e
     if (keys_.not_finite[panel] != 0) [[unlikely]]
       SpoilRows(rows, first_key, end_key, panel);
   }
+}
+
+// While a tile's exponentials are in cache.
+template <typename T>
+void BlockAttention<T>::AddToCells(const Rows& rows, int64_t first_key, int64_t end_key) const {
+  if (rows.cells == nullptr) return;
+  rows.cells->Add(RowsOfExponentials<T>{rows.probabilities, kScoreStride, rows.count, first_key, end_key},
+                  rows.state.reference);
 }
 
 // Rows with a weight for a value that is not finite have no finite result.

@@ -45,6 +45,7 @@ class BlockAttention {
     const int64_t* query = nullptr;  // of the sequence, one for each row
     T* probabilities = nullptr;      // [count, kScoreStride], of the tile in work
     float* scores = nullptr;         // likewise; the same memory for T = float
+    CellSums* cells = nullptr;       // where weights are averaged over cells
     SoftmaxState state;
   };
 
@@ -59,6 +60,7 @@ class BlockAttention {
   void ScoreByRules(const Rows& rows, int64_t tile_key, int64_t first_key, int64_t end_key);
   void ScoreFused(const Rows& rows, int64_t tile_key, int64_t first_key, int64_t end_key);
   void AddValues(const Rows& rows, int64_t first_key, int64_t end_key);
+  void AddToCells(const Rows& rows, int64_t first_key, int64_t end_key) const;
   void SpoilRows(const Rows& rows, int64_t first_key, int64_t end_key, int64_t panel);
   // The first key of the tile after the one that holds `key`.
   int64_t TileEnd(int64_t key) const { return std::min(tiles_.EndKey(tiles_.TileOf(key)), end_key_); }

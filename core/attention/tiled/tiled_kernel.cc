@@ -82,6 +82,7 @@ class TiledKernel<T>::Item {
     ForEachChunk(group_.first_query_chunk, group_.end_query_chunk,
                  [&](int64_t i, WorkerScratch& scratch) { AttendChunk(i, scratch); });
     FinishSummaries();
+    FinishGrids();
   }
 
  private:
@@ -98,15 +99,16 @@ class TiledKernel<T>::Item {
     }
   }
 
-  // Calls body(sink, place of the head in it, sequence of the batch, its sums) for what asks for a summary.
+  // Calls body(sink, place of the head in it, sequence of the batch, head of the group) for what asks for
+  // `mode`.
   template <typename Body>
-  void ForEachSummary(const Body& body) {
+  void ForEachSink(WeightsSink::Mode mode, const Body& body) {
     for (int64_t h = 0; h < group_heads_; ++h) {
       for (int64_t s = group_.first_sequence; s < group_.end_sequence; ++s) {
         const WeightsSink& sink = batch_.sequences[s].weights;
-        if (sink.mode != WeightsSink::Mode::kSummary) continue;
+        if (sink.mode != mode) continue;
         const int64_t place = sink.HeadPlace(first_head_ + h);
-        if (place >= 0) body(sink, place, s, *SummaryOf(h, s));
+        if (place >= 0) body(sink, place, s, h);
       }
     }
   }
@@ -117,16 +119,40 @@ class TiledKernel<T>::Item {
   }
 
   void BeginSummaries() {
-    ForEachSummary([&](const WeightsSink& sink, int64_t place, int64_t s, SummarySums& sums) {
-      sums = {};
-      std::fill_n(sink.received_mass + place * sink.received_stride,
-                  batch_.kv_len(s) + layer_.config.num_appended_keys(), 0.0f);
-    });
+    ForEachSink(WeightsSink::Mode::kSummary,
+                [&](const WeightsSink& sink, int64_t place, int64_t s, int64_t h) {
+                  *SummaryOf(h, s) = {};
+                  std::fill_n(sink.received_mass + place * sink.received_stride,
+                              batch_.kv_len(s) + layer_.config.num_appended_keys(), 0.0f);
+                });
   }
 
   void FinishSummaries() {
-    ForEachSummary([&](const WeightsSink& sink, int64_t place, int64_t, SummarySums& sums) {
-      FinishSummary(sums, sink.data + place * sink.head_stride);
+    ForEachSink(WeightsSink::Mode::kSummary,
+                [&](const WeightsSink& sink, int64_t place, int64_t s, int64_t h) {
+                  FinishSummary(*SummaryOf(h, s), sink.data + place * sink.head_stride);
+                });
+  }
+
+  // Of a head of the group; null where nobody asks for a grid.
+  float* GridPartsOf(int64_t head_of_group) const {
+    if (!ws_.plan.wants_grid) return nullptr;
+    return memory_.grid_parts.floats() +
+           head_of_group * GridPlaces(FirstQueryOf(group_.end_sequence)) * 2 * kMaxGridCells;
+  }
+
+  // Of the group; its number of queries for the sequence behind it.
+  int64_t FirstQueryOf(int64_t sequence) const {
+    return batch_.cu_q_lens[sequence] - batch_.cu_q_lens[group_.first_sequence];
+  }
+
+  void FinishGrids() {
+    ForEachSink(WeightsSink::Mode::kGrid, [&](const WeightsSink& sink, int64_t place, int64_t s, int64_t h) {
+      if (IsCancelled(batch_.sequences[s])) return;
+      const auto of_sequence = std::ranges::equal_range(ws_.plan.query_blocks, s, {}, &QueryBlock::sequence);
+      FinishGrid(sink, batch_.q_len(s), batch_.kv_len(s) + layer_.config.num_appended_keys(),
+                 {of_sequence.begin(), of_sequence.end()}, FirstQueryOf(s), GridPartsOf(h),
+                 sink.data + place * sink.head_stride);
     });
   }
 
@@ -248,7 +274,11 @@ void TiledKernel<T>::Item::AttendBlocks(const QueryChunk& chunk, int64_t head_of
       const BatchInterruption interruption(*ws_.arena, batch_.sequences.subspan(block.sequence, 1));
       MapWriter<T> writer(sequence.weights,
                           {head, config.num_heads, rules.q_len, rules.kv_len, rules.num_keys}, block,
-                          scratch.tile_factors.floats(), SummaryOf(head_of_group, block.sequence));
+                          {.tile_factors = scratch.tile_factors.floats(),
+                           .summary = SummaryOf(head_of_group, block.sequence),
+                           .cell_sums = scratch.cell_sums.floats(),
+                           .grid_parts = GridPartsOf(head_of_group),
+                           .first_query = FirstQueryOf(block.sequence)});
       BlockAttention<T>(layer_, keys, rules, block, scratch, interruption)
           .Run(block_queries, writer,
                ws_.concat.bytes() + row * kernel_.concat_row_bytes_ + head * config.head_dim * element_bytes,

@@ -15,8 +15,7 @@ constexpr int64_t kItemsPerThread = 4;
 int64_t BlockRows(const AttentionConfig& config, const SequenceOptions& sequence) {
   const Visibility visibility = VisibilityOf(config, sequence);
   const bool is_bounded = visibility.causal || visibility.window_left || visibility.window_right;
-  const bool has_weights = sequence.weights.mode != WeightsSink::Mode::kNone;
-  return is_bounded || has_weights ? kSmallQueryBlockRows : kQueryBlockRows;
+  return is_bounded || sequence.weights.KeepsRows() ? kSmallQueryBlockRows : kQueryBlockRows;
 }
 
 }  // namespace
@@ -36,6 +35,7 @@ void WorkPlan::Build(const AttentionBatch& batch, const AttentionConfig& config,
   max_group_sequences = 0;
   max_group_queries = 0;
   wants_weights = false;
+  wants_grid = false;
 
   for (int64_t first = 0; first < batch.num_sequences();) {
     int64_t end = first + 1;
@@ -56,7 +56,8 @@ void WorkPlan::AddItems(const AttentionBatch& batch, const AttentionConfig& conf
       const WeightsSink::Mode mode = batch.sequences[s].weights.mode;
       wants_mean |= mode == WeightsSink::Mode::kMean;
       wants_summary |= mode == WeightsSink::Mode::kSummary;
-      wants_weights |= mode != WeightsSink::Mode::kNone;
+      wants_weights |= batch.sequences[s].weights.KeepsRows();
+      wants_grid |= mode == WeightsSink::Mode::kGrid;
     }
     // A mean over heads is summed in the order of the heads, so one item takes them all; a summary over
     // queries in the order of the queries, so one thread takes them all.

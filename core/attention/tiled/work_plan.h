@@ -22,7 +22,8 @@ constexpr int64_t kProjectionRows = 256;
 // the q, k and v projections.
 constexpr int64_t kGroupRows = 512;
 // Queries of one block of attention: usually, and where there is a causal or window bound (smaller blocks
-// waste less) or weights are asked for (all tiles of a block, 140 KiB each, are kept until its end).
+// waste less) or whole rows of weights are asked for (all tiles of a block, 140 KiB each, are kept until its
+// end).
 constexpr int64_t kQueryBlockRows = 128;
 constexpr int64_t kSmallQueryBlockRows = 64;
 // Keys whose scores are in work at once: kQueryBlockRows x kKeyTile scores, 280 KiB, stay in L2 beside the keys
@@ -106,7 +107,8 @@ class WorkPlan {
   int64_t max_num_keys = 0;         // of a sequence, appended ones included
   int64_t max_group_sequences = 0;  // of a group
   int64_t max_group_queries = 0;    // of a group
-  bool wants_weights = false;       // some sequence asks for weights
+  bool wants_weights = false;       // as ForwardShape has it, and so is the next
+  bool wants_grid = false;
 
  private:
   void AddGroup(const AttentionBatch& batch, const AttentionConfig& config, int64_t key_granule,

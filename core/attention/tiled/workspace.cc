@@ -5,6 +5,7 @@
 #include <array>
 #include <iterator>
 
+#include "core/attention/maps/map_grid.h"
 #include "core/attention/maps/map_summary.h"
 #include "core/attention/tiled/fused_scores.h"
 #include "core/attention/tiled/softmax.h"
@@ -51,6 +52,7 @@ void ForEachScratchSize(const TiledLayer& layer, const TiledBatch& batch, const 
   visit(&W::sum, kQueryBlockRows * kLanes * kFloatBytes);
   visit(&W::exponent_sum, kQueryBlockRows * kLanes * kFloatBytes);
   visit(&W::tile_factors, tiles * kQueryBlockRows * kFloatBytes);
+  if (batch.wants_grid) visit(&W::cell_sums, (kQueryBlockRows + kExactRows) * kMaxGridCells * kFloatBytes);
   if (layer.distance_cols > 0) {
     visit(&W::distance_scores, kQueryBlockRows * layer.distance_cols * kFloatBytes);
   }
@@ -77,6 +79,10 @@ void ForEachGroupSize(const TiledLayer& layer, const TiledBatch& batch, const Vi
   }
   visit(&G::summaries,
         layer.config.heads_per_kv_head() * batch.max_group_sequences * int64_t{sizeof(SummarySums)});
+  if (batch.wants_grid) {
+    visit(&G::grid_parts,
+          layer.config.heads_per_kv_head() * batch.max_grid_places * 2 * kMaxGridCells * kFloatBytes);
+  }
 }
 
 // The largest size of each buffer that was visited.
@@ -119,13 +125,16 @@ TiledBatch BoundOf(const TiledLayer& layer, const ForwardShape& shape) {
                    .max_num_keys = shape.longest_kv + layer.config.num_appended_keys(),
                    .max_group_sequences = 1,
                    .max_group_queries = shape.longest,
+                   .max_grid_places = GridPlaces(shape.longest),
                    .num_items = WorkPlan::MaxGroups(shape) * layer.config.num_kv_heads,
                    .wants_weights = shape.wants_weights,
+                   .wants_grid = shape.wants_grid,
                    .queries_with_keys = false};
   if (shape.num_sequences > 1) {
     const int64_t keys = std::min(shape.kv_tokens, kGroupRows);
     batch.max_group_queries = std::max(shape.longest, std::min(shape.tokens, kGroupRows));
     batch.max_group_sequences = std::min({shape.num_sequences, shape.tokens, keys});
+    batch.max_grid_places = GridPlaces(batch.max_group_queries);
     batch.max_packed_keys =
         std::max(batch.max_packed_keys, keys + batch.max_group_sequences * (layer.key_granule - 1));
     batch.max_panels =
@@ -166,8 +175,10 @@ bool TiledWorkspace::Reserve(const TiledLayer& layer, const AttentionBatch& batc
                          .max_num_keys = plan.max_num_keys,
                          .max_group_sequences = plan.max_group_sequences,
                          .max_group_queries = plan.max_group_queries,
+                         .max_grid_places = GridPlaces(plan.max_group_queries),
                          .num_items = std::ssize(plan.items),
                          .wants_weights = plan.wants_weights,
+                         .wants_grid = plan.wants_grid,
                          .queries_with_keys = queries_with_keys};
   for (WorkerScratch& worker : workers) {
     ForEachScratchSize(layer, sizes, [&](Buffer WorkerScratch::*buffer, int64_t bytes) {
@@ -218,14 +229,14 @@ GroupInUse::~GroupInUse() {
 void WorkerScratch::ForEachBuffer(absl::FunctionRef<void(Buffer&)> visit) {
   for (Buffer* buffer :
        {&projected, &finished, &queries, &scores, &probabilities, &acc, &reference, &sum, &exponent_sum,
-        &tile_factors, &distance_scores, &gemm, &exact_queries, &exact_acc, &exact_tile}) {
+        &tile_factors, &cell_sums, &distance_scores, &gemm, &exact_queries, &exact_acc, &exact_tile}) {
     visit(*buffer);
   }
 }
 
 void GroupMemory::ForEachBuffer(absl::FunctionRef<void(Buffer&)> visit) {
   for (Buffer* buffer : {&all_queries, &keys, &values, &key_panels, &value_panels, &not_finite,
-                         &distance_scores, &summaries}) {
+                         &distance_scores, &summaries, &grid_parts}) {
     visit(*buffer);
   }
 }

@@ -49,8 +49,10 @@ struct TiledBatch {
   int64_t max_num_keys = 0;
   int64_t max_group_sequences = 0;
   int64_t max_group_queries = 0;
+  int64_t max_grid_places = 0;
   int64_t num_items = 0;
   bool wants_weights = false;
+  bool wants_grid = false;
   // Self attention projects queries together with keys and values, while their common input is in cache.
   bool queries_with_keys = false;
 };
@@ -61,14 +63,15 @@ struct WorkerScratch {
   Buffer finished;   // T [kProjectionRows + kPanelCols, padded head_dim], the same rotated; not for T = float
   Buffer queries;    // T [kProjectionRows + kFusedRows, padded head_dim], scaled
   Buffer scores;     // f32 [kQueryBlockRows, kScoreStride]; for T = float the probabilities take its place
-  // T, one tile [kQueryBlockRows, kScoreStride], or where weights are asked for all tiles of a row, each
-  // [kSmallQueryBlockRows, kScoreStride].
+  // T, one tile [kQueryBlockRows, kScoreStride], or where whole rows of weights are asked for all tiles of a
+  // row, each [kSmallQueryBlockRows, kScoreStride].
   Buffer probabilities;
   Buffer acc;              // f32 [kQueryBlockRows, padded head_dim]
   Buffer reference;        // f32 [kQueryBlockRows]
   Buffer sum;              // f32 [kQueryBlockRows, kLanes]
   Buffer exponent_sum;     // likewise, for summaries
   Buffer tile_factors;     // f32 [tiles, kQueryBlockRows]
+  Buffer cell_sums;        // f32 [kQueryBlockRows + kExactRows, kMaxGridCells], for grids; see CellSums
   Buffer distance_scores;  // f32 [kQueryBlockRows, distance_cols], of the block's queries with distances
   Buffer gemm;
   // Of kExactRows rows: T [padded head_dim] of queries, f32 [padded head_dim] of acc, and a tile of T.
@@ -89,6 +92,7 @@ struct GroupMemory {
   Buffer not_finite;       // uint64_t [panels of the group]; as in KeyPanels
   Buffer distance_scores;  // f32 [keys of the group, distance_cols], of the keys with distances
   Buffer summaries;        // SummarySums [heads of a kv head, sequences of the group]
+  Buffer grid_parts;       // f32 [heads of a kv head, GridPlaces(queries of the group), 2, kMaxGridCells]
 
   void ForEachBuffer(absl::FunctionRef<void(Buffer&)> visit);
 };

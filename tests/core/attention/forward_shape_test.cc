@@ -28,6 +28,10 @@ TEST(ForwardShapeTest, CountsTokensAndFindsTheLongestSequences) {
   EXPECT_FALSE(shape.wants_weights);
   options[2].weights.mode = WeightsSink::Mode::kTopK;
   EXPECT_TRUE(ShapeOf(batch).wants_weights);
+  EXPECT_FALSE(ShapeOf(batch).wants_grid);
+  options[2].weights.mode = WeightsSink::Mode::kGrid;
+  EXPECT_FALSE(ShapeOf(batch).wants_weights) << "no row of weights is kept";
+  EXPECT_TRUE(ShapeOf(batch).wants_grid);
 }
 
 TEST(ForwardShapeTest, OfSelfAttentionHasAsManyKeysAsQueries) {

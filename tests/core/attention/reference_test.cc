@@ -18,6 +18,7 @@ namespace {
 using ::testing::DoubleNear;
 using ::testing::ElementsAre;
 using ::testing::Pointwise;
+using ::testing::SizeIs;
 using testing::TestBatch;
 using testing::TestLayer;
 using testing::TestMask;
@@ -440,6 +441,16 @@ TEST(TopKTest, FillsUpWhereFewerWeightsAreAboveZero) {
   EXPECT_THAT(top.keys, ElementsAre(0, -1, -1, -1, -1, -1));
   EXPECT_THAT(top.weights, ElementsAre(1, 0, 0, 0, 0, 0));
   EXPECT_THAT(TopK(SomeWeights(), 0, 2, 1).keys, ElementsAre(-1)) << "a query that sees nothing";
+}
+
+TEST(GridOfTest, AveragesOverCellsAsEvenAsWholeNumbersAllow) {
+  // Two rows: query 0, then queries 1 and 2, of which the last one sees nothing.
+  EXPECT_THAT(GridOf(SomeWeights(), 0, 0, 3, 2, 2), ElementsAre(0.375, 0.125, 0.125, 0.125));
+  // Three columns of 1, 1 and 2 keys.
+  EXPECT_THAT(GridOf(SomeWeights(), 0, 0, 1, 1, 3), ElementsAre(0.5, 0.25, 0.125));
+  EXPECT_THAT(GridOf(SomeWeights(), 1, 1, 2, 1, 4), ElementsAre(0, 1, 0, 0)) << "single weights";
+  EXPECT_THAT(GridOf(SomeWeights(), 1, 0, 3, 1, 1), ElementsAre(2.0 / 12));
+  EXPECT_THAT(GridOf(SomeWeights(), 1, 2, 2, 0, 4), SizeIs(0)) << "of no queries";
 }
 
 TEST(SummarizeTest, AveragesOverTheQueriesThatSeeAKey) {

@@ -40,7 +40,7 @@ TEST_F(CheckSinkTest, WithoutAModeNothingElseMatters) {
 
 TEST_F(CheckSinkTest, RefusesModesWithoutMemory) {
   for (const auto mode : {WeightsSink::Mode::kFull, WeightsSink::Mode::kMean, WeightsSink::Mode::kTopK,
-                          WeightsSink::Mode::kSummary}) {
+                          WeightsSink::Mode::kSummary, WeightsSink::Mode::kGrid}) {
     sink_ = {.mode = mode, .head_stride = 20, .query_stride = 5};
     ExpectRefusal(".weights: got no data");
   }
@@ -132,6 +132,29 @@ TEST_F(CheckSinkTest, TopKWantsAPositiveNumberAndAPlaceForTheKeys) {
   ExpectRefusal(".weights: got top_k 0, wanted at least 1");
   sink.top_k = 4;
   ExpectRefusal("wanted strides that keep 2 x 4 rows of 4 elements apart");
+}
+
+TEST_F(CheckSinkTest, AGridWantsAFewCellsAndRoomForThem) {
+  WeightsSink& sink = sink_;
+  sink = {.mode = WeightsSink::Mode::kGrid, .head_stride = 20, .query_stride = 5};
+  ExpectRefusal(".weights: got no data");
+  sink.data = memory_.data();
+  EXPECT_THAT(Check(sink_), IsOk()) << "a cell for each pair";
+  sink.grid_rows = 2;
+  sink.grid_cols = 3;
+  sink.query_stride = 3;
+  sink.head_stride = 6;
+  EXPECT_THAT(Check(sink_), IsOk());
+  sink.head_stride = 5;
+  ExpectRefusal("wanted strides that keep 2 x 2 rows of 3 elements apart");
+  sink.grid_rows = 65;
+  ExpectRefusal(".weights: got a grid of 65 x 3 cells, wanted 1 to 64 either way");
+  sink.grid_rows = 1;
+  sink.grid_cols = 0;
+  ExpectRefusal(".weights: got a grid of 1 x 0 cells, wanted 1 to 64 either way");
+  sink.query_begin = sink.query_end = 4;
+  sink.grid_cols = 1;
+  EXPECT_THAT(Check(sink_), IsOk()) << "of no queries: nothing is written";
 }
 
 TEST_F(CheckSinkTest, SummaryWantsRoomForTheStatisticsAndTheReceivedMass) {

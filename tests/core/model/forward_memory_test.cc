@@ -37,11 +37,11 @@ class ForwardMemoryTest : public ::testing::TestWithParam<testing::NamedConfig> 
 INSTANTIATE_TEST_SUITE_P(Configs, ForwardMemoryTest, ::testing::ValuesIn(testing::ModelConfigs()),
                          [](const auto& info) { return info.param.name; });
 
-ForwardShape ShapeOf(const std::vector<int64_t>& lengths, bool wants_weights) {
+ForwardShape ShapeOf(const std::vector<int64_t>& lengths, WeightsSink::Mode mode) {
   int64_t tokens = 0;
   for (const int64_t length : lengths) tokens += length;
   return SelfAttentionShape(tokens, std::ssize(lengths), *std::max_element(lengths.begin(), lengths.end()),
-                            wants_weights);
+                            WeightsSink{.mode = mode}.KeepsRows(), mode == WeightsSink::Mode::kGrid);
 }
 
 // The bound has slack where it does not know how lengths are spread over the groups that are packed together.
@@ -54,16 +54,17 @@ TEST_P(ForwardMemoryTest, IsBoundedFromAboveAndBelow) {
     ASSERT_THAT(model, IsOk());
     for (const std::vector<int64_t>& lengths : Lengths()) {
       for (const int threads : {1, 2, 7}) {
-        for (const bool wants_weights : {false, true}) {
+        for (const auto mode :
+             {WeightsSink::Mode::kNone, WeightsSink::Mode::kFull, WeightsSink::Mode::kGrid}) {
           SCOPED_TRACE(::testing::Message()
                        << Name(precision) << ", " << lengths.size() << " sequences, the first of "
-                       << lengths[0] << ", " << threads << " threads, weights " << wants_weights);
+                       << lengths[0] << ", " << threads << " threads, weights " << static_cast<int>(mode));
           ModelInputs inputs(config, lengths, std::vector<uint64_t>(lengths.size(), 1));
           std::vector<float> weights(300);
-          if (wants_weights) {
+          if (mode != WeightsSink::Mode::kNone) {
             // One query of the last sequence, of one head.
             static const int64_t head = 0;
-            inputs.sequences.back().weights = {.mode = WeightsSink::Mode::kFull,
+            inputs.sequences.back().weights = {.mode = mode,
                                                .data = weights.data(),
                                                .head_stride = 300,
                                                .query_stride = 300,
@@ -74,7 +75,7 @@ TEST_P(ForwardMemoryTest, IsBoundedFromAboveAndBelow) {
           ComputeArena arena(threads);
           const std::unique_ptr<ModelWorkspace> workspace = Model::NewWorkspace(arena);
           ASSERT_THAT(model->Forward(inputs.Batch(), arena, *workspace), IsOk());
-          const int64_t bound = model->ForwardBytes(ShapeOf(lengths, wants_weights), threads);
+          const int64_t bound = model->ForwardBytes(ShapeOf(lengths, mode), threads);
           EXPECT_LE(workspace->held_bytes(), bound);
           EXPECT_LE(bound, workspace->held_bytes() * 3 / 2);
           largest =
@@ -96,7 +97,7 @@ TEST_P(ForwardMemoryTest, AWorkspaceHoldsNoMoreThanTheLargestOfAllItsBatches) {
   for (const std::vector<int64_t>& lengths : Lengths()) {
     ModelInputs inputs(config, lengths, std::vector<uint64_t>(lengths.size(), 1));
     ASSERT_THAT(model->Forward(inputs.Batch(), arena, *workspace), IsOk());
-    const ForwardShape shape = ShapeOf(lengths, false);
+    const ForwardShape shape = ShapeOf(lengths, WeightsSink::Mode::kNone);
     largest = SelfAttentionShape(std::max(largest.tokens, shape.tokens),
                                  std::max(largest.num_sequences, shape.num_sequences),
                                  std::max(largest.longest, shape.longest));
@@ -143,7 +144,7 @@ TEST(ForwardMemoryOfManyModelsTest, AWorkspaceGrowsByNoMoreThanWasSaid) {
         SCOPED_TRACE(::testing::Message() << named.name << ", " << Name(precision) << ", " << lengths.size()
                                           << " sequences, the first of " << lengths[0]);
         ModelInputs inputs(config, lengths, std::vector<uint64_t>(lengths.size(), 1));
-        const ForwardShape shape = ShapeOf(lengths, false);
+        const ForwardShape shape = ShapeOf(lengths, WeightsSink::Mode::kNone);
         const int64_t before = workspace->held_bytes();
         const int64_t growth = model->ForwardGrowth(shape, *workspace);
         EXPECT_LE(growth, model->ForwardBytes(shape, 2));

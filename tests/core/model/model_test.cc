@@ -231,6 +231,53 @@ TEST_P(ModelTest, GivesTheWeightsOfTheLayerThatIsAsked) {
   }
 }
 
+TEST_P(ModelTest, GivesTheWeightsOfSeveralLayersInOnePass) {
+  const ModelConfig config = Config();
+  const int64_t num_heads = config.LayerBlock(0).attention.num_heads;
+  if (config.num_layers < 2 || !config.LayersAgreeOnHeads()) GTEST_SKIP() << "layers with as many heads";
+  const absl::StatusOr<Model> model = Model::Create(config, RandomModelParameters(config, 10));
+  ASSERT_THAT(model, IsOk());
+  const std::vector<int64_t> layers = {config.num_layers - 1, 0};
+  constexpr int64_t kLayerNumbers = 8 * 9 * 9;
+  ASSERT_LE(num_heads, 8);
+  for (const auto mode : {WeightsSink::Mode::kFull, WeightsSink::Mode::kTopK, WeightsSink::Mode::kSummary,
+                          WeightsSink::Mode::kGrid}) {
+    SCOPED_TRACE(static_cast<int>(mode));
+    std::vector<float> data(2 * kLayerNumbers), received(2 * kLayerNumbers);
+    std::vector<int32_t> keys(2 * kLayerNumbers);
+    const auto sink_at = [&](int64_t place) {
+      return WeightsSink{.mode = mode,
+                         .data = data.data() + place * kLayerNumbers,
+                         .head_stride = 81,
+                         .query_stride = 9,
+                         .top_k = 3,
+                         .keys = keys.data() + place * kLayerNumbers,
+                         .received_mass = received.data() + place * kLayerNumbers,
+                         .received_stride = 9};
+    };
+    ModelInputs inputs(config, {6, 9}, {1, 2});
+    inputs.sequences[1].weights = sink_at(0);
+    const int64_t first = 0;
+    inputs.weights_layers = {
+        {.layers = {&first, 1}},
+        {.layers = layers, .data_stride = kLayerNumbers, .received_stride = kLayerNumbers}};
+    ASSERT_THAT(Compute(*model, inputs, 2), IsOk());
+    const std::vector<float> output = inputs.output, together = data, received_together = received;
+    const std::vector<int32_t> keys_together = keys;
+    inputs.weights_layers.clear();
+    for (int64_t place = 0; place < 2; ++place) {
+      inputs.weights_layer = {0, layers[place]};
+      inputs.sequences[1].weights = sink_at(place);
+      ASSERT_THAT(Compute(*model, inputs, 2), IsOk());
+    }
+    EXPECT_EQ(inputs.output, output);
+    EXPECT_EQ(data, together);
+    EXPECT_EQ(received, received_together);
+    EXPECT_EQ(keys, keys_together);
+    for (const int64_t place : {0, 1}) EXPECT_NE(data[place * kLayerNumbers], 0.0f) << "nothing was written";
+  }
+}
+
 TEST_P(ModelTest, PoolsAsTheReference) {
   ModelConfig config = Config();
   const absl::StatusOr<Model> model = Model::Create(config, RandomModelParameters(config, 11));
@@ -310,10 +357,10 @@ TEST_F(ModelChecksTest, RefusesLayersThatThereAreNot) {
   ModelInputs inputs(config_, {4, 4}, {1, 2});
   inputs.weights_layer = {0};
   EXPECT_THAT(RunEncoder(inputs),
-              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("weights_layer: got 1, wanted 2")));
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("weights_layers: got 1, wanted 2")));
   inputs.weights_layer = {0, 2};
   EXPECT_THAT(RunEncoder(inputs), StatusIs(absl::StatusCode::kInvalidArgument,
-                                           HasSubstr("weights_layer[1]: got 2, wanted 0..1")));
+                                           HasSubstr("weights_layers[1]: got 2, wanted 0..1, each once")));
 }
 
 TEST_F(ModelChecksTest, RefusesKeysOfTheirOwnInAStack) {

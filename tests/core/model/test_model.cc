@@ -208,7 +208,11 @@ ModelBatch ModelInputs::Batch() {
   batch.attention.output = {output.data(), tokens(), width, width};
   batch.token_ids = token_ids;
   batch.token_types = token_types;
-  batch.weights_layer = weights_layer;
+  if (!weights_layer.empty()) {
+    weights_layers.clear();
+    for (const int64_t& layer : weights_layer) weights_layers.push_back({.layers = {&layer, 1}});
+  }
+  batch.weights_layers = weights_layers;
   return batch;
 }
 

@@ -49,7 +49,8 @@ class ModelInputs {
   std::vector<int32_t> token_ids;
   std::vector<int32_t> token_types;
   std::vector<SequenceOptions> sequences;
-  std::vector<int64_t> weights_layer;
+  std::vector<int64_t> weights_layer;         // of each sequence; or
+  std::vector<WeightsLayers> weights_layers;  // several, where there are any of these
   std::vector<float> output;
 };
 

@@ -47,6 +47,8 @@ class SinkCheck {
         return ExpectTopK();
       case WeightsSink::Mode::kSummary:
         return ExpectSummary();
+      case WeightsSink::Mode::kGrid:
+        return ExpectGrid();
     }
   }
 
@@ -88,6 +90,25 @@ class SinkCheck {
       mean_bounds[i % map_size] += (bounds[i] + sum_error * weights[i]) / num_heads;
     }
     EXPECT_LE(WorstErrorRatio(results_.weights, mean, mean_bounds), 1.0) << "in the mean weights";
+  }
+
+  // A cell adds up its weights, in any order, and divides by their number.
+  void ExpectGrid() const {
+    const int64_t rows = sink_.GridRows(reference_.q_len), cols = sink_.GridCols(reference_.kv_len);
+    const auto grids_of = [&](const std::vector<double>& weights) {
+      ReferenceResult all = {.q_len = reference_.q_len, .kv_len = reference_.kv_len, .weights = weights};
+      std::vector<double> grids;
+      for (const int64_t head : heads_) {
+        const std::vector<double> grid = GridOf(all, head, query_begin_, query_end_, rows, cols);
+        grids.insert(grids.end(), grid.begin(), grid.end());
+      }
+      return grids;
+    };
+    const std::vector<double> expected = grids_of(reference_.weights);
+    std::vector<double> bounds = grids_of(bound_.weights);
+    const int64_t pairs = (query_end_ - query_begin_) * reference_.kv_len;  // of a cell at most
+    for (size_t i = 0; i < bounds.size(); ++i) bounds[i] += SumErrorBound(pairs + 2) * expected[i];
+    EXPECT_LE(WorstErrorRatio(results_.weights, expected, bounds), 1.0) << "in the grid";
   }
 
   void ExpectTopK() const {

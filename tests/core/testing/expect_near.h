@@ -25,6 +25,7 @@ double WorstErrorRatio(const std::vector<float>& values, const std::vector<doubl
 //                         of a row, and only where so few weights need be above 0. Rows that are NaN are not
 //                         looked at.
 //   kSummary              statistic by statistic within BoundSummary
+//   kGrid                 cell by cell
 // Reports the largest error of an output of the process so far, as a fraction of its bound, in the test's
 // properties ("worst_error_ratio").
 void ExpectNearReference(const TestLayer& layer, const TestBatch& computed, Precision precision);

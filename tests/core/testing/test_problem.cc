@@ -203,9 +203,12 @@ TestSequence RandomSequence(Rng& rng, const AttentionConfig& config, int64_t max
 }
 
 std::string Describe(const SinkRequest& request) {
-  static constexpr const char* kNames[] = {"none", "full", "mean", "top-k", "summary"};
+  static constexpr const char* kNames[] = {"none", "full", "mean", "top-k", "summary", "grid"};
   std::string text = kNames[static_cast<int>(request.mode)];
   if (request.mode == WeightsSink::Mode::kTopK) absl::StrAppend(&text, " ", request.top_k);
+  if (request.mode == WeightsSink::Mode::kGrid) {
+    absl::StrAppend(&text, " ", request.grid_rows, "x", request.grid_cols);
+  }
   if (!request.heads.empty()) absl::StrAppend(&text, " of heads ", absl::StrJoin(request.heads, " "));
   if (request.query_end > 0) {
     absl::StrAppend(&text, " of queries [", request.query_begin, ", ", request.query_end, ")");
@@ -228,6 +231,8 @@ SinkRequest RandomSink(Rng& rng, const AttentionConfig& config, const TestSequen
   }
   const int64_t keys = sequence.kv_len + config.num_appended_keys();
   request.top_k = OneIn(rng, 4) ? UniformInt(rng, 1, keys + 3) : UniformInt(rng, 1, 8);
+  if (OneIn(rng, 2)) request.grid_rows = UniformInt(rng, 1, kMaxGridCells);
+  if (OneIn(rng, 2)) request.grid_cols = UniformInt(rng, 1, kMaxGridCells);
   request.queries_outermost = OneIn(rng, 2);
   return request;
 }
@@ -277,6 +282,8 @@ void TestBatch::Append(const TestSequence& sequence, const SinkRequest& request)
   sink.query_begin = request.query_begin;
   sink.query_end = request.query_end;
   sink.top_k = request.top_k;
+  sink.grid_rows = request.grid_rows;
+  sink.grid_cols = request.grid_cols;
   sink.received_stride = NumKeys(index) + kSinkPaddingElements;
   const Rows rows = DataRows(index);
   const int64_t inner = rows.length + kSinkPaddingElements;
@@ -314,6 +321,9 @@ TestBatch::Rows TestBatch::DataRows(int64_t sequence) const {
       return {heads, queries, sink.top_k, sink.head_stride, sink.query_stride};
     case WeightsSink::Mode::kSummary:
       return {heads, 1, kNumHeadStatistics, sink.head_stride, 0};
+    case WeightsSink::Mode::kGrid:
+      return {heads, sink.GridRows(q_len), sink.GridCols(NumKeys(sequence)), sink.head_stride,
+              sink.query_stride};
   }
   return {};
 }

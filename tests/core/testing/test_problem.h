@@ -89,14 +89,16 @@ struct SinkRequest {
   int64_t query_begin = 0;          // both 0: all
   int64_t query_end = 0;
   int64_t top_k = 5;
+  int64_t grid_rows = kMaxGridCells;
+  int64_t grid_cols = kMaxGridCells;
   bool queries_outermost = false;  // memory as [query, head, ...] instead of [head, query, ...]
 };
 
 std::string Describe(const SinkRequest& request);
 
-inline constexpr WeightsSink::Mode kSinkModes[] = {WeightsSink::Mode::kNone, WeightsSink::Mode::kFull,
-                                                   WeightsSink::Mode::kMean, WeightsSink::Mode::kTopK,
-                                                   WeightsSink::Mode::kSummary};
+inline constexpr WeightsSink::Mode kSinkModes[] = {WeightsSink::Mode::kNone,    WeightsSink::Mode::kFull,
+                                                   WeightsSink::Mode::kMean,    WeightsSink::Mode::kTopK,
+                                                   WeightsSink::Mode::kSummary, WeightsSink::Mode::kGrid};
 
 // Any mode; all heads or some in any order, all queries or a range that may be empty or reach beyond the end;
 // more top keys than there are, sometimes.
@@ -107,7 +109,8 @@ SinkRequest RandomSink(Rng& rng, const AttentionConfig& config, const TestSequen
 struct TestResults {
   std::vector<float> output;   // [q_len, embed_dim]
   std::vector<float> weights;  // WeightsSink::data; kFull [heads, queries, keys], kMean [queries, keys],
-                               // kTopK [heads, queries, top_k], kSummary [heads, kNumHeadStatistics]
+                               // kTopK [heads, queries, top_k], kSummary [heads, kNumHeadStatistics],
+                               // kGrid [heads, rows of cells, cells]
   std::vector<int32_t> keys;   // kTopK [heads, queries, top_k]
   std::vector<float> received_mass;  // kSummary [heads, keys]
 };

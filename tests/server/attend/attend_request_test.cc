@@ -85,8 +85,9 @@ TEST(AttendRequestTest, NumbersOfNoEnumerationAreRefused) {
   parsed.request.mutable_weights()->set_mode(static_cast<v1::WeightsMode>(9));
   EXPECT_THAT(
       FieldsOf(parsed),
-      StatusIs(kInvalid,
-               "weights.mode: got 9, which is no WeightsMode; wanted NONE, FULL, MEAN, TOP_K or SUMMARY"));
+      StatusIs(
+          kInvalid,
+          "weights.mode: got 9, which is no WeightsMode; wanted NONE, FULL, MEAN, TOP_K, SUMMARY or GRID"));
   parsed.request.clear_weights();
   parsed.request.set_pooling(static_cast<v1::PoolingMode>(8));
   EXPECT_THAT(FieldsOf(parsed),

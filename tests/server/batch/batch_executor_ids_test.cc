@@ -103,6 +103,36 @@ TEST_F(BatchExecutorIdsTest, AnswersDoNotDependOnTheCompanyInTheBatch) {
   }
 }
 
+// Asked for together, in an order of their own, beside another request.
+TEST_F(BatchExecutorIdsTest, SeveralLayersOfWeightsAreEachLayersOwn) {
+  for (const v1::WeightsMode mode : {v1::WEIGHTS_MODE_FULL, v1::WEIGHTS_MODE_MEAN, v1::WEIGHTS_MODE_TOP_K,
+                                     v1::WEIGHTS_MODE_SUMMARY, v1::WEIGHTS_MODE_GRID}) {
+    SCOPED_TRACE(v1::WeightsMode_Name(mode));
+    v1::AttendRequest request = RaggedRows({1, 20, 7}, 1);
+    request.mutable_weights()->set_mode(mode);
+    if (mode == v1::WEIGHTS_MODE_TOP_K) request.mutable_weights()->set_top_k(3);
+    v1::AttendRequest several = request;
+    for (const int64_t layer : {1, 0}) several.mutable_weights()->add_layers(layer);
+    const std::vector<v1::AttendResponse> together = Run({request, several});
+    for (const int64_t place : {0, 1}) {
+      request.mutable_weights()->set_layer(1 - place);
+      const v1::AttendResponse alone = Run(request);
+      ASSERT_EQ(together[1].payloads_size(), alone.payloads_size());
+      ASSERT_EQ(together[1].weights().shape_size(), alone.weights().shape_size() + 1);
+      EXPECT_EQ(together[1].weights().shape(1), 2);
+      EXPECT_EQ(together[1].payloads(0), alone.payloads(0)) << "the output";
+      for (int i = 1; i < alone.payloads_size(); ++i) {
+        const size_t bytes = alone.payloads(i).size() / 3;  // of a sequence
+        for (size_t sequence = 0; sequence < 3; ++sequence) {
+          EXPECT_EQ(together[1].payloads(i).substr((2 * sequence + place) * bytes, bytes),
+                    alone.payloads(i).substr(sequence * bytes, bytes))
+              << "payload " << i << ", sequence " << sequence << ", layer " << 1 - place;
+        }
+      }
+    }
+  }
+}
+
 TEST_F(BatchExecutorIdsTest, TheModelComputesWhatTheMessageSays) {
   const v1::AttendRequest request = RaggedRows({4, 9}, 1);
   const auto model = *registry_.Find("encoder", "");

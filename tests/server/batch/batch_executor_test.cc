@@ -171,14 +171,15 @@ TEST_F(BatchExecutorTest, WindowsNarrowWhatAQuerySees) {
 
 TEST_F(BatchExecutorTest, EveryModeOfWeightsTakesHeadsAndQueries) {
   std::vector<v1::AttendRequest> requests;
-  for (const v1::WeightsMode mode :
-       {v1::WEIGHTS_MODE_FULL, v1::WEIGHTS_MODE_MEAN, v1::WEIGHTS_MODE_TOP_K, v1::WEIGHTS_MODE_SUMMARY}) {
+  for (const v1::WeightsMode mode : {v1::WEIGHTS_MODE_FULL, v1::WEIGHTS_MODE_MEAN, v1::WEIGHTS_MODE_TOP_K,
+                                     v1::WEIGHTS_MODE_SUMMARY, v1::WEIGHTS_MODE_GRID}) {
     for (const std::vector<int64_t>& heads : std::vector<std::vector<int64_t>>{{}, {1}, {1, 0}}) {
       for (const auto& [begin, end] : std::vector<std::pair<int64_t, int64_t>>{{0, 0}, {0, 1}, {2, 5}}) {
         for (v1::AttendRequest request : {Ragged({1, 5, 2}, 2), Padded(7, {7, 1, 4}, 3)}) {
           v1::WeightsOptions& weights = *request.mutable_weights();
           weights.set_mode(mode);
           if (mode == v1::WEIGHTS_MODE_TOP_K) weights.set_top_k(3);
+          if (mode == v1::WEIGHTS_MODE_GRID) weights.set_grid_cols(4);
           for (int64_t head : heads) weights.add_heads(head);
           weights.set_query_begin(begin);
           weights.set_query_end(end);
@@ -205,8 +206,8 @@ TEST_F(BatchExecutorTest, WeightsReachOverAppendedKeys) {
   config.add_zero_attn = true;
   const TestModel appending = MakeTestModel("appending", config);
   ASSERT_THAT(registry_.Add(appending.loaded), IsOk());
-  for (const v1::WeightsMode mode :
-       {v1::WEIGHTS_MODE_FULL, v1::WEIGHTS_MODE_MEAN, v1::WEIGHTS_MODE_TOP_K, v1::WEIGHTS_MODE_SUMMARY}) {
+  for (const v1::WeightsMode mode : {v1::WEIGHTS_MODE_FULL, v1::WEIGHTS_MODE_MEAN, v1::WEIGHTS_MODE_TOP_K,
+                                     v1::WEIGHTS_MODE_SUMMARY, v1::WEIGHTS_MODE_GRID}) {
     for (v1::AttendRequest request : {Ragged({1, 5, 2}, 2), Padded(7, {7, 1, 4}, 3)}) {
       request.set_model("appending");
       request.mutable_weights()->set_mode(mode);

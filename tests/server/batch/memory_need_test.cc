@@ -43,6 +43,10 @@ std::vector<v1::AttendRequest> RequestsOfEveryKind() {
   weights.mutable_weights()->set_mode(v1::WEIGHTS_MODE_FULL);
   weights.set_output_dtype(v1::DTYPE_F16);
   requests.push_back(weights);
+  v1::AttendRequest grids = MakeIdsRequest("encoder", {2, 20});
+  grids.mutable_weights()->set_mode(v1::WEIGHTS_MODE_GRID);
+  for (const int64_t layer : {0, 1}) grids.mutable_weights()->add_layers(layer);
+  requests.push_back(grids);
   v1::AttendRequest masked = MakeRequest("small", {2, 60, 16});
   AddFloats({2, 1, 60, 60}, 1, *masked.mutable_mask(), masked, v1::DTYPE_BF16);
   requests.push_back(masked);

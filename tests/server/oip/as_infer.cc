@@ -103,7 +103,7 @@ class InferWriter {
       Parameter("pooling").set_string_param(NameOfPooling(request_.pooling()));
     }
     const v1::WeightsOptions& weights = request_.weights();
-    static constexpr const char* kModes[] = {"none", "none", "full", "mean", "top_k", "summary"};
+    static constexpr const char* kModes[] = {"none", "none", "full", "mean", "top_k", "summary", "grid"};
     if (weights.mode() != v1::WEIGHTS_MODE_UNSPECIFIED) {
       Parameter("weights").set_string_param(kModes[weights.mode()]);
     }
@@ -111,6 +111,9 @@ class InferWriter {
     Number("query_begin", weights.query_begin(), weights.query_begin() != 0);
     Number("query_end", weights.query_end(), weights.query_end() != 0);
     Number("layer", weights.layer(), weights.has_layer());
+    Number("grid_rows", weights.grid_rows(), weights.grid_rows() != 0);
+    Number("grid_cols", weights.grid_cols(), weights.grid_cols() != 0);
+    if (weights.layers_size() > 0) Parameter("layers").set_string_param(absl::StrJoin(weights.layers(), ","));
     if (weights.heads_size() > 0) Parameter("heads").set_string_param(absl::StrJoin(weights.heads(), ","));
   }
 
@@ -149,6 +152,7 @@ std::string AsInferMessage(std::string message) {
                                        {", mask)", ", attention_mask)"},
                                        {"timeout_us: ", "timeout: "},
                                        {"WEIGHTS_MODE_TOP_K", "the weights \"top_k\""},
+                                       {"WEIGHTS_MODE_GRID", "the weights \"grid\""},
                                        {"weights.top_k", "weights_top_k"},
                                        {"weights.", ""},
                                        {"got MODEL,", "got \"model\","},

@@ -130,6 +130,15 @@ const FaceCase kGoodCases[] = {
        return Weighed(v1::WEIGHTS_MODE_MEAN, [](auto& w) { w.set_query_begin(1), w.set_query_end(3); });
      }},
     {"largest weights", [] { return Weighed(v1::WEIGHTS_MODE_TOP_K, [](auto& w) { w.set_top_k(2); }); }},
+    {"grid", [] { return Weighed(v1::WEIGHTS_MODE_GRID, [](auto& w) { w.set_grid_cols(2); }); }},
+    {"grids of two layers",
+     [] {
+       return Ids([](auto& r) {
+         r.mutable_weights()->set_mode(v1::WEIGHTS_MODE_GRID);
+         r.mutable_weights()->set_grid_rows(2);
+         for (int64_t layer : {1, 0}) r.mutable_weights()->add_layers(layer);
+       });
+     }},
     {"summary", [] { return Weighed(v1::WEIGHTS_MODE_SUMMARY, [](auto& w) { w.set_layer(0); }); }},
     {"pooled rows", [] { return DenseRows([](auto& r) { r.set_pooling(v1::POOLING_MODE_MAX); }); }},
     {"ids", [] { return Ids(); }},
@@ -240,6 +249,11 @@ const FaceCase kBadCases[] = {
     {"queries without weights",
      [] { return DenseRows([](auto& r) { r.mutable_weights()->set_query_end(1); }); }},
     {"layer without weights", [] { return DenseRows([](auto& r) { r.mutable_weights()->set_layer(0); }); }},
+    {"a grid too large", [] { return Weighed(v1::WEIGHTS_MODE_GRID, [](auto& w) { w.set_grid_rows(65); }); }},
+    {"grid of nothing", [] { return Weighed(v1::WEIGHTS_MODE_FULL, [](auto& w) { w.set_grid_cols(1); }); }},
+    {"layers", [] { return Weighed(v1::WEIGHTS_MODE_FULL, [](auto& w) { w.add_layers(1); }); }},
+    {"layer and layers",
+     [] { return Weighed(v1::WEIGHTS_MODE_FULL, [](auto& w) { w.set_layer(0), w.add_layers(0); }); }},
     {"layer", [] { return Weighed(v1::WEIGHTS_MODE_FULL, [](auto& w) { w.set_layer(1); }); }},
     {"empty range of queries",
      [] {

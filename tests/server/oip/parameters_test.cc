@@ -73,6 +73,10 @@ TEST(OipParametersTest, EveryOptionIsRead) {
   EXPECT_THAT(ReadOne("heads", Text("0,3,5"))->heads, ElementsAre(0, 3, 5));
   EXPECT_THAT(ReadOne("heads", Int(2))->heads, ElementsAre(2));
   EXPECT_EQ(ReadOne("layer", Int(1))->layer, 1);
+  EXPECT_THAT(ReadOne("layers", Text("2,0"))->layers, ElementsAre(2, 0));
+  EXPECT_EQ(ReadOne("weights", Text("grid"))->weights, WeightsSink::Mode::kGrid);
+  EXPECT_EQ(ReadOne("grid_rows", Int(3))->grid_rows, 3);
+  EXPECT_EQ(ReadOne("grid_cols", Int(4))->grid_cols, 4);
   EXPECT_EQ(ReadOne("query_begin", Int(1))->query_begin, 1);
   EXPECT_EQ(ReadOne("query_end", Int(2))->query_end, 2);
   EXPECT_TRUE(ReadOne("pooling", Text("model"))->pooling.of_model);
@@ -169,7 +173,7 @@ TEST(OipParametersTest, AWrongWordIsRefusedWithTheNearOne) {
                        "mean, max, mean_sqrt_len, weighted_mean, last"));
   EXPECT_THAT(
       ReadOne("weights", Text("all")),
-      StatusIs(kInvalidParameter, "weights: got \"all\"; wanted one of none, full, mean, top_k, summary"));
+      StatusIs(kInvalidParameter, "weights: got \"all\"; wanted one of none, full, mean, top_k, summary, grid"));
   for (const char* const text : {"", "1,", "a", "1 ,x", "99999999999999999999"}) {
     EXPECT_THAT(ReadOne("heads", Text(text)),
                 StatusIs(kInvalidParameter, HasSubstr("wanted numbers, such as \"0,3\"")))

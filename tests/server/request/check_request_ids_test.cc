@@ -106,7 +106,7 @@ TEST_F(CheckRequestIdsTest, DenseIdsAreFullSequences) {
     EXPECT_THAT(task.kv_lens, ElementsAre(3, 3));
     EXPECT_EQ(task.cost_tokens(), 6);
     EXPECT_EQ(task.num_outputs(16), 6 * 16);
-    EXPECT_EQ(task.weights.layer, 0);
+    EXPECT_THAT(task.weights.layers, IsEmpty());
     EXPECT_EQ(decoded->reply.output, Shape({2, 3, 16}));
     EXPECT_EQ(decoded->reply.padded_len, 0);
   }
@@ -197,11 +197,36 @@ TEST_F(CheckRequestIdsTest, MasksAndWeightsGoWithIds) {
   request = WithTypes(request, {2, 3}, {0, 0, 1, 1, 1, 1});
   const auto decoded = Decode(request);
   ASSERT_THAT(decoded, IsOk());
-  EXPECT_EQ(decoded->input.weights.layer, 1);
+  EXPECT_THAT(decoded->input.weights.layers, ElementsAre(1));
   EXPECT_EQ(decoded->input.mask.bytes.size_bytes(), 3 * 3 * 4);
   EXPECT_THAT(decoded->input.token_ids, ElementsAre(1, 2, 3, 4, 5, 6));
   EXPECT_THAT(decoded->input.token_types, ElementsAre(0, 0, 1, 1, 1, 1));
   EXPECT_EQ(decoded->reply.weights, Shape({2, 2, 3, 3}));
+}
+
+TEST_F(CheckRequestIdsTest, SeveralLayersAreADimensionOfTheReply) {
+  v1::AttendRequest request = DenseIds();
+  v1::WeightsOptions& weights = *request.mutable_weights();
+  weights.set_mode(v1::WEIGHTS_MODE_SUMMARY);
+  for (const int64_t layer : {1, 0}) weights.add_layers(layer);
+  const auto decoded = Decode(request);
+  ASSERT_THAT(decoded, IsOk());
+  EXPECT_THAT(decoded->input.weights.layers, ElementsAre(1, 0));
+  EXPECT_EQ(decoded->reply.weights, Shape({2, 2, 2, 6}));
+  EXPECT_EQ(decoded->reply.received_mass, Shape({2, 2, 2, 3}));
+  EXPECT_EQ(decoded->input.weights.num_weights, 2 * 2 * 2 * 6);
+}
+
+TEST_F(CheckRequestIdsTest, LayersReportAsManyHeadsEach) {
+  v1::AttendRequest request = MakeIdsRequest("mixed", {2, 3});
+  request.mutable_weights()->set_mode(v1::WEIGHTS_MODE_GRID);
+  for (const int64_t layer : {0, 1}) request.mutable_weights()->add_layers(layer);
+  ExpectInvalid(request,
+                "weights.layers[1]: got 1 with 4 heads beside 0 with 2, wanted as many, or weights.heads");
+  request.mutable_weights()->add_heads(1);
+  const auto decoded = Decode(request);
+  ASSERT_THAT(decoded, IsOk());
+  EXPECT_EQ(decoded->reply.weights, Shape({2, 2, 1, 3, 3}));
 }
 
 TEST_F(CheckRequestIdsTest, WeightsHaveTheHeadsOfTheirLayer) {

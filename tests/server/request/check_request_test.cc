@@ -245,6 +245,23 @@ TEST_F(CheckRequestTest, ASummaryHasSixStatisticsAndWhatEachKeyReceives) {
   EXPECT_EQ(decoded->input.weights.num_received, 20);
 }
 
+TEST_F(CheckRequestTest, AGridHasAsManyCellsAsThereAreQueriesAndKeysAtMost) {
+  v1::AttendRequest request = Cross();
+  request.mutable_weights()->set_mode(v1::WEIGHTS_MODE_GRID);
+  EXPECT_EQ(Decode(request)->reply.weights, Shape({2, 2, 3, 5}));
+  request.mutable_weights()->set_grid_rows(2);
+  request.mutable_weights()->set_grid_cols(4);
+  const auto decoded = Decode(request);
+  ASSERT_THAT(decoded, IsOk());
+  EXPECT_EQ(decoded->reply.weights, Shape({2, 2, 2, 4}));
+  EXPECT_TRUE(decoded->reply.weights_keys.empty());
+  EXPECT_TRUE(decoded->reply.received_mass.empty());
+  EXPECT_EQ(decoded->input.weights.num_weights, 2 * 2 * 2 * 4);
+  request.mutable_weights()->set_grid_rows(65);
+  EXPECT_THAT(Decode(request), StatusIs(absl::StatusCode::kInvalidArgument,
+                                        HasSubstr("weights.grid_rows: got 65, wanted 1 to 64")));
+}
+
 TEST_F(CheckRequestTest, HeadsAndQueriesNarrowEveryMode) {
   v1::AttendRequest request = Dense();
   request.mutable_weights()->add_heads(1);
@@ -538,7 +555,7 @@ TEST_F(CheckRequestTest, RefusesNumbersThatAreNoValueOfAnEnum) {
        [&](Request& r) { r.set_output_dtype(no_dtype); }},
       {"output_dtype: got -1, which is no DType, wanted DTYPE_F32, DTYPE_BF16 or DTYPE_F16",
        [](Request& r) { r.set_output_dtype(static_cast<v1::DType>(-1)); }},
-      {"weights.mode: got 42, which is no WeightsMode; wanted NONE, FULL, MEAN, TOP_K or SUMMARY",
+      {"weights.mode: got 42, which is no WeightsMode; wanted NONE, FULL, MEAN, TOP_K, SUMMARY or GRID",
        [](Request& r) { r.mutable_weights()->set_mode(static_cast<v1::WeightsMode>(42)); }},
   };
   for (const OptionCase& option : cases) {

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <limits>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -106,6 +107,87 @@ TEST(WeightsChoiceTest, EachModeHasItsShapes) {
   shapes = PlanOf(FieldsOf(Mode::kSummary), HeadsConfig(4), &request);
   EXPECT_THAT(shapes.weights, ElementsAre(3, 4, 6));
   EXPECT_THAT(shapes.received_mass, ElementsAre(3, 4, 9));
+
+  shapes = PlanOf(FieldsOf(Mode::kGrid), HeadsConfig(4), &request);
+  EXPECT_EQ(request.grid_rows, 7);
+  EXPECT_EQ(request.grid_cols, 9);
+  EXPECT_THAT(shapes.weights, ElementsAre(3, 4, 7, 9));
+  EXPECT_THAT(shapes.received_mass, IsEmpty());
+}
+
+TEST(WeightsChoiceTest, AGridHasTheCellsThatAreAskedFor) {
+  WeightsRequest request;
+  WeightsFields fields = WithQueries(Mode::kGrid, 2, 6);
+  fields.grid_rows = 64;
+  fields.grid_cols = 2;
+  EXPECT_THAT(PlanOf(fields, HeadsConfig(4), &request).weights, ElementsAre(3, 4, 4, 2));
+  fields.grid_rows = 3;
+  EXPECT_THAT(PlanOf(fields, HeadsConfig(4), &request).weights, ElementsAre(3, 4, 3, 2));
+}
+
+// 12 heads of 32,768 tokens: 51 GB as weights.
+TEST(WeightsChoiceTest, AGridOfALongSequenceIsSmall) {
+  auto request = CheckWeights(FieldsOf(Mode::kGrid), StackOf(HeadsConfig(12)), kAttendNames);
+  ASSERT_THAT(request, IsOk());
+  const auto shapes = PlanWeights(HeadsConfig(12), 1, 32'768, 32'768, kAttendNames, *request);
+  ASSERT_THAT(shapes, IsOk());
+  EXPECT_THAT(shapes->weights, ElementsAre(1, 12, 64, 64));
+  EXPECT_EQ(*NumElements(shapes->weights) * SizeOf(DType::kF32), 196'608);
+}
+
+TEST(WeightsChoiceTest, RefusesGridsOutOfRangeAndWithoutUse) {
+  for (const int64_t cells : {int64_t{-1}, int64_t{65}, kLargest}) {
+    WeightsFields fields = FieldsOf(Mode::kGrid);
+    fields.grid_rows = cells;
+    ExpectRefused(fields, absl::StrCat("weights.grid_rows: got ", cells, ", wanted 1 to 64, or 0 for 64"));
+    std::swap(fields.grid_rows, fields.grid_cols);
+    ExpectRefused(fields, absl::StrCat("weights.grid_cols: got ", cells, ", wanted 1 to 64, or 0 for 64"));
+  }
+  for (const Mode mode : {Mode::kNone, Mode::kFull, Mode::kMean, Mode::kTopK, Mode::kSummary}) {
+    WeightsFields fields = FieldsOf(mode, mode == Mode::kTopK ? 1 : 0);
+    fields.grid_cols = 3;
+    ExpectRefused(fields, "weights.grid_cols: got 3, wanted 0 without WEIGHTS_MODE_GRID");
+  }
+}
+
+TEST(WeightsChoiceTest, SeveralLayersAreADimensionOfEveryShape) {
+  const std::vector<int64_t> layers = {2, 0};
+  for (const auto& [mode, rank] : std::vector<std::pair<Mode, size_t>>{
+           {Mode::kFull, 5}, {Mode::kMean, 4}, {Mode::kTopK, 5}, {Mode::kSummary, 4}, {Mode::kGrid, 5}}) {
+    WeightsFields fields = FieldsOf(mode, mode == Mode::kTopK ? 2 : 0);
+    fields.layers = layers;
+    auto request = CheckWeights(fields, StackOf(HeadsConfig(4), 3), kAttendNames);
+    ASSERT_THAT(request, IsOk());
+    EXPECT_THAT(request->layers, ElementsAre(2, 0));
+    const auto shapes = PlanWeights(HeadsConfig(4), 3, 7, 9, kAttendNames, *request);
+    ASSERT_THAT(shapes, IsOk());
+    for (const Shape& shape : {shapes->weights, shapes->keys, shapes->received_mass}) {
+      if (shape.empty()) continue;
+      EXPECT_EQ(shape.size(), rank);
+      EXPECT_EQ(shape[0], 3);
+      EXPECT_EQ(shape[1], 2);
+    }
+  }
+}
+
+TEST(WeightsChoiceTest, RefusesLayersThatAreNot) {
+  const auto refused = [](const std::vector<int64_t>& layers, const std::string& message) {
+    WeightsFields fields = FieldsOf(Mode::kSummary);
+    fields.layers = layers;
+    ExpectRefused(fields, message);
+  };
+  refused({0, 3}, "weights.layers[1]: got 3, wanted 0 to 2");
+  refused({-1}, "weights.layers[0]: got -1, wanted 0 to 2");
+  refused({2, 0, 2}, "weights.layers[2]: got 2 again, wanted each layer once");
+  refused(std::vector<int64_t>(1'000'000, 0), "weights.layers: got 1000000, wanted at most the model's 3");
+  const std::vector<int64_t> layers = {1};
+  WeightsFields fields = FieldsOf(Mode::kFull);
+  fields.layers = layers;
+  fields.layer = 1;
+  ExpectRefused(fields, "weights.layer: got 1 beside weights.layers, wanted one of them");
+  fields.layer.reset();
+  fields.mode = Mode::kNone;
+  ExpectRefused(fields, "weights.layers: got 1 without a mode, wanted none");
 }
 
 TEST(WeightsChoiceTest, AppendedKeysWidenTheWeights) {
@@ -195,12 +277,13 @@ TEST(WeightsChoiceTest, ALayerIsOneOfTheModels) {
   WeightsFields options = FieldsOf(Mode::kMean);
   const auto last = CheckWeights(options, StackOf(HeadsConfig(4), 3), kAttendNames);
   ASSERT_THAT(last, IsOk());
-  EXPECT_EQ(last->layer, 2);
+  EXPECT_THAT(last->layers, ElementsAre(2));
+  EXPECT_FALSE(last->lists_layers);
   for (const int64_t layer : {0, 1, 2}) {
     options.layer = layer;
     const auto request = CheckWeights(options, StackOf(HeadsConfig(4), 3), kAttendNames);
     ASSERT_THAT(request, IsOk());
-    EXPECT_EQ(request->layer, layer);
+    EXPECT_THAT(request->layers, ElementsAre(layer));
   }
   for (const int64_t layer : {int64_t{-1}, int64_t{3}, kLargest}) {
     options.layer = layer;

@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <utility>
 #include <vector>
 
 #include "tests/core/testing/effort.h"
@@ -117,6 +118,33 @@ TEST_P(KernelWeightsTest, ReportsWhereScoresGrowAlongTheKeys) {
 }
 
 // Whole panels, whole tiles and single keys forbidden, by a mask and by position, and queries without keys.
+// Rows of cells that several blocks share, that lie within one, and that begin or end with one; of cells of
+// keys the same with tiles. Rows of queries that are done once more are among them.
+TEST_P(KernelWeightsTest, AveragesOverCellsThatBlocksAndTilesShare) {
+  const TestLayer layer = LayerOfProducts();
+  Rng rng = MakeRng(0);
+  TestSequence sequence = RandomInputs(rng, layer.config, 300, 1100);
+  for (int64_t query = 0; query < 300; ++query) sequence.query[query * 16] = query % 3 == 0 ? 1.0f : 0.0f;
+  for (int64_t key = 0; key < 1100; ++key) sequence.key[key * 16] = key < 700 ? 0.0f : 100.0f + key % 7;
+  for (const bool causal : {false, true}) {
+    sequence.visibility.causal = causal;
+    std::vector<SinkRequest> requests;
+    for (const auto& [rows, cols] :
+         std::vector<std::pair<int64_t, int64_t>>{{1, 1}, {2, 64}, {3, 5}, {64, 2}, {64, 64}, {5, 33}}) {
+      for (const auto& [begin, end] : std::vector<std::pair<int64_t, int64_t>>{{0, 0}, {60, 270}}) {
+        requests.push_back({.mode = WeightsSink::Mode::kGrid,
+                            .query_begin = begin,
+                            .query_end = end,
+                            .grid_rows = rows,
+                            .grid_cols = cols});
+      }
+    }
+    TestBatch batch(layer.config, std::vector<const TestSequence*>(requests.size(), &sequence), requests);
+    ASSERT_NO_FATAL_FAILURE(Run(layer, batch));
+    ExpectNearReference(layer, batch, precision());
+  }
+}
+
 TEST_P(KernelWeightsTest, ReportsNothingOfForbiddenKeys) {
   Rng rng = MakeRng(0);
   const AttentionConfig config = AttentionConfig{.embed_dim = 32, .num_heads = 2, .head_dim = 24}.Resolved();

@@ -228,6 +228,19 @@ TEST(WorkPlanTest, FewItemsAreSplitButNotWhereASummaryIsWanted) {
   for (const WorkItem& item : planned.Plan(kPlannedLayer, 2).items) EXPECT_FALSE(item.split);
 }
 
+// Its exponentials are summed up tile by tile, and its parts in the order of the blocks.
+TEST(WorkPlanTest, AGridChangesNothingOfThePlan) {
+  PlannedBatch planned({{400, 400}});
+  const WorkPlan plain = planned.Plan(kPlannedLayer, 2);
+  planned.options[0].weights.mode = Mode::kGrid;
+  const WorkPlan plan = planned.Plan(kPlannedLayer, 2);
+  EXPECT_EQ(plan.query_blocks.size(), plain.query_blocks.size());
+  for (const WorkItem& item : plan.items) EXPECT_TRUE(item.split);
+  EXPECT_FALSE(plan.wants_weights);
+  EXPECT_TRUE(plan.wants_grid);
+  EXPECT_FALSE(plain.wants_grid);
+}
+
 TEST(WorkPlanTest, ManyItemsAreNotSplit) {
   const PlannedBatch planned({{400, 400}, {400, 400}, {400, 400}});
   const WorkPlan plan = planned.Plan(kPlannedLayer, 2);

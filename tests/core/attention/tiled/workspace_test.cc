@@ -126,18 +126,36 @@ TEST_F(TiledWorkspaceTest, HoldsNoMoreThanItsBound) {
     config_.precision = precision;
     for (const std::vector<int64_t>& lengths :
          {std::vector<int64_t>{1}, {700}, {300, 1, 1, 1}, {20, 30, 600, 5}, std::vector<int64_t>(90, 9)}) {
-      for (const bool wants_weights : {false, true}) {
+      for (const auto mode : {WeightsSink::Mode::kNone, WeightsSink::Mode::kFull, WeightsSink::Mode::kGrid}) {
         for (const int threads : {1, 2, 7}) {
           SCOPED_TRACE(absl::StrCat(Name(precision), ", ", lengths.size(), " sequences, the first of ",
-                                    lengths[0], ", ", threads, " threads, weights ", wants_weights));
+                                    lengths[0], ", ", threads, " threads, weights ", static_cast<int>(mode)));
           RoomFor room(config_, lengths);
-          if (wants_weights) room.options.back().weights.mode = WeightsSink::Mode::kFull;
+          room.options.back().weights.mode = mode;
           TiledWorkspace workspace(threads);
           ASSERT_TRUE(Reserve(workspace, room.batch));
           EXPECT_LE(Held(workspace), TiledWorkspaceBytes(Layer(), ShapeOf(room.batch), threads, nullptr));
         }
       }
     }
+  }
+}
+
+// Rows of weights are kept tile by tile; of a grid there are a thread's sums and, for every query block and
+// head, what it leaves of two rows of cells.
+TEST_F(TiledWorkspaceTest, AGridTakesAFewBytesForEachQuery) {
+  constexpr int64_t kQueries = 32'768;
+  for (const int threads : {1, 2}) {
+    const auto bytes = [&](bool wants_weights, bool wants_grid) {
+      return TiledWorkspaceBytes(
+          Layer(), SelfAttentionShape(kQueries, 1, kQueries, wants_weights, wants_grid), threads, nullptr);
+    };
+    const int64_t of_sums = (kQueryBlockRows + kExactRows) * kMaxGridCells * int64_t{sizeof(float)};
+    const int64_t blocks = kQueries / kSmallQueryBlockRows + 1;
+    const int64_t of_parts = blocks * 2 * kMaxGridCells * int64_t{sizeof(float)};
+    EXPECT_EQ(bytes(false, true) - bytes(false, false),
+              threads * (Buffer().GrowthFor(of_sums) + Buffer().GrowthFor(of_parts)));
+    EXPECT_GT(bytes(true, false) - bytes(false, false), 20 * (bytes(false, true) - bytes(false, false)));
   }
 }
 
