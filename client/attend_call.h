@@ -45,7 +45,10 @@ struct AttendCall {
   std::vector<int64_t> heads;  // of the weights; empty: all
   int64_t query_begin = 0;     // of the weights: these rows of each sequence; both 0: all
   int64_t query_end = 0;
-  std::optional<int64_t> layer;                            // of the weights; absent: the last one
+  std::optional<int64_t> layer;  // of the weights; absent: the last one
+  std::vector<int64_t> layers;   // or these, a dimension of the results
+  int64_t grid_rows = 0;         // with GRID: cells, at most; 0: 64
+  int64_t grid_cols = 0;
   v1::PoolingMode pooling = v1::POOLING_MODE_UNSPECIFIED;  // of the output; unspecified: hidden states
   int64_t dimensions = 0;                                  // of pooled vectors, the first ones; 0: all
   // Several outputs of one pass, instead of the one that `pooling` says.

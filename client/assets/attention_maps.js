@@ -44,6 +44,9 @@ class Maps {
   maxOf(map) {
     return (this.ownScale && this.largest[map]) || this.max;
   }
+  nameOf(place, label) {
+    return this.are_cells ? label : placeName(place, label);
+  }
   value(map, query, key) {
     return this.values[map * this.mapCells + query * this.numKeys + key];
   }
@@ -218,8 +221,8 @@ class Detail {
     showTip(
         event,
         `${Number.isNaN(value) ? 'not a number' : format(value)}\n` +
-            `query ${placeName(maps.first_query + query, maps.query_labels[query])}\nkey ${
-                placeName(key, maps.key_labels[key])}`);
+            `query ${maps.nameOf(maps.first_query + query, maps.query_labels[query])}\nkey ${
+                maps.nameOf(key, maps.key_labels[key])}`);
   }
   draw(map) {
     this.map = map;
@@ -308,7 +311,7 @@ drawPage((data, main) => {
   main.replaceChildren(
       html('h1', {}, maps.title), html('p', {class: 'faint'}, maps.subtitle),
       html(
-          'div', {class: 'controls'}, html('span', {}, 'attention weight'), bar.canvas,
+          'div', {class: 'controls'}, html('span', {}, maps.weight_name), bar.canvas,
           html('label', {}, log, ' log scale'), html('label', {}, own, ' each map on its own scale')),
       html(
           'div', {class: 'maps'}, html('section', {}, title, detail.canvas),

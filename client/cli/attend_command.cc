@@ -57,6 +57,8 @@ Json TensorJson(const Tensor& tensor) {
           {"crc32", FormatCrc32(checksum.crc32)}};
 }
 
+Reported ReportedOf(const AttendCall& call) { return {call.layers, call.heads, call.query_begin}; }
+
 // See kAttendFooter for the keys.
 Json ToJson(const AttendCall& call, const AttendReply& reply, const std::vector<std::string>& notes,
             microseconds round_trip) {
@@ -80,11 +82,11 @@ Json ToJson(const AttendCall& call, const AttendReply& reply, const std::vector<
   if (reply.weights) json["weights"] = TensorJson(*reply.weights);
   if (reply.weights_keys) {
     json["weights_keys"] = {{"shape", reply.weights_keys->shape}};
-    json["top_k"] = TopKJson(*reply.weights, *reply.weights_keys, call.heads, call.query_begin);
+    json["top_k"] = TopKJson(*reply.weights, *reply.weights_keys, ReportedOf(call));
   }
   if (reply.received_mass) {
     json["received_mass"] = TensorJson(*reply.received_mass);
-    json["summary"] = SummaryJson(*reply.weights, call.heads);
+    json["summary"] = SummaryJson(*reply.weights, ReportedOf(call));
   }
   const v1::TimeBudget& budget = reply.time_budget;
   json["time_budget"] = {
@@ -145,9 +147,10 @@ std::string TensorsTable(const AttendCall& call, const AttendReply& reply) {
 // What the weights say, where that fits into a table; empty otherwise.
 std::string WeightsTable(const AttendCall& call, const AttendReply& reply) {
   if (!reply.weights) return "";
-  if (reply.received_mass) return "\n" + SummaryTable(*reply.weights, call.heads);
-  if (reply.weights_keys)
-    return "\n" + TopKTable(*reply.weights, *reply.weights_keys, call.heads, call.query_begin);
+  if (reply.received_mass) return "\n" + SummaryTable(*reply.weights, ReportedOf(call));
+  if (reply.weights_keys) {
+    return "\n" + TopKTable(*reply.weights, *reply.weights_keys, ReportedOf(call));
+  }
   return "";
 }
 
@@ -268,7 +271,7 @@ absl::Status WriteResults(const AttendFlags& flags, const AttendReply& reply) {
 absl::Status CheckFlags(const AttendFlags& flags) {
   const v1::WeightsMode weights = flags.request.weights;
   if (!flags.weights_output_path.empty() && weights == v1::WEIGHTS_MODE_NONE) {
-    return absl::InvalidArgumentError("--weights-output wants --weights full, mean, top-k or summary");
+    return absl::InvalidArgumentError("--weights-output wants --weights full, mean, top-k, summary or grid");
   }
   if (!flags.keys_output_path.empty() && weights != v1::WEIGHTS_MODE_TOP_K) {
     return absl::InvalidArgumentError("--weights-keys-output wants --weights top-k");
@@ -370,7 +373,8 @@ constexpr char kAttendFooter[] =
     "key.shape, value.shape, mask.shape], output_dtype,\n"
     "output.{shape, min, mean, max, non_finite, sum, crc32} or outputs.KIND.{the same, lens} [, weights.{the "
     "same}, weights_keys.shape,\n"
-    "top_k[].{sequence, head, query, keys, weights}, received_mass.{the same}, summary[].{sequence, head,\n"
+    "top_k[].{sequence [, layer], head, query, keys, weights}, received_mass.{the\n"
+    "same}, summary[].{sequence [, layer], head,\n"
     "entropy_nats, distance_tokens, max_weight, self_mass, first_token_mass, effective_support}],\n"
     "time_budget.{queue_us, compute_us, total_us, batch_requests, batch_sequences, batch_tokens, kernel,\n"
     "compute_threads, pack_us, unpack_us, predicted_us}, payload_crc32c.{output, weights, outputs[0].values, "
@@ -380,6 +384,8 @@ constexpr char kAttendFooter[] =
     "Examples: headlight attend --shape 2x16\n"
     "          headlight attend --seq-lens 5,16,9 --causal --weights mean --weights-output weights.npy\n"
     "          headlight attend --shape 1x64 --weights summary --heads 0,3,5 --queries 0:16\n"
+    "          headlight attend --model encoder --shape 1x4096 --weights grid --layers 0,5,11 "
+    "--weights-output g.npy\n"
     "          headlight attend --input query.npy --key memory.npy --output out.npy\n"
     "          headlight attend --input request.npz --weights full --output results.npz\n"
     "          headlight attend --model encoder --ids ids.npy --pooled --output vectors.npy\n"

@@ -118,6 +118,13 @@ absl::StatusOr<std::vector<int64_t>> ParseHeads(const std::string& text) {
   return *std::move(heads);
 }
 
+absl::StatusOr<Shape> ParseGrid(const std::string& text) {
+  constexpr int64_t kMostCells = 64;  // as attention.proto has it
+  const std::optional<std::vector<int64_t>> grid = ParseNumbers(text, 'x', 1);
+  if (grid && grid->size() == 2 && grid->front() <= kMostCells && grid->back() <= kMostCells) return *grid;
+  return Wanted("rows and columns of cells, 1x1 to 64x64", text);
+}
+
 absl::StatusOr<std::vector<int64_t>> ParsePlaces(const std::string& text) {
   const auto places = ParseNumbers(text, ',', 0);
   return places ? *places : absl::StatusOr<std::vector<int64_t>>(Wanted("places like 0,5,17", text));
@@ -133,10 +140,10 @@ absl::StatusOr<QueryRange> ParseQueryRange(const std::string& text) {
 
 absl::StatusOr<v1::WeightsMode> ParseWeightsMode(const std::string& text) {
   for (v1::WeightsMode mode : {v1::WEIGHTS_MODE_NONE, v1::WEIGHTS_MODE_FULL, v1::WEIGHTS_MODE_MEAN,
-                               v1::WEIGHTS_MODE_TOP_K, v1::WEIGHTS_MODE_SUMMARY}) {
+                               v1::WEIGHTS_MODE_TOP_K, v1::WEIGHTS_MODE_SUMMARY, v1::WEIGHTS_MODE_GRID}) {
     if (text == WeightsModeName(mode)) return mode;
   }
-  return Wanted("none, full, mean, top-k or summary", text);
+  return Wanted("none, full, mean, top-k, summary or grid", text);
 }
 
 std::string WeightsModeName(v1::WeightsMode mode) {
@@ -149,6 +156,8 @@ std::string WeightsModeName(v1::WeightsMode mode) {
       return "top-k";
     case v1::WEIGHTS_MODE_SUMMARY:
       return "summary";
+    case v1::WEIGHTS_MODE_GRID:
+      return "grid";
     default:
       return "none";
   }
@@ -290,7 +299,7 @@ void AddRequestFlags(CLI::App& app, RequestFlags& flags) {
   app.add_flag("--causal", flags.causal, "A query sees no later key");
   AddWhole(app, "--window-left", "A query sees no key more than N before it", flags.window_left);
   AddWhole(app, "--window-right", "A query sees no key more than N after it", flags.window_right);
-  AddParsed(app, {"--weights", "none|full|mean|top-k|summary", "Attention weights to return"},
+  AddParsed(app, {"--weights", "none|full|mean|top-k|summary|grid", "Attention weights to return"},
             ParseWeightsMode, &flags.weights)
       ->default_str("none");
   app.add_option("--top-k", flags.top_k, "With --weights top-k: how many of each query and head")
@@ -301,6 +310,11 @@ void AddRequestFlags(CLI::App& app, RequestFlags& flags) {
   AddParsed(app, {"--queries", "BEGIN:END", "Weights of these queries of each sequence only"},
             ParseQueryRange, &flags.queries);
   AddWhole(app, "--layer", "Weights of this layer, counted from 0; the last one if not given", flags.layer);
+  AddParsed(app, {"--layers", "N,N,...", "Weights of these layers, in this order"}, ParseHeads,
+            &flags.layers);
+  AddParsed(app, {"--grid", "ROWSxCOLS", "With --weights grid: cells of queries and keys, up to 64x64"},
+            ParseGrid, &flags.grid)
+      ->default_str("64x64");
   CLI::Option* const pooled = app.add_flag_callback(
       "--pooled", [&flags] { flags.pooling = v1::POOLING_MODE_MODEL; },
       "Output one vector for each sequence, pooled as the model says");

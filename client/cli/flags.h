@@ -22,6 +22,7 @@ absl::StatusOr<std::vector<int64_t>> ParseLengths(const std::string& text);     
 absl::StatusOr<std::chrono::milliseconds> ParseDuration(const std::string& text);  // "500ms", "10s", "2m"
 absl::StatusOr<std::vector<int64_t>> ParsePlaces(const std::string& text);         // "0,5,17"
 absl::StatusOr<std::vector<int64_t>> ParseHeads(const std::string& text);          // "0,3,5" -> {0, 3, 5}
+absl::StatusOr<Shape> ParseGrid(const std::string& text);                          // "64x32" -> {64, 32}
 absl::StatusOr<v1::WeightsMode> ParseWeightsMode(const std::string& text);         // "none", "top-k", ...
 absl::StatusOr<v1::DType> ParseDType(const std::string& text);                     // "f32", "bf16", "f16"
 absl::StatusOr<v1::DType> ParseVectorsDType(const std::string& text);              // these, "i8", "bits"
@@ -96,6 +97,8 @@ struct RequestFlags {
   std::vector<int64_t> heads;
   QueryRange queries;
   std::optional<int64_t> layer;
+  std::vector<int64_t> layers;
+  Shape grid;  // {rows, columns} of cells, at most; empty: as many as there can be
   v1::PoolingMode pooling = v1::POOLING_MODE_UNSPECIFIED;
   int64_t dimensions = 0;
   std::vector<v1::OutputKind> outputs;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// `headlight heatmap`: asks for the attention weights of one sequence, layer by layer, and draws them.
+// `headlight heatmap`: asks for the attention weights of one sequence, layer by layer, or for their means over
+// cells, and draws them.
 #include <algorithm>
 #include <memory>
 #include <string>
@@ -63,6 +64,7 @@ struct HeatmapPlan {
   std::vector<int64_t> layers;
   std::vector<int64_t> heads;
   int64_t num_queries = 0;  // of each map
+  Shape grid;               // {rows, columns} of cells that they are drawn in; empty: each weight by itself
   PictureFormat format = PictureFormat::kSvg;
   std::vector<std::string> query_labels;  // of the queries that are drawn
   std::vector<std::string> key_labels;    // with those of appended keys
@@ -105,6 +107,10 @@ absl::Status AddLabels(const HeatmapFlags& flags, HeatmapPlan& plan) {
     queries->resize(static_cast<size_t>(range.begin + plan.num_queries));
     queries->erase(queries->begin(), queries->begin() + range.begin);
   }
+  if (!plan.grid.empty()) {
+    *queries = CellLabels(*queries, range.begin, plan.grid.front());
+    *keys = CellLabels(*keys, 0, plan.grid.back());
+  }
   plan.query_labels = *std::move(queries);
   plan.key_labels = *std::move(keys);
   return absl::OkStatus();
@@ -130,6 +136,9 @@ void AddTitles(const HeatmapFlags& flags, HeatmapPlan& plan) {
                     flags.request.queries.begin + plan.num_queries - 1);
   }
   if (plan.call.causal || plan.model.causal()) plan.subtitle += ", causal";
+  if (!plan.grid.empty()) {
+    absl::StrAppend(&plan.subtitle, ", means over ", plan.grid.front(), " x ", plan.grid.back(), " cells");
+  }
 }
 
 // What --format, the name of the file and the number of weights say, in this order. INVALID_ARGUMENT if a
@@ -151,7 +160,8 @@ absl::StatusOr<PictureFormat> ChooseFormat(const HeatmapFlags& flags, double num
   if (num_cells <= static_cast<double>(most)) return format;
   return absl::InvalidArgumentError(absl::StrCat(
       "the picture would have ", absl::StrFormat("%.0f", num_cells), " weights, wanted at most ", most,
-      ": fewer --layers, --heads or --queries", format == PictureFormat::kSvg ? ", or --format html" : ""));
+      ": fewer --layers, --heads or --queries", format == PictureFormat::kSvg ? ", or --format html" : "",
+      flags.request.grid.empty() ? ", or --grid 64x64" : ""));
 }
 
 // Of one map; the server refuses an end beyond the sequence, which is another sequence's matter here.
@@ -184,9 +194,14 @@ absl::StatusOr<HeatmapPlan> MakePlan(const HeatmapFlags& flags, const Inputs& in
   const absl::StatusOr<int64_t> num_queries = NumQueries(flags.request.queries, plan.extent.q_len);
   if (!num_queries.ok()) return num_queries.status();
   plan.num_queries = *num_queries;
+  int64_t rows = plan.num_queries, cols = plan.extent.kv_len + model.num_appended_keys();
+  if (!flags.request.grid.empty()) {
+    rows = std::min(rows, flags.request.grid.front());
+    cols = std::min(cols, flags.request.grid.back());
+    plan.grid = {rows, cols};
+  }
   const double num_cells = static_cast<double>(plan.layers.size() * plan.heads.size()) *
-                           static_cast<double>(plan.num_queries) *
-                           static_cast<double>(plan.extent.kv_len + model.num_appended_keys());
+                           static_cast<double>(rows) * static_cast<double>(cols);
   absl::StatusOr<PictureFormat> format = ChooseFormat(flags, num_cells);
   if (!format.ok()) return format.status();
   plan.format = *format;
@@ -204,7 +219,8 @@ AttentionMaps EmptyMaps(const HeatmapFlags& flags, const HeatmapPlan& plan) {
           .heads = plan.heads,
           .first_query = flags.request.queries.begin,
           .query_labels = plan.query_labels,
-          .key_labels = plan.key_labels};
+          .key_labels = plan.key_labels,
+          .are_cells = !plan.grid.empty()};
 }
 
 SummaryPicture EmptySummary(const HeatmapPlan& plan) {
@@ -252,21 +268,42 @@ absl::StatusOr<std::string> DrawSummary(const Client& client, const HeatmapFlags
   return SummarySvg(picture);
 }
 
+// All layers of one pass: their cells are few.
+absl::Status AskForGrids(const Client& client, const HeatmapFlags& flags, const HeatmapPlan& plan,
+                         AttentionMaps& maps) {
+  AttendCall call = plan.call;
+  call.layers = plan.layers;
+  const absl::StatusOr<AttendReply> reply = client.Attend(call, flags.server.timeout());
+  if (!reply.ok()) return reply.status();
+  return AppendGrids(*reply, flags.sequence,
+                     {static_cast<int64_t>(maps.layers.size()), static_cast<int64_t>(maps.heads.size()),
+                      maps.num_queries(), maps.num_keys()},
+                     maps.weights);
+}
+
 absl::StatusOr<std::string> DrawMaps(const Client& client, const HeatmapFlags& flags,
                                      const HeatmapPlan& plan) {
   AttentionMaps maps = EmptyMaps(flags, plan);
   maps.weights.reserve(static_cast<size_t>(maps.num_cells()));
   const Shape wanted = {static_cast<int64_t>(maps.heads.size()), maps.num_queries(), maps.num_keys()};
-  const absl::Status status = AskForLayers(client, flags, plan, [&](const AttendReply& reply) {
-    return AppendMaps(reply, flags.sequence, wanted, maps.weights);
-  });
+  const absl::Status status = maps.are_cells
+                                  ? AskForGrids(client, flags, plan, maps)
+                                  : AskForLayers(client, flags, plan, [&](const AttendReply& reply) {
+                                      return AppendMaps(reply, flags.sequence, wanted, maps.weights);
+                                    });
   if (!status.ok()) return status;
   return plan.format == PictureFormat::kSvg ? AttentionMapsSvg(maps, flags.scale)
                                             : AttentionMapsPage(maps, flags.scale);
 }
 
 int RunHeatmap(HeatmapFlags flags, const Streams& streams) {
-  flags.request.weights = flags.summary ? v1::WEIGHTS_MODE_SUMMARY : v1::WEIGHTS_MODE_FULL;
+  flags.request.weights = flags.summary                ? v1::WEIGHTS_MODE_SUMMARY
+                          : flags.request.grid.empty() ? v1::WEIGHTS_MODE_FULL
+                                                       : v1::WEIGHTS_MODE_GRID;
+  if (flags.summary && !flags.request.grid.empty()) {
+    return Fail(streams, kExitUsage,
+                absl::InvalidArgumentError("--summary and --grid draw different things"));
+  }
   if (flags.summary && !(flags.tokens_path.empty() && flags.key_tokens_path.empty())) {
     return Fail(
         streams, kExitUsage,
@@ -316,13 +353,14 @@ constexpr char kHeatmapFooter[] =
     "          headlight heatmap --model encoder --ids ids.npy --tokens tokens.txt --output maps.html\n"
     "          headlight heatmap --model encoder --shape 1x128 --layers 0,11 --heads 0,3,5 --output "
     "maps.html\n"
+    "          headlight heatmap --model encoder --shape 1x8192 --grid 64x64 --scale log --output long.html\n"
     "          headlight heatmap --model encoder --shape 1x128 --summary --output heads.svg";
 
 void AddHeatmapFlags(CLI::App& command, HeatmapFlags& flags) {
   AddRequestFlags(command, flags.request);
   // These are the command's own to say.
-  for (const char* name : {"--weights", "--top-k", "--layer", "--pooled", "--pooling", "--output-kind",
-                           "--positions", "--sparse-top-k", "--vectors-dtype"}) {
+  for (const char* name : {"--weights", "--top-k", "--layer", "--layers", "--grid", "--pooled", "--pooling",
+                           "--output-kind", "--positions", "--sparse-top-k", "--vectors-dtype"}) {
     command.remove_option(command.get_option(name));
   }
   AddParsed(command, {"--layers", "all|N,N,...", "Draw these layers"}, ParseLayers, &flags.layers)
@@ -331,6 +369,10 @@ void AddHeatmapFlags(CLI::App& command, HeatmapFlags& flags) {
       ->check(CLI::NonNegativeNumber)
       ->type_name("N")
       ->capture_default_str();
+  AddParsed(command,
+            {"--grid", "ROWSxCOLS",
+             "Draw means over so many cells of queries and keys, up to 64x64, however long the sequence is"},
+            ParseGrid, &flags.request.grid);
   command.add_flag("--summary", flags.summary,
                    "Draw entropy, distance and first token's weight of each head");
   const auto add_file = [&](const char* name, std::string& path, const char* form, const char* help) {

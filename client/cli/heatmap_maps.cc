@@ -131,6 +131,36 @@ absl::Status AppendMaps(const AttendReply& reply, int64_t sequence, const Shape&
   return absl::OkStatus();
 }
 
+std::vector<std::string> CellLabels(const std::vector<std::string>& labels, int64_t first_place,
+                                    int64_t cells) {
+  const int64_t length = static_cast<int64_t>(labels.size());
+  std::vector<std::string> names;
+  for (int64_t cell = 0; cell < cells; ++cell) {
+    const int64_t begin = cell * length / cells, last = (cell + 1) * length / cells - 1;
+    names.push_back(begin == last ? labels[static_cast<size_t>(begin)]
+                                  : absl::StrCat(first_place + begin, "-", first_place + last));
+  }
+  return names;
+}
+
+absl::Status AppendGrids(const AttendReply& reply, int64_t sequence, const Shape& wanted,
+                         std::vector<float>& weights) {
+  const Shape got = reply.weights ? reply.weights->shape : Shape{};
+  if (got.size() != 5 || got[0] <= sequence || got[1] != wanted[0] || got[2] != wanted[1] ||
+      got[3] < wanted[2] || got[4] < wanted[3]) {
+    return OtherShape(got, {sequence + 1, wanted[0], wanted[1], wanted[2], wanted[3]});
+  }
+  const int64_t num_maps = got[1] * got[2];
+  const float* const first = reply.weights->values.data() + sequence * num_maps * got[3] * got[4];
+  for (int64_t map = 0; map < num_maps; ++map) {
+    for (int64_t row = 0; row < wanted[2]; ++row) {
+      const float* const cells = first + (map * got[3] + row) * got[4];
+      weights.insert(weights.end(), cells, cells + wanted[3]);
+    }
+  }
+  return absl::OkStatus();
+}
+
 absl::Status AppendStatistic(const AttendReply& reply, int64_t sequence, int64_t num_heads, int64_t statistic,
                              std::vector<float>& values) {
   const Shape got = reply.weights ? reply.weights->shape : Shape{};

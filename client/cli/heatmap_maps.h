@@ -46,6 +46,16 @@ absl::StatusOr<std::vector<std::string>> Labels(const char* flag, const std::vec
 absl::Status AppendMaps(const AttendReply& reply, int64_t sequence, const Shape& wanted,
                         std::vector<float>& weights);
 
+// Cells of labels that follow each other: GRID's of attention.proto. A cell of several is called by the places
+// of its first and last, counted from `first_place`.
+std::vector<std::string> CellLabels(const std::vector<std::string>& labels, int64_t first_place,
+                                    int64_t cells);
+
+// Appends [layers, heads, rows, cols] of one sequence out of a reply's weights [batch, layers, heads, rows,
+// cols], as AppendMaps.
+absl::Status AppendGrids(const AttendReply& reply, int64_t sequence, const Shape& wanted,
+                         std::vector<float>& weights);
+
 // Appends statistic number `statistic` of each head, out of a reply's weights [batch, heads, 6]. INTERNAL as
 // above.
 absl::Status AppendStatistic(const AttendReply& reply, int64_t sequence, int64_t num_heads, int64_t statistic,

@@ -275,6 +275,9 @@ AttendCall Inputs::Call(const RequestFlags& flags) const {
       .query_begin = flags.queries.begin,
       .query_end = flags.queries.end,
       .layer = flags.layer,
+      .layers = flags.layers,
+      .grid_rows = flags.grid.empty() ? 0 : flags.grid.front(),
+      .grid_cols = flags.grid.empty() ? 0 : flags.grid.back(),
       .pooling = flags.outputs.empty() ? flags.pooling : v1::POOLING_MODE_UNSPECIFIED,
       .dimensions = flags.outputs.empty() ? flags.dimensions : 0,
       .outputs = OutputsOf(flags),
@@ -313,6 +316,13 @@ absl::Status CheckInputFlags(const RequestFlags& flags, const InputFiles& files)
   }
   if (flags.weights == v1::WEIGHTS_MODE_NONE && flags.layer) {
     return absl::InvalidArgumentError("--layer wants --weights: it says whose");
+  }
+  if (flags.weights == v1::WEIGHTS_MODE_NONE && !flags.layers.empty()) {
+    return absl::InvalidArgumentError("--layers wants --weights: they say whose");
+  }
+  if (flags.layer && !flags.layers.empty()) return both("--layer", "--layers", "layer");
+  if (flags.weights != v1::WEIGHTS_MODE_GRID && !flags.grid.empty()) {
+    return absl::InvalidArgumentError("--grid wants --weights grid: it says how many cells");
   }
   if (flags.weights == v1::WEIGHTS_MODE_NONE && (!flags.heads.empty() || flags.queries.end > 0)) {
     return absl::InvalidArgumentError("--heads and --queries want --weights: they say which");

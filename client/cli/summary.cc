@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <optional>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -18,55 +19,92 @@ constexpr std::array<const char*, 6> kStatistics = {"entropy_nats", "distance_to
                                                     "self_mass",    "first_token_mass", "effective_support"};
 constexpr int64_t kMaxTableRows = 48;
 
-// One sequence and head.
+// One map of the weights.
+struct MapPlace {
+  int64_t sequence = 0;
+  std::optional<int64_t> layer;  // where several were asked for
+  int64_t head = 0;
+};
+
+// Of the maps of weights [batch, heads, ...] or [batch, layers, heads, ...], of which `inner` dimensions
+// belong to one map, in their order; none of another shape.
+std::vector<MapPlace> MapsOf(const Shape& shape, size_t inner, const Reported& reported) {
+  const auto& [layers, heads, query_begin] = reported;
+  const size_t outer = layers.empty() ? 2 : 3;
+  if (shape.size() != outer + inner) return {};
+  if (!layers.empty() && static_cast<int64_t>(layers.size()) != shape[1]) return {};
+  const int64_t num_heads = shape[outer - 1];
+  if (!heads.empty() && static_cast<int64_t>(heads.size()) != num_heads) return {};
+  std::vector<MapPlace> maps;
+  const int64_t num_layers = layers.empty() ? 1 : shape[1];
+  for (int64_t map = 0; map < shape[0] * num_layers * num_heads; ++map) {
+    const auto head = static_cast<size_t>(map % num_heads);
+    MapPlace& place = maps.emplace_back();
+    place.sequence = map / num_heads / num_layers;
+    if (!layers.empty()) place.layer = layers[static_cast<size_t>(map / num_heads % num_layers)];
+    place.head = heads.empty() ? map % num_heads : heads[head];
+  }
+  return maps;
+}
+
+nlohmann::ordered_json PlaceJson(const MapPlace& place) {
+  nlohmann::ordered_json json = {{"sequence", place.sequence}};
+  if (place.layer) json["layer"] = *place.layer;
+  json["head"] = place.head;
+  return json;
+}
+
+std::vector<std::string> PlaceColumns(const Reported& reported) {
+  if (reported.layers.empty()) return {"sequence", "head"};
+  return {"sequence", "layer", "head"};
+}
+
+std::vector<std::string> PlaceCells(const MapPlace& place) {
+  std::vector<std::string> cells = {absl::StrCat(place.sequence)};
+  if (place.layer) cells.push_back(absl::StrCat(*place.layer));
+  cells.push_back(absl::StrCat(place.head));
+  return cells;
+}
+
 struct SummaryRow {
-  int64_t sequence;
-  int64_t head;
+  MapPlace place;
   const float* statistics;
 };
 
-std::vector<SummaryRow> RowsOf(const Tensor& weights, const std::vector<int64_t>& heads) {
+std::vector<SummaryRow> RowsOf(const Tensor& weights, const Reported& reported) {
   std::vector<SummaryRow> rows;
   const int64_t width = kStatistics.size();
-  if (weights.shape.size() != 3 || weights.shape[2] != width) return rows;
-  const int64_t num_heads = weights.shape[1];
-  if (!heads.empty() && static_cast<int64_t>(heads.size()) != num_heads) return rows;
-  for (int64_t row = 0; row < weights.shape[0] * num_heads; ++row) {
-    const int64_t place = row % num_heads;
-    rows.push_back({row / num_heads, heads.empty() ? place : heads[static_cast<size_t>(place)],
-                    weights.values.data() + row * width});
+  if (weights.shape.empty() || weights.shape.back() != width) return rows;
+  for (const MapPlace& place : MapsOf(weights.shape, 1, reported)) {
+    rows.push_back({place, weights.values.data() + static_cast<int64_t>(rows.size()) * width});
   }
   return rows;
 }
 
 constexpr size_t kMaxTableKeys = 8;
 
-// One sequence, head and query, with the places that hold a key.
+// One query of a map, with the places that hold a key.
 struct TopKRow {
-  int64_t sequence;
-  int64_t head;
+  MapPlace place;
   int64_t query;
   std::vector<int32_t> keys;
   std::vector<float> weights;
 };
 
-std::vector<TopKRow> TopKRowsOf(const Tensor& weights, const IntTensor& keys,
-                                const std::vector<int64_t>& heads, int64_t query_begin) {
+std::vector<TopKRow> TopKRowsOf(const Tensor& weights, const IntTensor& keys, const Reported& reported) {
   std::vector<TopKRow> rows;
-  if (weights.shape.size() != 4 || keys.shape != weights.shape) return rows;
-  const int64_t num_heads = weights.shape[1], num_queries = weights.shape[2], top_k = weights.shape[3];
-  if (!heads.empty() && static_cast<int64_t>(heads.size()) != num_heads) return rows;
-  for (int64_t row = 0; row < weights.shape[0] * num_heads * num_queries; ++row) {
-    const int64_t place = row / num_queries % num_heads;
-    TopKRow top{.sequence = row / num_queries / num_heads,
-                .head = heads.empty() ? place : heads[static_cast<size_t>(place)],
-                .query = query_begin + row % num_queries};
-    for (int64_t i = row * top_k; i < (row + 1) * top_k; ++i) {
-      if (keys.values[static_cast<size_t>(i)] < 0) continue;
-      top.keys.push_back(keys.values[static_cast<size_t>(i)]);
-      top.weights.push_back(weights.values[static_cast<size_t>(i)]);
+  if (keys.shape != weights.shape) return rows;
+  size_t next = 0;
+  for (const MapPlace& place : MapsOf(weights.shape, 2, reported)) {
+    for (int64_t query = 0; query < weights.shape[weights.shape.size() - 2]; ++query) {
+      TopKRow top{.place = place, .query = reported.query_begin + query};
+      for (int64_t i = 0; i < weights.shape.back(); ++i, ++next) {
+        if (keys.values[next] < 0) continue;
+        top.keys.push_back(keys.values[next]);
+        top.weights.push_back(weights.values[next]);
+      }
+      if (!top.keys.empty()) rows.push_back(std::move(top));
     }
-    if (!top.keys.empty()) rows.push_back(std::move(top));
   }
   return rows;
 }
@@ -97,54 +135,49 @@ ValueRange RangeOf(std::span<const float> values) {
   return range;
 }
 
-nlohmann::ordered_json SummaryJson(const Tensor& weights, const std::vector<int64_t>& heads) {
+nlohmann::ordered_json SummaryJson(const Tensor& weights, const Reported& reported) {
   nlohmann::ordered_json json = nlohmann::ordered_json::array();
-  for (const SummaryRow& row : RowsOf(weights, heads)) {
-    nlohmann::ordered_json& object = json.emplace_back();
-    object["sequence"] = row.sequence;
-    object["head"] = row.head;
+  for (const SummaryRow& row : RowsOf(weights, reported)) {
+    nlohmann::ordered_json& object = json.emplace_back(PlaceJson(row.place));
     for (size_t i = 0; i < kStatistics.size(); ++i) object[kStatistics[i]] = row.statistics[i];
   }
   return json;
 }
 
-std::string SummaryTable(const Tensor& weights, const std::vector<int64_t>& heads) {
-  const std::vector<SummaryRow> rows = RowsOf(weights, heads);
-  std::vector<std::vector<std::string>> table = {{"sequence", "head"}};
+std::string SummaryTable(const Tensor& weights, const Reported& reported) {
+  const std::vector<SummaryRow> rows = RowsOf(weights, reported);
+  std::vector<std::vector<std::string>> table = {PlaceColumns(reported)};
   table[0].insert(table[0].end(), kStatistics.begin(), kStatistics.end());
   const int64_t num_rows = static_cast<int64_t>(rows.size());
   for (int64_t i = 0; i < std::min(num_rows, kMaxTableRows); ++i) {
     const SummaryRow& row = rows[static_cast<size_t>(i)];
-    std::vector<std::string>& line = table.emplace_back();
-    line = {absl::StrCat(row.sequence), absl::StrCat(row.head)};
+    std::vector<std::string>& line = table.emplace_back(PlaceCells(row.place));
     for (size_t j = 0; j < kStatistics.size(); ++j)
       line.push_back(absl::StrFormat("%.4g", row.statistics[j]));
   }
   return FormatTable(table) + MoreRows(num_rows);
 }
 
-nlohmann::ordered_json TopKJson(const Tensor& weights, const IntTensor& keys,
-                                const std::vector<int64_t>& heads, int64_t query_begin) {
+nlohmann::ordered_json TopKJson(const Tensor& weights, const IntTensor& keys, const Reported& reported) {
   nlohmann::ordered_json json = nlohmann::ordered_json::array();
-  for (const TopKRow& row : TopKRowsOf(weights, keys, heads, query_begin)) {
-    json.push_back({{"sequence", row.sequence},
-                    {"head", row.head},
-                    {"query", row.query},
-                    {"keys", row.keys},
-                    {"weights", row.weights}});
+  for (const TopKRow& row : TopKRowsOf(weights, keys, reported)) {
+    nlohmann::ordered_json& object = json.emplace_back(PlaceJson(row.place));
+    object["query"] = row.query;
+    object["keys"] = row.keys;
+    object["weights"] = row.weights;
   }
   return json;
 }
 
-std::string TopKTable(const Tensor& weights, const IntTensor& keys, const std::vector<int64_t>& heads,
-                      int64_t query_begin) {
-  const std::vector<TopKRow> rows = TopKRowsOf(weights, keys, heads, query_begin);
-  std::vector<std::vector<std::string>> table = {{"sequence", "head", "query", "key: weight"}};
+std::string TopKTable(const Tensor& weights, const IntTensor& keys, const Reported& reported) {
+  const std::vector<TopKRow> rows = TopKRowsOf(weights, keys, reported);
+  std::vector<std::vector<std::string>> table = {PlaceColumns(reported)};
+  table[0].insert(table[0].end(), {"query", "key: weight"});
   const int64_t num_rows = static_cast<int64_t>(rows.size());
   for (int64_t i = 0; i < std::min(num_rows, kMaxTableRows); ++i) {
     const TopKRow& row = rows[static_cast<size_t>(i)];
-    std::vector<std::string>& line = table.emplace_back();
-    line = {absl::StrCat(row.sequence), absl::StrCat(row.head), absl::StrCat(row.query)};
+    std::vector<std::string>& line = table.emplace_back(PlaceCells(row.place));
+    line.push_back(absl::StrCat(row.query));
     for (size_t j = 0; j < std::min(row.keys.size(), kMaxTableKeys); ++j)
       line.push_back(absl::StrFormat("%d: %.4f", row.keys[j], row.weights[j]));
     if (row.keys.size() > kMaxTableKeys) line.push_back("...");

@@ -25,29 +25,33 @@ struct ValueRange {
 };
 ValueRange RangeOf(std::span<const float> values);
 
-// Both take the reply's weights, [batch, heads, 6], and the heads that were asked for (empty: all). A reply
-// of another shape has no rows.
+// What the rows of a reply's weights are of, as it was asked for.
+struct Reported {
+  std::vector<int64_t> layers;  // empty: one, and no dimension of the weights
+  std::vector<int64_t> heads;   // empty: all
+  int64_t query_begin = 0;
+};
 
-// One object for each sequence and head, in the reply's order; keys: sequence, head and the statistics by
-// name.
-nlohmann::ordered_json SummaryJson(const Tensor& weights, const std::vector<int64_t>& heads);
+// Both take the reply's weights, [batch, heads, 6] or [batch, layers, heads, 6]. A reply of another shape has
+// no rows.
+
+// One object for each sequence, layer and head, in the reply's order; keys: sequence, layer if several were
+// asked for, head and the statistics by name.
+nlohmann::ordered_json SummaryJson(const Tensor& weights, const Reported& reported);
 
 // The same as a table; of many rows the first ones and how many there are.
-std::string SummaryTable(const Tensor& weights, const std::vector<int64_t>& heads);
+std::string SummaryTable(const Tensor& weights, const Reported& reported);
 
-// Both take the reply's weights and keys, [batch, heads, queries, top_k] each, the heads that were asked for
-// (empty: all), and the first query that was asked for. A reply of another shape has no rows; neither has a
-// query without any key.
+// Both take the reply's weights and keys, [batch, heads, queries, top_k] or [batch, layers, heads, queries,
+// top_k] each. A reply of another shape has no rows; neither has a query without any key.
 
-// One object for each sequence, head and query, in the reply's order; keys: sequence, head, query, keys and
-// weights, the last two without the places that are empty.
-nlohmann::ordered_json TopKJson(const Tensor& weights, const IntTensor& keys,
-                                const std::vector<int64_t>& heads, int64_t query_begin);
+// One object for each sequence, layer, head and query, in the reply's order; keys: sequence, layer if several
+// were asked for, head, query, keys and weights, the last two without the places that are empty.
+nlohmann::ordered_json TopKJson(const Tensor& weights, const IntTensor& keys, const Reported& reported);
 
 // The same as a table, of "KEY: WEIGHT"; of many rows the first ones and how many there are, and so for many
 // keys of a row.
-std::string TopKTable(const Tensor& weights, const IntTensor& keys, const std::vector<int64_t>& heads,
-                      int64_t query_begin);
+std::string TopKTable(const Tensor& weights, const IntTensor& keys, const Reported& reported);
 
 }  // namespace headlight::client
 

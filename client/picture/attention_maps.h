@@ -24,10 +24,13 @@ struct AttentionMaps {
   std::vector<std::string> query_labels;
   std::vector<std::string> key_labels;
   std::vector<float> weights;  // [layers, heads, queries, keys]
+  // Queries and keys are cells of several: weights are means, and labels say all.
+  bool are_cells = false;
 
   int64_t num_queries() const { return static_cast<int64_t>(query_labels.size()); }
   int64_t num_keys() const { return static_cast<int64_t>(key_labels.size()); }
   int64_t num_maps() const { return static_cast<int64_t>(layers.size() * heads.size()); }
+  const char* weight_name() const { return are_cells ? "mean attention weight" : "attention weight"; }
   int64_t num_cells() const { return num_maps() * num_queries() * num_keys(); }
 };
 

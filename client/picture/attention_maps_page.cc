@@ -48,6 +48,8 @@ std::string AttentionMapsPage(const AttentionMaps& maps, ScaleKind kind) {
       {"first_query", maps.first_query},
       {"query_labels", maps.query_labels},
       {"key_labels", maps.key_labels},
+      {"are_cells", maps.are_cells},
+      {"weight_name", maps.weight_name()},
       {"scale", kind == ScaleKind::kLog ? "log" : "linear"},
       {"log_decades", ColorScale::kLogDecades},
       {"max", scale.max()},

@@ -41,10 +41,10 @@ double WidestOf(const std::vector<std::string>& labels) {
 // Every how many-th label there is room for.
 size_t LabelStep(double cell) { return static_cast<size_t>(std::max(1.0, std::ceil(kLineHeight / cell))); }
 
-// "3" where the label is but the place, "3 the" where it is a token.
-std::string PlaceName(int64_t place, const std::string& label) {
+// "3" where the label is but the place, "3 the" where it is a token, the label of a cell.
+std::string PlaceName(const AttentionMaps& maps, int64_t place, const std::string& label) {
   const std::string number = absl::StrCat(place);
-  return label == number ? number : absl::StrCat(number, " ", label);
+  return maps.are_cells || label == number ? label : absl::StrCat(number, " ", label);
 }
 
 struct Layout {
@@ -91,13 +91,13 @@ void DrawMap(const AttentionMaps& maps, size_t layer, size_t head, const ColorSc
   svg.BeginGroup("cells");
   for (size_t query = 0; query < maps.query_labels.size(); ++query) {
     const std::string query_name =
-        PlaceName(maps.first_query + static_cast<int64_t>(query), maps.query_labels[query]);
+        PlaceName(maps, maps.first_query + static_cast<int64_t>(query), maps.query_labels[query]);
     for (size_t key = 0; key < num_keys; ++key, ++weight) {
       svg.Rect({corner.x + layout.cell * static_cast<double>(key),
                 corner.y + layout.cell * static_cast<double>(query)},
                layout.cell, layout.cell, ToHex(ColorOf(scale.ShareOf(*weight))),
                absl::StrCat(FormatValue(*weight), "\nquery ", query_name, "\nkey ",
-                            PlaceName(static_cast<int64_t>(key), maps.key_labels[key]), where));
+                            PlaceName(maps, static_cast<int64_t>(key), maps.key_labels[key]), where));
     }
   }
   svg.EndGroup();
@@ -156,7 +156,7 @@ std::string AttentionMapsSvg(const AttentionMaps& maps, ScaleKind kind) {
   svg.Text({kMargin, kMargin + 14}, maps.title, {.css = "title"});
   svg.Text({kMargin, kMargin + 31}, maps.subtitle, {.css = "faint"});
   DrawColorBar({kMargin, kMargin + 44}, kBarWidth, scale,
-               kind == ScaleKind::kLog ? "attention weight (log scale)" : "attention weight", "", svg);
+               absl::StrCat(maps.weight_name(), kind == ScaleKind::kLog ? " (log scale)" : ""), "", svg);
   DrawQueryLabels(maps, layout, svg);
   DrawKeyLabels(maps, layout, svg);
   for (size_t layer = 0; layer < maps.layers.size(); ++layer) {

@@ -367,7 +367,8 @@ OutputReply MakeOutput(const v1::OutputTensor& from, ReplyParts& parts, size_t& 
 // What is asked of the weights; nothing if they are not asked for.
 void DescribeWeights(const AttendCall& call, v1::AttendRequest& envelope) {
   const bool asked = call.weights != v1::WEIGHTS_MODE_NONE || call.top_k != 0 || !call.heads.empty() ||
-                     call.query_begin != 0 || call.query_end != 0 || call.layer;
+                     call.query_begin != 0 || call.query_end != 0 || call.layer || !call.layers.empty() ||
+                     call.grid_rows != 0 || call.grid_cols != 0;
   if (!asked) return;
   v1::WeightsOptions& options = *envelope.mutable_weights();
   options.set_mode(call.weights);
@@ -376,6 +377,9 @@ void DescribeWeights(const AttendCall& call, v1::AttendRequest& envelope) {
   options.set_query_begin(call.query_begin);
   options.set_query_end(call.query_end);
   if (call.layer) options.set_layer(*call.layer);
+  options.mutable_layers()->Assign(call.layers.begin(), call.layers.end());
+  options.set_grid_rows(call.grid_rows);
+  options.set_grid_cols(call.grid_cols);
 }
 
 // Adds token ids or types, if there are any, in the width they have.

@@ -59,8 +59,17 @@ TEST(FlagsTest, WeightsModesHaveNames) {
   EXPECT_EQ(*ParseWeightsMode("mean"), v1::WEIGHTS_MODE_MEAN);
   EXPECT_EQ(*ParseWeightsMode("top-k"), v1::WEIGHTS_MODE_TOP_K);
   EXPECT_EQ(*ParseWeightsMode("summary"), v1::WEIGHTS_MODE_SUMMARY);
+  EXPECT_EQ(*ParseWeightsMode("grid"), v1::WEIGHTS_MODE_GRID);
   EXPECT_THAT(ParseWeightsMode("Full"),
-              StatusIs(kBadFlag, "got 'Full', wanted none, full, mean, top-k or summary"));
+              StatusIs(kBadFlag, "got 'Full', wanted none, full, mean, top-k, summary or grid"));
+}
+
+TEST(FlagsTest, GridsHaveUpTo64CellsEitherWay) {
+  EXPECT_THAT(*ParseGrid("64x1"), ElementsAre(64, 1));
+  for (const std::string wrong : {"", "64", "0x4", "4x65", "2x2x2", "4x", "axb"}) {
+    EXPECT_THAT(ParseGrid(wrong),
+                StatusIs(kBadFlag, "got '" + wrong + "', wanted rows and columns of cells, 1x1 to 64x64"));
+  }
 }
 
 TEST(FlagsTest, HeadsAreCountedFromZero) {

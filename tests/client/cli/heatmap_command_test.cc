@@ -2,6 +2,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <sstream>
@@ -46,6 +47,10 @@ grpc::Status UniformWeights(grpc::ServerContext& context, const v1::AttendReques
   const bool summary = options.mode() == v1::WEIGHTS_MODE_SUMMARY;
   std::vector<int64_t> shape =
       summary ? std::vector<int64_t>{1, heads, 6} : std::vector<int64_t>{1, heads, queries, keys};
+  if (options.mode() == v1::WEIGHTS_MODE_GRID) {
+    shape = {1, options.layers_size(), heads, std::min(options.grid_rows(), queries),
+             std::min(options.grid_cols(), keys)};
+  }
   size_t elements = 1;
   for (int64_t dim : shape) elements *= static_cast<size_t>(dim);
   const std::vector<float> values(elements, summary ? 0.5f : 1.0f / static_cast<float>(keys));
@@ -168,6 +173,36 @@ TEST_F(HeatmapCommandTest, SummaryDrawsThreeStatistics) {
                                 HasSubstr("first token 0.5 share")));
 }
 
+TEST_F(HeatmapCommandTest, AGridIsDrawnOfAllLayersInOneRequest) {
+  const CliResult result = Heatmap({"--model", "encoder", "--shape", "1x100", "--grid", "4x8", "--layers",
+                                    "2,0", "--queries", "10:90", "--output", "-"});
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  ASSERT_THAT(server_.requests(), SizeIs(1));
+  const v1::WeightsOptions weights = server_.requests()[0].weights();
+  EXPECT_EQ(weights.mode(), v1::WEIGHTS_MODE_GRID);
+  EXPECT_THAT(weights.layers(), ElementsAre(2, 0));
+  EXPECT_EQ(weights.grid_rows(), 4);
+  EXPECT_EQ(weights.grid_cols(), 8);
+  EXPECT_THAT(XmlError(result.out), IsEmpty());
+  EXPECT_EQ(Count(result.out, "<title>0.01\n"), 2 * 2 * 4 * 8);
+  EXPECT_THAT(result.out, AllOf(HasSubstr("query 30-49\nkey 12-24\nlayer 0, head 1"),
+                                HasSubstr("means over 4 x 8 cells"), HasSubstr("mean attention weight")));
+}
+
+TEST_F(HeatmapCommandTest, CellsOfOneTokenAreCalledByIt) {
+  const std::string tokens = WriteFile("tokens.txt", "the\nfox\njumps\n");
+  const CliResult result = Heatmap({"--shape", "1x3", "--tokens", tokens, "--grid", "2x64", "--output", "-"});
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_THAT(result.out, AllOf(HasSubstr("query the\nkey jumps\n"), HasSubstr("query 1-2\nkey fox\n")));
+}
+
+TEST_F(HeatmapCommandTest, AGridDrawsSequencesOfAnyLength) {
+  const CliResult result =
+      Heatmap({"--shape", "1x3000", "--grid", "64x64", "--output", "-", "--format", "html"});
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_THAT(result.out, HasSubstr("\"0-45\",\"46-92\""));
+}
+
 TEST_F(HeatmapCommandTest, AnArchiveHoldsAllInputs) {
   const std::string archive = HEADLIGHT_CLIENT_TESTDATA "/deflated.npz";
   const CliResult result = Heatmap({"--input", archive, "--output", "-"});
@@ -217,6 +252,10 @@ TEST_F(HeatmapCommandTest, WrongUsageIsTwoWithAReasonAndNothingIsAsked) {
       {{"--shape", "1x2", "--weights", "mean", "--output", "-"}, "--weights"},
       {{"--shape", "1x2", "--summary", "--tokens", two, "--output", "-"}, "which --summary does not draw"},
       {{"--shape", "1x2", "--summary", "--output", "a.html"}, "--summary draws SVG only"},
+      {{"--shape", "1x2", "--summary", "--grid", "2x2", "--output", "-"}, "draw different things"},
+      {{"--shape", "1x2", "--grid", "65x2", "--output", "-"},
+       "wanted rows and columns of cells, 1x1 to 64x64"},
+      {{"--shape", "1x3000", "--output", "-"}, ", or --grid 64x64"},
       {{"--shape", "1x3000", "--output", "-"}, "18000000 weights, wanted at most 16777216"},
       {{"--shape", "1x400", "--output", "a.svg"}, "320000 weights, wanted at most 262144"},
   };

@@ -12,6 +12,7 @@
 namespace headlight::client {
 namespace {
 
+using ::testing::AllOf;
 using ::testing::HasSubstr;
 using ::testing::Not;
 
@@ -23,7 +24,7 @@ Tensor Statistics() {
 }
 
 TEST(SummaryTest, JsonNamesEveryStatistic) {
-  const auto json = SummaryJson(Statistics(), {7, 3});
+  const auto json = SummaryJson(Statistics(), {.heads = {7, 3}});
   ASSERT_EQ(json.size(), 4u);
   EXPECT_EQ(json[1].dump(),
             R"({"sequence":0,"head":3,"entropy_nats":6.5,"distance_tokens":7.5,"max_weight":8.5,)"
@@ -48,6 +49,22 @@ TEST(SummaryTest, TheTableHasARowForEachSequenceAndHead) {
             "1         1     18.5          19.5             20.5        21.5       22.5              23.5\n");
 }
 
+TEST(SummaryTest, LayersThatWereAskedForAreNamed) {
+  Tensor of_layers = Statistics();
+  of_layers.shape = {1, 2, 2, 6};
+  const Reported reported = {.layers = {5, 0}};
+  const auto json = SummaryJson(of_layers, reported);
+  ASSERT_EQ(json.size(), 4u);
+  EXPECT_EQ(json[2]["sequence"], 0);
+  EXPECT_EQ(json[2]["layer"], 0);
+  EXPECT_EQ(json[2]["head"], 0);
+  EXPECT_EQ(json[2]["entropy_nats"], 12.5);
+  EXPECT_THAT(SummaryTable(of_layers, reported),
+              AllOf(HasSubstr("sequence  layer  head  entropy"), HasSubstr("\n0         5      1     6.5 ")));
+  EXPECT_TRUE(SummaryJson(of_layers, {}).empty());
+  EXPECT_TRUE(SummaryJson(of_layers, {.layers = {1}}).empty());
+}
+
 TEST(SummaryTest, ALongTableIsCut) {
   Tensor tensor{.shape = {5, 10, 6}, .values = std::vector<float>(300, 1.0f)};
   EXPECT_THAT(SummaryTable(tensor, {}), HasSubstr("\n... and 2 more: --json has all of them\n"));
@@ -57,7 +74,7 @@ TEST(SummaryTest, ALongTableIsCut) {
 TEST(SummaryTest, AnotherShapeHasNoRows) {
   const Tensor odd{.shape = {2, 2, 5}, .values = std::vector<float>(20)};
   EXPECT_TRUE(SummaryJson(odd, {}).empty());
-  EXPECT_TRUE(SummaryJson(Statistics(), {1}).empty());
+  EXPECT_TRUE(SummaryJson(Statistics(), {.heads = {1}}).empty());
   EXPECT_THAT(SummaryTable(odd, {}), Not(HasSubstr("\n0")));
 }
 
@@ -79,7 +96,7 @@ const Tensor kTopWeights{.shape = {1, 2, 2, 2}, .values = {0.6f, 0.4f, 0.9f, 0.1
 const IntTensor kTopKeys{.shape = {1, 2, 2, 2}, .values = {0, 1, 2, 0, 5, -1, -1, -1}};
 
 TEST(TopKTest, JsonHasTheKeysThatThereAre) {
-  const auto json = TopKJson(kTopWeights, kTopKeys, {7, 3}, 10);
+  const auto json = TopKJson(kTopWeights, kTopKeys, {.heads = {7, 3}, .query_begin = 10});
   ASSERT_EQ(json.size(), 3u);
   EXPECT_EQ(json[1]["head"], 7);
   EXPECT_EQ(json[1]["query"], 11);
@@ -90,7 +107,7 @@ TEST(TopKTest, JsonHasTheKeysThatThereAre) {
 }
 
 TEST(TopKTest, TheTableHasARowForEachQueryThatSeesAKey) {
-  EXPECT_EQ(TopKTable(kTopWeights, kTopKeys, {}, 0),
+  EXPECT_EQ(TopKTable(kTopWeights, kTopKeys, {}),
             "sequence  head  query  key: weight\n"
             "0         0     0      0: 0.6000  1: 0.4000\n"
             "0         0     1      2: 0.9000  0: 0.1000\n"
@@ -98,14 +115,26 @@ TEST(TopKTest, TheTableHasARowForEachQueryThatSeesAKey) {
 }
 
 TEST(TopKTest, RepliesOfAnotherShapeHaveNoRows) {
-  EXPECT_TRUE(TopKJson(Statistics(), kTopKeys, {}, 0).empty());
-  EXPECT_TRUE(TopKJson(kTopWeights, kTopKeys, {1}, 0).empty());
+  EXPECT_TRUE(TopKJson(Statistics(), kTopKeys, {}).empty());
+  EXPECT_TRUE(TopKJson(kTopWeights, kTopKeys, {.heads = {1}}).empty());
+}
+
+TEST(TopKTest, LayersThatWereAskedForAreNamed) {
+  Tensor weights = kTopWeights;
+  IntTensor keys = kTopKeys;
+  weights.shape = keys.shape = {1, 2, 1, 2, 2};
+  const auto json = TopKJson(weights, keys, {.layers = {4, 2}});
+  ASSERT_EQ(json.size(), 3u);
+  EXPECT_EQ(json[2].dump(), R"({"sequence":0,"layer":2,"head":0,"query":0,"keys":[5],"weights":[1.0]})");
+  EXPECT_THAT(
+      TopKTable(weights, keys, {.layers = {4, 2}}),
+      HasSubstr("sequence  layer  head  query  key: weight\n0         4      0     0      0: 0.6000"));
 }
 
 TEST(TopKTest, LargeTablesShowTheirBeginning) {
   Tensor weights{.shape = {1, 1, 50, 9}, .values = std::vector<float>(450, 0.1f)};
   IntTensor keys{.shape = {1, 1, 50, 9}, .values = std::vector<int32_t>(450, 4)};
-  const std::string table = TopKTable(weights, keys, {}, 0);
+  const std::string table = TopKTable(weights, keys, {});
   EXPECT_THAT(table, HasSubstr("0.1000  ...\n"));
   EXPECT_THAT(table, HasSubstr("... and 2 more: --json has all of them\n"));
 }

@@ -16,6 +16,7 @@ namespace {
 using ::headlight::testing::Count;
 using ::headlight::testing::SampleMaps;
 using ::headlight::testing::XmlError;
+using ::testing::AllOf;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 
@@ -53,6 +54,16 @@ TEST(AttentionMapsTest, NumbersAreNotSaidTwice) {
   AttentionMaps maps = SmallMaps();
   maps.query_labels = {"1", "2"};
   EXPECT_THAT(AttentionMapsSvg(maps, ScaleKind::kLinear), HasSubstr("<title>0.5\nquery 1\nkey 0 a\n"));
+}
+
+TEST(AttentionMapsTest, CellsAreCalledByTheirLabelsAlone) {
+  AttentionMaps maps = SmallMaps();
+  maps.query_labels = {"1-2", "3"};
+  maps.are_cells = true;
+  EXPECT_THAT(AttentionMapsSvg(maps, ScaleKind::kLinear),
+              AllOf(HasSubstr("<title>0.5\nquery 1-2\nkey a\n"), HasSubstr("mean attention weight")));
+  EXPECT_THAT(AttentionMapsPage(maps, ScaleKind::kLinear),
+              AllOf(HasSubstr("\"are_cells\":true"), HasSubstr("\"mean attention weight\"")));
 }
 
 TEST(AttentionMapsTest, TheLargestWeightIsTheDarkest) {

@@ -153,6 +153,23 @@ TEST(EncodeRequestTest, WindowsAndWeightsOptionsAreFields) {
   EXPECT_EQ(parsed.output_dtype(), v1::DTYPE_BF16);
 }
 
+TEST(EncodeRequestTest, GridsAndLayersAreAskedFor) {
+  const Tensor query{.shape = {1, 1}, .values = {1.0f}};
+  const auto request = EncodeRequest({.query = query.View(),
+                                      .weights = v1::WEIGHTS_MODE_GRID,
+                                      .layers = {2, 0},
+                                      .grid_rows = 8,
+                                      .grid_cols = 16});
+  ASSERT_THAT(request, IsOk());
+  v1::AttendRequest parsed;
+  ASSERT_TRUE(parsed.ParseFromString(Flatten(*request)));
+  EXPECT_EQ(parsed.weights().mode(), v1::WEIGHTS_MODE_GRID);
+  EXPECT_FALSE(parsed.weights().has_layer());
+  EXPECT_THAT(parsed.weights().layers(), ElementsAre(2, 0));
+  EXPECT_EQ(parsed.weights().grid_rows(), 8);
+  EXPECT_EQ(parsed.weights().grid_cols(), 16);
+}
+
 TEST(EncodeRequestTest, IdsTravelInTheWidthTheyHave) {
   const Ids narrow{.shape = {1, 2}, .values = std::vector<int32_t>{1, 2}};
   const Ids wide{.shape = {1, 2}, .values = std::vector<int64_t>{3, int64_t{1} << 40}};
