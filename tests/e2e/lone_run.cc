@@ -203,6 +203,8 @@ v1::WeightsMode WireMode(WeightsSink::Mode mode) {
       return v1::WEIGHTS_MODE_TOP_K;
     case WeightsSink::Mode::kSummary:
       return v1::WEIGHTS_MODE_SUMMARY;
+    case WeightsSink::Mode::kGrid:
+      return v1::WEIGHTS_MODE_GRID;
   }
   return v1::WEIGHTS_MODE_UNSPECIFIED;
 }

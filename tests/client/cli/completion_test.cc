@@ -88,10 +88,11 @@ TEST_F(CompletionTest, EveryOptionOfEveryCommandIsThere) {
 }
 
 TEST_F(CompletionTest, ValuesThatAreListedAreOffered) {
-  EXPECT_THAT(Complete({"attend", "--weights", ""}), ElementsAre("none", "full", "mean", "top-k", "summary"));
+  EXPECT_THAT(Complete({"attend", "--weights", ""}),
+              ElementsAre("none", "full", "mean", "top-k", "summary", "grid"));
   EXPECT_THAT(Complete({"attend", "--shape", "1x2", "--output-dtype", "b"}), ElementsAre("bf16"));
   EXPECT_THAT(Complete({"attend", "--weights", "="}),
-              ElementsAre("none", "full", "mean", "top-k", "summary"));
+              ElementsAre("none", "full", "mean", "top-k", "summary", "grid"));
   EXPECT_THAT(Complete({"attend", "--weights", "=", "t"}), ElementsAre("top-k"));
   EXPECT_THAT(Complete({"completion", ""}), Contains("bash"));
 }
