@@ -2,7 +2,6 @@
 #include "tests/core/bits/bit_cases.h"
 
 #include <algorithm>
-#include <cmath>
 #include <limits>
 #include <memory>
 #include <random>
@@ -26,15 +25,9 @@
 namespace headlight::testing {
 namespace {
 
-void Extend(uint32_t& crc, const std::vector<int32_t>& numbers) {
-  crc = ExtendCrc32c(crc, numbers.data(), numbers.size() * sizeof(int32_t));
-}
-
-// Every NaN counts as the same one.
-void Extend(uint32_t& crc, std::vector<float> numbers) {
-  for (float& number : numbers)
-    number = std::isnan(number) ? std::numeric_limits<float>::quiet_NaN() : number;
-  crc = ExtendCrc32c(crc, numbers.data(), numbers.size() * sizeof(float));
+template <typename T>
+void Extend(uint32_t& crc, const std::vector<T>& numbers) {
+  crc = ExtendCrc32c(crc, numbers.data(), numbers.size() * sizeof(T));
 }
 
 absl::Status CheckPrecision(Precision got, const BitsRun& run) {
@@ -110,15 +103,6 @@ TestSequence DrawSequence(Draws& draws, const AttentionConfig& config, int64_t q
   sequence.key = draws.Floats(kv_len * config.kdim, amplitude);
   sequence.value = draws.Floats(kv_len * config.vdim, amplitude);
   return sequence;
-}
-
-// A number that is not finite among the inputs.
-void Spoil(Draws& draws, TestSequence& sequence) {
-  std::vector<float>* const inputs[] = {&sequence.query, &sequence.key, &sequence.value};
-  std::vector<float>& numbers = *inputs[draws.Int(0, 2)];
-  const float spoilt =
-      draws.OneIn(2) ? std::numeric_limits<float>::quiet_NaN() : std::numeric_limits<float>::infinity();
-  numbers[draws.Int(0, std::ssize(numbers) - 1)] = spoilt;
 }
 
 // Forbids some keys, all of them to some queries; one of numbers adds terms, large ones too.
@@ -224,7 +208,6 @@ Problem DrawProblem(uint64_t seed) {
     if (draws.OneIn(5)) sequence.visibility.window_left = draws.Int(0, 200);
     if (draws.OneIn(5)) sequence.visibility.window_right = draws.Int(0, 200);
     if (draws.OneIn(3)) sequence.mask = DrawMask(draws, config.num_heads, q_len, kv_len);
-    if (draws.OneIn(16)) Spoil(draws, sequence);
     problem.requests.push_back(DrawSink(draws, config, sequence));
     problem.sequences.push_back(std::move(sequence));
   }
