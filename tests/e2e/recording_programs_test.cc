@@ -5,6 +5,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cstdlib>
 #include <filesystem>
 #include <string>
 #include <vector>
@@ -35,23 +36,39 @@ void CopyModels(const std::filesystem::path& repository) {
   }
 }
 
+std::vector<std::string> AllModels(const testing::TempFolder& repository, const std::string& threads) {
+  return {"--models", "demo,demo-gqa,demo-alibi", "--model-repository", repository.path(), "--threads",
+          threads};
+}
+
+// tests/golden/requests.rec, which record_requests.sh made on a CPU with AVX-512.
+TEST(RecordingProgramsTest, TheBitsThatWereCommittedAreThoseOfThisCpu) {
+  const testing::TempFolder repository;
+  CopyModels(repository.path());
+  for (const char* isa : {"", "AVX2"}) {
+    SCOPED_TRACE(isa);
+    if (*isa != '\0') setenv("ONEDNN_MAX_CPU_ISA", isa, /*overwrite=*/1);
+    ServerProcess server(AllModels(repository, "2"));
+    if (*isa != '\0') unsetenv("ONEDNN_MAX_CPU_ISA");
+    const RunResult verified = VerifyAgainst(server, HEADLIGHT_GOLDEN_MODELS "/../requests.rec");
+    EXPECT_EQ(verified.exit_code, 0) << verified.output;
+    EXPECT_THAT(verified.output, HasSubstr("0 differ, 0 differ as they may, 0 failed\n"));
+  }
+}
+
 TEST(RecordingProgramsTest, EveryKindOfRequestHasTheSameBitsOnAnotherServer) {
   const testing::TempFolder folder;
   const testing::TempFolder repository;
   CopyModels(repository.path());
-  const auto all_models = [&](const std::string& threads) -> std::vector<std::string> {
-    return {"--models", "demo,demo-gqa,demo-alibi", "--model-repository", repository.path(), "--threads",
-            threads};
-  };
   const std::string recording = folder.File("requests.rec");
   {
-    ServerProcess server(all_models("1"));
+    ServerProcess server(AllModels(repository, "1"));
     const RunResult recorded = RunProgram({HEADLIGHT_GOLDEN_MODELS "/../record_requests.sh",
                                            HEADLIGHT_CLIENT_PROGRAM, server.address(), recording});
     ASSERT_EQ(recorded.exit_code, 0) << recorded.output;
   }
   EXPECT_LE(static_cast<int64_t>(std::filesystem::file_size(recording)), kMaxRecordingBytes);
-  ServerProcess other(all_models("2"));
+  ServerProcess other(AllModels(repository, "2"));
   const RunResult verified = VerifyAgainst(other, recording);
   EXPECT_EQ(verified.exit_code, 0) << verified.output;
   EXPECT_THAT(verified.output, HasSubstr("0 differ, 0 differ as they may, 0 failed\n"));

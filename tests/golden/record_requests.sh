@@ -37,6 +37,7 @@ for pooling in cls mean max mean_sqrt_len weighted_mean last; do
   record --model bert --seq-lens 3,9 --pooling "$pooling"
 done
 record --model bert --seq-lens 3,9 --pooling mean --dimensions 24
+record --model bert --seq-lens 20,9 --layers 1,0 --weights grid --grid 8x5
 record --model bert --seq-lens 3,9 --output-kind hidden_states,sparse --sparse-top-k 8
 
 # Every family.
