@@ -118,6 +118,12 @@ absl::StatusOr<std::vector<int64_t>> ParseHeads(const std::string& text) {
   return *std::move(heads);
 }
 
+absl::StatusOr<std::vector<int64_t>> ParseLayerList(const std::string& text) {
+  std::optional<std::vector<int64_t>> layers = ParseNumbers(text, ',', 0);
+  if (!layers) return Wanted("layers counted from 0, as in 0,3,5", text);
+  return *std::move(layers);
+}
+
 absl::StatusOr<Shape> ParseGrid(const std::string& text) {
   constexpr int64_t kMostCells = 64;  // as attention.proto has it
   const std::optional<std::vector<int64_t>> grid = ParseNumbers(text, 'x', 1);
@@ -310,7 +316,7 @@ void AddRequestFlags(CLI::App& app, RequestFlags& flags) {
   AddParsed(app, {"--queries", "BEGIN:END", "Weights of these queries of each sequence only"},
             ParseQueryRange, &flags.queries);
   AddWhole(app, "--layer", "Weights of this layer, counted from 0; the last one if not given", flags.layer);
-  AddParsed(app, {"--layers", "N,N,...", "Weights of these layers, in this order"}, ParseHeads,
+  AddParsed(app, {"--layers", "N,N,...", "Weights of these layers, in this order"}, ParseLayerList,
             &flags.layers);
   AddParsed(app, {"--grid", "ROWSxCOLS", "With --weights grid: cells of queries and keys, up to 64x64"},
             ParseGrid, &flags.grid)

@@ -36,6 +36,8 @@ std::vector<MapPlace> MapsOf(const Shape& shape, size_t inner, const Reported& r
   const int64_t num_heads = shape[outer - 1];
   if (!heads.empty() && static_cast<int64_t>(heads.size()) != num_heads) return {};
   std::vector<MapPlace> maps;
+  if (NumElements(shape).value_or(0) == 0)
+    return maps;  // or a shape without elements could ask for any number
   const int64_t num_layers = layers.empty() ? 1 : shape[1];
   for (int64_t map = 0; map < shape[0] * num_layers * num_heads; ++map) {
     const auto head = static_cast<size_t>(map % num_heads);

@@ -143,7 +143,7 @@ void AddVerifyCommand(CLI::App& app, Command& chosen) {
   command->footer(
       "A line for each request, by the CRC-32C of each tensor of its reply:\n"
       "  agrees              the same bits\n"
-      "  DIFFERS             other bits of the same model in f32, whose bits are the same on every CPU\n"
+      "  DIFFERS             other bits of the same model in f32, whose bits are the same on every x86\n"
       "  differs, as it may  another model, version or precision answered, or it is bf16 or int8, whose bits "
       "are the\n"
       "                      same on one kind of CPU alone; the line says which\n"

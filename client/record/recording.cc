@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "client/record/recording.h"
 
+#include <fcntl.h>
+#include <sys/file.h>
+#include <unistd.h>
+
 #include <bit>
 #include <cerrno>
 #include <cstring>
@@ -39,6 +43,49 @@ std::string Framed(const std::string& message) {
   std::memcpy(framed.data(), frame, sizeof(frame));
   return framed + message;
 }
+
+absl::Status CannotBeWritten(const std::string& path, int reason) {
+  return absl::UnavailableError(absl::StrCat(path, ": cannot be written: ", std::strerror(reason)));
+}
+
+// Made if it is absent, and nobody else's while this lives: of two programs that append, one waits.
+class FileToAppend {
+ public:
+  explicit FileToAppend(const std::string& path)
+      : fd_(open(path.c_str(), O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0666)),
+        locked_(fd_ >= 0 && Lock()) {}
+  ~FileToAppend() {
+    if (fd_ >= 0) close(fd_);
+  }
+  FileToAppend(const FileToAppend&) = delete;
+  FileToAppend& operator=(const FileToAppend&) = delete;
+
+  bool ok() const { return locked_; }
+  int fd() const { return fd_; }
+
+  // 0, or why not all of it was written.
+  int Write(std::string_view bytes) const {
+    while (!bytes.empty()) {
+      const ssize_t written = write(fd_, bytes.data(), bytes.size());
+      if (written < 0 && errno == EINTR) continue;
+      if (written < 0) return errno;
+      bytes.remove_prefix(static_cast<size_t>(written));
+    }
+    return 0;
+  }
+
+ private:
+  bool Lock() const {
+    int result = 0;
+    do {
+      result = flock(fd_, LOCK_EX);
+    } while (result != 0 && errno == EINTR);
+    return result == 0;
+  }
+
+  const int fd_;
+  const bool locked_;
+};
 
 }  // namespace
 
@@ -128,22 +175,23 @@ absl::StatusOr<int64_t> AppendExchange(const v1::RecordedExchange& exchange, con
     return absl::InvalidArgumentError(absl::StrCat(path, ": an exchange of ", size_bytes,
                                                    " bytes cannot be recorded, at most ", kMaxExchangeBytes));
   }
+  std::error_code error;
+  const fs::file_status status = fs::status(path, error);
+  if (fs::exists(status) && !fs::is_regular_file(status)) return RecordingReader::Open(path).status();
+  const FileToAppend file(path);
+  if (!file.ok()) return CannotBeWritten(path, errno);
   const absl::StatusOr<int64_t> count = CountExchanges(path);
   if (!count.ok()) return count.status();
-  std::error_code error;
-  const bool begins = IsAbsentOrEmpty(path);
-  const uintmax_t size_before = begins ? 0 : fs::file_size(path, error);
+  const off_t size_before = lseek(file.fd(), 0, SEEK_END);
   std::string bytes = Framed(exchange.SerializeAsString());
-  if (begins) bytes.insert(0, kRecordingBegins);
-  errno = 0;
-  std::ofstream file(path, std::ios::binary | std::ios::app);
-  file.write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
-  file.close();
-  if (file) return *count + 1;
-  const int reason = errno;
-  fs::resize_file(path, size_before, error);
-  return absl::UnavailableError(absl::StrCat(path, ": cannot be written", reason != 0 ? ": " : "",
-                                             reason != 0 ? std::strerror(reason) : ""));
+  if (size_before == 0) bytes.insert(0, kRecordingBegins);
+  const int reason = file.Write(bytes);
+  if (reason == 0) return *count + 1;
+  if (ftruncate(file.fd(), size_before) != 0) {
+    return absl::DataLossError(
+        absl::StrCat(path, ": cannot be written, and what was written stays: ", std::strerror(reason)));
+  }
+  return CannotBeWritten(path, reason);
 }
 
 }  // namespace headlight::client

@@ -6,6 +6,7 @@
 
 #include <filesystem>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "tests/testing/slow_crc32c.h"
@@ -95,6 +96,20 @@ TEST_F(RecordingTest, ExchangesAreAppendedAndReadInTheirOrder) {
   EXPECT_FALSE(reader->Next()->has_value());
 }
 
+TEST_F(RecordingTest, ManyMayAppendToANewFileAtOnce) {
+  constexpr int kAtOnce = 8, kEach = 20;
+  const std::string path = folder_.File("shared.rec");
+  std::vector<std::thread> threads;
+  for (int i = 0; i < kAtOnce; ++i) {
+    threads.emplace_back([&] {
+      for (int j = 0; j < kEach; ++j) EXPECT_THAT(AppendExchange(ExchangeNamed("a"), path), IsOk());
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(*CountExchanges(path), kAtOnce * kEach);
+  EXPECT_EQ(ReadAll(path).size(), static_cast<size_t>(kAtOnce * kEach + 1));
+}
+
 TEST_F(RecordingTest, TheFileIsAsRecordingProtoSays) {
   const std::string path = WriteTwo();
   std::string wanted = kBegins;
@@ -168,10 +183,10 @@ TEST_F(RecordingTest, EveryWrongByteOfAnExchangeIsFound) {
 TEST_F(RecordingTest, AClaimTakesNoMemory) {
   const std::string huge = std::string(kBegins) + std::string("\xff\xff\xff\xff\0\0\0\0", 8);
   EXPECT_THAT(ReadAll(folder_.Write("huge", huge)),
-              ElementsAre(EndsWith("exchange 1 claims 4294967295 bytes, at most 1073741824 are allowed")));
-  const std::string large = std::string(kBegins) + std::string("\0\0\0\x40\0\0\0\0ab", 10);
+              ElementsAre(EndsWith("exchange 1 claims 4294967295 bytes, at most 268435456 are allowed")));
+  const std::string large = std::string(kBegins) + std::string("\0\0\0\x10\0\0\0\0ab", 10);
   EXPECT_THAT(ReadAll(folder_.Write("large", large)),
-              ElementsAre(EndsWith("exchange 1 is cut off: 2 of 1073741824 bytes are there")));
+              ElementsAre(EndsWith("exchange 1 is cut off: 2 of 268435456 bytes are there")));
 }
 
 TEST_F(RecordingTest, BytesThatAreNoExchangeAreRefused) {

@@ -34,7 +34,24 @@ TEST(CompareExchangesTest, EqualChecksumsAgreeWhateverComputedThem) {
   EXPECT_EQ(verdict.reason, "");
 }
 
-TEST(CompareExchangesTest, OtherBitsOfTheSameModelInF32DifferWhateverTheKernel) {
+TEST(CompareExchangesTest, NothingIsPromisedOfOtherKernels) {
+  v1::RecordedExchange repeated = TwoPayloads();
+  repeated.mutable_payloads(1)->set_crc32c(8);
+  repeated.mutable_model()->set_kernel("matmul");
+  const Verdict verdict = CompareExchanges(TwoPayloads(), repeated);
+  EXPECT_EQ(verdict.outcome, Outcome::kMayDiffer);
+  EXPECT_EQ(verdict.reason,
+            "weights; kernel matmul, whose bits are not promised; kernel matmul, recorded brgemm");
+}
+
+TEST(CompareExchangesTest, NamesThatOnlyLookAlikeAreOthers) {
+  v1::RecordedExchange recorded = TwoPayloads();
+  recorded.mutable_payloads()->RemoveLast();
+  recorded.mutable_payloads(0)->set_field("output, weights");
+  EXPECT_EQ(CompareExchanges(recorded, TwoPayloads()).outcome, Outcome::kDiffers);
+}
+
+TEST(CompareExchangesTest, OtherBitsOfTheSameModelInF32DifferByAnyKernelThatIsPromised) {
   v1::RecordedExchange repeated = TwoPayloads();
   repeated.mutable_payloads(1)->set_crc32c(8);
   Verdict verdict = CompareExchanges(TwoPayloads(), repeated);
