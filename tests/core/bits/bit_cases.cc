@@ -18,16 +18,16 @@
 #include "core/runtime/compute_arena.h"
 #include "core/simd/targets.h"
 #include "tests/core/model/test_model.h"
-#include "tests/core/testing/crc32c.h"
 #include "tests/core/testing/test_problem.h"
 #include "tests/golden/golden_case.h"
+#include "tests/testing/slow_crc32c.h"
 
 namespace headlight::testing {
 namespace {
 
 template <typename T>
 void Extend(uint32_t& crc, const std::vector<T>& numbers) {
-  crc = ExtendCrc32c(crc, numbers.data(), numbers.size() * sizeof(T));
+  crc = ExtendSlowCrc32c(crc, numbers.data(), numbers.size() * sizeof(T));
 }
 
 absl::Status CheckPrecision(Precision got, const BitsRun& run) {
