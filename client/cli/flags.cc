@@ -86,6 +86,16 @@ void AddSecurityFlags(CLI::App& app, ServerFlags& flags) {
                "Send the token even where others on the network can read it");
 }
 
+absl::StatusOr<std::vector<int64_t>> CountedFrom0(const char* what, const std::string& text) {
+  std::optional<std::vector<int64_t>> places = ParseNumbers(text, ',', 0);
+  if (!places) return Wanted(absl::StrCat(what, " counted from 0, as in 0,3,5"), text);
+  return *std::move(places);
+}
+
+absl::StatusOr<std::vector<int64_t>> ParseLayerList(const std::string& text) {
+  return CountedFrom0("layers", text);
+}
+
 }  // namespace
 
 absl::StatusOr<Shape> ParseShape(const std::string& text) {
@@ -113,15 +123,7 @@ absl::StatusOr<std::chrono::milliseconds> ParseDuration(const std::string& text)
 }
 
 absl::StatusOr<std::vector<int64_t>> ParseHeads(const std::string& text) {
-  std::optional<std::vector<int64_t>> heads = ParseNumbers(text, ',', 0);
-  if (!heads) return Wanted("heads counted from 0, as in 0,3,5", text);
-  return *std::move(heads);
-}
-
-absl::StatusOr<std::vector<int64_t>> ParseLayerList(const std::string& text) {
-  std::optional<std::vector<int64_t>> layers = ParseNumbers(text, ',', 0);
-  if (!layers) return Wanted("layers counted from 0, as in 0,3,5", text);
-  return *std::move(layers);
+  return CountedFrom0("heads", text);
 }
 
 absl::StatusOr<Shape> ParseGrid(const std::string& text) {

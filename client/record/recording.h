@@ -2,8 +2,8 @@
 //
 // The file that exchanges are kept in; proto/headlight/v1/recording.proto has its form. It may come from
 // anywhere: nothing in it is believed before it was checked, and of a file that lies about its size nothing is
-// taken. An exchange of many empty fields becomes some 25 times as large in protobuf's memory, for as long as it is
-// looked at.
+// taken. An exchange of many empty fields becomes some 25 times as large in protobuf's memory, for as long as
+// it is looked at.
 #ifndef HEADLIGHT_CLIENT_RECORD_RECORDING_H_
 #define HEADLIGHT_CLIENT_RECORD_RECORDING_H_
 

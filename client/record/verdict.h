@@ -24,8 +24,8 @@ struct Verdict {
 };
 
 // f32 has the same bits on every x86 by the kernels avx512-fused and brgemm, so of the same model in f32 any
-// difference is one too many. bf16 and int8 have the same bits on CPUs of the same instruction sets alone, and for
-// the kernel matmul nothing is promised.
+// difference is one too many. bf16 and int8 have the same bits on CPUs of the same instruction sets alone, and
+// for the kernel matmul nothing is promised.
 Verdict CompareExchanges(const v1::RecordedExchange& recorded, const v1::RecordedExchange& repeated);
 
 }  // namespace headlight::client

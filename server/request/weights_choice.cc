@@ -37,18 +37,22 @@ absl::Status CheckGridSide(int64_t cells, Mode mode, const char* name, const Fie
   return WrongWeights(name, ": got ", cells, ", wanted 0 without ", names.weights_grid_mode);
 }
 
-absl::Status CheckHeads(std::span<const int64_t> heads, int64_t num_heads, const char* name) {
-  if (std::ssize(heads) > num_heads) {
-    return WrongWeights(name, ": got ", heads.size(), ", wanted at most the model's ", num_heads);
+// `what`, such as "head": each within the model's `count` of them, and none twice.
+absl::Status CheckEachOnce(std::span<const int64_t> places, int64_t count, const char* name,
+                           const char* what) {
+  if (std::ssize(places) > count) {
+    return WrongWeights(name, ": got ", places.size(), ", wanted at most the model's ", count);
   }
-  std::vector<bool> seen(num_heads, false);
-  for (size_t i = 0; i < heads.size(); ++i) {
-    const int64_t head = heads[i];
-    if (head < 0 || head >= num_heads) {
-      return WrongWeights(name, "[", i, "]: got ", head, ", wanted 0 to ", num_heads - 1);
+  std::vector<bool> seen(count, false);
+  for (size_t i = 0; i < places.size(); ++i) {
+    const int64_t place = places[i];
+    if (place < 0 || place >= count) {
+      return WrongWeights(name, "[", i, "]: got ", place, ", wanted 0 to ", count - 1);
     }
-    if (seen[head]) return WrongWeights(name, "[", i, "]: got ", head, " again, wanted each head once");
-    seen[head] = true;
+    if (seen[place]) {
+      return WrongWeights(name, "[", i, "]: got ", place, " again, wanted each ", what, " once");
+    }
+    seen[place] = true;
   }
   return absl::OkStatus();
 }
@@ -65,26 +69,14 @@ absl::StatusOr<std::vector<int64_t>> ChooseLayers(const WeightsFields& asked, co
     return WrongWeights(names.weights_layer, ": got ", *asked.layer, " beside ", names.weights_layers,
                         ", wanted one of them");
   }
-  if (std::ssize(asked.layers) > config.num_layers) {
-    return WrongWeights(names.weights_layers, ": got ", asked.layers.size(), ", wanted at most the model's ",
-                        config.num_layers);
-  }
-  std::vector<bool> seen(config.num_layers, false);
-  for (size_t i = 0; i < asked.layers.size(); ++i) {
-    const int64_t layer = asked.layers[i];
-    if (layer < 0 || layer >= config.num_layers) {
-      return WrongWeights(names.weights_layers, "[", i, "]: got ", layer, ", wanted 0 to ",
-                          config.num_layers - 1);
-    }
-    if (seen[layer]) {
-      return WrongWeights(names.weights_layers, "[", i, "]: got ", layer, " again, wanted each layer once");
-    }
-    seen[layer] = true;
-    const int64_t heads = config.LayerBlock(layer).attention.num_heads;
-    const int64_t first_heads = config.LayerBlock(asked.layers[0]).attention.num_heads;
-    if (!asked.heads.empty() || heads == first_heads) continue;
-    return WrongWeights(names.weights_layers, "[", i, "]: got ", layer, " with ", heads, " heads beside ",
-                        asked.layers[0], " with ", first_heads, ", wanted as many, or ", names.weights_heads);
+  HEADLIGHT_RETURN_IF_ERROR(CheckEachOnce(asked.layers, config.num_layers, names.weights_layers, "layer"));
+  const int64_t first_heads = config.LayerBlock(asked.layers[0]).attention.num_heads;
+  for (size_t i = 0; asked.heads.empty() && i < asked.layers.size(); ++i) {
+    const int64_t heads = config.LayerBlock(asked.layers[i]).attention.num_heads;
+    if (heads == first_heads) continue;
+    return WrongWeights(names.weights_layers, "[", i, "]: got ", asked.layers[i], " with ", heads,
+                        " heads beside ", asked.layers[0], " with ", first_heads, ", wanted as many, or ",
+                        names.weights_heads);
   }
   return std::vector<int64_t>(asked.layers.begin(), asked.layers.end());
 }
@@ -124,8 +116,8 @@ absl::StatusOr<WeightsRequest> CheckWeights(const WeightsFields& asked, const Mo
   HEADLIGHT_ASSIGN_OR_RETURN(request.layers, ChooseLayers(asked, config, names));
   request.lists_layers = !asked.layers.empty();
   for (const int64_t layer : request.layers) {
-    HEADLIGHT_RETURN_IF_ERROR(
-        CheckHeads(asked.heads, config.LayerBlock(layer).attention.num_heads, names.weights_heads));
+    HEADLIGHT_RETURN_IF_ERROR(CheckEachOnce(asked.heads, config.LayerBlock(layer).attention.num_heads,
+                                            names.weights_heads, "head"));
   }
   HEADLIGHT_RETURN_IF_ERROR(CheckQueries(asked.query_begin, asked.query_end, names));
   request.heads.assign(asked.heads.begin(), asked.heads.end());

@@ -21,8 +21,8 @@ inline constexpr int64_t kMaxTopK = 1024;
 
 // The request's fields up to its layers. INVALID_ARGUMENT: a mode that is none, top_k, heads, queries, layers
 // or cells out of range, heads or layers twice, layers that report different numbers of heads, or any of them
-// where the mode has no use for it. That query_end is within a
-// sequence is left to PlanWeights, which knows their lengths.
+// where the mode has no use for it. That query_end is within a sequence is left to PlanWeights, which knows
+// their lengths.
 absl::StatusOr<WeightsRequest> CheckWeights(const WeightsFields& asked, const ModelConfig& config,
                                             const FieldNames& names);
 

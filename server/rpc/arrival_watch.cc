@@ -58,15 +58,14 @@ class ArrivalWatch::Connection {
         std::count_if(reads.begin(), reads.end(), [now](const Read& read) { return read.GoesOn(now); }));
   }
 
-  // Ending others would free next to nothing, unless there are none.
-  bool IsWorthEnding(const Read& read, TimePoint now) const {
-    const auto is_large = [now](const Read& r) { return r.GoesOn(now) && r.max_bytes > kNoticeableBytes; };
-    return read.GoesOn(now) && (is_large(read) || std::none_of(reads.begin(), reads.end(), is_large));
-  }
-
-  size_t NumWorthEnding(TimePoint now) const {
-    return static_cast<size_t>(std::count_if(reads.begin(), reads.end(),
-                                             [&](const Read& read) { return IsWorthEnding(read, now); }));
+  // Those that go on, the latest first: of large messages, since ending others would free next to nothing,
+  // unless there are no others.
+  std::vector<Read*> WorthEnding(TimePoint now) {
+    std::vector<Read*> large, small;
+    for (auto read = reads.rbegin(); read != reads.rend(); ++read) {
+      if (read->GoesOn(now)) (read->max_bytes > kNoticeableBytes ? large : small).push_back(&*read);
+    }
+    return large.empty() ? small : large;
   }
 
   std::vector<Read>::iterator Find(const MessageReader& reader) {
@@ -209,13 +208,10 @@ absl::Status ArrivalWatch::WhyGiveUp(const Connection& connection, TimePoint now
   return absl::OkStatus();
 }
 
-void ArrivalWatch::GiveUp(Connection& connection, size_t count, const absl::Status& why, TimePoint now,
+void ArrivalWatch::GiveUp(Connection& connection, Share share, const absl::Status& why, TimePoint now,
                           std::vector<Ending>& endings) {
-  std::vector<Connection::Read*> chosen;
-  for (auto read = connection.reads.rbegin(); read != connection.reads.rend() && chosen.size() < count;
-       ++read) {
-    if (connection.IsWorthEnding(*read, now)) chosen.push_back(&*read);
-  }
+  std::vector<Connection::Read*> chosen = connection.WorthEnding(now);
+  if (share == Share::kHalf) chosen.resize((chosen.size() + 1) / 2);
   for (Connection::Read* read : chosen) {
     endings.push_back({read->reader, read->IsToldToEnd() ? absl::OkStatus() : why});
     read->told_to_end = now;
@@ -234,7 +230,7 @@ void ArrivalWatch::GiveUpForMemory(int64_t wanted_bytes, TimePoint now, std::vec
       absl::StrCat("memory is short: messages that are arriving take ", wanted_bytes,
                    " bytes, of which this connection's ", largest->uncovered_bytes, "; requests may hold ",
                    memory_.limit_of_requests(), " in all"));
-  GiveUp(*largest, (largest->NumWorthEnding(now) + 1) / 2, why, now, endings);
+  GiveUp(*largest, Share::kHalf, why, now, endings);
 }
 
 void ArrivalWatch::ForgetClosed(TimePoint now) {
@@ -257,7 +253,7 @@ bool ArrivalWatch::Look() {
     for (const auto& [peer, connection] : connections_) {
       uncovered_bytes += Measure(*connection, peer, now);
       const absl::Status why = WhyGiveUp(*connection, now);
-      if (!why.ok()) GiveUp(*connection, connection->reads.size(), why, now, endings);
+      if (!why.ok()) GiveUp(*connection, Share::kAll, why, now, endings);
     }
     ForgetClosed(now);
   }

@@ -73,10 +73,12 @@ class ArrivalWatch {
 
   // One look: takes the memory of what is arriving, or gives it back. Where there is none, readers of the
   // connection with the most of it are told to end, half of them and the latest first, and if they are still
-  // there a second later they are broken off. Those of small messages stay, unless there are no others. True if anything is arriving. For one thread at a time.
+  // there a second later they are broken off. Those of small messages stay, unless there are no others. True
+  // if anything is arriving. For one thread at a time.
   bool Look();
 
  private:
+  enum class Share { kHalf, kAll };
   struct Ending {
     std::weak_ptr<MessageReader> reader;
     absl::Status why;  // OK: breaks off
@@ -88,7 +90,7 @@ class ArrivalWatch {
   // All of these require mutex_.
   int64_t Measure(Connection& connection, const std::string& peer, TimePoint now);
   absl::Status WhyGiveUp(const Connection& connection, TimePoint now) const;
-  static void GiveUp(Connection& connection, size_t count, const absl::Status& why, TimePoint now,
+  static void GiveUp(Connection& connection, Share share, const absl::Status& why, TimePoint now,
                      std::vector<Ending>& endings);
   void GiveUpForMemory(int64_t wanted_bytes, TimePoint now, std::vector<Ending>& endings);
   void ForgetClosed(TimePoint now);

@@ -5,17 +5,11 @@
 #include <utility>
 
 #include "server/rpc/guarded.h"
-#include "server/rpc/refusal_trailers.h"
+#include "server/rpc/refusals.h"
 #include "server/wire/control_message.h"
 #include "server/wire/grpc_status.h"
 
 namespace headlight {
-namespace {
-
-// When to come again after memory was short.
-constexpr int64_t kRetryUs = 10'000;
-
-}  // namespace
 
 ControlCall* ControlCall::Begin(const Pipeline& pipeline, ArrivalWatch& arrivals, const ControlMethod& method,
                                 grpc::CallbackServerContext& context) {
@@ -55,7 +49,7 @@ void ControlCall::OnReadDone(bool ok) {
   arrivals_.End(*connection_, *this, message_bytes);
   conduct_.MessageCame(message_bytes);
   if (!TakeMessage(ok)) return;
-  if (!ok) return Reply(absl::CancelledError("the call ended before its request had arrived"));
+  if (!ok) return Reply(EndedEarly().status);
   // The token may have been taken away since the call began.
   if (const absl::Status admitted = Admit(); !admitted.ok()) return Reply(admitted);
   grpc::ByteBuffer message;  // goes when it was read, even if the answer comes later
@@ -85,7 +79,7 @@ void ControlCall::EndReading(absl::Status why) {
     const std::lock_guard lock(mutex_);
     if (!std::exchange(reading_, false)) return;
   }
-  const Refusal refusal{std::move(why), kReasonMemory, kRetryUs};
+  const Refusal refusal{std::move(why), kReasonMemory, kMemoryRetryUs};
   AddTrailers(refusal, context_);
   Finish(ToGrpcStatus(refusal));
 }

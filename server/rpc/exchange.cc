@@ -2,12 +2,9 @@
 #include "server/rpc/exchange.h"
 
 #include <algorithm>
-#include <exception>
 #include <iterator>
-#include <new>
 #include <optional>
 #include <string>
-#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -15,7 +12,7 @@
 #include "absl/strings/str_cat.h"
 #include "headlight/v1/metadata.h"
 #include "server/rpc/guarded.h"
-#include "server/rpc/refusal_trailers.h"
+#include "server/rpc/refusals.h"
 #include "server/wire/grpc_status.h"
 
 namespace headlight {
@@ -27,9 +24,6 @@ constexpr int64_t kReadBytes = int64_t{64} << 10;
 
 // Where ORCA wants its report, serialized.
 constexpr char kLoadReportTrailer[] = "endpoint-load-metrics-bin";
-
-// When to come again after memory was short.
-constexpr int64_t kLeastDelayUs = 10'000;
 
 // Nothing where there is no such header, more than one of them, or none that is valid.
 std::optional<TraceContext> TraceOf(const grpc::CallbackServerContext& context) {
@@ -61,11 +55,6 @@ int64_t AnnouncedBytes(const grpc::CallbackServerContext& context) {
   if (announced == context.client_metadata().end()) return 0;
   return absl::SimpleAtoi({announced->second.data(), announced->second.size()}, &bytes) && bytes > 0 ? bytes
                                                                                                      : 0;
-}
-
-Refusal EndedEarly() {
-  return {absl::CancelledError("the call ended before its request had arrived"), kReasonCancelled,
-          /*retry_after_us=*/0};
 }
 
 // Whose call ends so has no business with how this server is.
@@ -304,7 +293,7 @@ Refusal Exchange::WithoutTicket(absl::Status status) const {
 Refusal Exchange::OutOfMemory(absl::Status status) const {
   const Backlog backlog = pipeline_.scheduler.GetBacklog();
   const int64_t drain_us = (backlog.waiting_ns + backlog.running_ns) / 1000;
-  return {std::move(status), kReasonMemory, std::max(drain_us, kLeastDelayUs)};
+  return {std::move(status), kReasonMemory, std::max(drain_us, kMemoryRetryUs)};
 }
 
 void Exchange::CancelRequests() {

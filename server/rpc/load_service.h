@@ -32,8 +32,8 @@ class LoadService final
   // All must outlive this. No server may have it any more when it goes.
   LoadService(LoadReporter& reporter, CallLedger& ledger, const Clock& clock, const Gate& gate);
 
-  // For callers whom `gate` admits; the request is an OrcaLoadReportRequest, errors as ReadControlMessage. At the
-  // interval that is asked for, but not more than once a second and at least once an hour.
+  // For callers whom `gate` admits; the request is an OrcaLoadReportRequest, errors as ReadControlMessage. At
+  // the interval that is asked for, but not more than once a second and at least once an hour.
   grpc::ServerWriteReactor<grpc::ByteBuffer>* StreamCoreMetrics(grpc::CallbackServerContext* context,
                                                                 const grpc::ByteBuffer* request) override;
 
