@@ -44,6 +44,7 @@ constexpr int64_t kTopK = 8;
 
 struct BenchOptions {
   int threads = DetectCpuTopology().ComputeThreads();
+  int beside_threads = 0;
   int repetitions = 21;
   std::vector<std::string> precisions = {"f32"};
   std::string kernel;
@@ -160,7 +161,8 @@ struct BenchBatch {
 // What is measured once for all rows, and the peaks that rows have seen.
 class Bench {
  public:
-  explicit Bench(const BenchOptions& options) : options_(options), arena_(options.threads) {
+  explicit Bench(const BenchOptions& options)
+      : options_(options), arena_(options.threads), beside_arena_(options.beside_threads) {
     for (const auto& [name, precision] : kPrecisions) {
       try {
         peaks_.emplace(name, std::make_unique<GemmPeak>(precision, options.threads));
@@ -230,14 +232,17 @@ class Bench {
     BenchBatch data(shape, kModes.at(options_.weights));
     std::optional<BenchBatch> plain;
     const std::unique_ptr<Workspace> workspace = layer.NewWorkspace(arena_);
+    const std::unique_ptr<Workspace> beside_workspace = layer.NewWorkspace(beside_arena_);
     const auto forward = [&](const BenchBatch& batch) {
       return [&] { return layer.Forward(batch.batch, arena_, *workspace); };
     };
-    std::function<absl::Status()> without_weights;
-    if (options_.weights != "none") {
-      without_weights = forward(plain.emplace(shape, WeightsSink::Mode::kNone));
+    std::function<absl::Status()> other;
+    if (options_.beside_threads > 0) {
+      other = [&] { return layer.Forward(data.batch, beside_arena_, *beside_workspace); };
+    } else if (options_.weights != "none") {
+      other = forward(plain.emplace(shape, WeightsSink::Mode::kNone));
     }
-    HEADLIGHT_ASSIGN_OR_RETURN(const Measured measured, Measure(precision, forward(data), without_weights));
+    HEADLIGHT_ASSIGN_OR_RETURN(const Measured measured, Measure(precision, forward(data), other));
     Report(precision, shape, layer, measured);
     return absl::OkStatus();
   }
@@ -384,7 +389,9 @@ class Bench {
                 shape.mask.c_str(), shape.lengths_text.c_str(), config.embed_dim, config.num_heads,
                 config.num_kv_heads, config.head_dim, options_.weights.c_str(), layer.kernel_name().c_str(),
                 seconds * 1e3, gflops, peak_flops.at(precision) / 1e9, fraction);
-    if (measured.ratio > 0) {
+    if (options_.beside_threads > 0) {
+      std::printf("  %.3f times as fast as on %d threads", 1.0 / measured.ratio, options_.beside_threads);
+    } else if (measured.ratio > 0) {
       std::printf("  %.3f times none's %.3f ms", measured.ratio, measured.other_seconds * 1e3);
     }
     std::printf("\n");
@@ -405,7 +412,10 @@ class Bench {
                      {"ms", seconds * 1e3},
                      {"gflops", gflops},
                      {"fraction", fraction}});
-    if (measured.ratio > 0) {
+    if (options_.beside_threads > 0) {
+      rows_.back()["beside_threads"] = options_.beside_threads;
+      rows_.back()["speedup"] = 1.0 / measured.ratio;
+    } else if (measured.ratio > 0) {
       rows_.back()["none_ms"] = measured.other_seconds * 1e3;
       rows_.back()["ratio_to_none"] = measured.ratio;
     }
@@ -413,6 +423,7 @@ class Bench {
 
   const BenchOptions& options_;
   ComputeArena arena_;
+  ComputeArena beside_arena_;
   std::map<std::string, std::unique_ptr<GemmPeak>> peaks_;
   std::map<std::string, std::vector<double>> seen_gflops_;
   nlohmann::json rows_ = nlohmann::json::array();
@@ -434,6 +445,9 @@ int main(int argc, char** argv) {
   headlight::bench::BenchOptions options;
   CLI::App app("Speed of the attention layer as a fraction of the GEMM peak of the same run");
   app.add_option("--threads", options.threads, "Compute threads (default: what this process may use)");
+  app.add_option("--beside-threads", options.beside_threads,
+                 "Also run each shape, in turns, on so many threads, and say how much faster --threads is")
+      ->check(CLI::PositiveNumber);
   app.add_option("--repetitions", options.repetitions, "Measured runs of each shape; the median counts")
       ->capture_default_str()
       ->check(CLI::PositiveNumber);
