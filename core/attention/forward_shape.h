@@ -4,6 +4,7 @@
 #ifndef HEADLIGHT_CORE_ATTENTION_FORWARD_SHAPE_H_
 #define HEADLIGHT_CORE_ATTENTION_FORWARD_SHAPE_H_
 
+#include <algorithm>
 #include <cstdint>
 
 #include "core/attention/batch.h"
@@ -17,14 +18,16 @@ struct ForwardShape {
   int64_t kv_tokens = 0;       // keys of all sequences
   int64_t longest_kv = 0;      // keys of a sequence, at most
   bool self_attention = true;  // keys and values are made of the queries' rows
-  bool wants_weights = false;  // some sequence asks for weights that are made of whole rows (KeepsRows)
-  bool wants_grid = false;     // some sequence asks for a grid of them
+  // Of the sequences that ask for weights which are made of whole rows (KeepsRows): keys of one, at most. 0:
+  // none does. And of those that ask for a grid: queries of one, at most.
+  int64_t longest_kv_with_rows = 0;
+  int64_t longest_with_grid = 0;
 };
 
 // Where every sequence attends to itself.
 inline ForwardShape SelfAttentionShape(int64_t tokens, int64_t num_sequences, int64_t longest,
-                                       bool wants_weights = false, bool wants_grid = false) {
-  return {tokens, num_sequences, longest, tokens, longest, true, wants_weights, wants_grid};
+                                       int64_t longest_kv_with_rows = 0, int64_t longest_with_grid = 0) {
+  return {tokens, num_sequences, longest, tokens, longest, true, longest_kv_with_rows, longest_with_grid};
 }
 
 inline ForwardShape ShapeOf(const AttentionBatch& batch) {
@@ -35,8 +38,12 @@ inline ForwardShape ShapeOf(const AttentionBatch& batch) {
   for (int64_t i = 0; i < batch.num_sequences(); ++i) {
     shape.longest = std::max(shape.longest, batch.q_len(i));
     shape.longest_kv = std::max(shape.longest_kv, batch.kv_len(i));
-    shape.wants_weights |= batch.sequences[i].weights.KeepsRows();
-    shape.wants_grid |= batch.sequences[i].weights.mode == WeightsSink::Mode::kGrid;
+    const WeightsSink& weights = batch.sequences[i].weights;
+    if (weights.KeepsRows())
+      shape.longest_kv_with_rows = std::max(shape.longest_kv_with_rows, batch.kv_len(i));
+    if (weights.mode == WeightsSink::Mode::kGrid) {
+      shape.longest_with_grid = std::max(shape.longest_with_grid, batch.q_len(i));
+    }
   }
   return shape;
 }

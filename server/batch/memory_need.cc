@@ -69,9 +69,9 @@ ForwardShape ShapeOf(const BatchInput& input) {
                      .longest = *std::max_element(input.q_lens.begin(), input.q_lens.end()),
                      .kv_tokens = input.kv_tokens,
                      .longest_kv = *std::max_element(input.kv_lens.begin(), input.kv_lens.end()),
-                     .self_attention = input.kind == InputKind::kSelf || input.kind == InputKind::kTokenIds,
-                     .wants_weights = WeightsSink{.mode = input.weights.mode}.KeepsRows(),
-                     .wants_grid = input.weights.mode == WeightsSink::Mode::kGrid};
+                     .self_attention = input.kind == InputKind::kSelf || input.kind == InputKind::kTokenIds};
+  if (WeightsSink{.mode = input.weights.mode}.KeepsRows()) shape.longest_kv_with_rows = shape.longest_kv;
+  if (input.weights.mode == WeightsSink::Mode::kGrid) shape.longest_with_grid = shape.longest;
   return shape;
 }
 

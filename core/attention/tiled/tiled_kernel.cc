@@ -134,9 +134,8 @@ class TiledKernel<T>::Item {
                 });
   }
 
-  // Of a head of the group; null where nobody asks for a grid.
+  // Of a head of the group, where one of its sequences asks for a grid.
   float* GridPartsOf(int64_t head_of_group) const {
-    if (!ws_.plan.wants_grid) return nullptr;
     return memory_.grid_parts.floats() +
            head_of_group * GridPlaces(FirstQueryOf(group_.end_sequence)) * 2 * kMaxGridCells;
   }
@@ -179,7 +178,7 @@ class TiledKernel<T>::Item {
       }
       AttendBlocks(chunk, h, queries, scratch);
     }
-    if (ws_.plan.wants_weights) FinishStreams();
+    if (ws_.plan.max_kept_keys > 0) FinishStreams();
   }
 
   // Of a row of the batch, among all queries of the group.
@@ -272,12 +271,13 @@ void TiledKernel<T>::Item::AttendBlocks(const QueryChunk& chunk, int64_t head_of
       if (config.disentangled) rules.distance_scores = DistanceScoresOf(block, head, block_queries, scratch);
       const KeyPanels<T> keys = packer_.PanelsOf(block.sequence, head / group_heads_);
       const BatchInterruption interruption(*ws_.arena, batch_.sequences.subspan(block.sequence, 1));
+      const bool asks_for_grid = sequence.weights.mode == WeightsSink::Mode::kGrid;
       MapWriter<T> writer(sequence.weights,
                           {head, config.num_heads, rules.q_len, rules.kv_len, rules.num_keys}, block,
                           {.tile_factors = scratch.tile_factors.floats(),
                            .summary = SummaryOf(head_of_group, block.sequence),
                            .cell_sums = scratch.cell_sums.floats(),
-                           .grid_parts = GridPartsOf(head_of_group),
+                           .grid_parts = asks_for_grid ? GridPartsOf(head_of_group) : nullptr,
                            .first_query = FirstQueryOf(block.sequence)});
       BlockAttention<T>(layer_, keys, rules, block, scratch, interruption)
           .Run(block_queries, writer,

@@ -31,11 +31,10 @@ void WorkPlan::Build(const AttentionBatch& batch, const AttentionConfig& config,
   first_panel.clear();
   max_packed_keys = 0;
   max_panels = 0;
-  max_num_keys = 0;
+  max_kept_keys = 0;
   max_group_sequences = 0;
   max_group_queries = 0;
-  wants_weights = false;
-  wants_grid = false;
+  max_grid_queries = 0;
 
   for (int64_t first = 0; first < batch.num_sequences();) {
     int64_t end = first + 1;
@@ -56,8 +55,6 @@ void WorkPlan::AddItems(const AttentionBatch& batch, const AttentionConfig& conf
       const WeightsSink::Mode mode = batch.sequences[s].weights.mode;
       wants_mean |= mode == WeightsSink::Mode::kMean;
       wants_summary |= mode == WeightsSink::Mode::kSummary;
-      wants_weights |= batch.sequences[s].weights.KeepsRows();
-      wants_grid |= mode == WeightsSink::Mode::kGrid;
     }
     // A mean over heads is summed in the order of the heads, so one item takes them all; a summary over
     // queries in the order of the queries, so one thread takes them all.
@@ -73,18 +70,22 @@ void WorkPlan::AddItems(const AttentionBatch& batch, const AttentionConfig& conf
 void WorkPlan::AddGroup(const AttentionBatch& batch, const AttentionConfig& config, int64_t key_granule,
                         int64_t first_sequence, int64_t end_sequence) {
   SequenceGroup group{.first_sequence = first_sequence, .end_sequence = end_sequence};
+  const int64_t queries = batch.cu_q_lens[end_sequence] - batch.cu_q_lens[first_sequence];
   int64_t packed_keys = 0, panels = 0;
   for (int64_t s = first_sequence; s < end_sequence; ++s) {
     packed_key_row.push_back(packed_keys);
     packed_keys += RoundUp(batch.kv_len(s), key_granule);
     first_panel.push_back(panels);
     panels += (batch.kv_len(s) + kPanelCols - 1) / kPanelCols;
-    max_num_keys = std::max(max_num_keys, batch.kv_len(s) + config.num_appended_keys());
+    const WeightsSink& weights = batch.sequences[s].weights;
+    if (weights.KeepsRows()) {
+      max_kept_keys = std::max(max_kept_keys, batch.kv_len(s) + config.num_appended_keys());
+    }
+    if (weights.mode == WeightsSink::Mode::kGrid) max_grid_queries = std::max(max_grid_queries, queries);
   }
   max_packed_keys = std::max(max_packed_keys, packed_keys);
   max_panels = std::max(max_panels, panels);
-  max_group_queries =
-      std::max(max_group_queries, batch.cu_q_lens[end_sequence] - batch.cu_q_lens[first_sequence]);
+  max_group_queries = std::max(max_group_queries, queries);
   max_group_sequences = std::max(max_group_sequences, end_sequence - first_sequence);
 
   const auto first_block = static_cast<int64_t>(query_blocks.size());

@@ -104,11 +104,10 @@ class WorkPlan {
   std::vector<int64_t> first_panel;
   int64_t max_packed_keys = 0;      // rows of the largest group
   int64_t max_panels = 0;           // of a group
-  int64_t max_num_keys = 0;         // of a sequence, appended ones included
+  int64_t max_kept_keys = 0;        // of a sequence that keeps rows of weights, appended ones included; or 0
   int64_t max_group_sequences = 0;  // of a group
   int64_t max_group_queries = 0;    // of a group
-  bool wants_weights = false;       // as ForwardShape has it, and so is the next
-  bool wants_grid = false;
+  int64_t max_grid_queries = 0;     // of a group with a sequence that asks for a grid; or 0
 
  private:
   void AddGroup(const AttentionBatch& batch, const AttentionConfig& config, int64_t key_granule,

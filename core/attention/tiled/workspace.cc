@@ -41,7 +41,7 @@ void ForEachScratchSize(const TiledLayer& layer, const TiledBatch& batch, const 
   const int64_t head_dim = layer.padded_head_dim;
   const int64_t element = layer.element_bytes;
   const bool narrow = element < kFloatBytes;
-  const int64_t tiles = batch.wants_weights ? batch.max_num_keys / kKeyTile + 3 : 1;
+  const int64_t tiles = batch.max_kept_keys > 0 ? batch.max_kept_keys / kKeyTile + 3 : 1;
   visit(&W::projected, kProjectionRows * head_dim * kFloatBytes);
   if (narrow) visit(&W::finished, (kProjectionRows + kPanelCols) * head_dim * element);
   visit(&W::queries, (kProjectionRows + kFusedRows) * head_dim * element);
@@ -52,7 +52,9 @@ void ForEachScratchSize(const TiledLayer& layer, const TiledBatch& batch, const 
   visit(&W::sum, kQueryBlockRows * kLanes * kFloatBytes);
   visit(&W::exponent_sum, kQueryBlockRows * kLanes * kFloatBytes);
   visit(&W::tile_factors, tiles * kQueryBlockRows * kFloatBytes);
-  if (batch.wants_grid) visit(&W::cell_sums, (kQueryBlockRows + kExactRows) * kMaxGridCells * kFloatBytes);
+  if (batch.max_grid_places > 0) {
+    visit(&W::cell_sums, (kQueryBlockRows + kExactRows) * kMaxGridCells * kFloatBytes);
+  }
   if (layer.distance_cols > 0) {
     visit(&W::distance_scores, kQueryBlockRows * layer.distance_cols * kFloatBytes);
   }
@@ -79,7 +81,7 @@ void ForEachGroupSize(const TiledLayer& layer, const TiledBatch& batch, const Vi
   }
   visit(&G::summaries,
         layer.config.heads_per_kv_head() * batch.max_group_sequences * int64_t{sizeof(SummarySums)});
-  if (batch.wants_grid) {
+  if (batch.max_grid_places > 0) {
     visit(&G::grid_parts,
           layer.config.heads_per_kv_head() * batch.max_grid_places * 2 * kMaxGridCells * kFloatBytes);
   }
@@ -122,19 +124,21 @@ int64_t GrowthOf(const std::vector<Memory>& held, int64_t count, const LargestSi
 TiledBatch BoundOf(const TiledLayer& layer, const ForwardShape& shape) {
   TiledBatch batch{.max_packed_keys = RoundUp(shape.longest_kv, layer.key_granule),
                    .max_panels = Panels(shape.longest_kv),
-                   .max_num_keys = shape.longest_kv + layer.config.num_appended_keys(),
                    .max_group_sequences = 1,
                    .max_group_queries = shape.longest,
-                   .max_grid_places = GridPlaces(shape.longest),
                    .num_items = WorkPlan::MaxGroups(shape) * layer.config.num_kv_heads,
-                   .wants_weights = shape.wants_weights,
-                   .wants_grid = shape.wants_grid,
                    .queries_with_keys = false};
+  if (shape.longest_kv_with_rows > 0) {
+    batch.max_kept_keys = shape.longest_kv_with_rows + layer.config.num_appended_keys();
+  }
+  if (shape.longest_with_grid > 0) {
+    const int64_t of_many = shape.num_sequences > 1 ? std::min(shape.tokens, kGroupRows) : 0;
+    batch.max_grid_places = GridPlaces(std::max(shape.longest_with_grid, of_many));
+  }
   if (shape.num_sequences > 1) {
     const int64_t keys = std::min(shape.kv_tokens, kGroupRows);
     batch.max_group_queries = std::max(shape.longest, std::min(shape.tokens, kGroupRows));
     batch.max_group_sequences = std::min({shape.num_sequences, shape.tokens, keys});
-    batch.max_grid_places = GridPlaces(batch.max_group_queries);
     batch.max_packed_keys =
         std::max(batch.max_packed_keys, keys + batch.max_group_sequences * (layer.key_granule - 1));
     batch.max_panels =
@@ -172,13 +176,11 @@ bool TiledWorkspace::Reserve(const TiledLayer& layer, const AttentionBatch& batc
       IsSelfAttention(batch) && AllQueryBytes(layer, plan.max_group_queries) <= kMaxQueryBytes;
   const TiledBatch sizes{.max_packed_keys = plan.max_packed_keys,
                          .max_panels = plan.max_panels,
-                         .max_num_keys = plan.max_num_keys,
+                         .max_kept_keys = plan.max_kept_keys,
                          .max_group_sequences = plan.max_group_sequences,
                          .max_group_queries = plan.max_group_queries,
-                         .max_grid_places = GridPlaces(plan.max_group_queries),
+                         .max_grid_places = plan.max_grid_queries > 0 ? GridPlaces(plan.max_grid_queries) : 0,
                          .num_items = std::ssize(plan.items),
-                         .wants_weights = plan.wants_weights,
-                         .wants_grid = plan.wants_grid,
                          .queries_with_keys = queries_with_keys};
   for (WorkerScratch& worker : workers) {
     ForEachScratchSize(layer, sizes, [&](Buffer WorkerScratch::*buffer, int64_t bytes) {

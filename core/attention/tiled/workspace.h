@@ -46,13 +46,11 @@ struct TiledLayer {
 struct TiledBatch {
   int64_t max_packed_keys = 0;
   int64_t max_panels = 0;
-  int64_t max_num_keys = 0;
+  int64_t max_kept_keys = 0;
   int64_t max_group_sequences = 0;
   int64_t max_group_queries = 0;
   int64_t max_grid_places = 0;
   int64_t num_items = 0;
-  bool wants_weights = false;
-  bool wants_grid = false;
   // Self attention projects queries together with keys and values, while their common input is in cache.
   bool queries_with_keys = false;
 };

@@ -25,13 +25,17 @@ TEST(ForwardShapeTest, CountsTokensAndFindsTheLongestSequences) {
   EXPECT_EQ(shape.longest, 7);
   EXPECT_EQ(shape.longest_kv, 11);
   EXPECT_FALSE(shape.self_attention);
-  EXPECT_FALSE(shape.wants_weights);
-  options[2].weights.mode = WeightsSink::Mode::kTopK;
-  EXPECT_TRUE(ShapeOf(batch).wants_weights);
-  EXPECT_FALSE(ShapeOf(batch).wants_grid);
-  options[2].weights.mode = WeightsSink::Mode::kGrid;
-  EXPECT_FALSE(ShapeOf(batch).wants_weights) << "no row of weights is kept";
-  EXPECT_TRUE(ShapeOf(batch).wants_grid);
+  EXPECT_EQ(shape.longest_kv_with_rows, 0);
+  EXPECT_EQ(shape.longest_with_grid, 0);
+  options[0].weights.mode = WeightsSink::Mode::kTopK;
+  options[1].weights.mode = WeightsSink::Mode::kFull;
+  shape = ShapeOf(batch);
+  EXPECT_EQ(shape.longest_kv_with_rows, 8);
+  EXPECT_EQ(shape.longest_with_grid, 0);
+  options[0].weights.mode = WeightsSink::Mode::kGrid;
+  shape = ShapeOf(batch);
+  EXPECT_EQ(shape.longest_kv_with_rows, 1) << "a grid keeps no row of weights";
+  EXPECT_EQ(shape.longest_with_grid, 2);
 }
 
 TEST(ForwardShapeTest, OfSelfAttentionHasAsManyKeysAsQueries) {
@@ -53,7 +57,8 @@ TEST(ForwardShapeTest, OfSelfAttentionHasAsManyKeysAsQueries) {
     EXPECT_EQ(shape.longest, 7);
     EXPECT_EQ(shape.longest_kv, 7);
     EXPECT_TRUE(shape.self_attention);
-    EXPECT_FALSE(shape.wants_weights);
+    EXPECT_EQ(shape.longest_kv_with_rows, 0);
+    EXPECT_EQ(shape.longest_with_grid, 0);
   }
 }
 

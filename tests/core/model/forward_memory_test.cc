@@ -37,11 +37,14 @@ class ForwardMemoryTest : public ::testing::TestWithParam<testing::NamedConfig> 
 INSTANTIATE_TEST_SUITE_P(Configs, ForwardMemoryTest, ::testing::ValuesIn(testing::ModelConfigs()),
                          [](const auto& info) { return info.param.name; });
 
+// Where the last sequence asks for weights.
 ForwardShape ShapeOf(const std::vector<int64_t>& lengths, WeightsSink::Mode mode) {
   int64_t tokens = 0;
   for (const int64_t length : lengths) tokens += length;
+  const bool is_grid = mode == WeightsSink::Mode::kGrid;
   return SelfAttentionShape(tokens, std::ssize(lengths), *std::max_element(lengths.begin(), lengths.end()),
-                            WeightsSink{.mode = mode}.KeepsRows(), mode == WeightsSink::Mode::kGrid);
+                            WeightsSink{.mode = mode}.KeepsRows() ? lengths.back() : 0,
+                            is_grid ? lengths.back() : 0);
 }
 
 // The bound has slack where it does not know how lengths are spread over the groups that are packed together.

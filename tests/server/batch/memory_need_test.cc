@@ -125,6 +125,24 @@ class SharedWorkspaceTest : public ::testing::Test {
     const std::string& bytes = sent_.emplace_back(request.SerializeAsString());
     return CheckAttend(Segmented(bytes, 1 << 20), {registry_, 1 << 28});
   }
+  // What a workspace holds after batches of these requests.
+  int64_t HeldAfter(const std::vector<std::vector<v1::AttendRequest>>& batches) {
+    MemoryBudget budget(int64_t{1} << 30);
+    BufferPool pool(/*max_idle_bytes=*/0, &budget);
+    AttentionExecutor executor(arena_, pool, &budget);
+    for (const std::vector<v1::AttendRequest>& requests : batches) {
+      std::vector<CheckedRequest> checked;
+      for (const v1::AttendRequest& request : requests) {
+        absl::StatusOr<CheckedRequest> one = Check(request);
+        EXPECT_THAT(one, IsOk());
+        checked.push_back(*std::move(one));
+      }
+      std::vector<const BatchInput*> inputs;
+      for (const CheckedRequest& one : checked) inputs.push_back(&one.input);
+      EXPECT_THAT(executor.Execute(inputs), IsOk());
+    }
+    return budget.Held(MemoryKind::kWorkspace);
+  }
   // Many queries of one model, and many keys of the other.
   v1::AttendRequest Small() { return MakeRequest("small", {1, 4000, 16}); }
   v1::AttendRequest Cross() {
@@ -140,21 +158,23 @@ class SharedWorkspaceTest : public ::testing::Test {
 };
 
 TEST_F(SharedWorkspaceTest, ModelsTogetherHoldLittleMoreThanTheLargest) {
-  const auto held_after = [&](const std::vector<v1::AttendRequest>& requests) {
-    MemoryBudget budget(int64_t{1} << 30);
-    BufferPool pool(/*max_idle_bytes=*/0, &budget);
-    AttentionExecutor executor(arena_, pool, &budget);
-    for (const v1::AttendRequest& request : requests) {
-      const auto checked = Check(request);
-      EXPECT_THAT(checked, IsOk());
-      const BatchInput* const input = &checked->input;
-      EXPECT_THAT(executor.Execute({&input, 1}), IsOk());
-    }
-    return budget.Held(MemoryKind::kWorkspace);
-  };
   const v1::AttendRequest small = Small();
   const v1::AttendRequest cross = Cross();
-  EXPECT_LT(held_after({small, cross, small}), (held_after({small}) + held_after({cross})) * 3 / 4);
+  EXPECT_LT(HeldAfter({{small}, {cross}, {small}}), (HeldAfter({{small}}) + HeldAfter({{cross}})) * 3 / 4);
+}
+
+// Weights of a few tokens take the same room beside a long sequence of another request as by themselves.
+TEST_F(SharedWorkspaceTest, ALongNeighbourDoesNotMakeTheWeightsOfAShortRequestDearer) {
+  const v1::AttendRequest long_one = MakeRequest("small", {1, 6'000, 16});
+  const v1::AttendRequest plain = MakeRequest("small", {1, 20, 16});
+  for (const v1::WeightsMode mode : {v1::WEIGHTS_MODE_FULL, v1::WEIGHTS_MODE_GRID}) {
+    SCOPED_TRACE(v1::WeightsMode_Name(mode));
+    v1::AttendRequest weighted = plain;
+    weighted.mutable_weights()->set_mode(mode);
+    constexpr int64_t kOfLists = 20'000;
+    EXPECT_LE(HeldAfter({{weighted, long_one}}) - HeldAfter({{plain, long_one}}),
+              HeldAfter({{weighted}}) - HeldAfter({{plain}}) + kOfLists);
+  }
 }
 
 // Each fits into the server alone, and finds in the workspace what the other has left.

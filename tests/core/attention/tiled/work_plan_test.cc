@@ -52,12 +52,12 @@ PlannedBatch RandomPlannedBatch(testing::Rng& rng) {
     lengths.emplace_back(q_len, testing::OneIn(rng, 2) ? q_len : testing::UniformInt(rng, 1, longest));
   }
   PlannedBatch planned(lengths);
-  constexpr Mode kModes[] = {Mode::kNone, Mode::kNone, Mode::kNone,   Mode::kFull,
-                             Mode::kMean, Mode::kTopK, Mode::kSummary};
+  constexpr Mode kModes[] = {Mode::kNone, Mode::kNone, Mode::kNone,    Mode::kFull,
+                             Mode::kMean, Mode::kTopK, Mode::kSummary, Mode::kGrid};
   for (SequenceOptions& options : planned.options) {
     options.visibility.causal = testing::OneIn(rng, 3);
     if (testing::OneIn(rng, 4)) options.visibility.window_left = 5;
-    options.weights.mode = kModes[testing::UniformInt(rng, 0, 6)];
+    options.weights.mode = kModes[testing::UniformInt(rng, 0, 7)];
   }
   return planned;
 }
@@ -169,46 +169,53 @@ TEST(WorkPlanTest, KeyChunksBeginAtPanelsOfTheirSequence) {
 
 TEST(WorkPlanTest, PackedKeysOfAGroupFollowEachOtherAndTheLargestGroupIsKnown) {
   ForEachRandomPlan([](const AttentionBatch& batch, const WorkPlan& plan) {
-    int64_t max_keys = 0, max_panels = 0, max_sequences = 0, max_queries = 0, max_num_keys = 0;
+    int64_t max_keys = 0, max_panels = 0, max_sequences = 0, max_queries = 0;
+    int64_t max_kept_keys = 0, max_grid_queries = 0;
     for (const SequenceGroup& group : plan.groups) {
       int64_t keys = 0, panels = 0, queries = 0;
+      bool has_grid = false;
       for (int64_t s = group.first_sequence; s < group.end_sequence; ++s) {
         ASSERT_EQ(plan.packed_key_row[s], keys);
         ASSERT_EQ(plan.first_panel[s], panels);
         keys += RoundUp(batch.kv_len(s), kPlanGranule);
         panels += RoundUp(batch.kv_len(s), kPanelCols) / kPanelCols;
         queries += batch.q_len(s);
-        max_num_keys = std::max(max_num_keys, batch.kv_len(s));
+        const Mode mode = batch.sequences[s].weights.mode;
+        has_grid |= mode == Mode::kGrid;
+        if (mode != Mode::kNone && mode != Mode::kGrid)
+          max_kept_keys = std::max(max_kept_keys, batch.kv_len(s));
       }
       max_keys = std::max(max_keys, keys);
       max_panels = std::max(max_panels, panels);
       max_queries = std::max(max_queries, queries);
+      if (has_grid) max_grid_queries = std::max(max_grid_queries, queries);
       max_sequences = std::max(max_sequences, group.end_sequence - group.first_sequence);
     }
     ASSERT_EQ(plan.max_packed_keys, max_keys);
     ASSERT_EQ(plan.max_panels, max_panels);
     ASSERT_EQ(plan.max_group_queries, max_queries);
     ASSERT_EQ(plan.max_group_sequences, max_sequences);
-    ASSERT_EQ(plan.max_num_keys, max_num_keys);
+    ASSERT_EQ(plan.max_kept_keys, max_kept_keys);
+    ASSERT_EQ(plan.max_grid_queries, max_grid_queries);
   });
 }
 
 TEST(WorkPlanTest, AppendedKeysCountAsKeysOfEverySequence) {
   AttentionConfig config = kPlannedLayer;
   config.add_bias_kv = config.add_zero_attn = true;
-  EXPECT_EQ(PlannedBatch({{3, 9}, {4, 30}}).Plan(config).max_num_keys, 32);
+  PlannedBatch planned({{3, 9}, {4, 30}});
+  for (SequenceOptions& options : planned.options) options.weights.mode = Mode::kFull;
+  EXPECT_EQ(planned.Plan(config).max_kept_keys, 32);
 }
 
 TEST(WorkPlanTest, ItemsTakeEachHeadOfEachGroupOnce) {
   ForEachRandomPlan([](const AttentionBatch& batch, const WorkPlan& plan) {
     std::vector<std::vector<int>> taken(plan.groups.size(), std::vector<int>(kPlannedLayer.num_kv_heads, 0));
-    bool wants_weights = false;
     for (const WorkItem& item : plan.items) {
       bool wants_mean = false;
       const SequenceGroup& group = plan.groups[item.group];
       for (int64_t s = group.first_sequence; s < group.end_sequence; ++s) {
         wants_mean |= batch.sequences[s].weights.mode == Mode::kMean;
-        wants_weights |= batch.sequences[s].weights.mode != Mode::kNone;
       }
       // A mean over heads is summed in the order of the heads.
       ASSERT_EQ(item.end_kv_head - item.first_kv_head, wants_mean ? kPlannedLayer.num_kv_heads : 1);
@@ -217,7 +224,6 @@ TEST(WorkPlanTest, ItemsTakeEachHeadOfEachGroupOnce) {
     for (const std::vector<int>& heads : taken) {
       for (const int times : heads) ASSERT_EQ(times, 1);
     }
-    ASSERT_EQ(plan.wants_weights, wants_weights);
   });
 }
 
@@ -236,9 +242,9 @@ TEST(WorkPlanTest, AGridChangesNothingOfThePlan) {
   const WorkPlan plan = planned.Plan(kPlannedLayer, 2);
   EXPECT_EQ(plan.query_blocks.size(), plain.query_blocks.size());
   for (const WorkItem& item : plan.items) EXPECT_TRUE(item.split);
-  EXPECT_FALSE(plan.wants_weights);
-  EXPECT_TRUE(plan.wants_grid);
-  EXPECT_FALSE(plain.wants_grid);
+  EXPECT_EQ(plan.max_kept_keys, 0);
+  EXPECT_EQ(plan.max_grid_queries, 400);
+  EXPECT_EQ(plain.max_grid_queries, 0);
 }
 
 TEST(WorkPlanTest, ManyItemsAreNotSplit) {
@@ -280,7 +286,7 @@ TEST(WorkPlanTest, IsTheSameWhenItIsBuiltAgain) {
   EXPECT_EQ(plan.groups.size(), 1u);
   EXPECT_EQ(plan.query_blocks.size(), 1u);
   EXPECT_EQ(plan.max_packed_keys, 16);
-  EXPECT_EQ(plan.max_num_keys, 7);
+  EXPECT_EQ(plan.max_group_queries, 5);
   const int64_t bytes = plan.list_bytes();
   plan.Build(large.batch(), kPlannedLayer, kPlanGranule, 1);
   EXPECT_EQ(plan.list_bytes(), bytes) << "the memory was kept";

@@ -131,10 +131,12 @@ TEST_F(TiledWorkspaceTest, HoldsNoMoreThanItsBound) {
           SCOPED_TRACE(absl::StrCat(Name(precision), ", ", lengths.size(), " sequences, the first of ",
                                     lengths[0], ", ", threads, " threads, weights ", static_cast<int>(mode)));
           RoomFor room(config_, lengths);
-          room.options.back().weights.mode = mode;
-          TiledWorkspace workspace(threads);
-          ASSERT_TRUE(Reserve(workspace, room.batch));
-          EXPECT_LE(Held(workspace), TiledWorkspaceBytes(Layer(), ShapeOf(room.batch), threads, nullptr));
+          for (SequenceOptions* const asking : {&room.options.back(), &room.options.front()}) {
+            asking->weights.mode = mode;
+            TiledWorkspace workspace(threads);
+            ASSERT_TRUE(Reserve(workspace, room.batch));
+            EXPECT_LE(Held(workspace), TiledWorkspaceBytes(Layer(), ShapeOf(room.batch), threads, nullptr));
+          }
         }
       }
     }
@@ -146,16 +148,40 @@ TEST_F(TiledWorkspaceTest, HoldsNoMoreThanItsBound) {
 TEST_F(TiledWorkspaceTest, AGridTakesAFewBytesForEachQuery) {
   constexpr int64_t kQueries = 32'768;
   for (const int threads : {1, 2}) {
-    const auto bytes = [&](bool wants_weights, bool wants_grid) {
+    const auto bytes = [&](int64_t longest_kv_with_rows, int64_t longest_with_grid) {
       return TiledWorkspaceBytes(
-          Layer(), SelfAttentionShape(kQueries, 1, kQueries, wants_weights, wants_grid), threads, nullptr);
+          Layer(), SelfAttentionShape(kQueries, 1, kQueries, longest_kv_with_rows, longest_with_grid),
+          threads, nullptr);
     };
     const int64_t of_sums = (kQueryBlockRows + kExactRows) * kMaxGridCells * int64_t{sizeof(float)};
     const int64_t blocks = kQueries / kSmallQueryBlockRows + 1;
     const int64_t of_parts = blocks * 2 * kMaxGridCells * int64_t{sizeof(float)};
-    EXPECT_EQ(bytes(false, true) - bytes(false, false),
+    EXPECT_EQ(bytes(0, kQueries) - bytes(0, 0),
               threads * (Buffer().GrowthFor(of_sums) + Buffer().GrowthFor(of_parts)));
-    EXPECT_GT(bytes(true, false) - bytes(false, false), 20 * (bytes(false, true) - bytes(false, false)));
+    EXPECT_GT(bytes(kQueries, 0) - bytes(0, 0), 20 * (bytes(0, kQueries) - bytes(0, 0)));
+  }
+}
+
+// Whatever else is in the batch: a short sequence's weights take what they take of a batch of short ones.
+TEST_F(TiledWorkspaceTest, WeightsTakeTheRoomOfTheLongestSequenceThatAsksForThem) {
+  for (const auto mode : {WeightsSink::Mode::kFull, WeightsSink::Mode::kGrid}) {
+    const auto room_of_weights = [&](const std::vector<int64_t>& lengths) {
+      RoomFor room(config_, lengths);
+      int64_t held[2], said[2];
+      for (const int asks : {0, 1}) {
+        if (asks == 1) room.options.front().weights.mode = mode;
+        TiledWorkspace workspace(2);
+        EXPECT_TRUE(Reserve(workspace, room.batch));
+        held[asks] = Held(workspace) - workspace.list_bytes();
+        said[asks] = TiledWorkspaceBytes(Layer(), ShapeOf(room.batch), 2, nullptr);
+      }
+      EXPECT_EQ(said[1] - said[0], held[1] - held[0]);
+      return held[1] - held[0];
+    };
+    const int64_t of_short_ones = room_of_weights({600, 700});
+    EXPECT_GT(of_short_ones, 0);
+    EXPECT_EQ(room_of_weights({600, 9000}), of_short_ones);
+    EXPECT_GT(room_of_weights({9000, 600}), 2 * of_short_ones);
   }
 }
 
