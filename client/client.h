@@ -49,7 +49,8 @@ struct StreamOptions {
 //
 // Errors of every call: those that attention.proto lists, with the server's message; UNAVAILABLE if the
 // server cannot be reached; DEADLINE_EXCEEDED once `timeout` has passed; INTERNAL if the reply is malformed;
-// DATA_LOSS if a tensor of the reply is not what the server sent.
+// DATA_LOSS if a tensor of the reply is not what the server sent; UNIMPLEMENTED if the server is too old to
+// know AttendCall::layers.
 // Attend and AttendAsync try again as ClientOptions::retry says, within the one timeout; the others never do.
 class Client {
  public:

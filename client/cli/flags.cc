@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "client/cli/flags.h"
 
+#include <algorithm>
 #include <charconv>
 #include <limits>
 #include <optional>
@@ -86,14 +87,8 @@ void AddSecurityFlags(CLI::App& app, ServerFlags& flags) {
                "Send the token even where others on the network can read it");
 }
 
-absl::StatusOr<std::vector<int64_t>> CountedFrom0(const char* what, const std::string& text) {
-  std::optional<std::vector<int64_t>> places = ParseNumbers(text, ',', 0);
-  if (!places) return Wanted(absl::StrCat(what, " counted from 0, as in 0,3,5"), text);
-  return *std::move(places);
-}
-
 absl::StatusOr<std::vector<int64_t>> ParseLayerList(const std::string& text) {
-  return CountedFrom0("layers", text);
+  return ParseEachOnce("layers", text);
 }
 
 }  // namespace
@@ -123,7 +118,17 @@ absl::StatusOr<std::chrono::milliseconds> ParseDuration(const std::string& text)
 }
 
 absl::StatusOr<std::vector<int64_t>> ParseHeads(const std::string& text) {
-  return CountedFrom0("heads", text);
+  return ParseEachOnce("heads", text);
+}
+
+absl::StatusOr<std::vector<int64_t>> ParseEachOnce(const char* what, const std::string& text) {
+  std::optional<std::vector<int64_t>> places = ParseNumbers(text, ',', 0);
+  if (!places) return Wanted(absl::StrCat(what, " counted from 0, as in 0,3,5"), text);
+  for (auto place = places->begin(); place != places->end(); ++place) {
+    if (std::find(places->begin(), place, *place) == place) continue;
+    return Wanted(absl::StrCat(what, " counted from 0, each once: ", *place, " is there again"), text);
+  }
+  return *std::move(places);
 }
 
 absl::StatusOr<Shape> ParseGrid(const std::string& text) {

@@ -21,7 +21,7 @@ absl::StatusOr<Shape> ParseShape(const std::string& text);                      
 absl::StatusOr<std::vector<int64_t>> ParseLengths(const std::string& text);        // "5,16,9" -> {5, 16, 9}
 absl::StatusOr<std::chrono::milliseconds> ParseDuration(const std::string& text);  // "500ms", "10s", "2m"
 absl::StatusOr<std::vector<int64_t>> ParsePlaces(const std::string& text);         // "0,5,17"
-absl::StatusOr<std::vector<int64_t>> ParseHeads(const std::string& text);          // "0,3,5" -> {0, 3, 5}
+absl::StatusOr<std::vector<int64_t>> ParseHeads(const std::string& text);          // "0,3,5", each once
 absl::StatusOr<Shape> ParseGrid(const std::string& text);                          // "64x32" -> {64, 32}
 absl::StatusOr<v1::WeightsMode> ParseWeightsMode(const std::string& text);         // "none", "top-k", ...
 absl::StatusOr<v1::DType> ParseDType(const std::string& text);                     // "f32", "bf16", "f16"
@@ -33,6 +33,9 @@ absl::StatusOr<std::vector<v1::OutputKind>> ParseOutputKinds(const std::string& 
 std::string OutputKindName(v1::OutputKind kind);                            // "pooled"; "-" of one not known
 std::string PoolingName(v1::PoolingMode mode);                              // what that reads; else "-"
 absl::StatusOr<LoadBalancing> ParseLoadBalancing(const std::string& text);  // "pick_first", "round_robin"
+
+// "0,3,5", counted from 0 and each once; `what` they are is for the message.
+absl::StatusOr<std::vector<int64_t>> ParseEachOnce(const char* what, const std::string& text);
 
 // Query rows [begin, end).
 struct QueryRange {

@@ -15,6 +15,7 @@
 #include "client/cli/flags.h"
 #include "client/cli/heatmap_maps.h"
 #include "client/cli/inputs.h"
+#include "client/cli/one_sequence.h"
 #include "client/cli/write_file.h"
 #include "client/picture/attention_maps.h"
 #include "client/picture/summary_picture.h"
@@ -58,7 +59,8 @@ absl::StatusOr<ScaleKind> ParseScaleKind(const std::string& text) {
 
 // What the flags and the model say that the picture will show.
 struct HeatmapPlan {
-  AttendCall call;
+  AttendCall call;  // of the sequence that is drawn
+  Mask mask;        // its own part, where the call has one
   v1::Model model;
   SequenceExtent extent;
   std::vector<int64_t> layers;
@@ -164,7 +166,7 @@ absl::StatusOr<PictureFormat> ChooseFormat(const HeatmapFlags& flags, double num
       flags.request.grid.empty() ? ", or --grid 64x64" : ""));
 }
 
-// Of one map; the server refuses an end beyond the sequence, which is another sequence's matter here.
+// Of one map; an end beyond the sequence may be that of a longer one.
 absl::StatusOr<int64_t> NumQueries(const QueryRange& range, int64_t q_len) {
   if (range.end == 0) return q_len;
   if (range.begin < q_len) return std::min(range.end, q_len) - range.begin;
@@ -181,10 +183,14 @@ absl::StatusOr<HeatmapPlan> MakePlan(const HeatmapFlags& flags, const Inputs& in
                                             " layers, ", model.num_heads(), " heads and ",
                                             model.num_appended_keys(), " appended keys"));
   }
-  HeatmapPlan plan{.call = inputs.Call(flags.request), .model = model, .heads = flags.request.heads};
-  absl::StatusOr<SequenceExtent> extent = ExtentOf(plan.call, flags.sequence);
+  HeatmapPlan plan{.model = model, .heads = flags.request.heads};
+  const AttendCall whole = inputs.Call(flags.request);
+  absl::StatusOr<SequenceExtent> extent = ExtentOf(whole, flags.sequence);
   if (!extent.ok()) return extent.status();
   plan.extent = *extent;
+  absl::StatusOr<AttendCall> call = CallOfSequence(whole, flags.sequence, plan.mask);
+  if (!call.ok()) return call.status();
+  plan.call = *std::move(call);
   absl::StatusOr<std::vector<int64_t>> layers = LayersOf(flags.layers, model);
   if (!layers.ok()) return layers.status();
   plan.layers = *std::move(layers);
@@ -259,8 +265,7 @@ absl::StatusOr<std::string> DrawSummary(const Client& client, const HeatmapFlags
   const absl::Status status = AskForLayers(client, flags, plan, [&](const AttendReply& reply) {
     absl::Status taken;
     for (size_t i = 0; taken.ok() && i < picture.statistics.size(); ++i) {
-      taken = AppendStatistic(reply, flags.sequence, num_heads, kStatisticNumbers[i],
-                              picture.statistics[i].values);
+      taken = AppendStatistic(reply, num_heads, kStatisticNumbers[i], picture.statistics[i].values);
     }
     return taken;
   });
@@ -275,7 +280,7 @@ absl::Status AskForGrids(const Client& client, const HeatmapFlags& flags, const 
   call.layers = plan.layers;
   const absl::StatusOr<AttendReply> reply = client.Attend(call, flags.server.timeout());
   if (!reply.ok()) return reply.status();
-  return AppendGrids(*reply, flags.sequence,
+  return AppendGrids(*reply,
                      {static_cast<int64_t>(maps.layers.size()), static_cast<int64_t>(maps.heads.size()),
                       maps.num_queries(), maps.num_keys()},
                      maps.weights);
@@ -289,7 +294,7 @@ absl::StatusOr<std::string> DrawMaps(const Client& client, const HeatmapFlags& f
   const absl::Status status = maps.are_cells
                                   ? AskForGrids(client, flags, plan, maps)
                                   : AskForLayers(client, flags, plan, [&](const AttendReply& reply) {
-                                      return AppendMaps(reply, flags.sequence, wanted, maps.weights);
+                                      return AppendMaps(reply, wanted, maps.weights);
                                     });
   if (!status.ok()) return status;
   return plan.format == PictureFormat::kSvg ? AttentionMapsSvg(maps, flags.scale)

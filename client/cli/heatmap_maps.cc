@@ -13,28 +13,6 @@ namespace {
 
 constexpr int64_t kStatisticsPerHead = 6;
 
-// Lengths of the sequences of a tensor whose leading dimensions are [batch, len] or [tokens].
-absl::StatusOr<std::vector<int64_t>> LengthsOf(const char* field, const Shape& leading,
-                                               const std::vector<int64_t>& lens) {
-  const bool dense = leading.size() == 2;
-  if (!dense && leading.size() != 1) {
-    return absl::InvalidArgumentError(absl::StrCat(field, ": got leading dimensions ", ToString(leading),
-                                                   ", wanted [batch, seq_len] or [tokens]"));
-  }
-  if (lens.empty())
-    return dense ? std::vector<int64_t>(static_cast<size_t>(leading[0]), leading[1]) : leading;
-  if (dense && static_cast<int64_t>(lens.size()) != leading[0]) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(field, ": got ", lens.size(), " lengths for ", leading[0], " sequences"));
-  }
-  return lens;
-}
-
-Shape WithoutLast(Shape shape) {
-  if (!shape.empty()) shape.pop_back();
-  return shape;
-}
-
 absl::Status OtherShape(const Shape& got, const Shape& wanted) {
   return absl::InternalError(
       absl::StrCat("the server's reply has weights ", ToString(got), ", wanted at least ", ToString(wanted)));
@@ -42,38 +20,9 @@ absl::Status OtherShape(const Shape& got, const Shape& wanted) {
 
 }  // namespace
 
-absl::StatusOr<SequenceExtent> ExtentOf(const AttendCall& call, int64_t sequence) {
-  const Shape query = call.token_ids ? call.token_ids->shape
-                      : call.query   ? WithoutLast(call.query->shape)
-                                     : Shape{};
-  const auto q_lens = LengthsOf(call.token_ids ? "token_ids" : "query", query, call.seq_lens);
-  if (!q_lens.ok()) return q_lens.status();
-  const int64_t num_sequences = static_cast<int64_t>(q_lens->size());
-  if (sequence >= num_sequences) {
-    return absl::InvalidArgumentError(absl::StrCat("--sequence: got ", sequence, ", wanted less than ",
-                                                   num_sequences, ", the number of sequences"));
-  }
-  const size_t place = static_cast<size_t>(sequence);
-  SequenceExtent extent{
-      .num_sequences = num_sequences, .q_len = (*q_lens)[place], .kv_len = (*q_lens)[place]};
-  if (!call.key) return extent;
-  const auto kv_lens = LengthsOf("key", WithoutLast(call.key->shape), call.kv_seq_lens);
-  if (!kv_lens.ok()) return kv_lens.status();
-  if (kv_lens->size() != q_lens->size()) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("key: got ", kv_lens->size(), " sequences, wanted ", num_sequences, " as in the query"));
-  }
-  extent.kv_len = (*kv_lens)[place];
-  extent.self_attention = false;
-  return extent;
-}
-
 absl::StatusOr<std::vector<int64_t>> ParseLayers(const std::string& text) {
   if (text == "all") return std::vector<int64_t>();
-  absl::StatusOr<std::vector<int64_t>> layers = ParseHeads(text);
-  if (layers.ok()) return layers;
-  return absl::InvalidArgumentError(
-      absl::StrCat("got '", text, "', wanted all, or layers counted from 0, as in 0,3,5"));
+  return ParseEachOnce("all, or layers", text);
 }
 
 absl::StatusOr<std::vector<int64_t>> LayersOf(const std::vector<int64_t>& layers, const v1::Model& model) {
@@ -114,17 +63,14 @@ absl::StatusOr<std::vector<std::string>> Labels(const char* flag, const std::vec
   return numbers;
 }
 
-absl::Status AppendMaps(const AttendReply& reply, int64_t sequence, const Shape& wanted,
-                        std::vector<float>& weights) {
+absl::Status AppendMaps(const AttendReply& reply, const Shape& wanted, std::vector<float>& weights) {
   const Shape got = reply.weights ? reply.weights->shape : Shape{};
-  if (got.size() != 4 || got[0] <= sequence || got[1] != wanted[0] || got[2] < wanted[1] ||
-      got[3] < wanted[2]) {
-    return OtherShape(got, {sequence + 1, wanted[0], wanted[1], wanted[2]});
+  if (got.size() != 4 || got[0] < 1 || got[1] != wanted[0] || got[2] < wanted[1] || got[3] < wanted[2]) {
+    return OtherShape(got, {1, wanted[0], wanted[1], wanted[2]});
   }
-  const float* const first = reply.weights->values.data() + sequence * got[1] * got[2] * got[3];
   for (int64_t head = 0; head < wanted[0]; ++head) {
     for (int64_t query = 0; query < wanted[1]; ++query) {
-      const float* const row = first + (head * got[2] + query) * got[3];
+      const float* const row = reply.weights->values.data() + (head * got[2] + query) * got[3];
       weights.insert(weights.end(), row, row + wanted[2]);
     }
   }
@@ -143,34 +89,30 @@ std::vector<std::string> CellLabels(const std::vector<std::string>& labels, int6
   return names;
 }
 
-absl::Status AppendGrids(const AttendReply& reply, int64_t sequence, const Shape& wanted,
-                         std::vector<float>& weights) {
+absl::Status AppendGrids(const AttendReply& reply, const Shape& wanted, std::vector<float>& weights) {
   const Shape got = reply.weights ? reply.weights->shape : Shape{};
-  if (got.size() != 5 || got[0] <= sequence || got[1] != wanted[0] || got[2] != wanted[1] ||
-      got[3] < wanted[2] || got[4] < wanted[3]) {
-    return OtherShape(got, {sequence + 1, wanted[0], wanted[1], wanted[2], wanted[3]});
+  if (got.size() != 5 || got[0] < 1 || got[1] != wanted[0] || got[2] != wanted[1] || got[3] < wanted[2] ||
+      got[4] < wanted[3]) {
+    return OtherShape(got, {1, wanted[0], wanted[1], wanted[2], wanted[3]});
   }
   const int64_t num_maps = got[1] * got[2];
-  const float* const first = reply.weights->values.data() + sequence * num_maps * got[3] * got[4];
   for (int64_t map = 0; map < num_maps; ++map) {
     for (int64_t row = 0; row < wanted[2]; ++row) {
-      const float* const cells = first + (map * got[3] + row) * got[4];
+      const float* const cells = reply.weights->values.data() + (map * got[3] + row) * got[4];
       weights.insert(weights.end(), cells, cells + wanted[3]);
     }
   }
   return absl::OkStatus();
 }
 
-absl::Status AppendStatistic(const AttendReply& reply, int64_t sequence, int64_t num_heads, int64_t statistic,
+absl::Status AppendStatistic(const AttendReply& reply, int64_t num_heads, int64_t statistic,
                              std::vector<float>& values) {
   const Shape got = reply.weights ? reply.weights->shape : Shape{};
-  if (got.size() != 3 || got[0] <= sequence || got[1] != num_heads || got[2] != kStatisticsPerHead) {
-    return OtherShape(got, {sequence + 1, num_heads, kStatisticsPerHead});
+  if (got.size() != 3 || got[0] < 1 || got[1] != num_heads || got[2] != kStatisticsPerHead) {
+    return OtherShape(got, {1, num_heads, kStatisticsPerHead});
   }
   for (int64_t head = 0; head < num_heads; ++head) {
-    values.push_back(
-        reply.weights
-            ->values[static_cast<size_t>((sequence * num_heads + head) * kStatisticsPerHead + statistic)]);
+    values.push_back(reply.weights->values[static_cast<size_t>(head * kStatisticsPerHead + statistic)]);
   }
   return absl::OkStatus();
 }

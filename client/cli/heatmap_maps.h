@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What `headlight heatmap` draws: which part of a reply's weights belongs to the sequence that is drawn, and
-// how its tokens are called.
+// What `headlight heatmap` draws: which part of a reply's weights is the sequence's, and how its tokens are
+// called.
 #ifndef HEADLIGHT_CLIENT_CLI_HEATMAP_MAPS_H_
 #define HEADLIGHT_CLIENT_CLI_HEATMAP_MAPS_H_
 
@@ -16,18 +16,7 @@
 
 namespace headlight::client {
 
-// One sequence of a request.
-struct SequenceExtent {
-  int64_t num_sequences = 1;
-  int64_t q_len = 0;
-  int64_t kv_len = 0;          // without what the model appends
-  bool self_attention = true;  // queries and keys are the same tokens
-};
-
-// INVALID_ARGUMENT if the request has no such sequence or its shapes make no sense.
-absl::StatusOr<SequenceExtent> ExtentOf(const AttendCall& call, int64_t sequence);
-
-// "all" or layers counted from 0, as in 0,3,5; empty for all.
+// "all" or layers counted from 0, each once, as in 0,3,5; empty for all.
 absl::StatusOr<std::vector<int64_t>> ParseLayers(const std::string& text);
 
 // `layers`, or all layers of the model if empty. INVALID_ARGUMENT if the model has no such layer.
@@ -41,24 +30,21 @@ absl::StatusOr<std::vector<std::string>> ReadTokens(const std::string& path);
 absl::StatusOr<std::vector<std::string>> Labels(const char* flag, const std::vector<std::string>& tokens,
                                                 int64_t len);
 
-// Appends [heads, queries, keys] of one sequence out of a reply's weights [batch, heads, queries, kv_len],
-// which may have more queries and keys than the sequence. INTERNAL if they have fewer, or other dimensions.
-absl::Status AppendMaps(const AttendReply& reply, int64_t sequence, const Shape& wanted,
-                        std::vector<float>& weights);
+// Appends [heads, queries, keys] out of a reply's weights [1, heads, queries, kv_len], which may have more
+// queries and keys than the sequence. INTERNAL if they have fewer, or other dimensions.
+absl::Status AppendMaps(const AttendReply& reply, const Shape& wanted, std::vector<float>& weights);
 
 // Cells of labels that follow each other: GRID's of attention.proto. A cell of several is called by the places
 // of its first and last, counted from `first_place`.
 std::vector<std::string> CellLabels(const std::vector<std::string>& labels, int64_t first_place,
                                     int64_t cells);
 
-// Appends [layers, heads, rows, cols] of one sequence out of a reply's weights [batch, layers, heads, rows,
-// cols], as AppendMaps.
-absl::Status AppendGrids(const AttendReply& reply, int64_t sequence, const Shape& wanted,
-                         std::vector<float>& weights);
+// Appends [layers, heads, rows, cols] out of a reply's weights [1, layers, heads, rows, cols], as AppendMaps.
+absl::Status AppendGrids(const AttendReply& reply, const Shape& wanted, std::vector<float>& weights);
 
-// Appends statistic number `statistic` of each head, out of a reply's weights [batch, heads, 6]. INTERNAL as
+// Appends statistic number `statistic` of each head, out of a reply's weights [1, heads, 6]. INTERNAL as
 // above.
-absl::Status AppendStatistic(const AttendReply& reply, int64_t sequence, int64_t num_heads, int64_t statistic,
+absl::Status AppendStatistic(const AttendReply& reply, int64_t num_heads, int64_t statistic,
                              std::vector<float>& values);
 
 }  // namespace headlight::client

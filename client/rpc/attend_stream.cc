@@ -15,6 +15,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "client/client.h"
+#include "client/rpc/asked_layers.h"
 #include "client/rpc/traceparent.h"
 #include "client/wire/wire.h"
 
@@ -183,7 +184,8 @@ AttendStream::~AttendStream() {
 }
 
 void AttendStream::Attend(const AttendCall& call, AttendCallback callback) {
-  reactor_->Attend(call, std::move(callback));
+  reactor_->Attend(
+      call, WithLayersChecked(call.weights, static_cast<int64_t>(call.layers.size()), std::move(callback)));
 }
 
 absl::Status AttendStream::Finish() { return reactor_->Finish(); }

@@ -11,6 +11,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/notification.h"
+#include "client/rpc/asked_layers.h"
 #include "client/rpc/pending_call.h"
 #include "client/rpc/traceparent.h"
 #include "client/wire/wire.h"
@@ -82,7 +83,9 @@ AttendHandle Client::AttendAsync(const AttendCall& call, std::chrono::millisecon
   }
   const auto pending =
       std::make_shared<PendingCall>(state_->gate, state_->NextChannel(), state_->retry, state_->checksums,
-                                    *std::move(request), call.traceparent, timeout, std::move(callback));
+                                    *std::move(request), call.traceparent, timeout,
+                                    WithLayersChecked(call.weights, static_cast<int64_t>(call.layers.size()),
+                                                      std::move(callback)));
   pending->Start();
   return AttendHandle(pending);
 }

@@ -47,6 +47,7 @@ void AddTensor(v1::DType dtype, const std::vector<int64_t>& shape, const std::ve
 void AddWeights(const v1::WeightsOptions& options, v1::AttendResponse& response) {
   switch (options.mode()) {
     case v1::WEIGHTS_MODE_FULL:
+    case v1::WEIGHTS_MODE_GRID:
       return AddTensor<float>(v1::DTYPE_F32, {1, 1, 1, 2}, {0.25f, 0.75f}, *response.mutable_weights(),
                               response);
     case v1::WEIGHTS_MODE_TOP_K:

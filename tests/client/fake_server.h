@@ -49,9 +49,9 @@ class FakeServer : private v1::AttentionService::Service {
   std::vector<std::string> traceparents() const;    // "traceparent", likewise
 
   // The default handler: `output` is the query, or a zero for each token id (for each sequence of dense ones
-  // if they are to be pooled); weights, if asked for, are FULL [1, 1, 1, 2] of 0.25 and 0.75, TOP_K 0.75 of
-  // key 5 and none, SUMMARY 0.5, 1, 0.25, 0.125, 0, 2 with 1.5 and 0.5 received; the time budget is queue
-  // 100, pack 20, compute 200 of 240 predicted, unpack 30, total 400 us in a batch of 2 requests.
+  // if they are to be pooled); weights, if asked for, are FULL and GRID [1, 1, 1, 2] of 0.25 and 0.75, TOP_K
+  // 0.75 of key 5 and none, SUMMARY 0.5, 1, 0.25, 0.125, 0, 2 with 1.5 and 0.5 received; the time budget is
+  // queue 100, pack 20, compute 200 of 240 predicted, unpack 30, total 400 us in a batch of 2 requests.
   static grpc::Status Echo(grpc::ServerContext& context, const v1::AttendRequest& request,
                            v1::AttendResponse& response);
 

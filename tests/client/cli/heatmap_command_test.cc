@@ -189,6 +189,21 @@ TEST_F(HeatmapCommandTest, AGridIsDrawnOfAllLayersInOneRequest) {
                                 HasSubstr("means over 4 x 8 cells"), HasSubstr("mean attention weight")));
 }
 
+TEST_F(HeatmapCommandTest, OnlyTheSequenceThatIsDrawnIsSent) {
+  for (const char* const what : {"--grid=2x2", "--summary", "--scale=log"}) {
+    const CliResult result = Heatmap({"--seq-lens", "9,3,7", "--sequence", "1", what, "--output", "-"});
+    EXPECT_EQ(result.exit_code, 0) << result.err;
+    EXPECT_THAT(result.out, HasSubstr("3 tokens, sequence 1 of 3"));
+  }
+  const std::vector<v1::AttendRequest> requests = server_.requests();
+  ASSERT_THAT(requests, SizeIs(3));
+  for (const v1::AttendRequest& request : requests) {
+    EXPECT_THAT(request.query().shape(), ElementsAre(1, 3, 4));
+    EXPECT_THAT(request.seq_lens(), IsEmpty());
+    EXPECT_EQ(request.payloads(0).size(), 3 * 4 * sizeof(float));
+  }
+}
+
 TEST_F(HeatmapCommandTest, CellsOfOneTokenAreCalledByIt) {
   const std::string tokens = WriteFile("tokens.txt", "the\nfox\njumps\n");
   const CliResult result = Heatmap({"--shape", "1x3", "--tokens", tokens, "--grid", "2x64", "--output", "-"});
@@ -246,6 +261,8 @@ TEST_F(HeatmapCommandTest, WrongUsageIsTwoWithAReasonAndNothingIsAsked) {
       {{"--shape", "1x2", "--sequence", "1", "--output", "-"}, "--sequence: got 1"},
       {{"--shape", "1x2", "--layers", "1", "--output", "-"}, "--layers: got 1"},
       {{"--shape", "1x2", "--layers", "x", "--output", "-"}, "got 'x', wanted all"},
+      {{"--shape", "1x2", "--layers", "0,0", "--grid", "2x2", "--output", "-"},
+       "each once: 0 is there again"},
       {{"--shape", "1x2", "--queries", "2:3", "--output", "-"}, "--queries: got a first query of 2"},
       {{"--shape", "1x2", "--format", "png", "--output", "-"}, "got 'png', wanted auto, svg or html"},
       {{"--shape", "1x2", "--scale", "cubic", "--output", "-"}, "got 'cubic', wanted linear or log"},
@@ -283,6 +300,16 @@ TEST(HeatmapReplyTest, RepliesOfAnotherShapeAreAFailure) {
   EXPECT_THAT(
       result.err,
       HasSubstr("INTERNAL: the server's reply has weights [1, 1, 1, 2], wanted at least [1, 2, 3, 3]"));
+}
+
+// It knows the field as little as a server from before it.
+TEST(HeatmapReplyTest, AServerThatDoesNotKnowLayersIsNamedAsOlder) {
+  FakeServer server;
+  const CliResult result = RunHeadlight({"heatmap", "--server", server.target(), "--model", "encoder",
+                                         "--shape", "1x3", "--grid", "2x2", "--output", "-"});
+  EXPECT_EQ(result.exit_code, 1);
+  EXPECT_THAT(result.err, AllOf(HasSubstr("UNIMPLEMENTED: weights.layers: got weights ["),
+                                HasSubstr("wanted 3 layers"), HasSubstr("the server is older")));
 }
 
 }  // namespace
