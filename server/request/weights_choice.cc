@@ -57,7 +57,8 @@ absl::Status CheckEachOnce(std::span<const int64_t> places, int64_t count, const
   return absl::OkStatus();
 }
 
-// The last one, the one that is asked for, or those: then with as many heads reported of each.
+// The last one, the one that is asked for, or those: then with as many heads reported of each, where heads
+// are reported at all.
 absl::StatusOr<std::vector<int64_t>> ChooseLayers(const WeightsFields& asked, const ModelConfig& config,
                                                   const FieldNames& names) {
   if (asked.layers.empty()) {
@@ -71,7 +72,8 @@ absl::StatusOr<std::vector<int64_t>> ChooseLayers(const WeightsFields& asked, co
   }
   HEADLIGHT_RETURN_IF_ERROR(CheckEachOnce(asked.layers, config.num_layers, names.weights_layers, "layer"));
   const int64_t first_heads = config.LayerBlock(asked.layers[0]).attention.num_heads;
-  for (size_t i = 0; asked.heads.empty() && i < asked.layers.size(); ++i) {
+  const bool reports_all_heads = asked.heads.empty() && asked.mode != Mode::kMean;
+  for (size_t i = 0; reports_all_heads && i < asked.layers.size(); ++i) {
     const int64_t heads = config.LayerBlock(asked.layers[i]).attention.num_heads;
     if (heads == first_heads) continue;
     return WrongWeights(names.weights_layers, "[", i, "]: got ", asked.layers[i], " with ", heads,

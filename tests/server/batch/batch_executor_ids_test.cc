@@ -42,6 +42,11 @@ class BatchExecutorIdsTest : public ::testing::Test {
     stack.embedding.reset();
     stack.normalize_pooled = false;
     EXPECT_THAT(registry_.Add(LoadTestModel("stack", stack)), IsOk());
+    ModelConfig mixed = EncoderConfig();  // 2 heads, and in the middle layer 4
+    mixed.other_blocks = {mixed.block};
+    mixed.other_blocks[0].attention.num_heads = mixed.other_blocks[0].attention.num_kv_heads = 4;
+    mixed.layer_blocks = {0, 1, 0};
+    EXPECT_THAT(registry_.Add(LoadTestModel("mixed", mixed)), IsOk());
   }
 
   // Decodes `requests`, computes them as one batch and encodes the replies.
@@ -50,6 +55,31 @@ class BatchExecutorIdsTest : public ::testing::Test {
   }
 
   v1::AttendResponse Run(const v1::AttendRequest& request) { return Run(std::vector{request})[0]; }
+
+  // That weights of the layers 1 and 0 together, beside another request, are those of each layer asked for
+  // alone.
+  void ExpectEachLayersOwn(v1::AttendRequest request) {
+    const size_t num_sequences = static_cast<size_t>(request.seq_lens_size());
+    v1::AttendRequest several = request;
+    for (const int64_t layer : {1, 0}) several.mutable_weights()->add_layers(layer);
+    const std::vector<v1::AttendResponse> together = Run({request, several});
+    for (const int64_t place : {0, 1}) {
+      request.mutable_weights()->set_layer(1 - place);
+      const v1::AttendResponse alone = Run(request);
+      ASSERT_EQ(together[1].payloads_size(), alone.payloads_size());
+      ASSERT_EQ(together[1].weights().shape_size(), alone.weights().shape_size() + 1);
+      EXPECT_EQ(together[1].weights().shape(1), 2);
+      EXPECT_EQ(together[1].payloads(0), alone.payloads(0)) << "the output";
+      for (int i = 1; i < alone.payloads_size(); ++i) {
+        const size_t bytes = alone.payloads(i).size() / num_sequences;  // of a sequence
+        for (size_t sequence = 0; sequence < num_sequences; ++sequence) {
+          EXPECT_EQ(together[1].payloads(i).substr((2 * sequence + place) * bytes, bytes),
+                    alone.payloads(i).substr(sequence * bytes, bytes))
+              << "payload " << i << ", sequence " << sequence << ", layer " << 1 - place;
+        }
+      }
+    }
+  }
 
   ModelRegistry registry_;
   ComputeArena arena_{2};
@@ -111,26 +141,16 @@ TEST_F(BatchExecutorIdsTest, SeveralLayersOfWeightsAreEachLayersOwn) {
     v1::AttendRequest request = RaggedRows({1, 20, 7}, 1);
     request.mutable_weights()->set_mode(mode);
     if (mode == v1::WEIGHTS_MODE_TOP_K) request.mutable_weights()->set_top_k(3);
-    v1::AttendRequest several = request;
-    for (const int64_t layer : {1, 0}) several.mutable_weights()->add_layers(layer);
-    const std::vector<v1::AttendResponse> together = Run({request, several});
-    for (const int64_t place : {0, 1}) {
-      request.mutable_weights()->set_layer(1 - place);
-      const v1::AttendResponse alone = Run(request);
-      ASSERT_EQ(together[1].payloads_size(), alone.payloads_size());
-      ASSERT_EQ(together[1].weights().shape_size(), alone.weights().shape_size() + 1);
-      EXPECT_EQ(together[1].weights().shape(1), 2);
-      EXPECT_EQ(together[1].payloads(0), alone.payloads(0)) << "the output";
-      for (int i = 1; i < alone.payloads_size(); ++i) {
-        const size_t bytes = alone.payloads(i).size() / 3;  // of a sequence
-        for (size_t sequence = 0; sequence < 3; ++sequence) {
-          EXPECT_EQ(together[1].payloads(i).substr((2 * sequence + place) * bytes, bytes),
-                    alone.payloads(i).substr(sequence * bytes, bytes))
-              << "payload " << i << ", sequence " << sequence << ", layer " << 1 - place;
-        }
-      }
-    }
+    ExpectEachLayersOwn(request);
   }
+}
+
+// Of which MEAN knows nothing: 4 heads beside 2.
+TEST_F(BatchExecutorIdsTest, AMeanOfLayersWithOtherNumbersOfHeadsIsEachLayersOwn) {
+  v1::AttendRequest request = RaggedRows({1, 20, 7}, 1);
+  request.set_model("mixed");
+  request.mutable_weights()->set_mode(v1::WEIGHTS_MODE_MEAN);
+  ExpectEachLayersOwn(request);
 }
 
 TEST_F(BatchExecutorIdsTest, TheModelComputesWhatTheMessageSays) {

@@ -229,6 +229,17 @@ TEST_F(CheckRequestIdsTest, LayersReportAsManyHeadsEach) {
   EXPECT_EQ(decoded->reply.weights, Shape({2, 2, 1, 3, 3}));
 }
 
+TEST_F(CheckRequestIdsTest, AMeanIsOfAsManyHeadsAsEachLayerHas) {
+  v1::AttendRequest request = MakeIdsRequest("mixed", {2, 3});
+  request.mutable_weights()->set_mode(v1::WEIGHTS_MODE_MEAN);
+  for (const int64_t layer : {0, 1}) request.mutable_weights()->add_layers(layer);
+  const auto decoded = Decode(request);
+  ASSERT_THAT(decoded, IsOk());
+  EXPECT_EQ(decoded->reply.weights, Shape({2, 2, 3, 3}));
+  request.mutable_weights()->add_heads(3);
+  ExpectInvalid(request, "weights.heads[0]: got 3, wanted 0 to 1");
+}
+
 TEST_F(CheckRequestIdsTest, WeightsHaveTheHeadsOfTheirLayer) {
   v1::AttendRequest request = MakeIdsRequest("mixed", {2, 3});
   request.mutable_weights()->set_mode(v1::WEIGHTS_MODE_FULL);
