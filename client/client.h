@@ -51,7 +51,8 @@ struct StreamOptions {
 // server cannot be reached; DEADLINE_EXCEEDED once `timeout` has passed; INTERNAL if the reply is malformed;
 // DATA_LOSS if a tensor of the reply is not what the server sent; UNIMPLEMENTED if the server is too old to
 // know AttendCall::layers.
-// Attend and AttendAsync try again as ClientOptions::retry says, within the one timeout; the others never do.
+// Attend, AttendAsync and AttendMessage try again as ClientOptions::retry says, within the one timeout; the
+// others never do.
 class Client {
  public:
   // `target` is HOST:PORT or any other gRPC name. Connects on the first call, not here.
@@ -77,6 +78,10 @@ class Client {
   // and values disagree or there is no time at all.
   AttendHandle AttendAsync(const AttendCall& call, std::chrono::milliseconds timeout,
                            AttendCallback callback) const;
+
+  // The same of a request that is a message already, payloads and all, and is sent as it is.
+  absl::StatusOr<AttendReply> AttendMessage(const v1::AttendRequest& request,
+                                            std::chrono::milliseconds timeout) const;
 
   // What the request would cost and whether it would be admitted now; nothing is computed, and of the tensors
   // only shapes are sent, so they need no values.

@@ -287,7 +287,7 @@ absl::Status CheckFlags(const AttendFlags& flags) {
     }
   }
   if (!flags.recording_path.empty()) {
-    if (const auto count = CountExchanges(flags.recording_path); !count.ok()) return count.status();
+    if (absl::Status status = CheckAppendable(flags.recording_path); !status.ok()) return status;
   }
   return CheckInputFlags(flags.request, flags.files);
 }

@@ -1,14 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "client/record/exchange.h"
 
-#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
-#include "absl/synchronization/notification.h"
-#include "client/rpc/pending_call.h"
 #include "client/wire/wire.h"
 
 namespace headlight::client {
@@ -16,7 +13,8 @@ namespace {
 
 using std::chrono::milliseconds;
 
-// What the server says of the reply's model, and the reply's checksums; no request.
+// The reply's checksums, and the model and kernel that made them. What a reply does not say of its model, and
+// the server's version, GetModel says of the same name and version; no request.
 absl::StatusOr<v1::RecordedExchange> DescribeReply(const Client& client, const AttendReply& reply,
                                                    milliseconds timeout) {
   if (reply.checksums.empty()) {
@@ -34,6 +32,7 @@ absl::StatusOr<v1::RecordedExchange> DescribeReply(const Client& client, const A
   if (!status.ok()) return ToAbslStatus(status);
   v1::RecordedExchange exchange;
   *exchange.mutable_model() = std::move(*response.mutable_model());
+  exchange.mutable_model()->set_kernel(reply.time_budget.kernel());
   exchange.set_server_version(response.server_version());
   for (const PayloadChecksum& checksum : reply.checksums) {
     v1::RecordedPayload& payload = *exchange.add_payloads();
@@ -52,23 +51,6 @@ std::string Flattened(const grpc::ByteBuffer& buffer) {
   return bytes;
 }
 
-absl::StatusOr<AttendReply> Send(const Client& client, const v1::AttendRequest& request,
-                                 milliseconds timeout) {
-  const grpc::Slice slice(request.SerializeAsString());
-  CallGate gate;
-  absl::StatusOr<AttendReply> reply;
-  absl::Notification done;
-  std::make_shared<PendingCall>(gate, client.channel(), RetryOptions(), Checksums::kCheck,
-                                grpc::ByteBuffer(&slice, 1), "", timeout,
-                                [&](absl::StatusOr<AttendReply> result) {
-                                  reply = std::move(result);
-                                  done.Notify();
-                                })
-      ->Start();
-  done.WaitForNotification();
-  return reply;
-}
-
 }  // namespace
 
 absl::StatusOr<v1::RecordedExchange> MakeExchange(const Client& client, const AttendCall& call,
@@ -84,7 +66,7 @@ absl::StatusOr<v1::RecordedExchange> MakeExchange(const Client& client, const At
 
 absl::StatusOr<v1::RecordedExchange> RepeatRequest(const Client& client, const v1::AttendRequest& request,
                                                    milliseconds timeout) {
-  const absl::StatusOr<AttendReply> reply = Send(client, request, timeout);
+  const absl::StatusOr<AttendReply> reply = client.AttendMessage(request, timeout);
   if (!reply.ok()) return reply.status();
   return DescribeReply(client, *reply, timeout);
 }

@@ -12,14 +12,15 @@
 
 namespace headlight::client {
 
-// The exchange of `call` and its `reply`, with what `client`'s server says of the model that answered.
+// The exchange of `call` and its `reply`: model, version and kernel as the reply says, the rest of the model
+// and the server's version as GetModel does, which behind a balancer may be another server's word.
 // FAILED_PRECONDITION if the reply has no checksums; else as GetModel.
 absl::StatusOr<v1::RecordedExchange> MakeExchange(const Client& client, const AttendCall& call,
                                                   const AttendReply& reply,
                                                   std::chrono::milliseconds timeout);
 
-// Sends `request` as it is, and gives the exchange but for the request. Errors as Client::Attend, which it is
-// but for the form of the request, and as above. `timeout` is that of each of its two calls.
+// Sends `request` as it is, and gives the exchange but for the request. Errors as Client::AttendMessage and
+// as above. `timeout` is that of each of its two calls.
 absl::StatusOr<v1::RecordedExchange> RepeatRequest(const Client& client, const v1::AttendRequest& request,
                                                    std::chrono::milliseconds timeout);
 

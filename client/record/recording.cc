@@ -169,6 +169,17 @@ absl::StatusOr<int64_t> CountExchanges(const std::string& path) {
   }
 }
 
+absl::Status CheckAppendable(const std::string& path) {
+  const absl::StatusOr<int64_t> count = CountExchanges(path);
+  if (!count.ok()) return count.status();
+  std::error_code error;
+  const bool exists = fs::exists(path, error);
+  const fs::path folder = fs::path(path).parent_path();
+  const int result =
+      exists ? access(path.c_str(), W_OK) : access(folder.empty() ? "." : folder.c_str(), W_OK | X_OK);
+  return result == 0 ? absl::OkStatus() : CannotBeWritten(path, errno);
+}
+
 absl::StatusOr<int64_t> AppendExchange(const v1::RecordedExchange& exchange, const std::string& path) {
   const auto size_bytes = static_cast<int64_t>(exchange.ByteSizeLong());
   if (size_bytes > kMaxExchangeBytes) {

@@ -51,9 +51,12 @@ class RecordingReader {
   int64_t number_ = 0;  // of the exchange that was begun last
 };
 
-// How many exchanges the recording has, 0 where there is no file or an empty one. Errors as RecordingReader:
-// this is what AppendExchange will refuse.
+// How many exchanges the recording has, 0 where there is no file or an empty one. Errors as RecordingReader.
 absl::StatusOr<int64_t> CountExchanges(const std::string& path);
+
+// Whether AppendExchange could append, found out before there is anything to append: as CountExchanges, and
+// UNAVAILABLE where the file may not be written, or begun in its folder. Changes nothing.
+absl::Status CheckAppendable(const std::string& path);
 
 // Appends the exchange, in one write, to the recording, which is begun where there is none. Returns its
 // number, from 1 on. INVALID_ARGUMENT if it has more than kMaxExchangeBytes; UNAVAILABLE, naming the reason,

@@ -31,7 +31,32 @@ struct Client::State {
   const std::shared_ptr<grpc::Channel>& NextChannel() {
     return channels[next_channel.fetch_add(1, std::memory_order_relaxed) % channels.size()];
   }
+
+  AttendHandle Start(grpc::ByteBuffer request, const std::string& traceparent,
+                     std::chrono::milliseconds timeout, AttendCallback callback) {
+    const auto pending = std::make_shared<PendingCall>(
+        gate, NextChannel(), retry, checksums, std::move(request), traceparent, timeout, std::move(callback));
+    pending->Start();
+    return AttendHandle(pending);
+  }
 };
+
+namespace {
+
+// What `begin`, given a callback, has it called with.
+template <typename Begin>
+absl::StatusOr<AttendReply> WaitForReply(const Begin& begin) {
+  absl::StatusOr<AttendReply> reply;
+  absl::Notification done;
+  begin([&](absl::StatusOr<AttendReply> result) {
+    reply = std::move(result);
+    done.Notify();
+  });
+  done.WaitForNotification();
+  return reply;
+}
+
+}  // namespace
 
 void AttendHandle::Cancel() const {
   if (const auto call = call_.lock()) call->Cancel();
@@ -63,14 +88,17 @@ Client& Client::operator=(Client&&) noexcept = default;
 const std::vector<std::shared_ptr<grpc::Channel>>& Client::channels() const { return state_->channels; }
 
 absl::StatusOr<AttendReply> Client::Attend(const AttendCall& call, std::chrono::milliseconds timeout) const {
-  absl::StatusOr<AttendReply> reply;
-  absl::Notification done;
-  AttendAsync(call, timeout, [&](absl::StatusOr<AttendReply> result) {
-    reply = std::move(result);
-    done.Notify();
+  return WaitForReply([&](AttendCallback callback) { AttendAsync(call, timeout, std::move(callback)); });
+}
+
+absl::StatusOr<AttendReply> Client::AttendMessage(const v1::AttendRequest& request,
+                                                  std::chrono::milliseconds timeout) const {
+  const grpc::Slice bytes(request.SerializeAsString());
+  const v1::WeightsOptions& weights = request.weights();
+  return WaitForReply([&](AttendCallback callback) {
+    state_->Start(grpc::ByteBuffer(&bytes, 1), /*traceparent=*/"", timeout,
+                  WithLayersChecked(weights.mode(), weights.layers_size(), std::move(callback)));
   });
-  done.WaitForNotification();
-  return reply;
 }
 
 AttendHandle Client::AttendAsync(const AttendCall& call, std::chrono::milliseconds timeout,
@@ -81,13 +109,9 @@ AttendHandle Client::AttendAsync(const AttendCall& call, std::chrono::millisecon
     callback(request.status());
     return AttendHandle({});
   }
-  const auto pending =
-      std::make_shared<PendingCall>(state_->gate, state_->NextChannel(), state_->retry, state_->checksums,
-                                    *std::move(request), call.traceparent, timeout,
-                                    WithLayersChecked(call.weights, static_cast<int64_t>(call.layers.size()),
-                                                      std::move(callback)));
-  pending->Start();
-  return AttendHandle(pending);
+  return state_->Start(
+      *std::move(request), call.traceparent, timeout,
+      WithLayersChecked(call.weights, static_cast<int64_t>(call.layers.size()), std::move(callback)));
 }
 
 absl::StatusOr<std::unique_ptr<AttendStream>> Client::OpenStream(std::chrono::milliseconds timeout,

@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
@@ -123,6 +124,41 @@ TEST_F(VerifyCommandTest, ARefusedRequestDoesNotHoldUpTheNext) {
   EXPECT_EQ(verified.out,
             "1: demo version 1, f32: failed: NOT_FOUND: model: gone\n2: demo version 1, f32: agrees\n"
             "1 of 2 agree; 0 differ, 0 differ as they may, 1 failed\n");
+}
+
+// A server that hangs without going away: its answer is waited for as long as the flag says, then asked for
+// again.
+TEST_F(VerifyCommandTest, AnAttemptThatIsSilentIsGivenUp) {
+  ASSERT_EQ(Record(server_, {"--shape", "1x2"}).exit_code, 0);
+  std::atomic<int> calls = 0;
+  FakeServer silent([&](auto& context, const v1::AttendRequest& request, v1::AttendResponse& response) {
+    return calls.fetch_add(1) == 0 ? FakeServer::UntilCancelled(context, request, response)
+                                   : FakeServer::EchoWithChecksums(context, request, response);
+  });
+  const CliResult verified = Verify(silent, {"--attempt-timeout-ms", "200"});
+  EXPECT_EQ(verified.exit_code, 0) << verified.out << verified.err;
+  EXPECT_THAT(verified.out, HasSubstr("1 of 1 agree"));
+  EXPECT_GE(calls, 2);
+}
+
+TEST_F(VerifyCommandTest, TheKernelIsThatOfTheReply) {
+  FakeServer other([&](auto& context, const v1::AttendRequest& request, v1::AttendResponse& response) {
+    const grpc::Status status = FakeServer::EchoWithChecksums(context, request, response);
+    response.mutable_time_budget()->set_kernel("another");  // than GetModel says
+    return status;
+  });
+  ASSERT_EQ(Record(other, {"--shape", "1x2"}).exit_code, 0);
+  auto reader = RecordingReader::Open(recording());
+  ASSERT_THAT(reader, IsOk());
+  EXPECT_EQ((**reader->Next()).model().kernel(), "another");
+}
+
+TEST_F(VerifyCommandTest, WhereNothingCanBeWrittenNothingIsSent) {
+  const CliResult recorded = RunHeadlight(
+      {"attend", "--server", server_.target(), "--shape", "1x2", "--record", folder_.File("no/folder.rec")});
+  EXPECT_EQ(recorded.exit_code, 2);
+  EXPECT_THAT(recorded.err, HasSubstr("folder.rec: cannot be written: No such file or directory"));
+  EXPECT_TRUE(server_.requests().empty());
 }
 
 TEST_F(VerifyCommandTest, ADamagedRecordingIsTwoAfterWhatCouldBeRead) {

@@ -136,6 +136,21 @@ TEST_F(RecordingTest, AnEmptyFileBecomesARecordingButNoOtherFile) {
       StatusIs(absl::StatusCode::kUnavailable, EndsWith(": cannot be written: No such file or directory")));
 }
 
+TEST_F(RecordingTest, WhetherItCanBeAppendedToIsKnownBefore) {
+  EXPECT_THAT(CheckAppendable(folder_.File("new.rec")), IsOk());
+  EXPECT_FALSE(std::filesystem::exists(folder_.File("new.rec"))) << "nothing is made";
+  EXPECT_THAT(CheckAppendable(WriteTwo()), IsOk());
+  EXPECT_EQ(*CountExchanges(folder_.File("two.rec")), 2);
+  EXPECT_THAT(CheckAppendable("new-in-the-working-folder.rec"), IsOk());
+  EXPECT_THAT(
+      CheckAppendable(folder_.File("no/folder")),
+      StatusIs(absl::StatusCode::kUnavailable, EndsWith(": cannot be written: No such file or directory")));
+  EXPECT_THAT(CheckAppendable(folder_.path()),
+              StatusIs(absl::StatusCode::kInvalidArgument, EndsWith(": is no regular file")));
+  EXPECT_THAT(CheckAppendable(folder_.Write("text", "some text, no recording\n")),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("is no recording")));
+}
+
 TEST_F(RecordingTest, WhatIsNotThereOrShortIsNoRecording) {
   EXPECT_THAT(RecordingReader::Open(folder_.File("none")).status(),
               StatusIs(absl::StatusCode::kNotFound, EndsWith("none: there is no such file")));
