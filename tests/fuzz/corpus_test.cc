@@ -12,6 +12,7 @@
 #include <string>
 
 #include "tests/fuzz/read_as_arrays.h"
+#include "tests/fuzz/read_as_recording.h"
 #include "tests/fuzz/read_as_safetensors.h"
 #include "tests/fuzz/scan_as_envelope.h"
 #include "tests/fuzz/scan_as_infer.h"
@@ -72,6 +73,13 @@ TEST(FuzzCorpus, NpzArchivesKeepThePromisesOfTheReader) {
   const Counts counts = ReadCorpus("npz", ReadAsNpz);
   EXPECT_GE(counts.taken, 5);
   EXPECT_GE(counts.refused, 10);
+}
+
+TEST(FuzzCorpus, RecordingsKeepThePromisesOfTheReader) {
+  google::protobuf::LogSilencer quiet;
+  const Counts counts = ReadCorpus("recording", ReadAsRecording);
+  EXPECT_GE(counts.taken, 7);
+  EXPECT_GE(counts.refused, 15);
 }
 
 }  // namespace

@@ -318,7 +318,63 @@ INFER = {
     "cut": (infer_input() + RAW)[:-1],
 }
 
-CORPORA = {"envelope": ENVELOPE, "infer": INFER, "npy": NPY, "npz": NPZ, "safetensors": SAFETENSORS, "zip": ZIP}
+
+
+def crc32c(data: bytes) -> int:
+    crc = 0xFFFFFFFF
+    for byte in data:
+        crc ^= byte
+        for _ in range(8):
+            crc = crc >> 1 ^ (0x82F63B78 if crc & 1 else 0)
+    return crc ^ 0xFFFFFFFF
+
+
+def exchange(message: bytes, length=None, crc=None) -> bytes:
+    length = len(message) if length is None else length
+    return struct.pack("<II", length, crc32c(message) if crc is None else crc) + message
+
+
+def recorded(request=b"", model=b"", version=b"1.0.0", payloads=(b"output",)) -> bytes:
+    kept = b"".join(blob(4, blob(1, name) + field(2, 5, struct.pack("<I", 0x12345678))) for name in payloads)
+    return blob(1, request) + blob(2, model) + blob(3, version) + kept
+
+
+RECORDING_BEGINS = b"headlight recording 1\n"
+RECORDED_REQUEST = blob(1, b"demo") + blob(15, FLOATS)
+RECORDED_MODEL = blob(1, b"demo") + blob(2, b"1")
+DEMO = recorded(RECORDED_REQUEST, RECORDED_MODEL)
+RECORDING = {
+    "one": RECORDING_BEGINS + exchange(DEMO),
+    "two": RECORDING_BEGINS + exchange(DEMO) + exchange(recorded(RECORDED_REQUEST, RECORDED_MODEL, b"1.0.1")),
+    "other-payloads": RECORDING_BEGINS + exchange(DEMO) + exchange(recorded(payloads=(b"output", b"weights"))),
+    "no-exchanges": RECORDING_BEGINS,
+    "empty-message": RECORDING_BEGINS + exchange(b"") * 3,
+    "unknown-fields": RECORDING_BEGINS + exchange(DEMO + blob(99, b"from tomorrow") + field(98, 0, b"\x01")),
+    "empty-payloads": RECORDING_BEGINS + exchange(blob(4, b"") * 1500),
+    "empty-outputs": RECORDING_BEGINS + exchange(blob(1, blob(27, b"") * 900)),
+    "no-bytes": b"",
+    "no-begin": exchange(DEMO),
+    "begin-cut": RECORDING_BEGINS[:-1],
+    "version-2": RECORDING_BEGINS.replace(b"1", b"2") + exchange(DEMO),
+    "carriage-return": RECORDING_BEGINS[:-1] + b"\r\n" + exchange(DEMO),
+    "frame-cut": RECORDING_BEGINS + exchange(DEMO)[:7],
+    "message-cut": RECORDING_BEGINS + exchange(DEMO)[:-1],
+    "second-cut": RECORDING_BEGINS + exchange(DEMO) + exchange(DEMO)[:20],
+    "surplus": RECORDING_BEGINS + exchange(DEMO) + b"x",
+    "wrong-crc": RECORDING_BEGINS + exchange(DEMO, crc=0),
+    "second-wrong": RECORDING_BEGINS + exchange(DEMO) + exchange(DEMO, crc=1),
+    "most-bytes": RECORDING_BEGINS + exchange(DEMO, length=1 << 28),
+    "too-many-bytes": RECORDING_BEGINS + exchange(DEMO, length=(1 << 28) + 1),
+    "all-bytes": RECORDING_BEGINS + exchange(DEMO, length=0xFFFFFFFF),
+    "no-message": RECORDING_BEGINS + exchange(b"\xff\xff"),
+    "message-field-cut": RECORDING_BEGINS + exchange(DEMO[:-1]),
+    "bad-utf8": RECORDING_BEGINS + exchange(recorded(version=b"\xff")),
+    "payload-is-a-number": RECORDING_BEGINS + exchange(field(4, 0, b"\x01") + field(1, 0, b"\x01")),
+    "deep-groups": RECORDING_BEGINS + exchange(field(9, 3, b"") * 300),
+}
+
+CORPORA = {"envelope": ENVELOPE, "infer": INFER, "npy": NPY, "npz": NPZ, "recording": RECORDING, "safetensors": SAFETENSORS,
+           "zip": ZIP}
 
 
 def main():

@@ -20,14 +20,18 @@ inline void Check(bool holds, const char* promise) {
   std::abort();
 }
 
-// What a reader says of bytes that it does not take: people read it in a terminal, and gRPC carries it in a
-// trailer.
-inline void CheckRefusal(const absl::Status& status) {
+// People read it in a terminal, and gRPC carries it in a trailer.
+inline void CheckMessage(const absl::Status& status) {
   const std::string message(status.message());
-  Check(status.code() == absl::StatusCode::kInvalidArgument, "what is wrong is an invalid argument");
   Check(!message.empty() && message.size() < 2048, "a message is short");
   Check(std::all_of(message.begin(), message.end(), [](char c) { return c >= ' ' && c <= '~'; }),
         "a message is printable");
+}
+
+// What a reader says of bytes that it does not take.
+inline void CheckRefusal(const absl::Status& status) {
+  Check(status.code() == absl::StatusCode::kInvalidArgument, "what is wrong is an invalid argument");
+  CheckMessage(status);
 }
 
 }  // namespace headlight::testing

@@ -1,9 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tests/fuzz/read_as_arrays.h"
 
-#include <sys/mman.h>
-#include <unistd.h>
-
 #include <array>
 #include <cstdint>
 #include <cstring>
@@ -15,10 +12,10 @@
 #include <variant>
 #include <vector>
 
-#include "absl/strings/str_cat.h"
 #include "client/files/npz.h"
 #include "client/files/zip.h"
 #include "client/npy.h"
+#include "tests/fuzz/memory_file.h"
 #include "tests/fuzz/promise.h"
 
 namespace headlight::testing {
@@ -62,23 +59,6 @@ bool ReadNpyTwice(const std::string& file,
   Check(!other.ok() || !dtype.empty(), "the type is told");
   return CheckArray(one);
 }
-
-// A file without a name: what reads archives opens them by path.
-class MemoryFile {
- public:
-  explicit MemoryFile(std::span<const std::byte> bytes) : fd_(memfd_create("fuzzed", MFD_CLOEXEC)) {
-    Check(fd_ >= 0 && write(fd_, bytes.data(), bytes.size()) == static_cast<ssize_t>(bytes.size()),
-          "there is memory for the file");
-  }
-  ~MemoryFile() { close(fd_); }
-  MemoryFile(const MemoryFile&) = delete;
-  MemoryFile& operator=(const MemoryFile&) = delete;
-
-  std::string path() const { return absl::StrCat("/proc/self/fd/", fd_); }
-
- private:
-  const int fd_;
-};
 
 }  // namespace
 
