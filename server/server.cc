@@ -66,8 +66,8 @@ EngineOptions EngineOptionsOf(const ServerOptions& options) {
 
 absl::Status AddBuiltInModels(const ServerOptions& options, MemoryBudget& memory, ModelRegistry& registry) {
   for (const std::string& name : BuiltInModelsToServe(options)) {
-    HEADLIGHT_ASSIGN_OR_RETURN(auto model,
-                               MakeBuiltInModel(name, options.kernel, options.precision.Of(name), &memory));
+    HEADLIGHT_ASSIGN_OR_RETURN(auto model, MakeBuiltInModel(name, options.kernel, options.precision.Of(name),
+                                                            &memory, options.parameters_precision.Of(name)));
     HEADLIGHT_RETURN_IF_ERROR(registry.Add(std::move(model)));
   }
   return absl::OkStatus();
@@ -86,8 +86,9 @@ using TryModel = std::function<absl::Status(const std::shared_ptr<const LoadedMo
 std::unique_ptr<ModelLoader> MakeLoader(const ServerOptions& options, MemoryBudget& memory,
                                         ModelRegistry& registry, LoadObserver& observer, TryModel try_model) {
   if (options.model_repository.empty() && options.model_folders.empty()) return nullptr;
-  const FolderModelOptions folder_options = {options.precision, options.strict, options.pooling,
-                                             options.kernel, &memory};
+  const FolderModelOptions folder_options = {options.precision, options.parameters_precision,
+                                             options.strict,    options.pooling,
+                                             options.kernel,    &memory};
   return std::make_unique<ModelLoader>(
       ModelLoaderOptions{options.model_repository, options.load, options.repository_poll_s,
                          options.model_folders},

@@ -83,6 +83,7 @@ Json ToJson(const v1::Model& model) {
       {"max_message_bytes", model.max_message_bytes()},
       {"precision_asked", model.precision_asked()},
       {"precision_note", model.precision_note()},
+      {"parameters_precision", model.parameters_precision()},
       {"precision_error",
        {{"max_abs", model.precision_error().max_abs()},
         {"rms", model.precision_error().rms()},
@@ -118,11 +119,16 @@ Json ToJson(const v1::Model& model) {
   };
 }
 
-// "bf16", or "f32 (asked: bf16)" where the server could not do so.
+// "bf16", or "f32 (asked: bf16)" where the server could not do so; "f32, parameters int8".
 std::string PrecisionText(const v1::Model& model) {
-  if (model.precision_asked().empty() || model.precision_asked() == model.precision())
-    return model.precision();
-  return absl::StrCat(model.precision(), " (asked: ", model.precision_asked(), ")");
+  std::string text = model.precision();
+  if (!model.precision_asked().empty() && model.precision_asked() != model.precision()) {
+    absl::StrAppend(&text, " (asked: ", model.precision_asked(), ")");
+  }
+  if (!model.parameters_precision().empty()) {
+    absl::StrAppend(&text, ", parameters ", model.parameters_precision());
+  }
+  return text;
 }
 
 // "rope, window 255 before", or "-" for a plain model.

@@ -41,12 +41,16 @@ void AddChange(const char* what, const T& before, const T& now, std::vector<std:
   if (before != now) changes.push_back(absl::StrCat(what, " ", now, ", recorded ", before));
 }
 
+std::string OrNone(const std::string& text) { return text.empty() ? "none" : text; }
+
 // What makes it another model.
 std::vector<std::string> ModelChanges(const v1::Model& before, const v1::Model& now) {
   std::vector<std::string> changes;
   AddChange("model", before.name(), now.name(), changes);
   AddChange("version", before.version(), now.version(), changes);
   AddChange("precision", before.precision(), now.precision(), changes);
+  AddChange("parameters_precision", OrNone(before.parameters_precision()), OrNone(now.parameters_precision()),
+            changes);
   AddChange("layout", before.layout(), now.layout(), changes);
   AddChange("num_parameters", before.num_parameters(), now.num_parameters(), changes);
   AddChange("num_layers", before.num_layers(), now.num_layers(), changes);

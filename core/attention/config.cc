@@ -162,6 +162,11 @@ absl::Status AttentionConfig::Validate() const {
     return absl::InvalidArgumentError(
         absl::StrCat("scale: got ", *scale, ", wanted a number of magnitude at most ", kMaxAbsScale));
   }
+  if (precision == Precision::kInt8 && parameters_precision != Precision::kF32) {
+    return absl::InvalidArgumentError(absl::StrCat("parameters_precision: got ", Name(parameters_precision),
+                                                   ", wanted none with a precision of int8, which holds "
+                                                   "parameters in int8 already"));
+  }
   if (rope) {
     HEADLIGHT_RETURN_IF_ERROR(CheckRope(*rope, head_dim == 0 ? embed_dim / num_heads : head_dim));
   }

@@ -56,6 +56,9 @@ struct AttentionConfig {
   std::optional<int64_t> window_left;
   std::optional<int64_t> window_right;
   Precision precision = Precision::kF32;
+  // What parameters of projections and feed-forward networks are held in where that is narrower than what
+  // they are multiplied in; kF32: nothing narrower. Not with a precision of kInt8.
+  Precision parameters_precision = Precision::kF32;
 
   // INVALID_ARGUMENT if the fields contradict each other or leave the supported range; the message names the
   // field.

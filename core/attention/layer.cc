@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "core/attention/tiled/tiled_kernel.h"
 #include "core/base/catch_exceptions.h"
 #include "core/base/status_macros.h"
@@ -22,9 +23,9 @@ absl::StatusOr<AttentionLayer> AttentionLayer::Create(const AttentionConfig& con
                                                       const AttentionParameters& parameters,
                                                       const std::string& kernel_name) {
   HEADLIGHT_RETURN_IF_ERROR(config.Validate());
-  HEADLIGHT_ASSIGN_OR_RETURN(
-      const Arithmetic arithmetic,
-      ChooseArithmetic(config.precision, config.Resolved().LargestDepth(), kernel_name));
+  HEADLIGHT_ASSIGN_OR_RETURN(const Arithmetic arithmetic,
+                             ChooseArithmetic(config.precision, config.Resolved().LargestDepth(), kernel_name,
+                                              config.parameters_precision));
   return Create(config, parameters, arithmetic);
 }
 
@@ -40,6 +41,12 @@ absl::StatusOr<AttentionLayer> AttentionLayer::Create(const AttentionConfig& con
     return absl::OkStatus();
   }));
   return AttentionLayer(resolved, parameters.NumParameters(), arithmetic, std::move(kernel));
+}
+
+std::string PrecisionText(const AttentionLayer& layer) {
+  const std::string text = Name(layer.precision());
+  if (layer.parameters_precision() == layer.precision()) return text;
+  return absl::StrCat(text, ", parameters ", Name(layer.parameters_precision()));
 }
 
 std::string AttentionLayer::IsaName() {

@@ -45,6 +45,8 @@ class AttentionLayer {
   // unable to do so; then precision_note() says why in a sentence, else it is empty.
   Precision precision() const { return arithmetic_.precision; }
   const std::string& precision_note() const { return arithmetic_.note; }
+  // What its parameters are held in: precision() or a narrower one.
+  Precision parameters_precision() const { return arithmetic_.parameters; }
   // The instruction set that layers run on in this process, such as "AVX3_SPR" (AVX-512) or "AVX2".
   static std::string IsaName();
   int64_t num_parameters() const { return num_parameters_; }
@@ -83,6 +85,9 @@ class AttentionLayer {
   Arithmetic arithmetic_;
   std::unique_ptr<const AttentionKernel> kernel_;
 };
+
+// For people: "f32", or "f32, parameters bf16" where these are narrower.
+std::string PrecisionText(const AttentionLayer& layer);
 
 }  // namespace headlight
 

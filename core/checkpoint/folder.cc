@@ -41,6 +41,7 @@ absl::Status InFolder(const std::string& folder, const std::string& file, const 
 absl::StatusOr<Format> MakeFormat(ConfigFields fields, const Shards& checkpoint) {
   HEADLIGHT_ASSIGN_OR_RETURN(Format format, ReadFormat(fields, checkpoint));
   if (format.precision) format.config.SetPrecision(*format.precision);
+  if (format.parameters_precision) format.config.SetParametersPrecision(*format.parameters_precision);
   HEADLIGHT_RETURN_IF_ERROR(format.config.Validate());
   format.config = format.config.Resolved();
   return format;
@@ -172,6 +173,7 @@ absl::StatusOr<std::unique_ptr<const OpenFolder>> OpenFolder::Open(const std::st
   open->summary_ = {.format = format->name,
                     .config = format->config,
                     .precision = format->precision,
+                    .parameters_precision = format->parameters_precision,
                     .num_parameters = NumPlannedElements(plan, open->checkpoint_),
                     .ignored_tensors = IgnoredTensors(plan, open->checkpoint_),
                     .not_understood = format->not_understood,

@@ -24,9 +24,10 @@ struct ModelSummary {
   std::string format;  // "native", "torch.nn.MultiheadAttention", "bert", ...
   ModelConfig config;  // resolved
   std::optional<Precision>
-      precision;                    // that config.json asks for; config.block.attention.precision follows it
-  int64_t num_parameters = 0;       // of what is loaded
-  DType table_dtype = DType::kF32;  // that tables of embeddings are held in, the widest of them
+      precision;  // that config.json asks for; config.block.attention.precision follows it
+  std::optional<Precision> parameters_precision;  // likewise
+  int64_t num_parameters = 0;                     // of what is loaded
+  DType table_dtype = DType::kF32;                // that tables of embeddings are held in, the widest of them
   std::vector<std::string> ignored_tensors;  // task heads beside the encoder and constant buffers, not loaded
   // Keys of another family's or a later version's config.json that nobody here knows. They may change what
   // the model computes elsewhere, or nothing.

@@ -30,16 +30,30 @@ constexpr int64_t kObjectBytes = int64_t{24} << 10;
 
 // How layers are packed.
 struct Packing {
-  Precision precision;
+  Precision precision;   // of products
+  Precision parameters;  // what their panels are held in
   int64_t head_granule;  // columns that a head is padded to a multiple of
   int64_t compiled_bytes = 0;
+  int64_t widened_bytes = 0;  // of a panel, at most, where parameters are narrower than products
 };
 
+// Of the deepest product of the model.
+int64_t WidenedBytes(const ModelConfig& config, const Arithmetic& arithmetic) {
+  if (arithmetic.parameters == arithmetic.precision) return 0;
+  return Buffer::ReservedBytes(NarrowGemm::WidenedBytes(
+      arithmetic.provider(), {.operands = arithmetic.precision,
+                              .n = kPanelCols,
+                              .k = OperandCols(arithmetic.precision, config.LargestDepth())}));
+}
+
 Packing PackingOnThisCpu(const ModelConfig& config) {
-  const auto arithmetic = ChooseArithmetic(config.block.attention.precision, config.LargestDepth());
-  if (!arithmetic.ok()) return {Precision::kF32, kGranule<float>};
-  return {arithmetic->precision, arithmetic->operands == Precision::kF32 ? kGranule<float> : kGranule<Bf16>,
-          arithmetic->kind->fused ? kCompiledBesideVectorsBytes : kCompiledBytes};
+  const auto arithmetic = ChooseArithmetic(config.block.attention.precision, config.LargestDepth(), "",
+                                           config.block.attention.parameters_precision);
+  if (!arithmetic.ok()) return {Precision::kF32, Precision::kF32, kGranule<float>};
+  return {arithmetic->precision, arithmetic->parameters,
+          arithmetic->operands == Precision::kF32 ? kGranule<float> : kGranule<Bf16>,
+          arithmetic->kind->fused ? kCompiledBesideVectorsBytes : kCompiledBytes,
+          WidenedBytes(config, *arithmetic)};
 }
 
 // What a layer's scores take of distances between tokens.
@@ -60,7 +74,7 @@ int64_t DistanceBytes(const AttentionConfig& config, const Packing& packing) {
 int64_t AttentionBytes(const AttentionConfig& config, const Packing& packing) {
   const int64_t head_dim = RoundUp(config.head_dim, packing.head_granule);
   const auto bytes = [&](int64_t rows, int64_t cols) {
-    return PanelMatrix::StorageBytes(packing.precision, rows, cols);
+    return PanelMatrix::StorageBytes(packing.parameters, rows, cols);
   };
   return Buffer::RoundedBytes(config.num_heads * bytes(config.embed_dim, head_dim) +
                               config.num_kv_heads *
@@ -71,12 +85,12 @@ int64_t AttentionBytes(const AttentionConfig& config, const Packing& packing) {
 bool HasFeedForward(const BlockConfig& block) { return block.norm_placement != NormPlacement::kNone; }
 
 // The panels of one layer's feed-forward network.
-int64_t FeedForwardBytes(const BlockConfig& block, Precision precision) {
+int64_t FeedForwardBytes(const BlockConfig& block, Precision parameters) {
   if (!HasFeedForward(block)) return 0;
   const int64_t width = block.attention.embed_dim;
   const FeedForwardConfig& network = block.feed_forward;
-  return (network.gated ? 2 : 1) * PanelMatrix::StorageBytes(precision, width, network.hidden_dim) +
-         PanelMatrix::StorageBytes(precision, network.hidden_dim, width);
+  return (network.gated ? 2 : 1) * PanelMatrix::StorageBytes(parameters, width, network.hidden_dim) +
+         PanelMatrix::StorageBytes(parameters, network.hidden_dim, width);
 }
 
 // Biases, norms, the scales and sums of int8 columns, and objects of one layer.
@@ -91,7 +105,7 @@ int64_t VectorBytes(const BlockConfig& block, const Packing& packing) {
     norms = (block.norm_placement == NormPlacement::kSandwich ? 8 : 4) * attention.embed_dim;
   }
   const int64_t appended = 4 * attention.num_kv_heads * head_dim;
-  const int64_t of_a_column = packing.precision == Precision::kInt8 ? 3 : 1;
+  const int64_t of_a_column = packing.parameters == Precision::kInt8 ? 3 : 1;
   // Each matrix of a head has its own buffers, of whole cache lines.
   const int64_t buffers = 2 * (attention.num_heads + 2 * attention.num_kv_heads + 4);
   return kFloatBytes * (of_a_column * cols + norms + appended) + kCacheLineBytes * buffers + kObjectBytes;
@@ -246,7 +260,7 @@ int64_t PackingBytes(const ModelConfig& config) {
 
 // Beside the packed model, while it is measured: a layer on its own in f32, and the probe that goes through.
 int64_t MeasuringBytes(const ModelConfig& config) {
-  const Packing exact = {Precision::kF32, kGranule<float>};
+  const Packing exact = {Precision::kF32, Precision::kF32, kGranule<float>};
   int64_t layer = 0;
   config.ForEachBlock([&](const BlockConfig& block, int64_t) {
     layer = std::max(layer, AttentionBytes(block.attention, exact) + DistanceBytes(block.attention, exact) +
@@ -265,15 +279,16 @@ MemoryEstimate EstimateMemory(const ModelConfig& config, DType table_dtype) {
   resolved.ForEachBlock([&](const BlockConfig& block, int64_t num_layers) {
     layers += num_layers * (AttentionBytes(block.attention, packing) +
                             DistanceBytes(block.attention, packing) + VectorBytes(block, packing));
-    feed_forward += num_layers * FeedForwardBytes(block, packing.precision);
+    feed_forward += num_layers * FeedForwardBytes(block, packing.parameters);
   });
   MemoryEstimate estimate;
   estimate.packed_bytes =
       layers + TableBytes(resolved, table_dtype) + AngleBytes(resolved) + HeadBytes(resolved);
   if (feed_forward > 0) estimate.packed_bytes += Buffer::RoundedBytes(feed_forward);
   // A layer in plain layout, and what is made of it.
+  const bool is_exact = packing.precision == Precision::kF32 && packing.parameters == Precision::kF32;
   const int64_t making =
-      std::max(PackingBytes(resolved), packing.precision == Precision::kF32 ? 0 : MeasuringBytes(resolved));
+      std::max(PackingBytes(resolved), is_exact ? 0 : MeasuringBytes(resolved) + 2 * packing.widened_bytes);
   estimate.peak_bytes = estimate.packed_bytes + PlainBytes(resolved) + PlainHeadBytes(resolved) + making +
                         NumShapes(resolved) * packing.compiled_bytes + kAllocatorBytes;
   return estimate;

@@ -98,6 +98,10 @@ absl::Status CheckAgreement(const BlockConfig& block, const BlockConfig& first) 
   if (got.precision != wanted.precision) {
     return refuse("attention.precision", Name(got.precision), Name(wanted.precision));
   }
+  if (got.parameters_precision != wanted.parameters_precision) {
+    return refuse("attention.parameters_precision", Name(got.parameters_precision),
+                  Name(wanted.parameters_precision));
+  }
   if (block.norm_placement == first.norm_placement) return absl::OkStatus();
   return refuse("norm_placement", Name(block.norm_placement), Name(first.norm_placement));
 }
@@ -266,6 +270,11 @@ bool ModelConfig::LayersAgreeOnHeads() const {
 void ModelConfig::SetPrecision(Precision precision) {
   block.attention.precision = precision;
   for (BlockConfig& other : other_blocks) other.attention.precision = precision;
+}
+
+void ModelConfig::SetParametersPrecision(Precision parameters) {
+  block.attention.parameters_precision = parameters;
+  for (BlockConfig& other : other_blocks) other.attention.parameters_precision = parameters;
 }
 
 bool TakesKey(const ModelConfig& config) {

@@ -164,7 +164,8 @@ struct ModelConfig {
   // Whether all layers have the same num_heads: else no mask can have one for each head.
   bool LayersAgreeOnHeads() const;
 
-  void SetPrecision(Precision precision);  // of all blocks
+  void SetPrecision(Precision precision);             // of all blocks
+  void SetParametersPrecision(Precision parameters);  // the same
 };
 
 // Whether keys and values may come from elsewhere than the queries: layers of a stack attend to their own

@@ -33,22 +33,23 @@ int64_t FeedForward::RowsAtOnce(int64_t hidden_dim) {
 FeedForward::FeedForward(const Arithmetic& arithmetic, const FeedForwardConfig& config, int64_t embed_dim)
     : provider_(arithmetic.provider()),
       precision_(arithmetic.precision),
+      parameters_(arithmetic.parameters),
       config_(config),
       embed_dim_(embed_dim),
       rows_at_once_(RowsAtOnce(config.hidden_dim)),
-      up_gemm_(provider_, precision_, embed_dim, config.hidden_dim, /*ldc=*/kPanelCols),
-      down_gemm_(provider_, precision_, config.hidden_dim, embed_dim, /*ldc=*/embed_dim) {}
+      up_gemm_(provider_, precision_, parameters_, embed_dim, config.hidden_dim, /*ldc=*/kPanelCols),
+      down_gemm_(provider_, precision_, parameters_, config.hidden_dim, embed_dim, /*ldc=*/embed_dim) {}
 
 int64_t FeedForward::StorageBytes() const {
-  return (config_.gated ? 2 : 1) * PanelMatrix::StorageBytes(precision_, embed_dim_, config_.hidden_dim) +
-         PanelMatrix::StorageBytes(precision_, config_.hidden_dim, embed_dim_);
+  return (config_.gated ? 2 : 1) * PanelMatrix::StorageBytes(parameters_, embed_dim_, config_.hidden_dim) +
+         PanelMatrix::StorageBytes(parameters_, config_.hidden_dim, embed_dim_);
 }
 
 PackedFeedForward FeedForward::Pack(const FeedForwardParameters& weights, PanelStorage& storage) const {
   const int64_t hidden_dim = config_.hidden_dim;
   const int64_t padded_dim = RoundUp(hidden_dim, kLanes);
   const auto pack = [&](const std::vector<float>& matrix, int64_t rows, int64_t cols) {
-    return PanelMatrix(precision_, {matrix.data(), rows, cols, cols}, cols, storage);
+    return PanelMatrix(parameters_, {matrix.data(), rows, cols, cols}, cols, storage);
   };
   PackedFeedForward packed{.up = pack(weights.up, embed_dim_, hidden_dim),
                            .gate = {},

@@ -101,6 +101,7 @@ class FeedForward {
 
   const GemmProvider& provider_;
   const Precision precision_;
+  const Precision parameters_;  // what they are held in
   const FeedForwardConfig config_;
   const int64_t embed_dim_;
   const int64_t rows_at_once_;

@@ -70,7 +70,8 @@ absl::StatusOr<Model> Model::Pack(const ModelConfig& config, int64_t depth, cons
                                   int64_t first_layer, BlockParameters& memory,
                                   const std::string& kernel_name) {
   HEADLIGHT_ASSIGN_OR_RETURN(Arithmetic arithmetic,
-                             ChooseArithmetic(config.block.attention.precision, depth, kernel_name));
+                             ChooseArithmetic(config.block.attention.precision, depth, kernel_name,
+                                              config.block.attention.parameters_precision));
   std::unique_ptr<Impl> impl;
   HEADLIGHT_RETURN_IF_ERROR(CatchExceptions("packing the model", [&]() -> absl::Status {
     impl = std::make_unique<Impl>(config, std::move(arithmetic), source.NumParameters());

@@ -78,6 +78,7 @@ absl::StatusOr<std::vector<float>> ExactOutput(const Model& model, const Paramet
                                                Probe probe) {
   ModelConfig config = model.config();
   config.SetPrecision(Precision::kF32);
+  config.SetParametersPrecision(Precision::kF32);
   if (config.embedding) {
     const int64_t tokens = probe.cu_lens.back();
     const int64_t width = config.block.attention.embed_dim;
@@ -118,17 +119,17 @@ PrecisionError ComparePrecision(std::span<const float> got, std::span<const floa
 
 }  // namespace
 
-std::string PrecisionWarning(const PrecisionError& error, Precision precision) {
-  if (error.cosine >= ExpectedCosine(precision)) return "";
+std::string PrecisionWarning(const PrecisionError& error, Precision parameters) {
+  if (error.cosine >= ExpectedCosine(parameters)) return "";
   return absl::StrFormat(
       "%s takes the outputs further from f32 than it should: cosine %.6f of the probe, wanted %g; ask for a "
       "wider "
       "precision, or compare on data of your own",
-      Name(precision), error.cosine, ExpectedCosine(precision));
+      Name(parameters), error.cosine, ExpectedCosine(parameters));
 }
 
 absl::StatusOr<PrecisionError> MeasurePrecisionError(const Model& model, const ParameterSource& source) {
-  if (model.attention().precision() == Precision::kF32) return PrecisionError();
+  if (model.attention().parameters_precision() == Precision::kF32) return PrecisionError();
   PrecisionError error;
   HEADLIGHT_RETURN_IF_ERROR(CatchExceptions("measuring the precision", [&]() -> absl::Status {
     const Probe probe(model.config());

@@ -27,8 +27,9 @@ constexpr double ExpectedCosine(Precision precision) {
   return precision == Precision::kF32 ? 1.0 : precision == Precision::kBf16 ? 0.9995 : 0.998;
 }
 
-// A sentence for whoever loads the model where it keeps less; else empty.
-std::string PrecisionWarning(const PrecisionError& error, Precision precision);
+// A sentence for whoever loads the model where it keeps less than it should with parameters held so; else
+// empty.
+std::string PrecisionWarning(const PrecisionError& error, Precision parameters);
 
 // The sequences of the probe.
 inline constexpr std::array<int64_t, 3> kProbeLens = {1, 17, 64};

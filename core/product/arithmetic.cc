@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "core/product/arithmetic.h"
 
+#include <algorithm>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -82,8 +83,8 @@ std::span<const ProductKind> ProductKinds() {
   return kKinds;
 }
 
-absl::StatusOr<Arithmetic> ChooseArithmetic(Precision precision, int64_t depth,
-                                            const std::string& kind_name) {
+absl::StatusOr<Arithmetic> ChooseArithmetic(Precision precision, int64_t depth, const std::string& kind_name,
+                                            Precision parameters) {
   MatchSimdToOneDnn();
   HEADLIGHT_RETURN_IF_ERROR(CheckName(kind_name));
   Arithmetic arithmetic{.precision = precision};
@@ -97,6 +98,7 @@ absl::StatusOr<Arithmetic> ChooseArithmetic(Precision precision, int64_t depth,
   HEADLIGHT_RETURN_IF_ERROR(kind.status());
   arithmetic.kind = *kind;
   arithmetic.operands = AttentionOperands(arithmetic.precision);
+  arithmetic.parameters = std::max(arithmetic.precision, parameters);  // the narrower one
   return arithmetic;
 }
 

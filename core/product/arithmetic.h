@@ -37,6 +37,8 @@ struct Arithmetic {
   const ProductKind* kind = nullptr;
   Precision precision = Precision::kF32;  // of projections and feed-forward networks
   Precision operands = Precision::kF32;   // of attention itself, between the projections: kF32 or kBf16
+  // What parameters of projections and feed-forward networks are held in: `precision` or a narrower one.
+  Precision parameters = Precision::kF32;
   // Where `precision` is not the one that was asked for: why, in a sentence. Else empty.
   std::string note;
 
@@ -44,11 +46,13 @@ struct Arithmetic {
 };
 
 // The fastest kind that accepts the precision on this CPU, or the one of that name; f32 where none does.
-// `depth` is that of the deepest product of the model. INVALID_ARGUMENT: there is no kind of that name (the
+// `depth` is that of the deepest product of the model; `parameters` are held so where that is narrower
+// than what they are multiplied in. INVALID_ARGUMENT: there is no kind of that name (the
 // message lists them). UNIMPLEMENTED: no kind, or not the named one, accepts even f32; the message holds each
 // refusal.
 absl::StatusOr<Arithmetic> ChooseArithmetic(Precision precision, int64_t depth,
-                                            const std::string& kind_name = "");
+                                            const std::string& kind_name = "",
+                                            Precision parameters = Precision::kF32);
 
 }  // namespace headlight
 

@@ -3,6 +3,7 @@
 
 #include <cmath>
 #include <cstring>
+#include <limits>
 #include <new>
 
 #include "core/product/gemm_cache.h"
@@ -67,6 +68,15 @@ void LargestOfColumns(MatrixView panel, float* largest) {
   }
 }
 
+// What a column is quantised with, of its largest magnitude. A denormal one would be a zero to products.
+float ScaleOf(float largest) {
+  const float scale = largest / kLargestOperand;
+  return scale < std::numeric_limits<float>::min() ? 0.0f : scale;
+}
+
+// So that zeros become zeros.
+float DivisorOf(float scale) { return scale == 0.0f ? std::numeric_limits<float>::infinity() : scale; }
+
 // Rounded to nearest, ties to even; NaN is as the largest operand.
 int32_t Quantize(float value, float scale) {
   constexpr float kRound = 0x1.8p23f;  // numbers of this size have no fraction
@@ -112,10 +122,12 @@ int64_t PanelMatrix::StorageBytes(Precision precision, int64_t rows, int64_t col
   return RoundUp(OperandCols(precision, rows) * cols * OperandBytes(precision), kCacheLineBytes);
 }
 
-PanelMatrix::PanelMatrix(Precision precision, MatrixView matrix, int64_t cols, PanelStorage& storage)
+PanelMatrix::PanelMatrix(Precision precision, MatrixView matrix, int64_t cols, PanelStorage& storage,
+                         float factor)
     : precision_(precision),
       depth_(OperandCols(precision, matrix.rows)),
       cols_(cols),
+      factor_(factor),
       panels_(storage.Take(StorageBytes(precision, matrix.rows, cols))) {
   if (precision_ == Precision::kInt8) {
     const int64_t bytes = RoundUp(cols_, kLanes) * int64_t{sizeof(float)};
@@ -145,9 +157,9 @@ void PanelMatrix::PackQuantised(MatrixView panel, int64_t first_col, int64_t wid
   LargestOfColumns(panel, largest);
   float divisors[kPanelCols];
   for (int64_t col = 0; col < width; ++col) {
-    const float scale = largest[col] / kLargestOperand;
+    const float scale = ScaleOf(largest[col]);
     col_scale_.floats()[first_col + col] = scale;
-    divisors[col] = scale == 0.0f ? 1.0f : scale;  // so that zeros become zeros
+    divisors[col] = DivisorOf(scale);
   }
   int32_t sums[kPanelCols] = {};
   PackRows(panel, depth_, width, divisors, sums, out);
@@ -157,19 +169,39 @@ void PanelMatrix::PackQuantised(MatrixView panel, int64_t first_col, int64_t wid
   }
 }
 
-PanelGemm::PanelGemm(const GemmProvider& provider, Precision precision, int64_t k, int64_t cols, int64_t ldc,
-                     bool bias)
+void RoundAsHeld(Precision held, MutableMatrixView matrix) {
+  std::vector<float> largest(matrix.cols, 0.0f);
+  if (held == Precision::kInt8) LargestOfColumns(Const(matrix), largest.data());
+  for (int64_t row = 0; row < matrix.rows; ++row) {
+    float* const numbers = matrix.Row(row);
+    for (int64_t col = 0; col < matrix.cols; ++col) {
+      float& number = numbers[col];
+      if (held == Precision::kInt8) {
+        const float scale = ScaleOf(largest[col]);
+        number = scale * static_cast<float>(Quantize(number, DivisorOf(scale)));
+      } else if (held == Precision::kBf16) {
+        number = ToFloat(ToBf16(number));
+        if (std::abs(number) < std::numeric_limits<float>::min()) number = 0.0f;
+      }
+    }
+  }
+}
+
+PanelGemm::PanelGemm(const GemmProvider& provider, Precision precision, Precision parameters, int64_t k,
+                     int64_t cols, int64_t ldc, bool bias)
     : precision_(precision), tile_rows_(TileRows(OperandCols(precision, k))), ldc_(ldc) {
   const int64_t depth = OperandCols(precision, k);
   const bool is_int8 = precision == Precision::kInt8;  // whose bias is added with the scales
-  const auto make = [&](int64_t width) {
-    return SharedGemm(provider, {.operands = precision,
-                                 .n = width,
-                                 .k = depth,
-                                 .lda = depth,
-                                 .ldb = width,
-                                 .ldc = is_int8 ? kPanelCols : ldc,
-                                 .bias = bias && !is_int8});
+  const auto make = [&](int64_t width) -> OfWidth {
+    const GemmShape shape = {.operands = precision,
+                             .n = width,
+                             .k = depth,
+                             .lda = depth,
+                             .ldb = width,
+                             .ldc = is_int8 ? kPanelCols : ldc,
+                             .bias = bias && !is_int8};
+    if (parameters == precision) return {.gemm = SharedGemm(provider, shape), .narrow = {}};
+    return {.gemm = {}, .narrow = std::make_shared<NarrowGemm>(provider, parameters, shape)};
   };
   if (cols >= kPanelCols) full_ = make(kPanelCols);
   if (cols % kPanelCols != 0) last_ = make(cols % kPanelCols);
@@ -196,7 +228,7 @@ bool PanelGemm::RunPanel(int64_t rows, const Operands& a, const PanelMatrix& b, 
 
 bool PanelGemm::SumPanel(int64_t rows, const Operands& a, const PanelMatrix& b, int64_t panel, int32_t* sums,
                          std::byte* scratch, const Interruption& interruption, Ahead ahead) const {
-  const Gemm& gemm = b.PanelWidth(panel) == kPanelCols ? *full_ : *last_;
+  const Gemm& gemm = *(b.PanelWidth(panel) == kPanelCols ? full_ : last_).gemm;
   return ForEachTile(rows, interruption, ahead, [&](int64_t row, int64_t tile_rows, Ahead next) {
     gemm.Run(tile_rows, a.From(row).rows, b.Panel(panel), sums + row * kPanelCols, scratch + SumBytes(),
              nullptr, next);
@@ -217,12 +249,13 @@ bool PanelGemm::ForEachTile(int64_t rows, const Interruption& interruption, Ahea
 void PanelGemm::RunTile(int64_t rows, const Operands& a, const PanelMatrix& b, int64_t panel, float* c,
                         std::byte* scratch, const float* bias, Ahead ahead) const {
   const int64_t width = b.PanelWidth(panel);
-  const Gemm& gemm = width == kPanelCols ? *full_ : *last_;
+  const auto& [gemm, narrow] = width == kPanelCols ? full_ : last_;
+  if (narrow) return narrow->Run(rows, a.rows, b.NarrowPanelAt(panel), c, scratch, bias, ahead);
   if (precision_ != Precision::kInt8) {
-    return gemm.Run(rows, a.rows, b.Panel(panel), c, scratch, bias, ahead);
+    return gemm->Run(rows, a.rows, b.Panel(panel), c, scratch, bias, ahead);
   }
   auto* sums = reinterpret_cast<int32_t*>(scratch);
-  gemm.Run(rows, a.rows, b.Panel(panel), sums, scratch + SumBytes(), nullptr, ahead);
+  gemm->Run(rows, a.rows, b.Panel(panel), sums, scratch + SumBytes(), nullptr, ahead);
   Dequantize(sums, kPanelCols, b.ProductOf(a, panel, bias), {c, rows, width, ldc_});
 }
 
@@ -231,7 +264,7 @@ int64_t PanelGemm::SumBytes() const {
 }
 
 int64_t PanelGemm::scratch_bytes() const {
-  return SumBytes() + std::max(full_ ? full_->scratch_bytes() : 0, last_ ? last_->scratch_bytes() : 0);
+  return SumBytes() + std::max(full_.scratch_bytes(), last_.scratch_bytes());
 }
 
 }  // namespace headlight

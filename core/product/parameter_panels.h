@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "core/product/gemm.h"
+#include "core/product/narrow_gemm.h"
 #include "core/product/operands.h"
 #include "core/product/quantize.h"
 #include "core/runtime/interruption.h"
@@ -46,8 +47,10 @@ class PanelStorage {
 // |operand| <= 127. Immutable after construction.
 class PanelMatrix {
  public:
-  // Converts `matrix` and adds zero columns up to `cols`. Throws std::bad_alloc.
-  PanelMatrix(Precision precision, MatrixView matrix, int64_t cols, PanelStorage& storage);
+  // Converts `matrix` and adds zero columns up to `cols`. `factor`, only for products in a wider precision, is
+  // what numbers are multiplied by when they are widened. Throws std::bad_alloc.
+  PanelMatrix(Precision precision, MatrixView matrix, int64_t cols, PanelStorage& storage,
+              float factor = 1.0f);
 
   // What the panels of a matrix take of a PanelStorage.
   static int64_t StorageBytes(Precision precision, int64_t rows, int64_t cols);
@@ -65,6 +68,11 @@ class PanelMatrix {
   // kInt8 only, one for each column: the scale, and the sum of the column's operands. Room for whole registers.
   const float* col_scale() const { return col_scale_.floats(); }
   const float* col_sum() const { return col_sum_.floats(); }
+  // For products in a wider precision.
+  NarrowPanel NarrowPanelAt(int64_t panel) const {
+    return {Panel(panel), precision_ == Precision::kInt8 ? col_scale() + panel * kPanelCols : nullptr,
+            factor_};
+  }
   // kInt8 only: what turns sums of the panel's products with `a` into numbers. `bias` of the panel, or null.
   QuantizedProduct ProductOf(const Operands& a, int64_t panel, const float* bias) const {
     return {a.scale, a.zero, col_scale() + panel * kPanelCols, col_sum() + panel * kPanelCols, bias};
@@ -77,20 +85,26 @@ class PanelMatrix {
   Precision precision_;
   int64_t depth_;
   int64_t cols_;
+  float factor_;
   std::byte* panels_;  // in the storage
   Buffer col_scale_;
   Buffer col_sum_;
 };
+
+// Rounds the numbers of a matrix to those that a PanelMatrix held in `held` stands for. Denormal numbers become
+// zeros, as products take them.
+void RoundAsHeld(Precision held, MutableMatrixView matrix);
 
 // Products of activations with panels: C[rows, cols] = A[rows, k] B in f32, B a PanelMatrix of k rows and
 // `cols` columns. Thread-safe; throws as Gemm does. Computed tile by tile, each of well below a millisecond;
 // between them the interruption is asked, and where it says no, false is returned and C is unfinished.
 class PanelGemm {
  public:
-  // Rows of A are OperandCols(precision, k) operands apart, rows of C ldc elements.
-  // With `bias`, calls bring the bias of the columns.
-  PanelGemm(const GemmProvider& provider, Precision precision, int64_t k, int64_t cols, int64_t ldc,
-            bool bias = false);
+  // Rows of A are OperandCols(precision, k) operands apart, rows of C ldc elements. B is held in `parameters`,
+  // which is the precision or, unless that is kInt8, a narrower one. With `bias`, calls bring the bias of the
+  // columns.
+  PanelGemm(const GemmProvider& provider, Precision precision, Precision parameters, int64_t k, int64_t cols,
+            int64_t ldc, bool bias = false);
 
   // The columns of panels [first_panel, end_panel) of C, which points at its column 0. rows is at most
   // kMaxRows for kInt8. `bias` [cols]; `ahead` is what the caller multiplies with next.
@@ -128,8 +142,16 @@ class PanelGemm {
   Precision precision_;
   int64_t tile_rows_;
   int64_t ldc_;
-  std::shared_ptr<const Gemm> full_;  // panels of kPanelCols columns; null if there are none
-  std::shared_ptr<const Gemm> last_;  // a narrower last one; null if there is none
+  // For panels of kPanelCols columns, and for the last one if it has fewer.
+  struct OfWidth {
+    std::shared_ptr<const Gemm> gemm;          // null where no panel has this width, or
+    std::shared_ptr<const NarrowGemm> narrow;  // where parameters are narrower than the products
+    int64_t scratch_bytes() const {
+      return gemm ? gemm->scratch_bytes() : narrow ? narrow->scratch_bytes() : 0;
+    }
+  };
+  OfWidth full_;
+  OfWidth last_;
 };
 
 }  // namespace headlight

@@ -112,6 +112,9 @@ void Describe(const LoadedModel& model, int64_t max_message_bytes, v1::Model& ou
   out.set_precision(Name(attention.precision()));
   out.set_precision_asked(Name(config.precision));
   out.set_precision_note(attention.precision_note());
+  if (attention.parameters_precision() != attention.precision()) {
+    out.set_parameters_precision(Name(attention.parameters_precision()));
+  }
   out.mutable_precision_error()->set_max_abs(model.precision_error.max_abs);
   out.mutable_precision_error()->set_rms(model.precision_error.rms);
   out.mutable_precision_error()->set_cosine(model.precision_error.cosine);

@@ -116,7 +116,7 @@ absl::StatusOr<std::string> Compute(const std::shared_ptr<const LoadedModel>& mo
 absl::Status ComputeCanary(const std::shared_ptr<const LoadedModel>& model, Scheduler& scheduler,
                            const Clock& clock) {
   scheduler.Introduce(CostClassOf(*model),
-                      CostPriorOf(model->model.config(), model->model.attention().precision()));
+                      CostPriorOf(model->model.config(), model->model.attention().parameters_precision()));
   for (const int64_t tokens : LengthsFor(model->model.config()))
     HEADLIGHT_RETURN_IF_ERROR(Compute(model, tokens, Pattern::kZeros, scheduler, clock).status());
   return absl::OkStatus();

@@ -110,13 +110,13 @@ WorkCost WorkCostOf(const BatchInput& input) {
 
 uint64_t CostClassOf(const LoadedModel& model) {
   // By name, so that a new version begins with what is known of the old one.
-  return std::hash<std::string>()(model.name + '/' + Name(model.model.attention().precision()));
+  return std::hash<std::string>()(model.name + '/' + PrecisionText(model.model.attention()));
 }
 
-CostPrior CostPriorOf(const ModelConfig& config, Precision precision) {
+CostPrior CostPriorOf(const ModelConfig& config, Precision parameters) {
   CostPrior prior;
   const double weights = static_cast<double>(ProjectionFlopsPerToken(config)) / 2;
-  prior.fixed_ns += weights * static_cast<double>(BytesPerWeight(precision)) * kNsPerWeightByte;
+  prior.fixed_ns += weights * static_cast<double>(BytesPerWeight(parameters)) * kNsPerWeightByte;
   return prior;
 }
 

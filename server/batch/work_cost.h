@@ -25,7 +25,7 @@ uint64_t CostClassOf(const LoadedModel& model);
 
 // What requests to a model are taken to need before one was computed. A batch of a few tokens takes as long
 // as reading the weights does.
-CostPrior CostPriorOf(const ModelConfig& config, Precision precision);
+CostPrior CostPriorOf(const ModelConfig& config, Precision parameters);
 
 // Notes in `ticket` what the schedule goes by and what follows from `input` alone: cost, class, tokens, and
 // what it may share a batch with.

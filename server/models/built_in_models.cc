@@ -65,13 +65,14 @@ std::vector<std::string> BuiltInModelNames() {
 
 absl::StatusOr<std::shared_ptr<const LoadedModel>> MakeBuiltInModel(const std::string& name,
                                                                     const std::string& kernel_name,
-                                                                    Precision precision,
-                                                                    MemoryBudget* memory) {
+                                                                    Precision precision, MemoryBudget* memory,
+                                                                    Precision parameters) {
   for (const BuiltInModel& model : kBuiltInModels) {
     if (name != model.name) continue;
     ModelConfig config;
     config.block.attention = model.config();
     config.block.attention.precision = precision;
+    config.block.attention.parameters_precision = parameters;
     config = config.Resolved();
     absl::StatusOr<Lease> lease = ReserveForLoading(EstimateMemory(config), memory);
     if (!lease.ok()) {

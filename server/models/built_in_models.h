@@ -23,12 +23,13 @@ namespace headlight {
 //   append
 std::vector<std::string> BuiltInModelNames();
 
-// One of them in `precision`, with a lease of `memory` if there is one. INVALID_ARGUMENT if there is none of
-// that name. RESOURCE_EXHAUSTED: it does not fit. Others as PackModel.
+// One of them in `precision`, its parameters in theirs, with a lease of `memory` if there is one.
+// INVALID_ARGUMENT if there is none of that name. RESOURCE_EXHAUSTED: it does not fit. Others as PackModel.
 absl::StatusOr<std::shared_ptr<const LoadedModel>> MakeBuiltInModel(const std::string& name,
                                                                     const std::string& kernel_name = "",
                                                                     Precision precision = Precision::kF32,
-                                                                    MemoryBudget* memory = nullptr);
+                                                                    MemoryBudget* memory = nullptr,
+                                                                    Precision parameters = Precision::kF32);
 
 }  // namespace headlight
 

@@ -51,14 +51,14 @@ class UntilCancelled final : public ParameterSource {
   const CancellationToken& cancelled_;
 };
 
-void WarnIfOverruled(const PrecisionChoice& choice, const std::string& name,
+// `option` is that of the choice.
+void WarnIfOverruled(const char* option, const PrecisionChoice& choice, const std::string& name,
                      std::optional<Precision> asked_by_config) {
   const std::optional<Precision> overruled = choice.Overruled(name, asked_by_config);
   if (!overruled) return;
   spdlog::warn(
-      "model {}: its config.json asks for {}, which goes before --precision {}; --precision {}={} would go "
-      "before both",
-      name, Name(*asked_by_config), Name(*overruled), name, Name(*overruled));
+      "model {}: its config.json asks for {}, which goes before {} {}; {} {}={} would go before both", name,
+      Name(*asked_by_config), option, Name(*overruled), option, name, Name(*overruled));
 }
 
 }  // namespace
@@ -77,9 +77,12 @@ absl::StatusOr<std::shared_ptr<const LoadedModel>> MakeModelFromFolder(const Fol
     spdlog::warn("model {} version {}: its config.json has keys that are not understood: {}", source.name,
                  source.version.version, Listed(summary.not_understood));
   }
-  WarnIfOverruled(options.precision, source.name, summary.precision);
+  WarnIfOverruled("--precision", options.precision, source.name, summary.precision);
+  WarnIfOverruled("--parameters-precision", options.parameters_precision, source.name,
+                  summary.parameters_precision);
   ModelConfig config = summary.config;
   config.SetPrecision(options.precision.Of(source.name, summary.precision));
+  config.SetParametersPrecision(options.parameters_precision.Of(source.name, summary.parameters_precision));
   if (const auto asked = options.pooling.find(source.name); asked != options.pooling.end()) {
     config.pooling = asked->second;
     config.no_pooling.clear();

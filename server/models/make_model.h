@@ -22,6 +22,7 @@ namespace headlight {
 
 struct FolderModelOptions {
   PrecisionChoice precision;
+  PrecisionChoice parameters_precision;
   bool strict = false;  // whether keys that config.json has and nobody knows are errors
   std::map<std::string, std::vector<Pooling>> pooling;  // by name, goes before what the files say
   std::string kernel;                                   // empty: the fastest that fits

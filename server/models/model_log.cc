@@ -16,10 +16,11 @@ void LogModel(const LoadedModel& model) {
       "model {} version {}: layout={} layers={} {} parameters, {} bytes, kernel={} precision={} "
       "rms_error={:.2g}",
       model.name, model.version, model.layout, model.model.config().num_layers, model.model.num_parameters(),
-      model.model.packed_bytes(), attention.kernel_name(), Name(attention.precision()),
+      model.model.packed_bytes(), attention.kernel_name(), PrecisionText(attention),
       model.precision_error.rms);
   for (const std::string& note :
-       {attention.precision_note(), PrecisionWarning(model.precision_error, attention.precision())}) {
+       {attention.precision_note(),
+        PrecisionWarning(model.precision_error, attention.parameters_precision())}) {
     if (!note.empty()) spdlog::warn("model {} version {}: {}", model.name, model.version, note);
   }
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Which precision each model is served in.
+// Which precision each model is served in, or has its parameters in.
 #ifndef HEADLIGHT_SERVER_MODELS_PRECISION_CHOICE_H_
 #define HEADLIGHT_SERVER_MODELS_PRECISION_CHOICE_H_
 

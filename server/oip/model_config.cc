@@ -74,6 +74,10 @@ void DescribeConfig(const LoadedModel& model, const ModelConfigLimits& limits, i
   set("optional_inputs", absl::StrJoin(tensors.optional_inputs, ","));
   set("other_outputs", absl::StrJoin(tensors.other_outputs, ","));
   set("precision", Name(model.model.attention().precision()));
+  if (const AttentionLayer& layer = model.model.attention();
+      layer.parameters_precision() != layer.precision()) {
+    set("parameters_precision", Name(layer.parameters_precision()));
+  }
   set("kernel", model.model.attention().kernel_name());
   if (const auto& embedding = model.model.config().embedding) {
     set("vocab_size", absl::StrCat(embedding->vocab_size));

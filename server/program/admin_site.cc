@@ -122,7 +122,7 @@ std::vector<ModelStatus> AdminSite::Models() const {
     ModelStatus& model = models.emplace_back();
     model.name = loaded->name;
     model.version = loaded->version;
-    model.precision = Name(loaded->model.attention().precision());
+    model.precision = PrecisionText(loaded->model.attention());
     model.memory_bytes = loaded->model.packed_bytes();
     model.error = errors[model.name];
     errors.erase(model.name);
@@ -180,11 +180,10 @@ void AdminSite::WatchAll() {
                    const auto of = [](const char* reason, int64_t count) {
                      return Metrics::Values::value_type{{{"reason", reason}}, static_cast<double>(count)};
                    };
-                   return Metrics::Values{of("limit", counts.refused_in_all),
-                                          of("address_limit", counts.refused_per_address),
-                                          of("no_descriptor", counts.refused_no_descriptor),
-                                          of("pause", counts.refused_in_pause),
-                                          of("abuse", counts.ended_for_abuse)};
+                   return Metrics::Values{
+                       of("limit", counts.refused_in_all), of("address_limit", counts.refused_per_address),
+                       of("no_descriptor", counts.refused_no_descriptor),
+                       of("pause", counts.refused_in_pause), of("abuse", counts.ended_for_abuse)};
                  });
   metrics_.Watch("headlight_backlog_requests", "Requests that wait and that are computed", Kind::kGauge,
                  [this] {

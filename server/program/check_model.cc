@@ -283,27 +283,48 @@ absl::Status RunOnce(const Model& model) {
   return model.Forward(batch, arena, *workspace);
 }
 
-absl::Status Check(const std::string& dir, const PrecisionChoice& choice, bool strict, std::ostream& out) {
+// What stands on the command line, which is meant for this model: it wins over what config.json asks for.
+struct CheckOptions {
+  std::optional<Precision> precision;
+  std::optional<Precision> parameters_precision;
+  bool strict = false;
+};
+
+absl::Status Check(const std::string& dir, const CheckOptions& options, std::ostream& out) {
   HEADLIGHT_ASSIGN_OR_RETURN(const std::unique_ptr<const ModelFolder> folder, ModelFolder::Open(dir));
   const ModelSummary& summary = folder->summary();
   ModelConfig config = summary.config;
-  // One that stands on the command line is meant for this model: it wins over what config.json asks for.
-  config.SetPrecision(choice.Of("", summary.precision));
+  if (options.precision) config.SetPrecision(*options.precision);
+  if (options.parameters_precision) config.SetParametersPrecision(*options.parameters_precision);
   PrintSummary(summary, config, out);
-  if (strict) HEADLIGHT_RETURN_IF_ERROR(CheckUnderstood(summary));
+  if (options.strict) HEADLIGHT_RETURN_IF_ERROR(CheckUnderstood(summary));
   HEADLIGHT_ASSIGN_OR_RETURN(const auto loaded, PackModel(dir, "1", summary.format, config, *folder, ""));
   HEADLIGHT_RETURN_IF_ERROR(RunOnce(loaded->model));
   const AttentionLayer& attention = loaded->model.attention();
   PrintRow(out, "kernel", std::string(attention.kernel_name()));
-  PrintRow(out, "precision", Name(attention.precision()));
+  PrintRow(out, "precision", PrecisionText(attention));
   if (!attention.precision_note().empty()) PrintRow(out, "", std::string(attention.precision_note()));
   PrintRow(out, "packed", absl::StrCat(loaded->model.packed_bytes(), " bytes"));
   PrintRow(out, "error against f32",
            absl::StrFormat("max abs %.3g, rms %.3g, cosine %.6f", loaded->precision_error.max_abs,
                            loaded->precision_error.rms, loaded->precision_error.cosine));
-  const std::string warning = PrecisionWarning(loaded->precision_error, attention.precision());
+  const std::string warning = PrecisionWarning(loaded->precision_error, attention.parameters_precision());
   if (!warning.empty()) PrintRow(out, "", warning);
   return absl::OkStatus();
+}
+
+void AddPrecision(CLI::App& app, const std::string& name, const std::string& help,
+                  std::optional<Precision>& precision) {
+  app.add_option_function<std::string>(
+      name,
+      [name, &precision](const std::string& text) {
+        const absl::StatusOr<PrecisionChoice> plain = ParsePrecisionChoice(text);
+        if (!plain.ok() || !plain->by_model.empty()) {
+          throw CLI::ValidationError(name, absl::StrCat("got ", text, ", wanted f32|bf16|int8"));
+        }
+        precision = plain->otherwise;
+      },
+      help);
 }
 
 }  // namespace
@@ -312,23 +333,19 @@ int RunCheckModel(int argc, const char* const* argv, std::ostream& out, std::ost
   CLI::App app("Checks a model's folder as the server would load it, and says what is in it.",
                "headlight-server check-model");
   std::string dir;
-  std::string precision;
-  PrecisionChoice choice;
-  bool strict = false;
+  CheckOptions options;
   app.add_option("dir", dir, "Folder with config.json and *.safetensors")->required()->type_name("DIR");
-  app.add_option("--precision", precision, "f32, bf16 or int8 [what config.json asks for, else f32]")
-      ->check([&choice](const std::string& text) {
-        const absl::StatusOr<PrecisionChoice> plain = ParsePrecisionChoice(text);
-        if (!plain.ok() || !plain->by_model.empty()) {
-          return absl::StrCat("got ", text, ", wanted f32|bf16|int8");
-        }
-        choice.by_model[""] = plain->otherwise.value_or(Precision::kF32);
-        return std::string();
-      });
-  app.add_flag("--strict", strict, "Keys of config.json that are not understood are errors");
+  AddPrecision(app, "--precision", "f32, bf16 or int8 [what config.json asks for, else f32]",
+               options.precision);
+  AddPrecision(
+      app, "--parameters-precision",
+      "What parameters are held in: bf16, int8, or f32 for what the arithmetic has [what config.json asks "
+      "for, else f32]",
+      options.parameters_precision);
+  app.add_flag("--strict", options.strict, "Keys of config.json that are not understood are errors");
   app.footer("Exit code: 0 it can be served, 1 it cannot and the problems are listed, 2 wrong usage.");
   if (const std::optional<int> ended = ParseArguments(app, argc, argv, out, err)) return *ended;
-  const absl::Status status = Check(dir, choice, strict, out);
+  const absl::Status status = Check(dir, options, out);
   if (status.ok()) return 0;
   err << "headlight-server check-model: " << status.message() << "\n";
   return 1;

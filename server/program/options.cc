@@ -88,6 +88,12 @@ const std::vector<Option>& Options() {
           "Arithmetic of matrix products: f32, bf16 or int8; f32 where the CPU is not faster in it. One "
           "for all models whose config.json asks for none, or MODEL=PRECISION",
           &O::precision),
+      Precisions("parameters-precision",
+                 "What parameters of projections and feed-forward networks are held in: bf16 or int8, where "
+                 "that is "
+                 "narrower than --precision; f32: as the arithmetic has them. One for all models whose "
+                 "config.json asks for none, or MODEL=PRECISION",
+                 &O::parameters_precision),
       Poolings("pooling",
                "How a model's vectors are pooled, whatever its files say: cls, mean, max, mean_sqrt_len, "
                "weighted_mean or last, or several side by side",

@@ -38,6 +38,7 @@ struct ServerOptions {
   int64_t memory_for_models = 0;                     // bytes of it that requests leave alone; 0: half
   bool strict = false;                               // whether models' configs must be understood whole
   PrecisionChoice precision;
+  PrecisionChoice parameters_precision;
   std::map<std::string, std::vector<Pooling>> pooling;  // of models by name, whatever their files say
   std::string kernel;                                   // empty: the fastest that fits
   std::string admin_listen = "127.0.0.1:8002";          // empty: no admin port

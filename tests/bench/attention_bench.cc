@@ -47,6 +47,8 @@ struct BenchOptions {
   int beside_threads = 0;
   int repetitions = 21;
   std::vector<std::string> precisions = {"f32"};
+  std::vector<std::string> parameters = {"f32"};  // precisions that they are held in
+  bool reads = false;
   std::string kernel;
   std::string shapes = HEADLIGHT_DEFAULT_SHAPES;
   std::string weights = "none";
@@ -185,10 +187,12 @@ class Bench {
         shape.config.precision = kPrecisions.at(precision);
         HEADLIGHT_RETURN_IF_ERROR(RunShape(precision, shape));
       }
-      for (const std::string& family : options_.families) {
-        HEADLIGHT_RETURN_IF_ERROR(RunFamily(precision, family));
+      for (const std::string& parameters : options_.parameters) {
+        for (const std::string& family : options_.families) {
+          HEADLIGHT_RETURN_IF_ERROR(RunFamily(precision, parameters, family));
+        }
+        if (!options_.model.empty()) HEADLIGHT_RETURN_IF_ERROR(RunFolder(precision, parameters));
       }
-      if (!options_.model.empty()) HEADLIGHT_RETURN_IF_ERROR(RunFolder(precision));
     }
     nlohmann::json peaks = nlohmann::json::object();
     for (const auto& [name, gflops] : seen_gflops_) peaks[name] = Median(gflops);
@@ -297,22 +301,24 @@ class Bench {
     return result;
   }
 
-  absl::Status RunFamily(const std::string& precision, const std::string& family) {
+  absl::Status RunFamily(const std::string& precision, const std::string& held, const std::string& family) {
     ModelConfig config = Families().at(family);
     config.SetPrecision(kPrecisions.at(precision));
+    config.SetParametersPrecision(kPrecisions.at(held));
     const ModelParameters parameters = RandomModelParameters(config, 1);
     HEADLIGHT_ASSIGN_OR_RETURN(const Model model, Model::Create(config, parameters, options_.kernel));
     HEADLIGHT_RETURN_IF_ERROR(RunModel(family, model));
     HEADLIGHT_ASSIGN_OR_RETURN(const PrecisionError error, MeasurePrecisionError(model, parameters));
-    if (model.attention().precision() == Precision::kF32) return absl::OkStatus();
+    if (model.attention().parameters_precision() == Precision::kF32) return absl::OkStatus();
     std::printf("      error against f32: rms %.3g, cosine %.6f\n", error.rms, error.cosine);
     rows_.back()["cosine"] = error.cosine;
     return absl::OkStatus();
   }
 
-  absl::Status RunFolder(const std::string& precision) {
+  absl::Status RunFolder(const std::string& precision, const std::string& held) {
     HEADLIGHT_ASSIGN_OR_RETURN(LoadedModelFolder folder, LoadModelFolder(options_.model));
     folder.summary.config.SetPrecision(kPrecisions.at(precision));
+    folder.summary.config.SetParametersPrecision(kPrecisions.at(held));
     HEADLIGHT_ASSIGN_OR_RETURN(const Model model,
                                Model::Create(folder.summary.config, folder.weights, options_.kernel));
     return RunModel(options_.model, model);
@@ -333,13 +339,21 @@ class Bench {
     const std::string precision = Name(model.attention().precision());
     const std::unique_ptr<ModelWorkspace> workspace = model.NewWorkspace(arena_);
     const MutableMatrixView& hidden = data.batch.attention.output;
-    HEADLIGHT_ASSIGN_OR_RETURN(const Measured measured, Measure(precision, [&] {
-                                 const absl::Status status = model.Forward(data.batch, arena_, *workspace);
-                                 PoolSequences(Const(hidden), data.cu_lens, {{Pooling::kMean}},
-                                               config.normalize_pooled,
-                                               {data.pooled.data(), num_sequences, data.width, data.width});
-                                 return status;
-                               }));
+    const auto forward = [&] {
+      const absl::Status status = model.Forward(data.batch, arena_, *workspace);
+      PoolSequences(Const(hidden), data.cu_lens, {{Pooling::kMean}}, config.normalize_pooled,
+                    {data.pooled.data(), num_sequences, data.width, data.width});
+      return status;
+    };
+    std::function<absl::Status()> read;
+    if (options_.reads) {
+      if (!reader_) reader_.emplace();
+      read = [&] {
+        reader_->Read(arena_);
+        return absl::OkStatus();
+      };
+    }
+    HEADLIGHT_ASSIGN_OR_RETURN(const Measured measured, Measure(precision, forward, read));
     const AttentionConfig& attention = config.block.attention;
     const double projection_flops =
         static_cast<double>(ProjectionFlopsPerToken(config) * num_sequences * seq_len);
@@ -353,15 +367,16 @@ class Bench {
     std::printf(
         "%-5s %s, %ldx%ld tokens, %ld layers, embed %ld, heads %ld, hidden %ld, kernel %s: %.3f ms, "
         "%.1f GFLOP/s of %.1f, fraction %.3f\n",
-        precision.c_str(), name.c_str(), num_sequences, seq_len, config.num_layers, attention.embed_dim,
-        attention.num_heads, config.block.feed_forward.hidden_dim, model.attention().kernel_name().c_str(),
-        measured.seconds * 1e3, gflops, peak, fraction);
+        PrecisionText(model.attention()).c_str(), name.c_str(), num_sequences, seq_len, config.num_layers,
+        attention.embed_dim, attention.num_heads, config.block.feed_forward.hidden_dim,
+        model.attention().kernel_name().c_str(), measured.seconds * 1e3, gflops, peak, fraction);
     if (const std::string& note = model.attention().precision_note(); !note.empty()) {
       std::printf("      %s\n", note.c_str());
     }
     std::fflush(stdout);
     rows_.push_back({{"model", name},
                      {"precision", precision},
+                     {"parameters_precision", Name(model.attention().parameters_precision())},
                      {"batch", num_sequences},
                      {"seq_len", seq_len},
                      {"embed_dim", attention.embed_dim},
@@ -372,7 +387,27 @@ class Bench {
                      {"gflops", gflops},
                      {"peak_gflops", peak},
                      {"fraction", fraction}});
+    if (options_.reads) ReportReads(model, measured, ideal_s);
     return absl::OkStatus();
+  }
+
+  // What reading the parameters once takes at the bandwidth of the reads in between, which take the place of
+  // other models: they leave nothing of this one in the caches. The longer of that and the arithmetic is the
+  // least that a pass can take.
+  void ReportReads(const Model& model, const Measured& measured, double arithmetic_s) {
+    const double bytes = static_cast<double>(ProjectionFlopsPerToken(model.config()) / 2 *
+                                             BytesPerWeight(model.attention().parameters_precision()));
+    const double bandwidth = MemoryReader::kBytes / measured.other_seconds;
+    const double read_s = bytes / bandwidth;
+    const double of_bandwidth = read_s / measured.seconds;
+    const double of_bound = std::max(read_s, arithmetic_s) / measured.seconds;
+    std::printf(
+        "      parameters of %.1f MB at %.2f GB/s of %.2f, fraction %.3f; of the slower of both %.3f\n",
+        bytes / 1e6, bytes / measured.seconds / 1e9, bandwidth / 1e9, of_bandwidth, of_bound);
+    rows_.back()["parameter_bytes"] = bytes;
+    rows_.back()["read_gbps"] = bandwidth / 1e9;
+    rows_.back()["fraction_of_reads"] = of_bandwidth;
+    rows_.back()["fraction_of_bound"] = of_bound;
   }
 
   void Report(const std::string& precision, const BenchShape& shape, const AttentionLayer& layer,
@@ -426,6 +461,7 @@ class Bench {
   ComputeArena beside_arena_;
   std::map<std::string, std::unique_ptr<GemmPeak>> peaks_;
   std::map<std::string, std::vector<double>> seen_gflops_;
+  std::optional<MemoryReader> reader_;
   nlohmann::json rows_ = nlohmann::json::array();
 };
 
@@ -455,6 +491,13 @@ int main(int argc, char** argv) {
       ->delimiter(',')
       ->capture_default_str()
       ->check(CLI::IsMember(headlight::bench::kPrecisions));
+  app.add_option("--parameters-precision", options.parameters,
+                 "What whole models hold parameters in, separated by commas")
+      ->delimiter(',')
+      ->capture_default_str()
+      ->check(CLI::IsMember(headlight::bench::kPrecisions));
+  app.add_flag("--reads", options.reads,
+               "Of whole models: read a large block between runs, and compare with its bandwidth");
   app.add_option("--kernel", options.kernel, "Kernel to force (default: the fastest that accepts the layer)");
   app.add_option("--shapes", options.shapes, "File of shapes")->capture_default_str();
   app.add_option("--weights", options.weights, "Attention weights to ask for")

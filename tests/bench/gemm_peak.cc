@@ -8,6 +8,7 @@
 #include <chrono>
 #include <cstring>
 #include <limits>
+#include <new>
 #include <unordered_map>
 
 #include "core/tensor/buffer.h"
@@ -84,6 +85,24 @@ double MeasureStreamBandwidth(ComputeArena& arena) {
     best_s = std::min(best_s, SecondsSince(start));
   }
   return kBytes / best_s;
+}
+
+MemoryReader::MemoryReader() : block_(Buffer::Allocate(kBytes)) {
+  if (!block_.ok()) throw std::bad_alloc();
+  std::memset(block_.bytes(), 1, kBytes);
+}
+
+void MemoryReader::Read(ComputeArena& arena) {
+  constexpr int64_t kPieceBytes = int64_t{1} << 20;
+  constexpr int64_t kAtOnce = 8;
+  arena.ForEach(kBytes / kPieceBytes, [&](int64_t piece, int) {
+    const auto* in = reinterpret_cast<const __m128i*>(block_.bytes() + piece * kPieceBytes);
+    __m128i sums[kAtOnce] = {};
+    for (int64_t i = 0; i < kPieceBytes / int64_t{sizeof(__m128i)}; i += kAtOnce) {
+      for (int64_t j = 0; j < kAtOnce; ++j) sums[j] = _mm_add_epi64(sums[j], _mm_load_si128(in + i + j));
+    }
+    for (const __m128i& sum : sums) asm volatile("" : : "x"(sum));  // or nothing would be read
+  });
 }
 
 }  // namespace headlight::bench

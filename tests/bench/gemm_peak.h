@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The yardsticks: oneDNN's own matmul of two 1024 x 1024 matrices, warm, and streaming stores, on as many
-// threads as what they are compared with, measured in the same run.
+// The yardsticks: oneDNN's own matmul of two 1024 x 1024 matrices, warm, streaming stores and reads, on as
+// many threads as what they are compared with, measured in the same run.
 #ifndef HEADLIGHT_TESTS_BENCH_GEMM_PEAK_H_
 #define HEADLIGHT_TESTS_BENCH_GEMM_PEAK_H_
 
+#include <cstdint>
 #include <memory>
 
 #include "core/attention/config.h"
 #include "core/runtime/compute_arena.h"
+#include "core/tensor/buffer.h"
 
 namespace headlight::bench {
 
@@ -30,6 +32,20 @@ class GemmPeak {
 
 // Bytes per second that streaming stores reach into a block far larger than the caches.
 double MeasureStreamBandwidth(ComputeArena& arena);
+
+// Reads a block far larger than the caches from end to end.
+class MemoryReader {
+ public:
+  MemoryReader();
+
+  // Once, on the arena's threads.
+  void Read(ComputeArena& arena);
+
+  static constexpr int64_t kBytes = int64_t{256} << 20;
+
+ private:
+  Buffer block_;
+};
 
 }  // namespace headlight::bench
 

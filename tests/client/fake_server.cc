@@ -68,6 +68,7 @@ std::vector<v1::Model> Models() {
   v1::Model cross = MakeModel("cross", 3, 2);  // with everything that a model may say
   cross.set_precision_asked("bf16");
   cross.set_precision_note("computed in f32: because");
+  cross.set_parameters_precision("int8");
   cross.mutable_precision_error()->set_rms(0.00123);
   cross.mutable_rope()->set_theta(10000);
   cross.mutable_rope()->set_scaling(v1::Rope::SCALING_LLAMA3);

@@ -120,6 +120,10 @@ TEST(ProgramsTest, AModelIsMadeCheckedServedAndTakenOut) {
     EXPECT_THAT(checked.output, HasSubstr(text));
   }
 
+  const RunResult narrow = RunProgram({kServer, "check-model", folder, "--parameters-precision", "int8"});
+  EXPECT_EQ(narrow.exit_code, 0) << narrow.output;
+  EXPECT_THAT(narrow.output, HasSubstr("f32, parameters int8"));
+
   ServerProcess server({"--model-repository", repository, "--allow-model-control"});
   EXPECT_NE(server.process().WaitForOutput("admin port on http://127.0.0.1", 10s), "");
   EXPECT_THAT(RunProgram({kClient, "models", "--server", server.address()}).output, HasSubstr("small"));
@@ -171,6 +175,7 @@ TEST(ProgramsTest, WrongUsageIsExitCode2) {
       2);
   EXPECT_EQ(RunProgram({kServer, "check-model"}).exit_code, 2);
   EXPECT_EQ(RunProgram({kServer, "check-model", "x", "--precision", "f64"}).exit_code, 2);
+  EXPECT_EQ(RunProgram({kServer, "check-model", "x", "--parameters-precision", "int4"}).exit_code, 2);
   EXPECT_EQ(RunProgram({kServer, "--model-repository", TempFile("nowhere")}).exit_code, 1);
 }
 

@@ -16,6 +16,7 @@
 #include "core/model/pooling.h"
 #include "core/product/arithmetic.h"
 #include "core/runtime/compute_arena.h"
+#include "tests/golden/rounded_parameters.h"
 
 namespace headlight {
 namespace {
@@ -242,6 +243,11 @@ absl::StatusOr<GoldenRun> RunGoldenCase(const std::string& folder, const std::st
   HEADLIGHT_ASSIGN_OR_RETURN(run.expected_weights, Read<float>(*file, "weights", "F32"));
   ModelConfig config = loaded.summary.config;
   config.SetPrecision(precision);
+  if (how.rounded_before) {
+    testing::RoundParameters(how.parameters, config.Resolved(), loaded.weights);
+  } else {
+    config.SetParametersPrecision(how.parameters);
+  }
   HEADLIGHT_ASSIGN_OR_RETURN(const Model model, how.kernel.empty()
                                                     ? CreateInItsPrecision(config, loaded.weights)
                                                     : Model::Create(config, loaded.weights, how.kernel));

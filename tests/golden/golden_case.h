@@ -36,6 +36,9 @@ struct GoldenHow {
   std::string kernel = {};  // empty: one that computes in the precision
   int num_threads = 2;
   bool batched = true;  // else each sequence alone
+  // What parameters are held in, or if they are rounded before, are rounded to.
+  Precision parameters = Precision::kF32;
+  bool rounded_before = false;
 };
 
 // Loads `folder`, computes the inputs of `case_file` in `precision`, and reads what the case expects.

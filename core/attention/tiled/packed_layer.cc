@@ -30,21 +30,24 @@ std::vector<float> Scaled(std::vector<float> numbers, float factor) {
   return numbers;
 }
 
-// Each head's columns of `matrix`, times the factor.
-std::vector<PanelMatrix> PackHeads(const AttentionConfig& config, const std::vector<float>& matrix,
-                                   int64_t rows, int64_t num_heads, int64_t padded_head_dim,
-                                   PanelStorage& storage, float factor = 1.0f) {
+// Each head's columns of `matrix`, times the factor: what is held narrow is rounded before that.
+std::vector<PanelMatrix> PackHeads(const Arithmetic& arithmetic, const AttentionConfig& config,
+                                   const std::vector<float>& matrix, int64_t rows, int64_t num_heads,
+                                   int64_t padded_head_dim, PanelStorage& storage, float factor = 1.0f) {
   const int64_t width = config.head_dim;
+  const bool is_narrow = arithmetic.parameters != arithmetic.precision;
+  const float factor_now = is_narrow ? 1.0f : factor;
+  const float factor_later = is_narrow ? factor : 1.0f;
   std::vector<float> head_columns(rows * width);
   std::vector<PanelMatrix> heads;
   heads.reserve(num_heads);
   for (int64_t head = 0; head < num_heads; ++head) {
     for (int64_t row = 0; row < rows; ++row) {
       const float* const from = matrix.data() + row * num_heads * width + head * width;
-      for (int64_t i = 0; i < width; ++i) head_columns[row * width + i] = from[i] * factor;
+      for (int64_t i = 0; i < width; ++i) head_columns[row * width + i] = from[i] * factor_now;
     }
-    heads.emplace_back(config.precision, MatrixView{head_columns.data(), rows, width, width}, padded_head_dim,
-                       storage);
+    heads.emplace_back(arithmetic.parameters, MatrixView{head_columns.data(), rows, width, width},
+                       padded_head_dim, storage, factor_later);
   }
   return heads;
 }
@@ -129,10 +132,19 @@ std::vector<T> PackDistances(const AttentionConfig& config, const std::vector<fl
   return panels;
 }
 
+// As the panels of `matrix` [rows, cols] stand for it.
+std::vector<float> AsHeld(const Arithmetic& arithmetic, std::vector<float> matrix, int64_t rows,
+                          int64_t cols) {
+  if (arithmetic.parameters != arithmetic.precision) {
+    RoundAsHeld(arithmetic.parameters, {matrix.data(), rows, cols, cols});
+  }
+  return matrix;
+}
+
 // Of all panels of a layer.
-int64_t PanelBytes(const AttentionConfig& config, int64_t padded_head_dim) {
+int64_t PanelBytes(Precision parameters, const AttentionConfig& config, int64_t padded_head_dim) {
   const auto bytes = [&](int64_t rows, int64_t cols) {
-    return PanelMatrix::StorageBytes(config.precision, rows, cols);
+    return PanelMatrix::StorageBytes(parameters, rows, cols);
   };
   return config.num_heads * bytes(config.embed_dim, padded_head_dim) +
          config.num_kv_heads * (bytes(config.kdim, padded_head_dim) + bytes(config.vdim, padded_head_dim)) +
@@ -149,12 +161,14 @@ PackedLayer<T>::PackedLayer(const Arithmetic& arithmetic, const AttentionConfig&
       config(config),
       padded_head_dim(RoundUp(config.head_dim, kGranule<T>)),
       rope(config.rope ? SharedRopeTable(*config.rope) : nullptr),
-      storage(PanelBytes(config, padded_head_dim)),
-      wq(PackHeads(config, parameters.wq, config.embed_dim, config.num_heads, padded_head_dim, storage,
-                   QueryFactor(config))),
-      wk(PackHeads(config, parameters.wk, config.kdim, config.num_kv_heads, padded_head_dim, storage)),
-      wv(PackHeads(config, parameters.wv, config.vdim, config.num_kv_heads, padded_head_dim, storage)),
-      wo(config.precision, {parameters.wo.data(), config.q_width(), config.embed_dim, config.embed_dim},
+      storage(PanelBytes(arithmetic.parameters, config, padded_head_dim)),
+      wq(PackHeads(arithmetic, config, parameters.wq, config.embed_dim, config.num_heads, padded_head_dim,
+                   storage, QueryFactor(config))),
+      wk(PackHeads(arithmetic, config, parameters.wk, config.kdim, config.num_kv_heads, padded_head_dim,
+                   storage)),
+      wv(PackHeads(arithmetic, config, parameters.wv, config.vdim, config.num_kv_heads, padded_head_dim,
+                   storage)),
+      wo(arithmetic.parameters, {parameters.wo.data(), config.q_width(), config.embed_dim, config.embed_dim},
          config.embed_dim, storage),
       bq(PadHeads(Scaled(parameters.bq, QueryFactor(config)), config.num_heads, config.head_dim,
                   padded_head_dim)),
@@ -165,11 +179,14 @@ PackedLayer<T>::PackedLayer(const Arithmetic& arithmetic, const AttentionConfig&
       k_norm(PadGains(config, parameters.k_norm, config.num_kv_heads, padded_head_dim, 1.0f)),
       sinks(Scaled(parameters.sinks, std::numbers::log2e_v<float>)),
       distance_bias(DistanceBias(config, parameters.relative_bias)),
-      project_q(provider, config.precision, config.embed_dim, padded_head_dim, padded_head_dim, !bq.empty()),
-      project_k(provider, config.precision, config.kdim, padded_head_dim, padded_head_dim, !bk.empty()),
-      project_v(provider, config.precision, config.vdim, padded_head_dim, padded_head_dim, !bv.empty()),
-      project_out(provider, config.precision, config.q_width(), config.embed_dim, config.embed_dim,
-                  !bo.empty()) {
+      project_q(provider, config.precision, arithmetic.parameters, config.embed_dim, padded_head_dim,
+                padded_head_dim, !bq.empty()),
+      project_k(provider, config.precision, arithmetic.parameters, config.kdim, padded_head_dim,
+                padded_head_dim, !bk.empty()),
+      project_v(provider, config.precision, arithmetic.parameters, config.vdim, padded_head_dim,
+                padded_head_dim, !bv.empty()),
+      project_out(provider, config.precision, arithmetic.parameters, config.q_width(), config.embed_dim,
+                  config.embed_dim, !bo.empty()) {
   if (config.num_appended_keys() > 0) {
     // The learned key comes first, and the one of zeros is there when the panels are.
     appended_k.resize(config.num_kv_heads * kGranule<T> * padded_head_dim, T{});
@@ -186,14 +203,18 @@ PackedLayer<T>::PackedLayer(const Arithmetic& arithmetic, const AttentionConfig&
     distance_cols = RoundUp(2 * config.disentangled->num_buckets, kPanelCols);
     const bool own = config.disentangled->own_projections;
     if (config.disentangled->query_to_position) {
-      distance_keys = PackDistances<T>(config, table, own ? parameters.distance_wk : parameters.wk,
-                                       own ? parameters.distance_bk : parameters.bk, 1.0f, padded_head_dim,
-                                       distance_cols);
+      distance_keys = PackDistances<T>(
+          config, table,
+          own ? parameters.distance_wk
+              : AsHeld(arithmetic, parameters.wk, config.embed_dim, config.kv_width()),
+          own ? parameters.distance_bk : parameters.bk, 1.0f, padded_head_dim, distance_cols);
     }
     if (config.disentangled->key_to_position) {
-      distance_queries = PackDistances<T>(config, table, own ? parameters.distance_wq : parameters.wq,
-                                          own ? parameters.distance_bq : parameters.bq, ScoreFactor(config),
-                                          padded_head_dim, distance_cols);
+      distance_queries = PackDistances<T>(
+          config, table,
+          own ? parameters.distance_wq
+              : AsHeld(arithmetic, parameters.wq, config.embed_dim, config.q_width()),
+          own ? parameters.distance_bq : parameters.bq, ScoreFactor(config), padded_head_dim, distance_cols);
     }
     score_distances = SharedGemm(provider, {.operands = kOperands<T>,
                                             .n = kPanelCols,

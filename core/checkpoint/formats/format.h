@@ -38,6 +38,7 @@ struct Format {
   std::string name;
   ModelConfig config;  // not yet resolved or validated
   std::optional<Precision> precision;
+  std::optional<Precision> parameters_precision;
   bool says_pooling = false;  // in our own words, which go before those of sentence-transformers
   bool knows_code = false;    // that comes with the model ("auto_map"): it computes what is computed here
   std::vector<std::string> not_understood;  // keys of config.json that nobody knows

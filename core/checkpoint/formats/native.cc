@@ -99,6 +99,7 @@ Format ReadNative(ConfigFields& fields, const Shards& /*checkpoint*/) {
   Format format;
   format.config = ReadNativeConfig(fields);
   format.precision = ReadPrecision(fields);
+  format.parameters_precision = ReadPrecision(fields, "parameters_precision");
   format.plan = NativePlan;
   fields.FailUnknownKeys();
   return format;

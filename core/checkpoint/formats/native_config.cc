@@ -134,9 +134,9 @@ void ReadModelOptions(ConfigFields& fields, ModelConfig& config) {
   ReadPoolingOptions(fields, config);
 }
 
-std::optional<Precision> ReadPrecision(ConfigFields& fields) {
-  if (!fields.Has("precision")) return std::nullopt;
-  return ReadSpelled(fields, "precision", kPrecisions, Precision::kF32);
+std::optional<Precision> ReadPrecision(ConfigFields& fields, const std::string& key) {
+  if (!fields.Has(key)) return std::nullopt;
+  return ReadSpelled(fields, key, kPrecisions, Precision::kF32);
 }
 
 NormKind ReadNormKind(ConfigFields& fields, const std::string& key) {
@@ -209,6 +209,9 @@ std::string NativeConfigText(const ModelConfig& config, bool with_precision) {
     json["final_norm_eps"] = *config.final_norm_eps;
   }
   if (with_precision) json["precision"] = Name(attention.precision);
+  if (with_precision && attention.parameters_precision != Precision::kF32) {
+    json["parameters_precision"] = Name(attention.parameters_precision);
+  }
   if (attention.window_left) json["window_left"] = *attention.window_left;
   if (attention.window_right) json["window_right"] = *attention.window_right;
   if (attention.rope) {

@@ -21,8 +21,8 @@ void ReadPoolingOptions(ConfigFields& fields, ModelConfig& config);
 // Keys of a whole model that tensors do not tell: causal and those of pooling.
 void ReadModelOptions(ConfigFields& fields, ModelConfig& config);
 
-// "precision", which may be absent.
-std::optional<Precision> ReadPrecision(ConfigFields& fields);
+// A key that may be absent: "precision", or "parameters_precision".
+std::optional<Precision> ReadPrecision(ConfigFields& fields, const std::string& key = "precision");
 
 // "layer_norm", which it is where the key is absent, or "rms_norm".
 NormKind ReadNormKind(ConfigFields& fields, const std::string& key);

@@ -182,6 +182,7 @@ Format ReadTorchAttention(ConfigFields& fields, const Shards& checkpoint) {
   attention.add_zero_attn = fields.Bool("add_zero_attn", false);
   ReadModelOptions(fields, format.config);
   format.precision = ReadPrecision(fields);
+  format.parameters_precision = ReadPrecision(fields, "parameters_precision");
   fields.FailUnknownKeys();
   const std::optional<AttentionShape> shape = InspectAttention(checkpoint, prefix, fields);
   if (!shape) return format;
@@ -203,6 +204,7 @@ Format ReadTorchEncoder(ConfigFields& fields, const Shards& checkpoint) {
   ReadAttentionOptions(fields, block.attention);
   ReadModelOptions(fields, config);
   format.precision = ReadPrecision(fields);
+  format.parameters_precision = ReadPrecision(fields, "parameters_precision");
   AskFor(fields, "norm_first", "the argument of the layers, false or true; PyTorch's own default is false");
   AskFor(fields, "activation", "that of the layers; PyTorch's own default is \"relu\"");
   AskFor(fields, "layer_norm_eps", "the argument of the layers; PyTorch's own default is 1e-5");

@@ -66,7 +66,8 @@ PackedRowSteps::PackedRowSteps(std::span<const RowStep> steps, int64_t in_dim,
       const MatrixView weight = {step.parameters.weight.data(), config.in_dim, config.out_dim,
                                  config.out_dim};
       step.weight.emplace(Precision::kF32, weight, config.out_dim, *storage_);
-      step.gemm.emplace(provider_, Precision::kF32, config.in_dim, config.out_dim, /*ldc=*/config.out_dim);
+      step.gemm.emplace(provider_, Precision::kF32, Precision::kF32, config.in_dim, config.out_dim,
+                        /*ldc=*/config.out_dim);
       gemm_scratch_bytes_ = std::max(gemm_scratch_bytes_, step.gemm->scratch_bytes());
       step.parameters.weight = {};
     }

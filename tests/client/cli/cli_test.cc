@@ -174,9 +174,9 @@ TEST(ModelsCommandTest, PrintsALineForEachModel) {
       result.out,
       HasSubstr("\nencoder  1        3       ids below 50, at most 512  mean, normalized  -        4 "));
   EXPECT_THAT(result.out, HasSubstr("\ncross    1 "));
-  EXPECT_THAT(result.out, HasSubstr(" f32                0          fake    268.4 MB     -\n"));
+  EXPECT_THAT(result.out, HasSubstr(" f32                                 0          fake    268.4 MB     -\n"));
   EXPECT_THAT(result.out,
-              EndsWith(" f32 (asked: bf16)  0.0012     fake    268.4 MB     rope, alibi, softcap 30, "
+              EndsWith(" f32 (asked: bf16), parameters int8  0.0012     fake    268.4 MB     rope, alibi, softcap 30, "
                        "window 255 before, window 0 after, appended keys 2\n"));
 }
 
@@ -192,6 +192,7 @@ TEST(ModelsCommandTest, JsonHasTheFieldsOfTheMessage) {
                                       "num_parameters": 80, "precision": "f32", "kernel": "fake",
                                       "max_message_bytes": 268435456, "precision_asked": "bf16",
                                       "precision_note": "computed in f32: because",
+                                      "parameters_precision": "int8",
                                       "precision_error": {"max_abs": 0.0, "rms": 0.00123, "cosine": 1.0},
                                       "rope": {"theta": 10000.0, "rotary_dim": 0, "interleaved": false,
                                                "scaling": "SCALING_LLAMA3", "factor": 0.0,

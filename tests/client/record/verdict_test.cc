@@ -100,6 +100,18 @@ TEST(CompareExchangesTest, NarrowPrecisionsMayDifferBetweenMachines) {
   EXPECT_EQ(verdict.reason, "output; bf16, whose bits are promised on one kind of CPU alone");
 }
 
+TEST(CompareExchangesTest, NarrowParametersAreAnotherModelAndKeepThePromise) {
+  v1::RecordedExchange recorded = TwoPayloads(), repeated = TwoPayloads();
+  repeated.mutable_payloads(0)->set_crc32c(8);
+  repeated.mutable_model()->set_parameters_precision("int8");
+  Verdict verdict = CompareExchanges(recorded, repeated);
+  EXPECT_EQ(verdict.outcome, Outcome::kMayDiffer);
+  EXPECT_EQ(verdict.reason, "output; parameters_precision int8, recorded none");
+  recorded.mutable_model()->set_parameters_precision("int8");
+  verdict = CompareExchanges(recorded, repeated);
+  EXPECT_EQ(verdict.outcome, Outcome::kDiffers);
+}
+
 TEST(CompareExchangesTest, OtherPayloadsDiffer) {
   v1::RecordedExchange repeated = TwoPayloads();
   repeated.mutable_payloads()->RemoveLast();

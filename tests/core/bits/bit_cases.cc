@@ -20,6 +20,7 @@
 #include "tests/core/model/test_model.h"
 #include "tests/core/testing/test_problem.h"
 #include "tests/golden/golden_case.h"
+#include "tests/golden/rounded_parameters.h"
 #include "tests/testing/slow_crc32c.h"
 
 namespace headlight::testing {
@@ -67,9 +68,15 @@ struct Problem {
 
 absl::StatusOr<uint32_t> Compute(const Problem& problem, const BitsRun& run) {
   AttentionConfig config = problem.layer.config;
+  AttentionParameters parameters = problem.layer.weights;
   config.precision = run.precision;
+  if (run.rounded_before) {
+    RoundParameters(run.parameters, config, parameters);
+  } else {
+    config.parameters_precision = run.parameters;
+  }
   HEADLIGHT_ASSIGN_OR_RETURN(const AttentionLayer layer,
-                             AttentionLayer::Create(config, problem.layer.weights, run.kernel));
+                             AttentionLayer::Create(config, parameters, run.kernel));
   HEADLIGHT_RETURN_IF_ERROR(CheckPrecision(layer.precision(), run));
   ComputeArena arena(run.num_threads);
   const std::unique_ptr<Workspace> workspace = layer.NewWorkspace(arena);
@@ -284,10 +291,13 @@ constexpr const char* kFamilies[] = {"mha-packed",   "mha-separate", "mha-no-bia
 
 absl::StatusOr<uint32_t> ComputeFamily(const std::string& family, const BitsRun& run) {
   const std::string folder = absl::StrCat(HEADLIGHT_GOLDEN_MODELS, "/", family);
-  HEADLIGHT_ASSIGN_OR_RETURN(
-      const GoldenRun golden,
-      RunGoldenCase(folder, folder + ".case.safetensors", run.precision,
-                    {.kernel = run.kernel, .num_threads = run.num_threads, .batched = run.batched}));
+  HEADLIGHT_ASSIGN_OR_RETURN(const GoldenRun golden,
+                             RunGoldenCase(folder, folder + ".case.safetensors", run.precision,
+                                           {.kernel = run.kernel,
+                                            .num_threads = run.num_threads,
+                                            .batched = run.batched,
+                                            .parameters = run.parameters,
+                                            .rounded_before = run.rounded_before}));
   HEADLIGHT_RETURN_IF_ERROR(CheckPrecision(golden.precision, run));
   uint32_t crc = 0;
   Extend(crc, golden.output);
@@ -299,9 +309,14 @@ absl::StatusOr<uint32_t> ComputeFamily(const std::string& family, const BitsRun&
 absl::StatusOr<uint32_t> ComputeModel(const ModelConfig& unresolved, const BitsRun& run) {
   const std::vector<int64_t> kLengths = {1, 37, 64, 150, 3};
   ModelConfig config = unresolved.Resolved();
+  ModelParameters parameters = RandomModelParameters(config, 11);
   config.SetPrecision(run.precision);
-  HEADLIGHT_ASSIGN_OR_RETURN(const Model model,
-                             Model::Create(config, RandomModelParameters(config, 11), run.kernel));
+  if (run.rounded_before) {
+    RoundParameters(run.parameters, config, parameters);
+  } else {
+    config.SetParametersPrecision(run.parameters);
+  }
+  HEADLIGHT_ASSIGN_OR_RETURN(const Model model, Model::Create(config, parameters, run.kernel));
   HEADLIGHT_RETURN_IF_ERROR(CheckPrecision(model.attention().precision(), run));
   ComputeArena arena(run.num_threads);
   const std::unique_ptr<ModelWorkspace> workspace = model.NewWorkspace(arena);
@@ -348,6 +363,15 @@ std::vector<BitsCase> ModelConfigBits() {
                      [config = named.config](const BitsRun& run) { return ComputeModel(config, run); }});
   }
   return cases;
+}
+
+std::vector<std::string> KernelsOfF32() {
+  MatchSimdToOneDnn();
+  std::vector<std::string> kernels;
+  for (const ProductKind& kind : ProductKinds()) {
+    if (kind.Accepts(Precision::kF32).ok()) kernels.push_back(kind.name);
+  }
+  return kernels;
 }
 
 std::vector<std::string> KernelsOfTheSameBits() {

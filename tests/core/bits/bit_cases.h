@@ -16,12 +16,16 @@
 
 namespace headlight::testing {
 
-// How a case is computed. Nothing of it but the precision may change a bit.
+// How a case is computed. Nothing of it but the precision and what parameters are rounded to may change a
+// bit.
 struct BitsRun {
   std::string kernel;  // empty: the one that is chosen here
   Precision precision = Precision::kF32;
   int num_threads = 1;
   bool batched = false;  // else each sequence is computed alone
+  // What parameters are held in, or if they are rounded before, are rounded to.
+  Precision parameters = Precision::kF32;
+  bool rounded_before = false;
 };
 
 struct BitsCase {
@@ -39,6 +43,9 @@ BitsCase RandomProblemBits(uint64_t seed);
 
 // A model of each configuration of tests/core/model/test_model.h.
 std::vector<BitsCase> ModelConfigBits();
+
+// All kernels that compute in f32 here.
+std::vector<std::string> KernelsOfF32();
 
 // The kernels whose f32 answers have the same bits, as far as this CPU has them.
 std::vector<std::string> KernelsOfTheSameBits();

@@ -5,6 +5,7 @@
 // instruction set. `core_bits golden` writes the file; `core_bits compare` compares many more problems.
 #include <gtest/gtest.h>
 
+#include <cctype>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -66,6 +67,63 @@ TEST_P(BitsTest, AreThoseOfEveryOtherX86) {
 INSTANTIATE_TEST_SUITE_P(Golden, BitsTest, ::testing::ValuesIn(testing::GoldenBits()), [](const auto& info) {
   std::string name = info.param.name;
   for (char& c : name) c = c == '-' ? '_' : c;
+  return name;
+});
+
+// Of parameters that are held narrow. The other test says that what they are compared with is right.
+class NarrowBitsTest : public ::testing::TestWithParam<BitsCase> {};
+
+TEST_P(NarrowBitsTest, AreThoseOfParametersRoundedBefore) {
+  for (const std::string& kernel : testing::KernelsOfF32()) {
+    for (const Precision held : {Precision::kBf16, Precision::kInt8}) {
+      SCOPED_TRACE(kernel + ", parameters in " + Name(held));
+      const absl::StatusOr<uint32_t> wanted =
+          GetParam().compute({.kernel = kernel, .parameters = held, .rounded_before = true});
+      const absl::StatusOr<uint32_t> exact = GetParam().compute({.kernel = kernel});
+      ASSERT_THAT(wanted, IsOk());
+      ASSERT_THAT(exact, IsOk());
+      EXPECT_NE(*wanted, *exact) << "nothing was rounded";
+      for (const bool batched : {false, true}) {
+        for (const int num_threads : {1, 2}) {
+          const absl::StatusOr<uint32_t> crc = GetParam().compute(
+              {.kernel = kernel, .num_threads = num_threads, .batched = batched, .parameters = held});
+          ASSERT_THAT(crc, IsOk());
+          EXPECT_EQ(*crc, *wanted) << num_threads << " threads" << (batched ? ", batched" : ", alone");
+        }
+      }
+    }
+  }
+}
+
+// The same for every other precision of products that this CPU has.
+TEST_P(NarrowBitsTest, AreThoseOfParametersRoundedBeforeInBf16) {
+  for (const std::string& kernel : testing::KernelsOfF32()) {
+    const testing::BitsRun in_bf16 = {.kernel = kernel, .precision = Precision::kBf16};
+    testing::BitsRun rounded = in_bf16, narrow = in_bf16;
+    rounded.parameters = narrow.parameters = Precision::kInt8;
+    rounded.rounded_before = true;
+    const absl::StatusOr<uint32_t> wanted = GetParam().compute(rounded);
+    if (absl::IsUnimplemented(wanted.status())) continue;
+    ASSERT_THAT(wanted, IsOk());
+    for (const bool batched : {false, true}) {
+      narrow.batched = batched;
+      narrow.num_threads = batched ? 2 : 1;
+      const absl::StatusOr<uint32_t> crc = GetParam().compute(narrow);
+      ASSERT_THAT(crc, IsOk());
+      EXPECT_EQ(*crc, *wanted) << kernel << (batched ? ", batched" : ", alone");
+    }
+  }
+}
+
+std::vector<BitsCase> NarrowCases() {
+  std::vector<BitsCase> cases = testing::GoldenBits();
+  for (const BitsCase& of_model : testing::ModelConfigBits()) cases.push_back(of_model);
+  return cases;
+}
+
+INSTANTIATE_TEST_SUITE_P(Cases, NarrowBitsTest, ::testing::ValuesIn(NarrowCases()), [](const auto& info) {
+  std::string name = info.param.name;
+  for (char& c : name) c = std::isalnum(static_cast<unsigned char>(c)) ? c : '_';
   return name;
 });
 

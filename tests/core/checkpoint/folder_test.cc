@@ -116,7 +116,8 @@ class ModelFolderTest : public ::testing::Test {
 TEST_F(ModelFolderTest, ShapesTellWhatTheConfigLeavesOut) {
   const auto summary = InspectAttention(
       R"({"format": "headlight", "layout": "torch.nn.MultiheadAttention", "num_heads": 2, "precision": "bf16",
-          "window_left": 3, "rope": {"theta": 500}, "causal": true, "pooling": "cls", "scale": 0.5})");
+          "parameters_precision": "int8", "window_left": 3, "rope": {"theta": 500}, "causal": true,
+          "pooling": "cls", "scale": 0.5})");
   ASSERT_THAT(summary, IsOk());
   EXPECT_EQ(summary->format, "torch.nn.MultiheadAttention");
   EXPECT_EQ(summary->num_parameters, 24 * 8 + 24 + 8 * 8 + 8);
@@ -125,6 +126,8 @@ TEST_F(ModelFolderTest, ShapesTellWhatTheConfigLeavesOut) {
   EXPECT_EQ(config.block.attention.embed_dim, 8);
   EXPECT_EQ(config.block.attention.head_dim, 4);
   EXPECT_EQ(config.block.attention.precision, Precision::kBf16);
+  EXPECT_EQ(summary->parameters_precision, Precision::kInt8);
+  EXPECT_EQ(config.block.attention.parameters_precision, Precision::kInt8);
   EXPECT_EQ(config.block.attention.window_left, 3);
   EXPECT_EQ(config.block.attention.rope->theta, 500.0);
   EXPECT_EQ(config.block.attention.scale, 0.5);

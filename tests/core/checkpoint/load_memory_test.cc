@@ -214,9 +214,12 @@ TEST(LoadMemoryTest, TakesAtMostWhatIsEstimatedWhereLayersDiffer) {
   config.layer_blocks = {0, 1, 0, 0, 1, 0};
   config = config.Resolved();
   const LayerAtATime parameters(RandomModelParameters(config, 1));
-  for (const Precision precision : {Precision::kF32, Precision::kBf16, Precision::kInt8}) {
-    SCOPED_TRACE(Name(precision));
+  using enum Precision;
+  for (const auto& [precision, held] :
+       {std::pair(kF32, kF32), {kBf16, kF32}, {kInt8, kF32}, {kF32, kBf16}, {kF32, kInt8}, {kBf16, kInt8}}) {
+    SCOPED_TRACE(std::string(Name(precision)) + ", parameters " + Name(held));
     config.SetPrecision(precision);
+    config.SetParametersPrecision(held);
     const auto load = [&]() -> absl::Status {
       HEADLIGHT_ASSIGN_OR_RETURN(const Model model, Model::Create(config, parameters));
       return MeasurePrecisionError(model, parameters).status();

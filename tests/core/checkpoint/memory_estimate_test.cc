@@ -35,6 +35,26 @@ TEST(EstimateMemoryTest, IsWhatAModelTakesOrALittleMore) {
   }
 }
 
+// Nothing of them is held in f32.
+TEST(EstimateMemoryTest, NarrowParametersTakeTheirBytes) {
+  ModelConfig config = EstimatedConfig();
+  config.block.attention.embed_dim = 512;
+  config.block.feed_forward.hidden_dim = 2048;
+  config = config.Resolved();
+  config.embedding.reset();
+  const double wide = static_cast<double>(EstimateMemory(config).packed_bytes);
+  for (const Precision held : {Precision::kBf16, Precision::kInt8}) {
+    config.SetParametersPrecision(held);
+    const absl::StatusOr<Model> model = Model::Create(config, RandomModelParameters(config, 1));
+    ASSERT_THAT(model, testing::IsOk());
+    const MemoryEstimate estimate = EstimateMemory(config);
+    EXPECT_GE(estimate.packed_bytes, model->packed_bytes()) << Name(held);
+    EXPECT_LE(estimate.packed_bytes, model->packed_bytes() * 5 / 4) << Name(held);
+    EXPECT_NEAR(static_cast<double>(estimate.packed_bytes) / wide,
+                static_cast<double>(BytesPerWeight(held)) / 4, 0.06);
+  }
+}
+
 // 8 MiB in f32, so that blocks of huge pages round nothing up.
 TEST(EstimateMemoryTest, NarrowTablesTakeHalf) {
   ModelConfig config = EstimatedConfig();

@@ -62,6 +62,8 @@ TEST(ModelConfigTest, NamesWhatLayersDoNotAgreeOn) {
           [](ModelConfig&, BlockConfig& b) { b.attention.kdim = 32; });
   refused("other_blocks[1].attention.precision: got bf16, wanted f32",
           [](ModelConfig&, BlockConfig& b) { b.attention.precision = Precision::kBf16; });
+  refused("other_blocks[1].attention.parameters_precision: got bf16, wanted f32",
+          [](ModelConfig&, BlockConfig& b) { b.attention.parameters_precision = Precision::kBf16; });
   refused("other_blocks[1].attention.add_bias_kv: got ",
           [](ModelConfig&, BlockConfig& b) { b.attention.add_bias_kv = true; });
   refused("other_blocks[1].attention.add_zero_attn: got ",

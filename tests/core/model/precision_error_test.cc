@@ -55,6 +55,18 @@ TEST(PrecisionErrorTest, NarrowerPrecisionsHaveASmallOne) {
   }
 }
 
+TEST(PrecisionErrorTest, NarrowParametersHaveASmallOne) {
+  double before = 0.0;
+  for (const Precision held : {Precision::kBf16, Precision::kInt8}) {
+    ModelConfig config = ConfigOf(Precision::kF32);
+    config.SetParametersPrecision(held);
+    const PrecisionError error = ErrorOf(config);
+    EXPECT_GT(error.rms, before) << Name(held);
+    EXPECT_GE(error.cosine, ExpectedCosine(held)) << Name(held);
+    before = error.rms;
+  }
+}
+
 TEST(PrecisionErrorTest, IsTheSameEveryTime) {
   const PrecisionError once = ErrorOf(ConfigOf(Precision::kBf16));
   const PrecisionError again = ErrorOf(ConfigOf(Precision::kBf16));

@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <string>
 
 #include "core/product/operands.h"
@@ -92,6 +93,17 @@ TEST(ChooseArithmeticTest, OtherPrecisionsAreAsDeepAsTheyLike) {
   const absl::StatusOr<Arithmetic> arithmetic = ChooseArithmetic(Precision::kF32, kMaxInt8Depth + 1);
   ASSERT_THAT(arithmetic, IsOk());
   EXPECT_EQ(arithmetic->note, "");
+}
+
+TEST(ChooseArithmeticTest, ParametersAreHeldInTheNarrowerOfTwoPrecisions) {
+  for (const Precision precision : {Precision::kF32, Precision::kBf16, Precision::kInt8}) {
+    for (const Precision parameters : {Precision::kF32, Precision::kBf16, Precision::kInt8}) {
+      const absl::StatusOr<Arithmetic> arithmetic = ChooseArithmetic(precision, kShallow, "", parameters);
+      ASSERT_THAT(arithmetic, IsOk());
+      EXPECT_EQ(BytesPerWeight(arithmetic->parameters),
+                std::min(BytesPerWeight(arithmetic->precision), BytesPerWeight(parameters)));
+    }
+  }
 }
 
 TEST(ChooseArithmeticTest, AttentionItselfIsNeverInInt8) {

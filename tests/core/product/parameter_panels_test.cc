@@ -188,7 +188,7 @@ TEST_P(PanelGemmTest, MultipliesPanelByPanelAndTouchesNothingElse) {
       std::vector<float> bias(c.cols);
       for (int64_t col = 0; col < c.cols; ++col) bias[col] = static_cast<float>(col % 9 - 4);
       const int64_t ldc = c.cols + 3;
-      const PanelGemm gemm(provider(), precision(), c.depth, c.cols, ldc, has_bias);
+      const PanelGemm gemm(provider(), precision(), precision(), c.depth, c.cols, ldc, has_bias);
       const Buffer scratch = Buffer::Allocate(std::max<int64_t>(gemm.scratch_bytes(), 1));
       const int64_t panels = product.panels().num_panels();
       for (const int64_t first : {int64_t{0}, panels - 1}) {
@@ -210,7 +210,7 @@ TEST_P(PanelGemmTest, MultipliesPanelByPanelAndTouchesNothingElse) {
 
 TEST_P(PanelGemmTest, EndsWhereTheInterruptionSaysSo) {
   const WholeProduct product(precision(), 3, 24, 150);
-  const PanelGemm gemm(provider(), precision(), 24, 150, 150);
+  const PanelGemm gemm(provider(), precision(), precision(), 24, 150, 150);
   const Buffer scratch = Buffer::Allocate(std::max<int64_t>(gemm.scratch_bytes(), 1));
   std::vector<float> out(3 * 150, -7.0f);
   provider().BeginWork();

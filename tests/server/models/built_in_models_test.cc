@@ -66,6 +66,21 @@ TEST(BuiltInModelsTest, APrecisionIsServedOrItsAbsenceExplained) {
   }
 }
 
+TEST(BuiltInModelsTest, NarrowParametersTakeLessAndTheirErrorIsMeasured) {
+  const auto wide = MakeBuiltInModel("demo");
+  const auto narrow = MakeBuiltInModel("demo", "", Precision::kF32, nullptr, Precision::kInt8);
+  ASSERT_THAT(wide, IsOk());
+  ASSERT_THAT(narrow, IsOk());
+  EXPECT_EQ(PrecisionText((*narrow)->model.attention()), "f32, parameters int8");
+  EXPECT_LT((*narrow)->model.packed_bytes(), (*wide)->model.packed_bytes() / 3);
+  EXPECT_GT((*narrow)->precision_error.rms, 0.0);
+  EXPECT_GT((*narrow)->precision_error.cosine, 0.998);
+  EXPECT_THAT(
+      MakeBuiltInModel("demo", "", Precision::kInt8, nullptr, Precision::kBf16),
+      StatusIs(absl::StatusCode::kInvalidArgument,
+               ::testing::HasSubstr("parameters_precision: got bf16, wanted none with a precision of int8")));
+}
+
 TEST(BuiltInModelsTest, TheModelIsNamedWhereItCannotBeMade) {
   EXPECT_THAT(MakeBuiltInModel("demo", "abacus"),
               StatusIs(absl::StatusCode::kInvalidArgument,

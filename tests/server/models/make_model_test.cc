@@ -55,5 +55,24 @@ TEST(MakeModelTest, AWrongLayerGivesAllMemoryBack) {
   EXPECT_EQ(budget.held(), 0);
 }
 
+TEST(MakeModelTest, ParametersAreHeldAsTheNameAsksTheConfigAsksOrAllDo) {
+  const TempFolder folder;
+  ModelConfig config = SmallModel();
+  config.SetParametersPrecision(Precision::kBf16);
+  ASSERT_THAT(SaveModelFolder(folder.path(), config, RandomModelParameters(config, 1)), IsOk());
+  ModelSource source{.name = "a"};
+  source.version = {.version = "1", .folder = folder.path()};
+  const auto held = [&](const std::string& choice) {
+    const FolderModelOptions options = {.parameters_precision = *ParsePrecisionChoice(choice)};
+    const auto model = MakeModelFromFolder(options, source, CancellationToken());
+    EXPECT_THAT(model, IsOk());
+    return (*model)->model.attention().parameters_precision();
+  };
+  EXPECT_EQ(held("f32"), Precision::kBf16);
+  EXPECT_EQ(held("int8"), Precision::kBf16);
+  EXPECT_EQ(held("f32,a=int8"), Precision::kInt8);
+  EXPECT_EQ(held("a=f32"), Precision::kF32);
+}
+
 }  // namespace
 }  // namespace headlight

@@ -75,6 +75,7 @@ TEST(OptionsTest, EveryOptionHasAFlagAVariableAndAKey) {
                                                                    {"memory-limit", "1000000"},
                                                                    {"memory-for-models", "500000"},
                                                                    {"precision", "bf16,bert=int8"},
+                                                                   {"parameters-precision", "bf16,bert=int8"},
                                                                    {"pooling", "bert=mean,gpt2=mean+last"},
                                                                    {"kernel", "matmul"},
                                                                    {"admin-listen", "[::]:8002"},
@@ -193,6 +194,7 @@ TEST(OptionsTest, ModelsAreBuiltInOnesEachOnce) {
   EXPECT_THAT(ParseFlags({"--models=demo,"}), Refused("got \"\", wanted names out of"));
   EXPECT_THAT(ParseFlags({"--models=demo,demo"}), Refused("got \"demo\" twice, wanted each name once"));
   EXPECT_THAT(ParseFlags({"--precision=f64"}), Refused("got \"f64\", wanted f32|bf16|int8"));
+  EXPECT_THAT(ParseFlags({"--parameters-precision=int4"}), Refused("got \"int4\", wanted f32|bf16|int8"));
 }
 
 TEST(OptionsTest, ASwitchAloneMeansTrue) {

@@ -33,6 +33,8 @@ absl::StatusOr<ModelConfig> ReadBack(const std::string& text) {
   fields.String("layout");
   ModelConfig config = ReadNativeConfig(fields);
   config.block.attention.precision = ReadPrecision(fields).value_or(Precision::kF32);
+  config.block.attention.parameters_precision =
+      ReadPrecision(fields, "parameters_precision").value_or(Precision::kF32);
   fields.FailUnknownKeys();
   if (!fields.status().ok()) return fields.status();
   return config.Resolved();
@@ -75,6 +77,7 @@ std::vector<ModelConfig> ManyConfigs() {
     if (scaling == RopeConfig::Scaling::kYarn) attention.rope->theta = 1.1;
     if (scaling == RopeConfig::Scaling::kByPair) attention.rope->pair_factors = {1.5, 1.0 / 13.0};
     attention.precision = scaling == RopeConfig::Scaling::kNtk ? Precision::kInt8 : Precision::kBf16;
+    if (scaling == RopeConfig::Scaling::kYarn) attention.parameters_precision = Precision::kInt8;
     configs.push_back(config.Resolved());
   }
   return configs;
@@ -91,6 +94,7 @@ TEST(NativeConfigTest, WhatIsWrittenIsReadBack) {
     EXPECT_EQ(back->block.attention.rope, config.block.attention.rope);
     EXPECT_EQ(back->block.attention.window_right, config.block.attention.window_right);
     EXPECT_EQ(back->block.attention.precision, config.block.attention.precision);
+    EXPECT_EQ(back->block.attention.parameters_precision, config.block.attention.parameters_precision);
     EXPECT_EQ(back->embedding.has_value(), config.embedding.has_value());
   }
 }
@@ -121,6 +125,8 @@ TEST(NativeConfigTest, ValuesThatAreNotServedAreNamedWithThoseThatAre) {
   refused(R"("pooling": ["mean", "none"])",
           "pooling: got \"none\", wanted none, or one or more of cls, mean, max");
   refused(R"("precision": "fp8")", "precision: got \"fp8\", wanted one of f32, bf16, int8");
+  refused(R"("parameters_precision": "int4")",
+          "parameters_precision: got \"int4\", wanted one of f32, bf16, int8");
   refused(R"("norm_placement": "both")", "norm_placement: got \"both\", wanted one of none, post, pre");
   refused(R"("norm_kind": "batch")", "norm_kind: got \"batch\", wanted one of layer_norm, rms_norm");
   refused(R"("rope": {"scaling": "su"})",
