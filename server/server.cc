@@ -45,9 +45,6 @@ constexpr char kLoadServiceName[] = "xds.service.orca.v3.OpenRcaService";
 // request.
 constexpr int64_t kMaxIdleBytes = int64_t{256} << 20;
 
-// What is predicted to take more than so many times the budget of a batch gives way to what is shorter.
-constexpr int64_t kLongBudgets = 20;
-
 // How long a shutdown waits for a collector, once every request is answered.
 constexpr std::chrono::milliseconds kSpanPatience{2000};
 
@@ -60,7 +57,7 @@ EngineOptions EngineOptionsOf(const ServerOptions& options) {
   engine.queue_max_requests = options.queue_max_requests;
   engine.batch_budget_us = options.batch_budget_us;
   engine.max_age_us = options.max_age_ms * 1000;
-  engine.long_run_us = kLongBudgets * options.batch_budget_us;
+  engine.long_run_us = kLongRunBudgets * options.batch_budget_us;
   return engine;
 }
 

@@ -22,6 +22,10 @@
 
 namespace headlight {
 
+// What is predicted to take more than so many times the budget of a batch gives way to what is shorter: a
+// server's EngineOptions::long_run_us.
+inline constexpr int64_t kLongRunBudgets = 20;
+
 struct EngineOptions {
   int64_t batch_budget_us = 5'000;      // predicted; a larger ticket is a batch of its own
   int64_t max_batch_tokens = 16'384;    // of Ticket::tokens; a larger ticket is a batch of its own
