@@ -38,7 +38,9 @@ uint64_t RandomBits(uint64_t seed, int64_t number, Draw draw) {
 }
 
 nanoseconds Microseconds(double us) { return nanoseconds(std::llround(us * 1e3)); }
-double UsOf(TimePoint::duration duration) { return std::chrono::duration<double, std::micro>(duration).count(); }
+double UsOf(TimePoint::duration duration) {
+  return std::chrono::duration<double, std::micro>(duration).count();
+}
 
 EngineOptions EngineOptionsOf(const SchedulerOptions& options) {
   EngineOptions engine;
@@ -60,14 +62,20 @@ struct SimulatedWork final : Work {
 class Simulation {
  public:
   Simulation(const ServerProfile& profile, const Traffic& traffic, int replicas, Balancing balancing)
-      : profile_(profile), traffic_(traffic), balancing_(balancing), under_way_(static_cast<size_t>(replicas)) {
+      : profile_(profile),
+        traffic_(traffic),
+        balancing_(balancing),
+        under_way_(static_cast<size_t>(replicas)) {
     for (int i = 0; i < replicas; ++i) {
-      servers_.push_back(std::make_unique<SimulatedServer>(EngineOptionsOf(profile.options), /*has_long_lane=*/true,
-                                                           [this](const Batch& batch) { return BatchNs(batch); }));
+      servers_.push_back(
+          std::make_unique<SimulatedServer>(EngineOptionsOf(profile.options), /*has_long_lane=*/true,
+                                            [this](const Batch& batch) { return BatchNs(batch); }));
       // In the model's units: one projection operation is a microsecond of work.
-      servers_.back()->engine().cost_model().Introduce(
-          kCostClass, {.ns_per_projection_flop = 1e3, .ns_per_attention_flop = 1, .ns_per_byte = 1,
-                       .fixed_ns = 1e3 * std::max(1.0, profile.fixed_us)});
+      servers_.back()->engine().cost_model().Introduce(kCostClass,
+                                                       {.ns_per_projection_flop = 1e3,
+                                                        .ns_per_attention_flop = 1,
+                                                        .ns_per_byte = 1,
+                                                        .fixed_ns = 1e3 * std::max(1.0, profile.fixed_us)});
     }
     num_warmup_ = traffic.count / 10;
   }
@@ -238,7 +246,8 @@ class Simulation {
 
 double FleetLoad::PercentileUs(double percent) const {
   const double share = percent / 100 * (1 - 1e-12);  // 99 % of 100 is rank 99
-  const auto rank = std::max<int64_t>(1, static_cast<int64_t>(std::ceil(share * static_cast<double>(offered))));
+  const auto rank =
+      std::max<int64_t>(1, static_cast<int64_t>(std::ceil(share * static_cast<double>(offered))));
   if (rank > answered) return std::numeric_limits<double>::infinity();
   return latency_us[static_cast<size_t>(rank - 1)];
 }

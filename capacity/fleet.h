@@ -19,21 +19,21 @@ enum class Balancing {
 };
 
 struct Traffic {
-  std::vector<Request> requests;         // equally likely; at least one
-  double rate = 1;                       // requests a second, Poisson
+  std::vector<Request> requests;          // equally likely; at least one
+  double rate = 1;                        // requests a second, Poisson
   std::vector<int64_t> timeouts_ms = {};  // callers' patience, equally likely; none: without end
-  int64_t count = 50'000;                // requests that are counted; a tenth as many come before
+  int64_t count = 50'000;                 // requests that are counted; a tenth as many come before
   uint64_t seed = 0;
 };
 
 struct FleetLoad {
   int64_t offered = 0;
-  int64_t answered = 0;  // within the caller's patience; the others were refused
-  int64_t refused = 0;   // at once
-  int64_t late = 0;      // admitted, and then given up or answered too late
-  double seconds = 0;    // simulated, of what is counted
-  double utilization = 0;           // share of the time that servers compute
-  std::vector<double> latency_us;   // of those answered, sorted
+  int64_t answered = 0;            // within the caller's patience; the others were refused
+  int64_t refused = 0;             // at once
+  int64_t late = 0;                // admitted, and then given up or answered too late
+  double seconds = 0;              // simulated, of what is counted
+  double utilization = 0;          // share of the time that servers compute
+  std::vector<double> latency_us;  // of those answered, sorted
 
   double answered_per_s() const { return static_cast<double>(answered) / seconds; }
   // The latency that `percent` of all requests offered keep; infinite if so many were not answered.

@@ -41,8 +41,8 @@ absl::Status CheckThinkable(const ServerProfile& server, const Traffic& traffic,
   const double us = SimulateFleet(server, lone, 1, Balancing::kRoundRobin).PercentileUs(goal.percent);
   if (us <= goal.limit_us) return absl::OkStatus();
   return absl::FailedPreconditionError(absl::StrFormat(
-      "no number of replicas keeps %g %% of requests within %g ms: on an idle server it takes %g ms", goal.percent,
-      goal.limit_us / 1e3, us / 1e3));
+      "no number of replicas keeps %g %% of requests within %g ms: on an idle server it takes %g ms",
+      goal.percent, goal.limit_us / 1e3, us / 1e3));
 }
 
 }  // namespace

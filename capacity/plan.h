@@ -14,8 +14,8 @@
 namespace headlight::capacity {
 
 struct Goal {
-  double percent = 99;   // of all requests offered
-  double limit_us = 0;   // are answered within this
+  double percent = 99;  // of all requests offered
+  double limit_us = 0;  // are answered within this
 };
 
 struct FleetSize {
@@ -27,7 +27,8 @@ struct FleetSize {
 struct Plan {
   std::vector<FleetSize> sizes;  // simulated, by growing size, from what the mean load fills to one more than
                                  // what is needed
-  std::optional<int> replicas;   // the fewest that meet the goal, and so does one more; none: max_replicas do not
+  std::optional<int>
+      replicas;  // the fewest that meet the goal, and so does one more; none: max_replicas do not
 };
 
 // FAILED_PRECONDITION: no number of servers would do, because a lone request on an idle one takes longer.

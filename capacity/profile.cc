@@ -12,8 +12,8 @@
 namespace headlight::capacity {
 namespace {
 
-constexpr int kRounds = 4;          // of leaving out what is far off
-constexpr double kFarOff = 4;       // typical errors
+constexpr int kRounds = 4;            // of leaving out what is far off
+constexpr double kFarOff = 4;         // typical errors
 constexpr double kLeastError = 0.02;  // that is typical
 
 double RelativeError(const Fit& fit, const Sample& sample) {
@@ -52,7 +52,8 @@ absl::StatusOr<Fit> FitTimes(const std::vector<Sample>& samples) {
   for (const Sample& sample : samples) {
     if (sample.real_us > 0 && sample.estimate_us >= 0 && sample.batch_requests > 0) continue;
     return absl::InvalidArgumentError(absl::StrCat("samples: got a batch of ", sample.batch_requests,
-                                                   " requests that took ", sample.real_us, " us, wanted more than 0"));
+                                                   " requests that took ", sample.real_us,
+                                                   " us, wanted more than 0"));
   }
   Fit fit;
   std::vector<double> weights;

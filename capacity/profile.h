@@ -40,7 +40,6 @@ struct ServerProfile {
 struct Sample {
   double estimate_us = 0;  // what the server estimates that its batch adds to the time of one without work
   double real_us = 0;      // what its batch took
-  double outside_us = 0;   // from sending the request to its reply, less the line and the batch
   int64_t batch_requests = 1;
 };
 

@@ -36,6 +36,7 @@ int RunCli(int argc, const char* const* argv, std::ostream& out, std::ostream& e
   AddVerifyCommand(app, chosen);
   AddHeatmapCommand(app, chosen);
   AddLoadtestCommand(app, chosen);
+  AddCapacityCommand(app, chosen);
   AddModelsCommand(app, chosen);
   AddHealthCommand(app, chosen);
   AddCompletionCommand(app, chosen);

@@ -28,6 +28,7 @@ using Command = std::function<int(const Streams&)>;
 // Adds one command to `app`. If the command line chooses it, parsing puts it into `chosen`, which must
 // outlive `app`.
 void AddAttendCommand(CLI::App& app, Command& chosen);
+void AddCapacityCommand(CLI::App& app, Command& chosen);
 void AddCompletionCommand(CLI::App& app, Command& chosen);
 void AddEstimateCommand(CLI::App& app, Command& chosen);
 void AddHeatmapCommand(CLI::App& app, Command& chosen);

@@ -8,6 +8,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "client/cli/inputs.h"
 
 namespace headlight::client {
 namespace {
@@ -70,9 +71,6 @@ void AddLoadFlags(CLI::App& command, LoadtestFlags& flags) {
                   "TCP connections that share them; the smaller of --concurrency and 4 if not given")
       ->check(CLI::Range(1, kMaxChannels))
       ->type_name("N");
-  AddParsed(command,
-            {"--timeouts", "N,N,...", "Timeouts in milliseconds, dealt by chance; else --timeout-ms"},
-            ParseTimeouts, &flags.timeouts);
   command.add_option("--cancel-ratio", flags.cancel_ratio, "Share of requests that their caller cancels")
       ->check(CLI::Range(0.0, 1.0))
       ->type_name("SHARE")
@@ -82,7 +80,7 @@ void AddLoadFlags(CLI::App& command, LoadtestFlags& flags) {
       ->default_str("10ms");
 }
 
-void AddLengthFlags(CLI::App& command, LoadtestFlags& flags) {
+void AddLengthFlags(CLI::App& command, TrafficFlags& flags) {
   command.remove_option(command.get_option("--seq-lens"));  // this one can do more
   AddParsed(command,
             {"--seq-lens", "N,N,...|KIND:...",
@@ -222,12 +220,35 @@ int LoadtestFlags::num_channels() const {
   return std::min(most, kDefaultChannels);
 }
 
-void AddLoadtestFlags(CLI::App& command, LoadtestFlags& flags) {
+void AddTrafficFlags(CLI::App& command, TrafficFlags& flags) {
   AddServerFlags(command, kLoadtestTimeoutMs, flags.server);
   AddRequestFlags(command, flags.request);
   AddLengthFlags(command, flags);
+  AddParsed(command,
+            {"--timeouts", "N,N,...", "Timeouts in milliseconds, dealt by chance; else --timeout-ms"},
+            ParseTimeouts, &flags.timeouts);
+}
+
+void AddLoadtestFlags(CLI::App& command, LoadtestFlags& flags) {
+  AddTrafficFlags(command, flags);
   AddLoadFlags(command, flags);
   AddRunFlags(command, flags);
+}
+
+absl::Status CompleteTrafficFlags(TrafficFlags& flags) {
+  if (flags.timeouts.empty()) flags.timeouts = {flags.server.timeout()};
+  flags.request.seq_lens = flags.lengths.fixed;
+  if (flags.lengths.drawn.lengths.empty()) flags.pool_size = 1;
+  RequestFlags asked = flags.request;
+  if (!flags.lengths.drawn.lengths.empty()) asked.seq_lens = {1};  // some; which ones is drawn later
+  return CheckInputFlags(asked, {});
+}
+
+absl::StatusOr<RequestPool> MakePool(const TrafficFlags& flags, const v1::Model& model) {
+  return MakeRequestPool(
+      flags.request,
+      {.lengths = flags.lengths.drawn, .sequences = flags.sequences, .pool_size = flags.pool_size}, model,
+      flags.server.max_message_bytes);
 }
 
 absl::Status CompleteLoadtestFlags(LoadtestFlags& flags) {
@@ -244,10 +265,7 @@ absl::Status CompleteLoadtestFlags(LoadtestFlags& flags) {
     return absl::InvalidArgumentError("--json, --csv and --html: got - more than once, wanted one at most");
   }
   if (flags.concurrencies.empty() && !flags.is_open_loop()) flags.concurrencies = {kDefaultConcurrency};
-  if (flags.timeouts.empty()) flags.timeouts = {flags.server.timeout()};
-  flags.request.seq_lens = flags.lengths.fixed;
-  if (flags.lengths.drawn.lengths.empty()) flags.pool_size = 1;
-  return absl::OkStatus();
+  return CompleteTrafficFlags(flags);
 }
 
 }  // namespace headlight::client

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What `headlight loadtest` can be told.
+// What `headlight loadtest` can be told, and the part of it that says what the requests are, which `headlight
+// capacity` takes too.
 #ifndef HEADLIGHT_CLIENT_CLI_LOAD_FLAGS_H_
 #define HEADLIGHT_CLIENT_CLI_LOAD_FLAGS_H_
 
@@ -34,13 +35,17 @@ absl::StatusOr<Arrivals> ParseArrivals(const std::string& text);                
 absl::StatusOr<std::vector<std::chrono::milliseconds>> ParseTimeouts(const std::string& text);  // "50,1000"
 absl::StatusOr<SearchGoal> ParseSearchGoal(const std::string& text);                            // "p99_ms=50"
 
-struct LoadtestFlags {
+// The server, what it is sent, and how long callers wait.
+struct TrafficFlags {
   ServerFlags server;
   RequestFlags request;
   LoadLengths lengths;
   int64_t sequences = 1;
   int pool_size = 256;
+  std::vector<std::chrono::milliseconds> timeouts;
+};
 
+struct LoadtestFlags : TrafficFlags {
   std::vector<int> concurrencies;
   std::vector<double> rates;
   std::vector<RateStep> rate_steps;
@@ -51,7 +56,6 @@ struct LoadtestFlags {
   std::chrono::milliseconds duration{10'000};
   int64_t count = 0;
   std::chrono::milliseconds timeline_width{0};  // 0: not given
-  std::vector<std::chrono::milliseconds> timeouts;
   double cancel_ratio = 0;
   std::chrono::milliseconds cancel_within{10};
 
@@ -66,10 +70,15 @@ struct LoadtestFlags {
   int num_channels() const;
 };
 
-void AddLoadtestFlags(CLI::App& command, LoadtestFlags& flags);
+void AddTrafficFlags(CLI::App& command, TrafficFlags& flags);
+void AddLoadtestFlags(CLI::App& command, LoadtestFlags& flags);  // these among them
 
-// After parsing: fills in what follows from other flags. INVALID_ARGUMENT if they contradict themselves.
+// After parsing: fill in what follows from other flags. INVALID_ARGUMENT if they contradict themselves.
+absl::Status CompleteTrafficFlags(TrafficFlags& flags);
 absl::Status CompleteLoadtestFlags(LoadtestFlags& flags);
+
+// The requests that the flags describe, for `model`. Errors as MakeRequestPool's.
+absl::StatusOr<RequestPool> MakePool(const TrafficFlags& flags, const v1::Model& model);
 
 }  // namespace headlight::client
 

@@ -152,6 +152,7 @@ absl::StatusOr<RequestPool> MakeRequestPool(const RequestFlags& flags, const Req
     bytes += static_cast<int64_t>(prepared.bytes.Length());
     tokens += prepared.tokens;
     pool.requests.push_back(std::move(prepared));
+    pool.flags.push_back(request_flags);
   }
   const auto size = static_cast<double>(pool.requests.size());
   pool.mean_bytes = static_cast<double>(bytes) / size;

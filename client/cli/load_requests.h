@@ -36,8 +36,9 @@ struct RequestPoolOptions {
 
 struct RequestPool {
   std::vector<PreparedRequest> requests;
-  std::string input;  // "query" or "token_ids"
-  Shape shape;        // of the input; empty if it is ragged and its lengths are drawn
+  std::vector<RequestFlags> flags;  // that each of them was made by
+  std::string input;                // "query" or "token_ids"
+  Shape shape;                      // of the input; empty if it is ragged and its lengths are drawn
   double mean_tokens = 0;
   double mean_bytes = 0;
 };

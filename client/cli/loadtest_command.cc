@@ -1,25 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // `headlight loadtest`: how many requests a second the server answers, and how long each takes.
-#include <unistd.h>
-
 #include <algorithm>
 #include <atomic>
 #include <ctime>
-#include <iostream>
 #include <memory>
 #include <optional>
+#include <ostream>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_format.h"
 #include "client/cli/commands.h"
-#include "client/cli/inputs.h"
 #include "client/cli/interrupt.h"
 #include "client/cli/load_flags.h"
 #include "client/cli/load_requests.h"
+#include "client/cli/progress.h"
 #include "client/cli/write_file.h"
 #include "client/load/load_run.h"
 #include "client/load/rate_search.h"
@@ -68,34 +65,6 @@ LoadDescription Describe(const LoadtestFlags& flags, const v1::Model& model, con
       .seed = flags.request.seed,
   };
 }
-
-// A line that is written over and over; silent where nobody watches.
-class ProgressLine {
- public:
-  explicit ProgressLine(const Streams& streams) : err_(streams.err) {
-    is_terminal_ = &streams.err == &std::cerr && isatty(STDERR_FILENO) == 1;
-  }
-  void Erase() {
-    if (is_terminal_) err_ << kErase << std::flush;
-  }
-
-  void Show(const std::string& what, const LoadProgress& progress) {
-    if (!is_terminal_) return;
-    const double elapsed_s = static_cast<double>(progress.elapsed.count()) / 1e9;
-    const double planned_s = static_cast<double>(progress.planned.count()) / 1e9;
-    err_ << kErase << what << absl::StrFormat(": %.0f", elapsed_s)
-         << (planned_s > 0 ? absl::StrFormat(" of %.0f s, ", planned_s) : " s, ")
-         << absl::StrFormat("%.0f replies/s, %d refused, %d in flight",
-                            static_cast<double>(progress.replies) / elapsed_s, progress.refused,
-                            std::max<int64_t>(0, progress.sent - progress.replies - progress.refused))
-         << std::flush;
-  }
-
- private:
-  static constexpr char kErase[] = "\r\033[K";
-  std::ostream& err_;
-  bool is_terminal_;
-};
 
 // Runs what the flags ask for, until done or interrupted.
 class Loadtest {
@@ -183,22 +152,11 @@ int RunCompare(const LoadtestFlags& flags, const Streams& streams) {
   return kExitOk;
 }
 
-absl::StatusOr<RequestPool> MakePool(const LoadtestFlags& flags, const v1::Model& model) {
-  return MakeRequestPool(
-      flags.request,
-      {.lengths = flags.lengths.drawn, .sequences = flags.sequences, .pool_size = flags.pool_size}, model,
-      flags.server.max_message_bytes);
-}
-
 int RunLoadtest(LoadtestFlags flags, const Streams& streams) {
   if (!flags.compare.empty()) return RunCompare(flags, streams);
   if (absl::Status status = CompleteLoadtestFlags(flags); !status.ok()) {
     return Fail(streams, kExitUsage, status);
   }
-  RequestFlags asked = flags.request;
-  if (!flags.lengths.drawn.lengths.empty()) asked.seq_lens = {1};  // some; which ones is drawn below
-  if (absl::Status status = CheckInputFlags(asked, {}); !status.ok())
-    return Fail(streams, kExitUsage, status);
   // All but the first channel connect on their first request, which warm-up leaves out.
   const absl::StatusOr<Client> client = flags.server.Connect(flags.num_channels());
   if (!client.ok()) return Fail(streams, kExitUsage, client.status());

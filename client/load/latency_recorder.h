@@ -6,6 +6,7 @@
 #define HEADLIGHT_CLIENT_LOAD_LATENCY_RECORDER_H_
 
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
 #include <string>
 
@@ -20,6 +21,7 @@ struct SentRequest {
   LoadClock::time_point intended;  // when it was meant to be sent: latency counts from here,
   LoadClock::time_point sent;      // and from here
   std::chrono::nanoseconds timeout{0};
+  size_t index = 0;  // in the pool
   int64_t tokens = 0;
   int64_t bytes = 0;
 };

@@ -23,6 +23,7 @@ SentRequest LoadCall::Start(grpc::GenericStub& stub, const PreparedRequest& requ
   static const std::string* const method = new std::string(kAttendMethod);  // once, not for each call
   request_.intended = intended;
   request_.timeout = choice.timeout;
+  request_.index = choice.request;
   request_.tokens = request.tokens;
   request_.bytes = static_cast<int64_t>(request.bytes.Length());
   reply_.Clear();
@@ -60,6 +61,7 @@ bool LoadCall::Count(LoadClock::time_point now, bool unfinished, LatencyRecorder
     if (const std::optional<ReplyFacts> facts = ScanReply(reply_)) {
       Increment(shared.replies);
       recorder.Replied(request_, now, *facts);
+      if (shared.plan.on_reply) shared.plan.on_reply(request_.index, now - request_.sent, *facts);
       return true;
     }
     recorder.Refused(request_, now, absl::StatusCode::kInternal, "the server's reply is malformed");

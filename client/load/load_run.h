@@ -15,6 +15,7 @@
 
 #include <atomic>
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -23,6 +24,7 @@
 #include "client/load/arrivals.h"
 #include "client/load/load_result.h"
 #include "client/load/request_mix.h"
+#include "client/wire/reply_scan.h"
 
 namespace headlight::client {
 
@@ -50,6 +52,11 @@ struct LoadPlan {
   // The timeline's bins are so wide, or wider where Timeline has no room for all of them. 0: a second, or a
   // hundredth of the window if that is more.
   std::chrono::milliseconds timeline_width{0};
+
+  // If given: hears of each reply, warm-up included, with the request's index in `pool` and the time since it
+  // was sent. Called on the thread of the reply's channel, which it must not hold up: of one channel one call
+  // at a time.
+  std::function<void(size_t request, std::chrono::nanoseconds round_trip, const ReplyFacts& facts)> on_reply;
 };
 
 // What happened so far, warm-up included.

@@ -66,6 +66,12 @@ bool ReadBudget(CodedInputStream& input, ReplyFacts& facts) {
         return ReadNumber(input, facts.total_us);
       case TagOf(TimeBudget::kBatchRequestsFieldNumber, WireType::kVarint):
         return ReadNumber(input, facts.batch_requests);
+      case TagOf(TimeBudget::kBatchTokensFieldNumber, WireType::kVarint):
+        return ReadNumber(input, facts.batch_tokens);
+      case TagOf(TimeBudget::kPackUsFieldNumber, WireType::kVarint):
+        return ReadNumber(input, facts.pack_us);
+      case TagOf(TimeBudget::kUnpackUsFieldNumber, WireType::kVarint):
+        return ReadNumber(input, facts.unpack_us);
       default:
         return SkipValue(tag, input);
     }

@@ -18,7 +18,10 @@ struct ReplyFacts {
   int64_t queue_us = 0;
   int64_t compute_us = 0;
   int64_t total_us = 0;
+  int64_t pack_us = 0;
+  int64_t unpack_us = 0;
   int64_t batch_requests = 0;
+  int64_t batch_tokens = 0;
 };
 
 // Nothing if the bytes are no AttendResponse, or one without an output, or if its payloads are not one for

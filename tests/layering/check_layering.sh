@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 #
 # check_layering.sh ROOT: fails, naming file and line, where a source under ROOT reaches across the layers:
-# core <- server, proto <- server and client. The linker cannot tell: the headers of installed libraries and of the
-# other folders are all on the include path.
+# core <- server, proto <- server and client, server/schedule <- capacity <- client/cli. The linker cannot tell: the headers
+# of installed libraries and of the other folders are all on the include path.
 set -euo pipefail
 
 cd "$1"
@@ -35,6 +35,7 @@ include() { echo "^[[:space:]]*#[[:space:]]*include[[:space:]]*[<\"]($1)"; }
 mapfile -t core < <(sources core)
 mapfile -t server < <(sources server)
 mapfile -t client < <(sources client)
+mapfile -t beside_cli < <(sources client core server | grep -v '^client/cli/')
 mapfile -t load < <(sources client/load)
 mapfile -t report < <(sources client/report)
 mapfile -t record < <(sources client/record)
@@ -47,6 +48,7 @@ forbid "core/ knows no RPC, no wire format, no logging and no other layer" \
 forbid "core/ reads no environment and never ends the process" \
   '(^|[^[:alnum:]_])(getenv|secure_getenv|_?exit|quick_exit|abort)[[:space:]]*\(' "${core[@]}"
 forbid "server/ does not use the client or the tests" "$(include 'client/|tests/')" "${server[@]}"
+forbid "only the command uses capacity/" "$(include 'capacity/')" "${beside_cli[@]}"
 forbid "client/ sees neither core/ nor server/" "$(include 'core/|server/|tests/')" "${client[@]}"
 forbid "the client's files and pictures know no gRPC, no RPC of ours and no command line" \
   "$(include 'grpc|client/(rpc|wire|load|report|cli)/|client/(client|attend_stream|attend_call)\.h|CLI/')" "${local[@]}"
@@ -94,6 +96,7 @@ room server/attend "server/security/|$request_and_up|grpcpp/|headlight/v1/"
 room server/oip "server/(security|observe)/|$request_and_up|grpcpp/|inference/|spdlog/"
 room server/session 'server/(memory|models)/|core/'
 room server/rpc "server/(security|observe|attend|oip|session)/|$request_and_up|grpc\w*/|headlight/v1/|google/|spdlog/|nlohmann/"
+room capacity 'server/schedule/|core/runtime/cancellation\.h'
 room server/program 'server/|core/|spdlog/|CLI/|nlohmann/|grpc/support/log\.h|google/protobuf/stubs/logging\.h'
 
 exit "$violations"

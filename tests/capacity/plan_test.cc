@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "capacity/plan.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <string>
+
+namespace headlight::capacity {
+namespace {
+
+using ::testing::HasSubstr;
+
+const ServerProfile kServer{
+    .fixed_us = 300, .overhead_us = 100, .scatter = {0.9, 1, 1, 1.1}, .outside_us = {400}};
+
+Traffic Load(double rate) {
+  return {
+      .requests = {{.work_us = 1'600, .tokens = 64}}, .rate = rate, .timeouts_ms = {500}, .count = 20'000};
+}
+
+TEST(PlanTest, FindsTheFewestThatMeetTheGoal) {
+  const auto plan =
+      PlanFleet(kServer, Load(3'000), {.percent = 99, .limit_us = 20'000}, Balancing::kRandom, 100);
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  ASSERT_TRUE(plan->replicas.has_value());
+  EXPECT_EQ(plan->sizes.front().replicas, 5);  // 3,000 requests of 1.7 ms fill as many
+  EXPECT_EQ(plan->sizes.back().replicas, *plan->replicas + 1);
+  for (const FleetSize& size : plan->sizes) {
+    EXPECT_EQ(size.meets_goal, size.replicas >= *plan->replicas) << size.replicas;
+    EXPECT_EQ(size.meets_goal, size.load.PercentileUs(99) <= 20'000) << size.replicas;
+  }
+}
+
+TEST(PlanTest, AHarderGoalTakesMore) {
+  int before = 0;
+  for (const double limit_ms : {50, 15, 8}) {
+    const auto plan =
+        PlanFleet(kServer, Load(3'000), {.percent = 99, .limit_us = 1e3 * limit_ms}, Balancing::kRandom, 100);
+    ASSERT_TRUE(plan.ok() && plan->replicas) << limit_ms;
+    EXPECT_GE(*plan->replicas, before) << limit_ms;
+    before = *plan->replicas;
+  }
+}
+
+TEST(PlanTest, ALittleLoadTakesOne) {
+  const auto plan =
+      PlanFleet(kServer, Load(10), {.percent = 99, .limit_us = 20'000}, Balancing::kRandom, 100);
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  EXPECT_EQ(plan->replicas, 1);
+  EXPECT_EQ(plan->sizes.size(), 2);
+}
+
+TEST(PlanTest, SaysThatNoNumberWouldDo) {
+  const auto plan = PlanFleet(kServer, Load(10), {.percent = 99, .limit_us = 2'000}, Balancing::kRandom, 100);
+  EXPECT_EQ(plan.status().code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_THAT(std::string(plan.status().message()), HasSubstr("on an idle server it takes 2.6"));
+}
+
+TEST(PlanTest, GivesUpAtTheLargestThatMayBeTried) {
+  const auto plan =
+      PlanFleet(kServer, Load(3'000), {.percent = 99, .limit_us = 20'000}, Balancing::kRandom, 5);
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  EXPECT_FALSE(plan->replicas.has_value());
+  EXPECT_EQ(plan->sizes.size(), 1);
+}
+
+TEST(PlanTest, OverheadIsWhatComputingDoesNotExplain) {
+  ServerProfile server = kServer;
+  const Traffic traffic{.requests = Load(1).requests, .count = 5'000};
+  server.overhead_us = 700;
+  const double measured_rate = SimulateClosedLoop(server, traffic, 12);
+  EXPECT_NEAR(FitOverheadUs(kServer, traffic, 12, measured_rate), 700, 35);
+  EXPECT_EQ(FitOverheadUs(kServer, traffic, 12, 1e4), 0);  // faster than it can be
+}
+
+}  // namespace
+}  // namespace headlight::capacity
