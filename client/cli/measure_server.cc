@@ -17,7 +17,7 @@
 namespace headlight::client {
 namespace {
 
-constexpr std::chrono::seconds kAnswerTime{5};  // of questions about costs
+constexpr std::chrono::seconds kEstimateTime{5};  // of questions about costs
 constexpr std::chrono::seconds kPatience{60};   // of requests that are measured
 constexpr int64_t kFewTokens = 9;               // as many more than 1 as tell what a token takes
 constexpr int kMostConcurrency = 128;
@@ -114,7 +114,7 @@ class Measurement {
   }
 
   absl::StatusOr<double> EstimateUs(const RequestFlags& flags) const {
-    const auto estimate = client_.EstimateCost(DescribeRandomInputs(flags, model_), kAnswerTime);
+    const auto estimate = client_.EstimateCost(DescribeRandomInputs(flags, model_), kEstimateTime);
     if (!estimate.ok()) return estimate.status();
     return static_cast<double>(estimate->compute_us());
   }

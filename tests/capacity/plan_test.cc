@@ -14,14 +14,14 @@ using ::testing::HasSubstr;
 const ServerProfile kServer{
     .fixed_us = 300, .overhead_us = 100, .scatter = {0.9, 1, 1, 1.1}, .outside_us = {400}};
 
-Traffic Load(double rate) {
+Traffic PlannedLoad(double rate) {
   return {
       .requests = {{.work_us = 1'600, .tokens = 64}}, .rate = rate, .timeouts_ms = {500}, .count = 20'000};
 }
 
 TEST(PlanTest, FindsTheFewestThatMeetTheGoal) {
   const auto plan =
-      PlanFleet(kServer, Load(3'000), {.percent = 99, .limit_us = 20'000}, Balancing::kRandom, 100);
+      PlanFleet(kServer, PlannedLoad(3'000), {.percent = 99, .limit_us = 20'000}, Balancing::kRandom, 100);
   ASSERT_TRUE(plan.ok()) << plan.status();
   ASSERT_TRUE(plan->replicas.has_value());
   EXPECT_EQ(plan->sizes.front().replicas, 5);  // 3,000 requests of 1.7 ms fill as many
@@ -36,7 +36,7 @@ TEST(PlanTest, AHarderGoalTakesMore) {
   int before = 0;
   for (const double limit_ms : {50, 15, 8}) {
     const auto plan =
-        PlanFleet(kServer, Load(3'000), {.percent = 99, .limit_us = 1e3 * limit_ms}, Balancing::kRandom, 100);
+        PlanFleet(kServer, PlannedLoad(3'000), {.percent = 99, .limit_us = 1e3 * limit_ms}, Balancing::kRandom, 100);
     ASSERT_TRUE(plan.ok() && plan->replicas) << limit_ms;
     EXPECT_GE(*plan->replicas, before) << limit_ms;
     before = *plan->replicas;
@@ -45,21 +45,21 @@ TEST(PlanTest, AHarderGoalTakesMore) {
 
 TEST(PlanTest, ALittleLoadTakesOne) {
   const auto plan =
-      PlanFleet(kServer, Load(10), {.percent = 99, .limit_us = 20'000}, Balancing::kRandom, 100);
+      PlanFleet(kServer, PlannedLoad(10), {.percent = 99, .limit_us = 20'000}, Balancing::kRandom, 100);
   ASSERT_TRUE(plan.ok()) << plan.status();
   EXPECT_EQ(plan->replicas, 1);
   EXPECT_EQ(plan->sizes.size(), 2);
 }
 
 TEST(PlanTest, SaysThatNoNumberWouldDo) {
-  const auto plan = PlanFleet(kServer, Load(10), {.percent = 99, .limit_us = 2'000}, Balancing::kRandom, 100);
+  const auto plan = PlanFleet(kServer, PlannedLoad(10), {.percent = 99, .limit_us = 2'000}, Balancing::kRandom, 100);
   EXPECT_EQ(plan.status().code(), absl::StatusCode::kFailedPrecondition);
   EXPECT_THAT(std::string(plan.status().message()), HasSubstr("on an idle server it takes 2.6"));
 }
 
 TEST(PlanTest, GivesUpAtTheLargestThatMayBeTried) {
   const auto plan =
-      PlanFleet(kServer, Load(3'000), {.percent = 99, .limit_us = 20'000}, Balancing::kRandom, 5);
+      PlanFleet(kServer, PlannedLoad(3'000), {.percent = 99, .limit_us = 20'000}, Balancing::kRandom, 5);
   ASSERT_TRUE(plan.ok()) << plan.status();
   EXPECT_FALSE(plan->replicas.has_value());
   EXPECT_EQ(plan->sizes.size(), 1);
@@ -67,7 +67,7 @@ TEST(PlanTest, GivesUpAtTheLargestThatMayBeTried) {
 
 TEST(PlanTest, OverheadIsWhatComputingDoesNotExplain) {
   ServerProfile server = kServer;
-  const Traffic traffic{.requests = Load(1).requests, .count = 5'000};
+  const Traffic traffic{.requests = PlannedLoad(1).requests, .count = 5'000};
   server.overhead_us = 700;
   const double measured_rate = SimulateClosedLoop(server, traffic, 12);
   EXPECT_NEAR(FitOverheadUs(kServer, traffic, 12, measured_rate), 700, 35);

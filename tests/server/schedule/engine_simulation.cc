@@ -7,6 +7,8 @@
 #include <memory>
 #include <utility>
 
+#include "capacity/simulated_server.h"
+
 namespace headlight::testing {
 namespace {
 
@@ -30,8 +32,9 @@ class Simulation {
     if (plan.noise > 0) {
       options.distort_prediction = [this] { return Uniform(noise_, 1 - plan_.noise, 1 + plan_.noise); };
     }
-    engine_ = std::make_unique<EngineState>(options, /*has_long_lane=*/false);
-    engine_->cost_model().Introduce(0, plan.prior);
+    server_ = std::make_unique<capacity::SimulatedServer>(
+        options, /*has_long_lane=*/false, [this](const Batch& batch) { return BatchNs(batch); });
+    server_->engine().cost_model().Introduce(0, plan.prior);
     served_.resize(plan.streams.size());
     for (size_t i = 0; i < plan.streams.size(); ++i) {
       random_.emplace_back(plan.seed + 1000 * i);
@@ -43,20 +46,15 @@ class Simulation {
     const TimePoint end = kStart + Nanoseconds(plan_.seconds * 1e9);
     while (now_ < end) {
       const auto arrival = std::min_element(next_arrival_.begin(), next_arrival_.end());
-      const TimePoint finish = running_ ? finish_ : TimePoint::max();
-      now_ = std::min({*arrival, finish, engine_->next_deadline()});
-      for (FinishedTicket& ended : engine_->Expire(now_)) Count(std::move(ended));
-      if (now_ == finish) {
-        running_ = false;
-        work_begin_ = batch_.start;
-        for (FinishedTicket& ended : engine_->Complete(now_, std::move(batch_), absl::OkStatus()))
-          Count(std::move(ended));
-      } else if (now_ == *arrival) {
+      now_ = std::min(*arrival, server_->next_event());
+      if (server_->next_event() <= now_) {
+        server_->Advance(now_, ended_);
+      } else {
         const auto stream = static_cast<size_t>(arrival - next_arrival_.begin());
         Arrive(stream);
         *arrival = now_ + Gap(stream);
       }
-      Dispatch();
+      CountEnded();
     }
     for (Served& served : served_) {
       served.request_goodput = static_cast<double>(served.in_time) * MeanServiceNs() / (plan_.seconds * 1e9);
@@ -98,26 +96,18 @@ class Simulation {
     ticket->cancelled = std::make_shared<CancellationToken>();
     ticket->work = std::make_unique<SimulatedWork>(i, RealNs(ticket->cost));
     ++served_[i].offered;
-    TicketHandle handle;
-    if (engine_->Submit(now_, std::move(ticket), handle).has_value()) {
+    if (server_->Submit(now_, std::move(ticket), ended_).has_value()) {
       ++served_[i].refused;
     } else {
       ++served_[i].admitted;
     }
   }
 
-  void Dispatch() {
-    while (!running_ && engine_->has_waiting(Lane::kShort)) {
-      Step step = engine_->Take(now_, Lane::kShort);
-      for (FinishedTicket& ended : step.dropped) Count(std::move(ended));
-      if (step.batch.tickets.empty()) continue;
-      WorkCost cost;
-      for (const std::unique_ptr<Ticket>& ticket : step.batch.tickets) cost += ticket->cost;
-      const double jitter = plan_.jitter > 0 ? Uniform(noise_, 1 - plan_.jitter, 1 + plan_.jitter) : 1;
-      finish_ = now_ + Nanoseconds(RealNs(cost) * jitter * Slowness());
-      batch_ = std::move(step.batch);
-      running_ = true;
-    }
+  double BatchNs(const Batch& batch) {
+    WorkCost cost;
+    for (const std::unique_ptr<Ticket>& ticket : batch.tickets) cost += ticket->cost;
+    const double jitter = plan_.jitter > 0 ? Uniform(noise_, 1 - plan_.jitter, 1 + plan_.jitter) : 1;
+    return RealNs(cost) * jitter * Slowness();
   }
 
   // Of the machine at this moment.
@@ -129,7 +119,17 @@ class Simulation {
     return slowness_;
   }
 
-  void Count(FinishedTicket ended) {
+  void CountEnded() {
+    const auto answered = std::find_if(ended_.begin(), ended_.end(), [](const FinishedTicket& ended) {
+      return ended.outcome.status.ok();
+    });
+    if (answered != ended_.end()) {  // they are of one batch
+      work_begin_ = answered->ticket->arrival + std::chrono::microseconds(answered->outcome.queue_us);
+    }
+    for (const FinishedTicket& ended : std::exchange(ended_, {})) Count(ended);
+  }
+
+  void Count(const FinishedTicket& ended) {
     const auto& work = static_cast<const SimulatedWork&>(*ended.ticket->work);
     Served& served = served_[work.stream];
     if (!ended.outcome.status.ok()) {
@@ -161,11 +161,9 @@ class Simulation {
   TimePoint now_ = kStart;
   double slowness_ = 1;
   TimePoint slowness_until_ = kStart;
-  std::unique_ptr<EngineState> engine_;
+  std::unique_ptr<capacity::SimulatedServer> server_;
   std::vector<TimePoint> next_arrival_;
-  bool running_ = false;
-  Batch batch_;
-  TimePoint finish_;
+  std::vector<FinishedTicket> ended_;
   TimePoint work_begin_;
   std::vector<Served> served_;
 };
