@@ -63,7 +63,7 @@ void SimulatedServer::ResumeLong(TimePoint now) {
   long_run_.finish = now + Nanoseconds(long_run_.left_ns);
 }
 
-// As Scheduler::DispatchLoop: the next long ticket is handed out first, and stands still while short ones run.
+// As Scheduler::DispatchLoop: the next long ticket is handed out first; it stands still while short ones run.
 void SimulatedServer::Dispatch(TimePoint now, std::vector<FinishedTicket>& ended) {
   while (!engine_.is_running(Lane::kLong) && engine_.has_waiting(Lane::kLong)) {
     Step step = engine_.Take(now, Lane::kLong);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A simulated server (capacity/) between arrivals of several callers, with predictions and times that are off in many
-// ways. No threads, no sleeps; a run is a function of its options.
+// A simulated server (capacity/) between arrivals of several callers, with predictions and times that are off
+// in many ways. No threads, no sleeps; a run is a function of its options.
 #ifndef HEADLIGHT_TESTS_SERVER_SCHEDULE_ENGINE_SIMULATION_H_
 #define HEADLIGHT_TESTS_SERVER_SCHEDULE_ENGINE_SIMULATION_H_
 
