@@ -12,7 +12,7 @@ readonly RELEASE_PACKAGES=(
   g++ cmake ninja-build pkg-config libgrpc++-dev protobuf-compiler protobuf-compiler-grpc libprotobuf-dev
   libabsl-dev libtbb-dev libspdlog-dev libfmt-dev libcli11-dev nlohmann-json3-dev prometheus-cpp-dev
   libcivetweb-dev libisal-dev libssl-dev libtomlplusplus-dev zlib1g-dev libgtest-dev libgmock-dev libbenchmark-dev help2man
-  openssl)
+  openssl curl)
 declare -rA NEWER_PACKAGES=([libdnnl-dev]=3.6 [libhwy-dev]=1.2)  # and the least version of each
 readonly SECOND_SOURCE=/etc/apt/sources.list.d/headlight-trixie.sources
 readonly PIN=/etc/apt/preferences.d/headlight-trixie
