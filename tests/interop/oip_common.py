@@ -48,11 +48,11 @@ def arguments(description):
 
 
 def enter_environment(parent, requirements):
-    """Goes on in a virtual environment below `parent` with the packages of a file beside this one.
+    """Goes on in a virtual environment below `parent` with the packages of a file, by its path or beside this one.
 
     It is made where it is missing. Skips, in words, where the packages cannot be had."""
     path = os.path.join(HERE, requirements)
-    folder = os.path.join(os.path.abspath(parent), os.path.splitext(requirements)[0])
+    folder = os.path.join(os.path.abspath(parent), os.path.splitext(os.path.basename(path))[0])
     python = os.path.join(folder, 'bin', 'python3')
     if sys.prefix == folder:
         return
