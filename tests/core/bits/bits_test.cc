@@ -82,7 +82,9 @@ TEST_P(NarrowBitsTest, AreThoseOfParametersRoundedBefore) {
       const absl::StatusOr<uint32_t> exact = GetParam().compute({.kernel = kernel});
       ASSERT_THAT(wanted, IsOk());
       ASSERT_THAT(exact, IsOk());
-      EXPECT_NE(*wanted, *exact) << "nothing was rounded";
+      // In int8 a column of one number is that number.
+      const bool is_exact = held == Precision::kInt8 && GetParam().name == "model-tiny";
+      EXPECT_EQ(*wanted == *exact, is_exact);
       for (const bool batched : {false, true}) {
         for (const int num_threads : {1, 2}) {
           const absl::StatusOr<uint32_t> crc = GetParam().compute(

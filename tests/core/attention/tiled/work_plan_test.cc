@@ -101,7 +101,7 @@ TEST(WorkPlanTest, BlocksAreSmallWhereThereIsABoundOrAWish) {
     for (int64_t s = 0; s < batch.num_sequences(); ++s) {
       const SequenceOptions& options = batch.sequences[s];
       const bool is_small =
-          options.visibility.causal || options.visibility.window_left || options.weights.mode != Mode::kNone;
+          options.visibility.causal || options.visibility.window_left || options.weights.KeepsRows();
       const int64_t rows = is_small ? 64 : 128;
       for (int64_t query = 0; query < batch.q_len(s); query += rows, ++block) {
         ASSERT_NE(block, plan.query_blocks.end());
