@@ -6,6 +6,7 @@
 # nothing else from it unasked. They bring a few libraries along, libc6 and base-files among them, and
 # /etc/os-release then reads 13: so this script asks apt what it can install, not the system its age.
 # Left out is opentelemetry-cpp-dev, of Debian 13 alone, which -DHEADLIGHT_OPENTELEMETRY=ON takes.
+#   scripts/install-deps.sh [--list]    --list: prints what Debian 13 must have, one package a line, and installs nothing
 set -euo pipefail
 
 readonly RELEASE_PACKAGES=(
@@ -16,6 +17,11 @@ readonly RELEASE_PACKAGES=(
 declare -rA NEWER_PACKAGES=([libdnnl-dev]=3.6 [libhwy-dev]=1.2)  # and the least version of each
 readonly SECOND_SOURCE=/etc/apt/sources.list.d/headlight-trixie.sources
 readonly PIN=/etc/apt/preferences.d/headlight-trixie
+
+if [ "${1:-}" = --list ]; then
+  printf '%s\n' "${RELEASE_PACKAGES[@]}" "${!NEWER_PACKAGES[@]}"
+  exit 0
+fi
 
 say() { echo "install-deps: $*"; }
 die() { echo "install-deps: error: $*" >&2; exit 1; }
