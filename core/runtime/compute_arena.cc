@@ -18,6 +18,7 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <cstdint>
 #include <memory>
 #include <new>
 #include <thread>
@@ -47,6 +48,19 @@ class FlushDenormals {
  private:
   static constexpr unsigned kDenormalsAreZero = 0x0040;
   const unsigned saved_ = _mm_getcsr();
+#elif defined(__aarch64__)
+  FlushDenormals() { Control(saved_ | kFlushToZero); }
+  ~FlushDenormals() { Control(saved_); }
+
+ private:
+  static constexpr uint64_t kFlushToZero = uint64_t{1} << 24;
+  static void Control(uint64_t fpcr) { asm volatile("msr fpcr, %0" : : "r"(fpcr) : "memory"); }
+  static uint64_t Control() {
+    uint64_t fpcr;
+    asm volatile("mrs %0, fpcr" : "=r"(fpcr));
+    return fpcr;
+  }
+  const uint64_t saved_ = Control();
 #else
   FlushDenormals() {}
   ~FlushDenormals() {}
@@ -120,6 +134,8 @@ void RunBody(PauseGate& gate, absl::FunctionRef<void(int64_t, int)> body, int64_
 void SpinPause() {
 #if defined(__x86_64__)
   _mm_pause();
+#elif defined(__aarch64__)
+  asm volatile("yield");
 #endif
 }
 

@@ -30,6 +30,7 @@ void MatchSimdToOneDnn() {
   std::call_once(once, [] {
     constexpr int64_t kAvx512Bf16 = HWY_AVX3_ZEN4 | HWY_AVX3_SPR;
     constexpr int64_t kAvx512 = HWY_AVX3 | HWY_AVX3_DL | kAvx512Bf16;
+    // Elsewhere than on x86 the answer means other sets, and what it takes away here is not there.
     switch (dnnl::get_effective_cpu_isa()) {
       case dnnl::cpu_isa::isa_default:
       case dnnl::cpu_isa::sse41:

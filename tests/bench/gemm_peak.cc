@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tests/bench/gemm_peak.h"
 
+#if defined(__x86_64__)
 #include <immintrin.h>
+#endif
 #include <omp.h>
 
 #include <algorithm>
@@ -77,10 +79,14 @@ double MeasureStreamBandwidth(ComputeArena& arena) {
     const Clock::time_point start = Clock::now();
     arena.ForEach(kBytes / kPieceBytes, [&](int64_t piece, int) {
       float* out = block.floats() + piece * kPieceBytes / int64_t{sizeof(float)};
+#if defined(__x86_64__)
       for (int64_t i = 0; i < kPieceBytes / int64_t{sizeof(float)}; i += 4) {
         _mm_stream_ps(out + i, _mm_set1_ps(1.0f));
       }
       _mm_sfence();
+#else  // other CPUs see by themselves that whole lines are written
+      std::fill_n(out, kPieceBytes / int64_t{sizeof(float)}, 1.0f);
+#endif
     });
     best_s = std::min(best_s, SecondsSince(start));
   }

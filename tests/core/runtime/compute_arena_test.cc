@@ -179,8 +179,8 @@ TEST_P(ComputeArenaTest, BodiesRunOpenMpOnOneThread) {
 }
 
 TEST_P(ComputeArenaTest, BodiesFlushDenormals) {
-#if !defined(__x86_64__)
-  GTEST_SKIP() << "only x86-64 is asked to";
+#if !defined(__x86_64__) && !defined(__aarch64__)
+  GTEST_SKIP() << "only x86-64 and aarch64 are asked to";
 #endif
   std::vector<float> halves(50, -1.0f);
   arena_.ForEach(50, [&](int64_t item, int) { halves[item] = HalfOfSmallestNormal(); });
