@@ -20,8 +20,9 @@ copy() {
   for file in "$@"; do
     file=$(canonical "$file")
     target=$(realpath "$file")
-    install -D -p "$target" "$ROOT$target"
-    [ "$file" = "$target" ] || { mkdir -p "$ROOT$(dirname "$file")" && ln -sf "$target" "$ROOT$file"; }
+    mkdir -p "$ROOT$(dirname "$target")" "$ROOT$(dirname "$file")"
+    cp "$target" "$ROOT$target"
+    [ "$file" = "$target" ] || ln -sf "$target" "$ROOT$file"
   done
 }
 
@@ -47,13 +48,12 @@ cat >"$ROOT/etc/passwd" <<<$'root:x:0:0::/:/sbin/nologin\nheadlight:x:65532:6553
 cat >"$ROOT/etc/group" <<<$'root:x:0:\nheadlight:x:65532:'
 cat >"$ROOT/etc/nsswitch.conf" <<<'hosts: files dns'
 
-mapfile -t packages < <(
-  {
-    echo ca-certificates
-    for file in "${files[@]}"; do
-      dpkg-query -S "$(realpath "$file")" | sed -E 's/:? .*//; s/:.*//'
-    done
-  } | sort -u)
+packages=(ca-certificates)
+for file in "${files[@]}"; do
+  owner=$(dpkg-query -S "$(realpath "$file")") || die "no package owns $file"
+  packages+=("${owner%%:*}")
+done
+mapfile -t packages < <(printf '%s\n' "${packages[@]}" | sort -u)
 for package in "${packages[@]}"; do
   dpkg-query -s "$package" >"$ROOT/var/lib/dpkg/status.d/$package"
 done

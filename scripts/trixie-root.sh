@@ -23,4 +23,4 @@ trap 'rm -f "$log"' EXIT
 debootstrap --variant=minbase trixie "$ROOT" "$mirror" >"$log" 2>&1 ||
   { tail -n 20 "$log" >&2; die "debootstrap failed"; }
 rm -rf "$ROOT"/var/cache/apt/archives/*.deb "$ROOT"/var/lib/apt/lists/* "$ROOT"/usr/share/{man,locale}
-find "$ROOT/usr/share/doc" ! -name copyright ! -type d -delete  # licences are passed on with what they are of
+find "$ROOT/usr/share/doc" -type f ! -name copyright -delete  # licences are passed on with what they are of
