@@ -30,6 +30,7 @@ finish() {
     fi >&2
     docker rm -f "$container" >/dev/null 2>&1 || true
   done
+  docker network rm "$NAME" >/dev/null 2>&1 || true
   rm -rf "$work"
 }
 trap finish EXIT
@@ -57,7 +58,11 @@ expect_health() {
   die "$1: wanted running $2, got: $seen"
 }
 # client ARGUMENTS...: the image's own `headlight`, on this machine's network.
-client() { docker run --rm --network host --volume "$work:/test:ro" "${HARDENED[@]}" --no-healthcheck --entrypoint headlight "$IMAGE" "$@"; }
+client() { client_in host "$@"; }
+# client_in NETWORK ARGUMENTS...: on one of Docker's.
+client_in() {
+  docker run --rm --network "$1" --volume "$work:/test:ro" "${HARDENED[@]}" --no-healthcheck --entrypoint headlight "$IMAGE" "${@:2}"
+}
 # admin SUFFIX PATH: what the admin port says, asked inside.
 admin() { docker exec "$NAME-$1" headlight-server probe --path "$2"; }
 
@@ -90,7 +95,8 @@ if command -v python3 >/dev/null; then python3 -m json.tool "$work/sbom" >/dev/n
 say "two programs, no shell; the SBOM names $(wc -w <<<"$packages") packages"
 
 # --- health, under limits ---
-start plain
+docker network create "$NAME" >/dev/null
+start plain --network "$NAME" --network-alias server
 [ "$(field "$NAME-plain" '{{.State.Health.Status}}')" = starting ] || die "its health does not begin as starting"
 # Elsewhere than where the image listens, with certificates and with proxies that lead nowhere.
 start moved --env HEADLIGHT_LISTEN=127.0.0.1:9001 --env HEADLIGHT_ADMIN_LISTEN=127.0.0.1:9002
@@ -120,6 +126,7 @@ grep -qE '^headlight_memory_limit_bytes 9\.39524096e\+08$|^headlight_memory_limi
 # --- requests ---
 address=$(docker port "$NAME-plain" 8001/tcp)
 client health --server "$address"
+client_in "$NAME" health --server server:8001  # a name, which Docker's DNS knows
 client attend --server "$address" --model demo --seq-lens 5,16,9 --causal --weights mean
 client loadtest --server "$address" --model demo --shape 4x128 --concurrency 4 --duration 3s
 client attend --server "$(docker port "$NAME-secured" 8001/tcp)" --tls-ca /test/cert.pem --model demo --shape 1x16
