@@ -14,9 +14,12 @@ namespace headlight::testing {
 
 using Rng = std::mt19937_64;
 
-// Repetitions of a random test: `count` in ordinary builds, a quarter of it under a sanitizer.
+// Repetitions of a random test: `count` in ordinary builds, a quarter of it under a sanitizer, a twentieth where another
+// CPU is emulated.
 inline int Repetitions(int count) {
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#if defined(HEADLIGHT_TEST_EMULATED)
+  return std::max(count / 20, 1);
+#elif defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
   return std::max(count / 4, 1);
 #else
   return count;
