@@ -48,7 +48,7 @@ HWY_INLINE V Exp2(V x) {
   const hn::RebindToSigned<Floats> integers;
   constexpr float kZero = -151.0f, kInfinity = 129.0f;  // whose powers are that already
   // NaN, as the second one, is what both give.
-  x = hn::Min(hn::Set(kFloats, kInfinity), hn::Max(hn::Set(kFloats, kZero), x));
+  x = MinOrSecond(hn::Set(kFloats, kInfinity), MaxOrSecond(hn::Set(kFloats, kZero), x));
   const V whole = hn::Floor(x);
   const V nearest = hn::Sub(x, whole);
   // One less, as a whole number, where the difference was rounded up.

@@ -54,7 +54,7 @@ struct GeluErf {
 struct GeluErfCoarse {
   HWY_INLINE V operator()(V x) const {
     const V end = hn::Set(kFloats, 3.9f);
-    const V no_less = hn::Max(hn::Neg(end), x);  // in this order it keeps NaN
+    const V no_less = MaxOrSecond(hn::Neg(end), x);  // in this order it keeps NaN
     const V z = hn::Min(no_less, end);
     const V square = hn::Mul(z, z);
     const auto horner = [&](V sum, float coefficient)

@@ -41,6 +41,23 @@ HWY_INLINE void StoreAs(V value, Bf16* out) {
   hn::StoreU(hn::DemoteTo(halves, value), halves, reinterpret_cast<hwy::bfloat16_t*>(out));
 }
 
+// The larger and the smaller of two; b where one of them is NaN, as x86 has it. Highway leaves that open: NEON takes the number.
+HWY_INLINE V MaxOrSecond(V a, V b) {
+#if HWY_ARCH_X86
+  return hn::Max(a, b);
+#else
+  return hn::IfThenElse(hn::Gt(a, b), a, b);
+#endif
+}
+
+HWY_INLINE V MinOrSecond(V a, V b) {
+#if HWY_ARCH_X86
+  return hn::Min(a, b);
+#else
+  return hn::IfThenElse(hn::Lt(a, b), a, b);
+#endif
+}
+
 using FourFloats = hn::FixedTag<float, 4>;
 using V4 = hn::Vec<FourFloats>;
 constexpr FourFloats kFourFloats;

@@ -96,7 +96,7 @@ HWY_INLINE void AddNumbers(float* scores, const RowKeys& row, const uint8_t* ter
     const V term = MaskTerms(terms, key, count);
     const V scaled = hn::Mul(term, hn::Set(kFloats, std::numbers::log2e_v<float>));
     // NaN, as the second one, is what Max gives.
-    const V bounded = hn::Max(hn::Set(kFloats, std::numeric_limits<float>::lowest()), scaled);
+    const V bounded = MaxOrSecond(hn::Set(kFloats, std::numeric_limits<float>::lowest()), scaled);
     return hn::IfThenElse(hn::Eq(term, minus_infinity), minus_infinity, hn::Add(score, bounded));
   });
 }
@@ -157,7 +157,7 @@ HWY_INLINE void AddDistanceScores(float* scores, const RowKeys& row, const Dista
 
 HWY_INLINE float RowMax(const float* scores, int64_t keys) {
   V max = hn::Set(kFloats, kMinusInfinity);
-  for (int64_t key = 0; key < keys; key += kStep) max = hn::Max(max, hn::LoadU(kFloats, scores + key));
+  for (int64_t key = 0; key < keys; key += kStep) max = MaxOrSecond(max, hn::LoadU(kFloats, scores + key));
   return hn::ReduceMax(kFloats, max);
 }
 
