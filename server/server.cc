@@ -227,6 +227,7 @@ HeadlightServer::HeadlightServer(const ServerOptions& options, std::shared_ptr<M
               .connections = connections_,
               .errors = errors_,
               .spans = spans_.get(),
+              .tls = tls_.get(),
               .compute_threads = arena_.num_threads()},
              metrics_),
       housekeeping_(kHousekeepingPeriod, [this] { KeepHouse(); }) {

@@ -204,6 +204,11 @@ void AdminSite::WatchAll() {
       });
   gauge("headlight_memory_limit_bytes", "The memory budget (--memory-limit)",
         [this] { return static_cast<double>(sources_.memory.limit()); });
+  if (sources_.tls != nullptr) {
+    gauge("headlight_tls_certificate_expiry_time_seconds",
+          "When the certificate that the server shows expires, since 1970",
+          [this] { return static_cast<double>(sources_.tls->valid_until_s()); });
+  }
   if (sources_.spans != nullptr) WatchSpans();
 }
 

@@ -22,6 +22,7 @@
 #include "server/rpc/call_ledger.h"
 #include "server/rpc/connection_book.h"
 #include "server/schedule/scheduler.h"
+#include "server/security/tls_credentials.h"
 
 namespace headlight {
 
@@ -35,7 +36,8 @@ struct AdminSources {
   const CallLedger& calls;
   const ConnectionBook& connections;
   const RecentErrors& errors;
-  const SpanExport* spans = nullptr;  // null: there is none
+  const SpanExport* spans = nullptr;    // null: there is none
+  const TlsCredentials* tls = nullptr;  // null: plain text
   int compute_threads = 1;
 };
 

@@ -29,10 +29,11 @@ absl::StatusOr<std::shared_ptr<TlsCredentials>> TlsCredentials::Create(const Tls
   HEADLIGHT_ASSIGN_OR_RETURN(TlsPem pem, ReadTlsFiles(files));
   HEADLIGHT_ASSIGN_OR_RETURN(const TlsFacts facts, CheckTls(files, pem));
   LogCertificate(facts);
-  return std::shared_ptr<TlsCredentials>(new TlsCredentials(files, std::move(pem)));
+  return std::shared_ptr<TlsCredentials>(new TlsCredentials(files, std::move(pem), facts.valid_until_s));
 }
 
-TlsCredentials::TlsCredentials(const TlsFiles& files, TlsPem pem) : files_(files), pem_(std::move(pem)) {
+TlsCredentials::TlsCredentials(const TlsFiles& files, TlsPem pem, int64_t valid_until_s)
+    : files_(files), pem_(std::move(pem)), valid_until_s_(valid_until_s) {
   const auto clients = files_.client_ca.empty() ? GRPC_SSL_DONT_REQUEST_CLIENT_CERTIFICATE
                                                 : GRPC_SSL_REQUEST_AND_REQUIRE_CLIENT_CERTIFICATE_AND_VERIFY;
   credentials_ = grpc_ssl_server_credentials_create_with_options(
@@ -65,6 +66,7 @@ void TlsCredentials::LookForChanges() {
   }
   LogCertificate(*facts);
   pem_ = *std::move(pem);
+  valid_until_s_ = facts->valid_until_s;
   refused_ = TlsPem();
   is_new_ = true;
 }

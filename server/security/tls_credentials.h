@@ -9,6 +9,7 @@
 #include <grpc/grpc_security.h>
 #include <grpcpp/security/server_credentials.h>
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <mutex>
@@ -33,10 +34,13 @@ class TlsCredentials final : public grpc::ServerCredentials {
   // together; if they are wrong that is logged once and changes nothing. Thread-safe.
   void LookForChanges();
 
+  // When the certificate that is shown expires, in seconds since 1970. Thread-safe.
+  int64_t valid_until_s() const { return valid_until_s_.load(std::memory_order_relaxed); }
+
   void SetAuthMetadataProcessor(const std::shared_ptr<grpc::AuthMetadataProcessor>& processor) override;
 
  private:
-  TlsCredentials(const TlsFiles& files, TlsPem pem);
+  TlsCredentials(const TlsFiles& files, TlsPem pem, int64_t valid_until_s);
   int AddPortToServer(const std::string& address, grpc_server* server) override;
   grpc_ssl_certificate_config_reload_status Fetch(grpc_ssl_server_certificate_config** config);
 
@@ -46,6 +50,7 @@ class TlsCredentials final : public grpc::ServerCredentials {
   TlsPem refused_;         // guarded by mutex_; what was wrong last
   std::string complaint_;  // guarded by mutex_; what was logged last of files that cannot be read
   bool is_new_ = true;     // guarded by mutex_; gRPC does not have pem_ yet
+  std::atomic<int64_t> valid_until_s_;
   grpc_server_credentials* credentials_ = nullptr;
 };
 

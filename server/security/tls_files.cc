@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include <cstddef>
+#include <ctime>
 #include <memory>
 #include <utility>
 #include <vector>
@@ -98,6 +99,8 @@ TlsFacts FactsOf(const X509* certificate) {
   const Bio until(BIO_new(BIO_s_mem()));
   ASN1_TIME_print(until.get(), X509_get0_notAfter(certificate));
   facts.valid_until = Written(until);
+  tm utc = {};
+  if (ASN1_TIME_to_tm(X509_get0_notAfter(certificate), &utc) == 1) facts.valid_until_s = timegm(&utc);
   if (X509_cmp_current_time(X509_get0_notAfter(certificate)) < 0) {
     facts.warning =
         absl::StrCat("--tls-cert: the certificate of ", facts.subject, " has expired on ", facts.valid_until);

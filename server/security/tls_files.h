@@ -4,6 +4,7 @@
 #ifndef HEADLIGHT_SERVER_SECURITY_TLS_FILES_H_
 #define HEADLIGHT_SERVER_SECURITY_TLS_FILES_H_
 
+#include <cstdint>
 #include <string>
 
 #include "absl/status/status.h"
@@ -35,6 +36,7 @@ struct TlsPem {
 struct TlsFacts {
   std::string subject;      // safe to print
   std::string valid_until;  // UTC
+  int64_t valid_until_s = 0;  // the same, since 1970
   std::string warning;      // a sentence, if it is not valid now; else empty
 };
 

@@ -39,13 +39,6 @@ using e2e::ServerProcess;
 constexpr char kTraceId[] = "4bf92f3577b34da6a3ce929d0e0e4736";
 constexpr char kSpanId[] = "00f067aa0ba902b7";
 
-int AdminPortOf(ServerProcess& server) {
-  int port = 0;
-  const std::string rest = server.process().WaitForOutput("admin port on http://127.0.0.1:", 10s);
-  EXPECT_TRUE(absl::SimpleAtoi(rest.substr(0, rest.find('/')), &port)) << rest;
-  return port;
-}
-
 RunResult Attend(const ServerProcess& server, std::vector<std::string> more = {}) {
   std::vector<std::string> argv = {
       HEADLIGHT_CLIENT_PROGRAM, "attend", "--server", server.address(), "--model", "demo", "--shape", "1x5"};
@@ -69,7 +62,7 @@ nlohmann::json LogEntryOf(ServerProcess& server, const std::string& id) {
 
 TEST(AdminTest, ProbesAndPagesOfAServerThatServes) {
   ServerProcess server;
-  const int port = AdminPortOf(server);
+  const int port = server.AdminPort();
   EXPECT_THAT(HttpGet(port, "/livez"), StartsWith("HTTP/1.1 200 "));
   EXPECT_THAT(HttpGet(port, "/readyz"), StartsWith("HTTP/1.1 200 "));
   const auto models = nlohmann::json::parse(BodyOf(HttpGet(port, "/models")));
@@ -97,7 +90,7 @@ TEST(AdminTest, PrometheusHasNothingToSayAgainstTheMetrics) {
     GTEST_SKIP() << "promtool is not here (Debian's package prometheus)";
   }
   ServerProcess server;
-  const int port = AdminPortOf(server);
+  const int port = server.AdminPort();
   EXPECT_EQ(Attend(server).exit_code, 0);
   const testing::TempFolder folder;
   const std::string file = folder.Write("metrics", BodyOf(HttpGet(port, "/metrics")));

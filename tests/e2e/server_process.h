@@ -5,6 +5,7 @@
 #define HEADLIGHT_TESTS_E2E_SERVER_PROCESS_H_
 
 #include <chrono>
+#include <cstdlib>
 #include <string>
 #include <utility>
 #include <vector>
@@ -22,6 +23,12 @@ class ServerProcess {
 
   testing::Subprocess& process() { return process_; }
   const std::string& address() const { return address_; }
+
+  // Of the admin port; 0: it has not told one.
+  int AdminPort() {
+    const std::string rest = process_.WaitForOutput("admin port on http://127.0.0.1:", std::chrono::seconds(10));
+    return std::atoi(rest.substr(0, rest.find('/')).c_str());
+  }
 
  private:
   static std::vector<std::string> WithDefaults(std::vector<std::string> flags) {

@@ -8,6 +8,8 @@
 
 #include <atomic>
 #include <chrono>
+#include <cstdlib>
+#include <ctime>
 #include <filesystem>
 #include <memory>
 #include <string>
@@ -19,6 +21,7 @@
 #include "tests/client/tls_test.h"
 #include "tests/e2e/server_process.h"
 #include "tests/server/attend_fixtures.h"
+#include "tests/server/observe/http_get.h"
 
 namespace headlight::e2e {
 namespace {
@@ -191,6 +194,35 @@ TEST_F(ServerTlsTest, ABrokenFileChangesNothingAndIsTold) {
   std::filesystem::remove(cert);
   EXPECT_NE(server.process().WaitForOutput("cannot be read", 10s), "");
   EXPECT_TRUE(CallOnce(server.address(), ca).ok());
+}
+
+// What /metrics says of the expiry, in days from now; -1: nothing.
+double DaysLeft(ServerProcess& server) {
+  const std::string metrics = testing::BodyOf(testing::HttpGet(server.AdminPort(), "/metrics"));
+  const std::string name = "\nheadlight_tls_certificate_expiry_time_seconds ";
+  const size_t at = metrics.find(name);
+  if (at == std::string::npos) return -1;
+  return (std::atof(metrics.c_str() + at + name.size()) - static_cast<double>(std::time(nullptr))) / 86400;
+}
+
+TEST_F(ServerTlsTest, TheMetricTellsWhenTheCertificateThatIsShownExpires) {
+  const RunResult made = RunProgram(
+      {"/usr/bin/env", "sh", "-ec",
+       "cd " + std::filesystem::path(File("ca.pem")).parent_path().string() +
+           " && openssl x509 -req -days 9 -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -out nine.pem"});
+  ASSERT_EQ(made.exit_code, 0) << made.output;
+  const testing::TempFolder shown;
+  const std::string cert = shown.File("cert.pem");
+  Overwrite(cert, File("server.pem"));
+  ServerProcess server({"--models", "demo", "--tls-cert", cert, "--tls-key", File("server.key")});
+  EXPECT_NEAR(DaysLeft(server), 2, 0.1);
+  Overwrite(cert, File("nine.pem"));
+  const auto give_up = std::chrono::steady_clock::now() + 20s;
+  while (DaysLeft(server) < 3 && std::chrono::steady_clock::now() < give_up) std::this_thread::sleep_for(50ms);
+  EXPECT_NEAR(DaysLeft(server), 9, 0.1);
+
+  ServerProcess plain({"--models", "demo"});
+  EXPECT_EQ(DaysLeft(plain), -1);
 }
 
 }  // namespace
