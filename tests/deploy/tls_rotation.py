@@ -1,0 +1,72 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""TLS from callers through HAProxy to the servers: who has no certificate stays out, and every certificate is exchanged
+under load without a request that fails.
+
+Exits 77, saying why, where there is no HAProxy (Debian's package haproxy)."""
+import argparse
+import json
+import subprocess
+import tempfile
+
+from local_fleet import Fleet, fail, skip_unless, wait_for
+
+ROTATIONS = 3
+RATE, SECONDS = 40, 25
+
+
+def health(fleet, party):
+    return subprocess.run([fleet.client, "health", *fleet.client_flags(party), "--timeout-ms", "5000"],
+                          env=fleet.environment, capture_output=True, text=True, check=False)
+
+
+def shown_by(port):
+    """The serial number of the certificate that is shown there."""
+    shown = subprocess.run(["openssl", "s_client", "-connect", f"127.0.0.1:{port}", "-alpn", "h2"], input="",
+                           capture_output=True, text=True, check=False).stdout
+    return subprocess.run(["openssl", "x509", "-noout", "-serial"], input=shown, capture_output=True, text=True,
+                          check=False).stdout
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--server", required=True)
+    parser.add_argument("--client", required=True)
+    arguments = parser.parse_args()
+    skip_unless("haproxy", "openssl")
+    with tempfile.TemporaryDirectory() as folder, Fleet(arguments.server, arguments.client, folder) as fleet:
+        check(fleet)
+    print("tls_rotation: ok")
+
+
+def check(fleet):
+    fleet.make_certificates()
+    fleet.start_servers()
+    fleet.start_proxy()
+    if health(fleet, "client").returncode != 0:
+        fail(f"with a certificate: {health(fleet, 'client').stderr}")
+    # Neither without one, nor with one that is for servers.
+    for party in None, "server":
+        if health(fleet, party).returncode == 0:
+            fail(f"got in with the certificate of {party}")
+
+    load = fleet.start_load("load", RATE, SECONDS)
+    for _ in range(ROTATIONS):
+        before = {port: shown_by(port) for port in (fleet.port, *fleet.grpc_ports)}
+        fleet.make_certificates()
+        fleet.reload_proxy()
+        for port, serial in before.items():
+            wait_for(f"port {port} shows a new certificate", lambda port=port, serial=serial: shown_by(port) != serial)
+        if health(fleet, "client").returncode != 0:
+            fail("with the new certificate: no")
+    if load.poll() is not None:
+        fail(f"the load ended before the certificates were all exchanged: {fleet.log('load')}")
+    if load.wait() != 0:
+        fail(f"requests failed: {fleet.log('load')}")
+    with open(fleet.folder / "load.json", encoding="utf-8") as report:
+        replies = json.load(report)["runs"][0]
+    print(f"tls_rotation: {replies['requests_per_s']:.0f} requests a second through {ROTATIONS} rotations, none failed")
+
+
+if __name__ == "__main__":
+    main()
