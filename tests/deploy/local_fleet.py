@@ -32,11 +32,11 @@ def skip_unless(*programs):
 
 
 def wait_for(what, attempt):
-    """What attempt() returns, as soon as that is neither None nor False."""
+    """What attempt() returns, as soon as that is something."""
     end = time.monotonic() + PATIENCE_S
     while time.monotonic() < end:
         result = attempt()
-        if result is not None and result is not False:
+        if result:
             return result
         time.sleep(0.2)
     fail(f"{what}: not after {PATIENCE_S} s")
@@ -140,9 +140,9 @@ class Fleet:
             flags += ["--tls-cert", self.tls / party / "cert.pem", "--tls-key", self.tls / party / "key.pem"]
         return flags
 
-    def start_load(self, name, rate, seconds):
+    def start_load(self, name, rate, seconds, *flags):
         return self.run(name, [self.client, "loadtest", *self.client_flags(), "--model", "demo", "--shape", "1x4",
-                               "--rate", str(rate), "--duration", f"{seconds}s", "--json", self.folder / f"{name}.json"])
+                               "--rate", str(rate), "--duration", f"{seconds}s", "--json", self.folder / f"{name}.json", *flags])
 
     def start_prometheus(self):
         """With the files of deploy/prometheus, but for where the targets are, and ten times as often."""
@@ -172,8 +172,9 @@ class Fleet:
         return answer["data"]
 
     def query(self, expression):
+        """The series of the answer that have a number."""
         data = self.ask("query", query=expression)
-        return [] if data is None else data["result"]
+        return [] if data is None else [series for series in data["result"] if series["value"][1] != "NaN"]
 
 
 def replace_one(pattern, by, text):
