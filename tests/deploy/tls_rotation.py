@@ -11,7 +11,7 @@ import tempfile
 
 from local_fleet import Fleet, fail, skip_unless, wait_for
 
-ROTATIONS = 3
+ROTATIONS = 2
 RATE, SECONDS = 40, 25
 
 

@@ -1,0 +1,163 @@
+#!/usr/bin/env bash
+# Runs deploy/compose.yaml as an operator would: a fleet that is balanced and scraped, one replica restarted under load, one
+# added, then TLS on every leg and certificates exchanged under load. No request may fail.
+#   tests/deploy/compose.sh IMAGE      IMAGE: of headlight, already built
+# Where no registry can be reached, HAProxy and Prometheus come from Debian's packages, and Grafana is left out.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+unset "${!HEADLIGHT_@}"
+export COMPOSE_HTTP_TIMEOUT=${COMPOSE_HTTP_TIMEOUT:-300}  # without overlay file systems copying takes its time
+
+export HEADLIGHT_IMAGE=${1:?usage: tests/deploy/compose.sh IMAGE}
+export HEADLIGHT_PORT=0 PROMETHEUS_PORT=0 GRAFANA_PORT=0  # free ones
+readonly NAME=headlight-compose-$$ RATE=60
+
+say() { echo "compose: $*"; }
+die() { echo "compose: error: $*" >&2; exit 1; }
+
+work=$(mktemp -d)
+export TLS_DIR=$work/tls
+files=(-f deploy/compose.yaml)
+compose() {
+  local command=(docker compose)
+  docker compose version >/dev/null 2>&1 || command=(docker-compose)
+  "${command[@]}" -p "$NAME" "${files[@]}" "$@"
+}
+finish() {
+  local status=$?
+  [ "$status" -eq 0 ] || compose logs --tail=40 >&2 || true
+  compose down --volumes --timeout 5 >/dev/null 2>&1 || true
+  rm -rf "$work"
+}
+trap finish EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+
+# image_or_stand_in VARIABLE SERVICE: exports VARIABLE, the image that compose takes for SERVICE. Returns 1 if there is none.
+image_or_stand_in() {
+  local official
+  official=$(sed -n "s/^ *image: \${$1:-\(.*\)}$/\1/p" deploy/compose.yaml)
+  if docker image inspect "$official" >/dev/null 2>&1 || timeout 60 docker pull -q "$official" >/dev/null 2>&1; then
+    export "$1=$official"
+    return 0
+  fi
+  [ -f "tests/deploy/images/$2.dockerfile" ] || return 1
+  say "cannot pull $official; building one of Debian's package"
+  docker build -q --network host --build-arg http_proxy --build-arg https_proxy \
+    --build-arg "BASE=${base:=$(scripts/base-image.sh)}" --tag "headlight-test-$2" - \
+    <"tests/deploy/images/$2.dockerfile" >/dev/null
+  export "$1=headlight-test-$2"
+}
+
+# wait_for WHAT COMMAND...: until it succeeds.
+wait_for() {
+  local what=$1 end=$((SECONDS + 180))
+  shift
+  until "$@"; do
+    [ "$SECONDS" -lt "$end" ] || die "$what: not after 180 s"
+    sleep 1
+  done
+}
+replicas() { compose ps -q headlight; }
+healthy() { [ "$(docker inspect --format '{{.State.Health.Status}}' "$(compose ps -q "$1")")" = healthy ]; }
+published() { docker port "$(compose ps -q "$1")" "$2/tcp" | head -n 1; }
+
+# ask EXPRESSION: the values that Prometheus has for it, one a line.
+ask() {
+  curl -sf --get --data-urlencode "query=$1" "http://$(published prometheus 9090)/api/v1/query" |
+    grep -o '"value":\[[0-9.]*,"[^"]*"' | sed 's/.*,"//; s/"$//'
+}
+# prometheus_says EXPRESSION VALUE
+prometheus_says() { [ "$(ask "$1" || true)" = "$2" ]; }
+
+# balanced COUNT: HAProxy sends to so many, and Prometheus scrapes as many and HAProxy.
+balanced() {
+  wait_for "HAProxy is healthy" healthy haproxy
+  wait_for "Prometheus scrapes $1 replicas" prometheus_says 'count(up{job="headlight"} == 1)' "$1"
+  wait_for "HAProxy is scraped and has $1 servers" \
+    prometheus_says 'haproxy_backend_active_servers{proxy="servers"}' "$1"
+}
+# load SECONDS: through HAProxy, from within; its exit code is 0 only if no request failed.
+load() {
+  compose run --rm --no-deps -T loadtest loadtest --server haproxy:8001 --model demo --shape 1x4 --rate "$RATE" \
+    --duration "${1}s"
+}
+load_in_background() {
+  load "$1" >"$work/load" 2>&1 &
+  loading=$!
+  sleep 4  # past its warm-up
+}
+load_is_well() {
+  wait "$loading" || { cat "$work/load" >&2; die "requests failed: $1"; }
+  say "$1: $(sed -n 's/^replies */replies: /p; s/^refused */refused: /p' "$work/load" | tr '\n' ' ')"
+}
+
+image_or_stand_in HAPROXY_IMAGE haproxy || die "no image of HAProxy"
+image_or_stand_in PROMETHEUS_IMAGE prometheus || die "no image of Prometheus"
+services=(headlight haproxy prometheus)
+if image_or_stand_in GRAFANA_IMAGE grafana; then
+  services+=(grafana)
+else
+  say "cannot pull Grafana, which Debian has no package of: left out"
+fi
+
+say "three servers, HAProxy, Prometheus"
+compose up -d --no-build "${services[@]}"
+balanced 3
+
+say "load, balanced"
+# Counted by the replicas themselves: Prometheus's last scrape must be younger than the last reply.
+counted='headlight_requests_total{method="Attend",code="OK"}'
+load 30 >"$work/load" 2>&1 || { cat "$work/load" >&2; die "requests failed"; }
+sleep 6
+ask "$counted / scalar(avg($counted))" | tee "$work/shares" | sed 's/^/compose:   share of the mean: /'
+awk '$1 < 0.9 || $1 > 1.1 { off = 1 } END { exit off || NR != 3 }' "$work/shares" ||
+  die "the load is not even within 10 %"
+if [ -n "${GRAFANA_IMAGE:-}" ]; then
+  wait_for "Grafana has the dashboard" \
+    curl -sf -o /dev/null "http://$(published grafana 3000)/api/dashboards/uid/headlight"
+fi
+
+say "one replica restarted under load"
+load_in_background 40
+one=$(replicas | sed -n 2p)
+docker stop "$one" >/dev/null
+code=$(docker inspect --format '{{.State.ExitCode}}' "$one")
+[ "$code" -eq 0 ] || die "docker stop ended it with exit code $code"
+docker start "$one" >/dev/null
+balanced 3
+load_is_well "one restarted"
+
+say "one replica added under load"
+load_in_background 30
+compose up -d --no-build --no-recreate --scale headlight=4 headlight >/dev/null 2>&1
+balanced 4
+load_is_well "one added"
+compose down --volumes >/dev/null 2>&1
+
+say "TLS on every leg"
+deploy/tls/make-test-ca.sh "$TLS_DIR"
+files+=(-f deploy/compose-tls.yaml)
+compose up -d --no-build headlight haproxy prometheus >/dev/null 2>&1
+balanced 3
+# shown DIR: asks from this machine through the published port, with the certificate in it.
+health() {
+  docker run --rm --network host --volume "$TLS_DIR/client:/tls:ro" --entrypoint headlight "$HEADLIGHT_IMAGE" health \
+    --server "localhost:$(published haproxy 8001 | sed 's/.*://')" --tls-ca /tls/ca.pem "$@"
+}
+health --tls-cert /tls/cert.pem --tls-key /tls/key.pem >/dev/null || die "with a certificate: not SERVING"
+if health --timeout-ms 3000 >/dev/null 2>&1; then die "it answers callers without a certificate"; fi
+
+say "certificates exchanged under load"
+load_in_background 40
+for _ in 1 2; do
+  until=$(ask 'min(headlight_tls_certificate_expiry_time_seconds)')
+  sleep 1
+  deploy/tls/make-test-ca.sh "$TLS_DIR"
+  compose kill -s USR2 haproxy >/dev/null 2>&1
+  wait_for "every server shows its new certificate" \
+    prometheus_says "count(headlight_tls_certificate_expiry_time_seconds > $until)" 3
+  health --tls-cert /tls/cert.pem --tls-key /tls/key.pem >/dev/null || die "with the new certificate: not SERVING"
+done
+load_is_well "certificates exchanged"
+say "ok in $SECONDS s"
