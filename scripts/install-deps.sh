@@ -6,7 +6,9 @@
 # nothing else from it unasked. They bring a few libraries along, libc6 and base-files among them, and
 # /etc/os-release then reads 13: so this script asks apt what it can install, not the system its age.
 # Left out is opentelemetry-cpp-dev, of Debian 13 alone, which -DHEADLIGHT_OPENTELEMETRY=ON takes.
-#   scripts/install-deps.sh [--list]    --list: prints what Debian 13 must have, one package a line, and installs nothing
+#   scripts/install-deps.sh [--tests | --list]
+#     --tests  what only tests start as well, HAProxy and Prometheus; as services they are not started
+#     --list   prints what Debian 13 must have to build, one package a line, and installs nothing
 set -euo pipefail
 
 readonly RELEASE_PACKAGES=(
@@ -14,14 +16,25 @@ readonly RELEASE_PACKAGES=(
   libabsl-dev libtbb-dev libspdlog-dev libfmt-dev libcli11-dev nlohmann-json3-dev prometheus-cpp-dev
   libcivetweb-dev libisal-dev libssl-dev libtomlplusplus-dev zlib1g-dev libgtest-dev libgmock-dev libbenchmark-dev help2man
   openssl curl)
+readonly TEST_PACKAGES=(haproxy prometheus)
 declare -rA NEWER_PACKAGES=([libdnnl-dev]=3.6 [libhwy-dev]=1.2)  # and the least version of each
 readonly SECOND_SOURCE=/etc/apt/sources.list.d/headlight-trixie.sources
 readonly PIN=/etc/apt/preferences.d/headlight-trixie
+readonly START_POLICY=/usr/sbin/policy-rc.d
 
-if [ "${1:-}" = --list ]; then
-  printf '%s\n' "${RELEASE_PACKAGES[@]}" "${!NEWER_PACKAGES[@]}"
-  exit 0
-fi
+wanted=("${RELEASE_PACKAGES[@]}")
+case ${1:-} in
+  '') ;;
+  --tests) wanted+=("${TEST_PACKAGES[@]}") ;;
+  --list)
+    printf '%s\n' "${RELEASE_PACKAGES[@]}" "${!NEWER_PACKAGES[@]}"
+    exit 0
+    ;;
+  *)
+    echo "install-deps: error: unknown argument $1, wanted --tests or --list" >&2
+    exit 1
+    ;;
+esac
 
 say() { echo "install-deps: $*"; }
 die() { echo "install-deps: error: $*" >&2; exit 1; }
@@ -80,7 +93,7 @@ add_second_source() {
   "and libhwy-dev (Highway >= ${NEWER_PACKAGES[libhwy-dev]})"
 
 missing=()
-for package in "${RELEASE_PACKAGES[@]}"; do
+for package in "${wanted[@]}"; do
   [ -n "$(installed_version "$package")" ] || missing+=("$package")
 done
 [ ${#missing[@]} -gt 0 ] || ! recent_by installed_version || { say "everything is here"; exit 0; }
@@ -88,6 +101,11 @@ done
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 update
+if [ "${1:-}" = --tests ] && [ ! -e "$START_POLICY" ]; then
+  # What packages ask before they start a service: no.
+  as_root install -m 755 /dev/stdin "$START_POLICY" <<<$'#!/bin/sh\nexit 101'
+  trap 'rm -f "$log"; as_root rm -f "$START_POLICY"' EXIT
+fi
 if [ ${#missing[@]} -gt 0 ]; then
   say "installing ${missing[*]}"
   install_packages "${missing[@]}"

@@ -6,7 +6,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-scripts/install-deps.sh
+scripts/install-deps.sh --tests
 [ $# -gt 0 ] || set -- release
 for preset in "$@"; do
   SECONDS=0
