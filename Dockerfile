@@ -21,6 +21,7 @@ COPY CMakeLists.txt CMakePresets.json ./
 COPY proto proto
 COPY core core
 COPY server server
+COPY capacity capacity
 COPY client client
 COPY docs/man docs/man
 # What compiles the time of the build into a program is an error.
