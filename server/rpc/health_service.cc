@@ -70,7 +70,11 @@ class Watcher final : public grpc::ServerWriteReactor<grpc::ByteBuffer>, public 
     WriteLatest();
   }
 
-  void Refuse(const grpc::Status& status) { Finish(status); }
+  void Refuse(const grpc::Status& status) {
+    const std::lock_guard lock(mutex_);
+    finished_ = true;  // also for OnCancel, which may come nevertheless
+    Finish(status);
+  }
 
  private:
   void OnWriteDone(bool ok) override {

@@ -93,6 +93,18 @@ TEST_F(HealthServiceTest, ALongNameIsNotKeptForAWatcher) {
   EXPECT_EQ(status.error_message(), "got a request of 3003 bytes, wanted at most 2048");
 }
 
+TEST_F(HealthServiceTest, WhoIsRefusedMayHangUp) {
+  for (int i = 0; i < 500; ++i) {
+    grpc::ClientContext context;
+    HealthCheckRequest request;
+    request.set_service(std::string(5'000, 'a'));
+    const auto watch = stub_->Watch(&context, request);
+    if (i % 2 == 0) std::this_thread::sleep_for(std::chrono::microseconds(200));
+    context.TryCancel();
+    EXPECT_NE(watch->Finish().error_code(), grpc::StatusCode::OK);
+  }
+}
+
 TEST_F(HealthServiceTest, WatchersComeAndGoWhileStatesChange) {
   std::vector<std::thread> watchers;
   for (int i = 0; i < 4; ++i) {
