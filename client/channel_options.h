@@ -12,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "client/attend_call.h"
 #include "client/retry.h"
@@ -25,8 +26,15 @@ enum class Connection { kShared, kOwn };
 
 // Which of the addresses that a target resolves to gets a call.
 enum class LoadBalancing {
-  kPickFirst,   // one of them, until it fails
-  kRoundRobin,  // each in turn that can be reached; a connection to every address
+  // One of them, until it fails. What a proxy wants, which balances by itself.
+  kPickFirst,
+  // Each in turn, with a connection to every one: of the next two that can be reached, whose health is
+  // SERVING and that do not rest, the one with fewer calls under way. After an attempt of which nothing was
+  // heard, UNAVAILABLE, or a refusal that says when to come again, an address rests, for longer each time in
+  // a row, 5 s at most; and a call that is tried again goes to one that has not failed it, at once, while
+  // there is any. Names are looked up every 5 s, lists ("ipv4:10.0.0.1:8001,10.0.0.2:8001") are taken as they
+  // are.
+  kRoundRobin,
 };
 
 // Files are PEM, read once when the client is created: a client that must follow renewed certificates is
@@ -77,9 +85,14 @@ struct ClientOptions {
   Checksums checksums = Checksums::kCheck;
 };
 
+// INVALID_ARGUMENT, naming the field, if the target is empty or an option is out of range or contradicts
+// another.
+absl::Status CheckClientOptions(const std::string& target, const ClientOptions& options);
+
 // `options.num_channels` channels to `target`, which is HOST:PORT or any other gRPC name. Connects on the
-// first call, not here. INVALID_ARGUMENT, naming the field, if the target is empty, an option is out of range
-// or contradicts another, or a file is not what it should be; NOT_FOUND if it cannot be read.
+// first call, not here. With kRoundRobin gRPC itself chooses, in turn among those whose health is SERVING.
+// Errors as CheckClientOptions has them; INVALID_ARGUMENT too if a file is not what it should be; NOT_FOUND
+// if it cannot be read.
 absl::StatusOr<std::vector<std::shared_ptr<grpc::Channel>>> OpenChannels(const std::string& target,
                                                                          const ClientOptions& options);
 

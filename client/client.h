@@ -11,6 +11,7 @@
 #include <grpcpp/channel.h>
 
 #include <chrono>
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <utility>
@@ -26,6 +27,7 @@
 
 namespace headlight::client {
 
+class ChannelFactory;
 class PendingCall;
 
 // An Attend under way. Copies refer to the same call; dropping them does not cancel it. Thread-safe.
@@ -111,15 +113,21 @@ class Client {
   absl::StatusOr<grpc::health::v1::HealthCheckResponse::ServingStatus> CheckHealth(
       const std::string& service, std::chrono::milliseconds timeout) const;
 
-  // As many as ClientOptions::num_channels.
+  // How often calls of this client were tried again.
+  int64_t num_retries() const;
+
+  // As many as ClientOptions::num_channels, as OpenChannels makes them.
   const std::vector<std::shared_ptr<grpc::Channel>>& channels() const;
   const std::shared_ptr<grpc::Channel>& channel() const { return channels().front(); }
 
  private:
   struct State;
 
-  Client(std::vector<std::shared_ptr<grpc::Channel>> channels, const RetryOptions& retry,
-         Checksums checksums);
+  Client(const std::string& target, std::vector<std::shared_ptr<grpc::Channel>> channels,
+         const RetryOptions& retry, Checksums checksums);
+
+  // Has calls choose among the target's addresses from now on.
+  void Spread(std::shared_ptr<const ChannelFactory> factory);
 
   std::unique_ptr<State> state_;
 };

@@ -2,7 +2,8 @@
 //
 // When a call that failed is tried again, and how long after. Only failures that say that the server did not
 // take the request are: UNAVAILABLE, after a pause that grows, and RESOURCE_EXHAUSTED if the server says
-// when. Silence is no failure unless attempt_timeout says so.
+// when. Silence is no failure unless attempt_timeout says so. Where there is another server (kRoundRobin), it
+// is asked at once.
 #ifndef HEADLIGHT_CLIENT_RETRY_H_
 #define HEADLIGHT_CLIENT_RETRY_H_
 
@@ -28,6 +29,12 @@ struct RetryOptions {
   // away. Safe, as an Attend changes nothing, but both servers may compute it, so this should be far above
   // what an answer takes. The last attempt has all the time that is left of the call. 0: never.
   std::chrono::milliseconds attempt_timeout{0};
+  // What all calls of a client together may try again, so that servers in trouble do not get several times
+  // the load that brought them there: budget_ratio retries for each call, 0 to 100, over the last ten seconds
+  // or so, and budget_reserve beside, 0 to 1,000,000, which come back within as long. A call for which
+  // nothing is left ends with what its last attempt ended with, or goes on waiting for it.
+  double budget_ratio = 0.2;
+  int budget_reserve = 10;
 };
 
 // INVALID_ARGUMENT, naming the field.

@@ -290,7 +290,7 @@ void AddServerFlags(CLI::App& app, int64_t default_timeout_ms, ServerFlags& flag
       ->capture_default_str();
   AddParsed(app,
             {"--load-balancing", "pick_first|round_robin",
-             "Where --server names several addresses: one of them, or each in turn"},
+             "Where --server has several addresses: one of them, or each in turn that is well"},
             ParseLoadBalancing, &flags.load_balancing)
       ->envname("HEADLIGHT_LOAD_BALANCING")
       ->default_str("pick_first");

@@ -1,21 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "client/channel_options.h"
 
-#include <grpcpp/create_channel.h>
-#include <grpcpp/security/credentials.h>
-#include <grpcpp/support/client_interceptor.h>
-
-#include <algorithm>
-#include <fstream>
-#include <iterator>
-#include <limits>
-#include <tuple>
 #include <utility>
 
 #include "absl/status/status.h"
-#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
-#include "client/rpc/proxy.h"
+#include "client/rpc/channel_factory.h"
 
 namespace headlight::client {
 namespace {
@@ -23,74 +13,10 @@ namespace {
 constexpr int kMinReceiveWindowBytes = 1 << 16;  // about what HTTP/2 begins with
 constexpr int kMaxReceiveWindowBytes = 1 << 30;
 constexpr std::chrono::milliseconds kMinKeepalive{10'000};
-constexpr int kKeepaliveTimeoutMs = 20'000;
-// gRPC waits 1 s before it connects again, and all calls fail meanwhile: too long for retries that have a
-// deadline.
-constexpr int kFirstReconnectMs = 100;
-constexpr int kLastReconnectMs = 5'000;
 
-// Puts the token on every call of a channel. Call credentials would do the same, but only over TLS.
-class BearerToken final : public grpc::experimental::Interceptor {
- public:
-  explicit BearerToken(const std::string& value) : value_(value) {}
+}  // namespace
 
-  void Intercept(grpc::experimental::InterceptorBatchMethods* methods) override {
-    if (methods->QueryInterceptionHookPoint(
-            grpc::experimental::InterceptionHookPoints::PRE_SEND_INITIAL_METADATA)) {
-      methods->GetSendInitialMetadata()->emplace("authorization", value_);
-    }
-    methods->Proceed();
-  }
-
- private:
-  const std::string& value_;  // the factory's, which lives as long as the channel
-};
-
-class BearerTokenFactory final : public grpc::experimental::ClientInterceptorFactoryInterface {
- public:
-  explicit BearerTokenFactory(const std::string& token) : value_("Bearer " + token) {}
-
-  grpc::experimental::Interceptor* CreateClientInterceptor(grpc::experimental::ClientRpcInfo*) override {
-    return new BearerToken(value_);  // gRPC owns it
-  }
-
- private:
-  const std::string value_;
-};
-
-absl::StatusOr<std::string> ReadFile(const char* field, const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  std::string bytes(std::istreambuf_iterator<char>(file), {});
-  if (!file) return absl::NotFoundError(absl::StrCat(field, ": cannot read '", path, "'"));
-  return bytes;
-}
-
-absl::StatusOr<std::string> ReadPem(const char* field, const std::string& path) {
-  if (path.empty()) return std::string();
-  absl::StatusOr<std::string> pem = ReadFile(field, path);
-  if (pem.ok() && pem->find("-----BEGIN ") == std::string::npos) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(field, ": '", path, "' is not PEM, wanted -----BEGIN ..."));
-  }
-  return pem;
-}
-
-// Says nothing of the contents, whatever is wrong with them.
-absl::StatusOr<std::string> ReadToken(const std::string& path) {
-  const absl::StatusOr<std::string> bytes = ReadFile("token_file", path);
-  if (!bytes.ok()) return bytes.status();
-  const std::string token(absl::StripAsciiWhitespace(*bytes));
-  const bool printable =
-      std::all_of(token.begin(), token.end(), [](char c) { return c > ' ' && c < '\x7f'; });
-  if (token.empty() || !printable) {
-    return absl::InvalidArgumentError(absl::StrCat("token_file: '", path, "' ",
-                                                   token.empty() ? "is empty" : "has other characters",
-                                                   ", wanted one word of printable ASCII"));
-  }
-  return token;
-}
-
-absl::Status CheckOptions(const std::string& target, const ClientOptions& options) {
+absl::Status CheckClientOptions(const std::string& target, const ClientOptions& options) {
   const auto refuse = [](const auto&... parts) { return absl::InvalidArgumentError(absl::StrCat(parts...)); };
   if (target.empty()) return refuse("target: got an empty string, wanted HOST:PORT");
   if (options.max_message_bytes < 1) {
@@ -130,69 +56,11 @@ absl::Status CheckOptions(const std::string& target, const ClientOptions& option
   return CheckRetryOptions(options.retry);
 }
 
-grpc::ChannelArguments ArgumentsOf(const ClientOptions& options) {
-  grpc::ChannelArguments arguments;
-  arguments.SetMaxSendMessageSize(options.max_message_bytes);
-  arguments.SetMaxReceiveMessageSize(options.max_message_bytes);
-  if (options.receive_window_bytes != 0) {
-    arguments.SetInt(GRPC_ARG_HTTP2_BDP_PROBE, 0);
-    arguments.SetInt(GRPC_ARG_HTTP2_STREAM_LOOKAHEAD_BYTES, options.receive_window_bytes);
-  }
-  const bool own = options.connection == Connection::kOwn || options.num_channels > 1;
-  arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, own ? 1 : 0);
-  if (options.load_balancing == LoadBalancing::kRoundRobin) {
-    arguments.SetLoadBalancingPolicyName("round_robin");
-  }
-  if (options.keepalive.count() != 0) {
-    const int64_t longest = std::numeric_limits<int>::max();
-    arguments.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS,
-                     static_cast<int>(std::min<int64_t>(options.keepalive.count(), longest)));
-    arguments.SetInt(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, kKeepaliveTimeoutMs);
-    arguments.SetInt(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0);  // as long as a long computation takes
-  }
-  arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, kFirstReconnectMs);
-  arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, kLastReconnectMs);
-  if (!options.tls.server_name.empty()) arguments.SetSslTargetNameOverride(options.tls.server_name);
-  return arguments;
-}
-
-absl::StatusOr<std::shared_ptr<grpc::ChannelCredentials>> CredentialsOf(const TlsOptions& tls) {
-  if (!tls.enabled) return grpc::InsecureChannelCredentials();
-  grpc::SslCredentialsOptions ssl;
-  for (const auto& [field, path, pem] : {std::tuple{"tls.ca_file", &tls.ca_file, &ssl.pem_root_certs},
-                                         {"tls.cert_file", &tls.cert_file, &ssl.pem_cert_chain},
-                                         {"tls.key_file", &tls.key_file, &ssl.pem_private_key}}) {
-    absl::StatusOr<std::string> read = ReadPem(field, *path);
-    if (!read.ok()) return read.status();
-    *pem = *std::move(read);
-  }
-  return grpc::SslCredentials(ssl);
-}
-
-}  // namespace
-
 absl::StatusOr<std::vector<std::shared_ptr<grpc::Channel>>> OpenChannels(const std::string& target,
                                                                          const ClientOptions& options) {
-  if (const absl::Status status = CheckOptions(target, options); !status.ok()) return status;
-  const auto credentials = CredentialsOf(options.tls);
-  if (!credentials.ok()) return credentials.status();
-  absl::StatusOr<std::string> token = std::string();
-  if (!options.token_file.empty()) token = ReadToken(options.token_file);
-  if (!token.ok()) return token.status();
-
-  grpc::ChannelArguments arguments = ArgumentsOf(options);
-  const bool is_local = IsLocalTarget(target);
-  if (is_local) arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
-  const std::string proxy = is_local ? "" : ProxyFor(target);
-  std::vector<std::shared_ptr<grpc::Channel>> channels;
-  for (int i = 0; i < options.num_channels; ++i) {
-    std::vector<std::unique_ptr<grpc::experimental::ClientInterceptorFactoryInterface>> interceptors;
-    if (!token->empty()) interceptors.push_back(std::make_unique<BearerTokenFactory>(*token));
-    if (!proxy.empty()) interceptors.push_back(MakeProxyNote(proxy));
-    channels.push_back(grpc::experimental::CreateCustomChannelWithInterceptors(
-        target, *credentials, arguments, std::move(interceptors)));
-  }
-  return channels;
+  const auto factory = ChannelFactory::Create(target, options);
+  if (!factory.ok()) return factory.status();
+  return factory->OpenTarget();
 }
 
 }  // namespace headlight::client

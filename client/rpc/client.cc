@@ -3,7 +3,6 @@
 
 #include <grpc/support/time.h>
 
-#include <atomic>
 #include <cstdint>
 #include <utility>
 #include <vector>
@@ -12,30 +11,32 @@
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/notification.h"
 #include "client/rpc/asked_layers.h"
+#include "client/rpc/channel_factory.h"
+#include "client/rpc/name_watch.h"
 #include "client/rpc/pending_call.h"
+#include "client/rpc/target.h"
 #include "client/rpc/traceparent.h"
 #include "client/wire/wire.h"
 #include "headlight/v1/metadata.h"
 
 namespace headlight::client {
+namespace {
+
+constexpr std::chrono::seconds kLookUpInterval{5};
+
+}  // namespace
 
 struct Client::State {
   std::vector<std::shared_ptr<grpc::Channel>> channels;  // at least one
-  RetryOptions retry;
-  Checksums checksums = Checksums::kCheck;
   std::unique_ptr<v1::AttentionService::Stub> attention;
   std::unique_ptr<grpc::health::v1::Health::Stub> health;
-  std::atomic<uint32_t> next_channel{0};
-  CallGate gate;  // last, so that calls go before all that they use
-
-  const std::shared_ptr<grpc::Channel>& NextChannel() {
-    return channels[next_channel.fetch_add(1, std::memory_order_relaxed) % channels.size()];
-  }
+  std::unique_ptr<CallContext> calls;
+  std::unique_ptr<NameWatch> watch;  // goes before what it changes
 
   AttendHandle Start(grpc::ByteBuffer request, const std::string& traceparent,
                      std::chrono::milliseconds timeout, AttendCallback callback) {
-    const auto pending = std::make_shared<PendingCall>(
-        gate, NextChannel(), retry, checksums, std::move(request), traceparent, timeout, std::move(callback));
+    const auto pending = std::make_shared<PendingCall>(*calls, std::move(request), traceparent, timeout,
+                                                       std::move(callback));
     pending->Start();
     return AttendHandle(pending);
   }
@@ -63,22 +64,38 @@ void AttendHandle::Cancel() const {
 }
 
 absl::StatusOr<Client> Client::Create(const std::string& target, const ClientOptions& options) {
-  auto channels = OpenChannels(target, options);
-  if (!channels.ok()) return channels.status();
-  return Client(*std::move(channels), options.retry, options.checksums);
+  const auto factory = ChannelFactory::Create(target, options);
+  if (!factory.ok()) return factory.status();
+  Client client(target, factory->OpenTarget(), options.retry, options.checksums);
+  if (options.load_balancing == LoadBalancing::kRoundRobin && !factory->has_proxy()) {
+    client.Spread(std::make_shared<ChannelFactory>(*factory));
+  }
+  return client;
 }
 
 Client::Client(std::shared_ptr<grpc::Channel> channel, const RetryOptions& retry, Checksums checksums)
-    : Client(std::vector<std::shared_ptr<grpc::Channel>>{std::move(channel)}, retry, checksums) {}
+    : Client("", std::vector<std::shared_ptr<grpc::Channel>>{std::move(channel)}, retry, checksums) {}
 
-Client::Client(std::vector<std::shared_ptr<grpc::Channel>> channels, const RetryOptions& retry,
-               Checksums checksums)
+Client::Client(const std::string& target, std::vector<std::shared_ptr<grpc::Channel>> channels,
+               const RetryOptions& retry, Checksums checksums)
     : state_(std::make_unique<State>()) {
   state_->attention = v1::AttentionService::NewStub(channels.front());
   state_->health = grpc::health::v1::Health::NewStub(channels.front());
+  state_->calls.reset(new CallContext{.pool = ServerPool(target, channels),
+                                      .retry = retry,
+                                      .budget = RetryBudget(retry),
+                                      .checksums = checksums});
   state_->channels = std::move(channels);
-  state_->retry = retry;
-  state_->checksums = checksums;
+}
+
+void Client::Spread(std::shared_ptr<const ChannelFactory> factory) {
+  const auto set = [&pool = state_->calls->pool, factory](const std::vector<std::string>& addresses) {
+    pool.SetAddresses(addresses, [&](const std::string& address) { return factory->OpenAddress(address); });
+  };
+  set(ListedAddresses(factory->target()));
+  if (const std::string name = NameToLookUp(factory->target()); !name.empty()) {
+    state_->watch = std::make_unique<NameWatch>([name] { return LookUp(name); }, kLookUpInterval, set);
+  }
 }
 
 Client::~Client() = default;
@@ -86,6 +103,8 @@ Client::Client(Client&&) noexcept = default;
 Client& Client::operator=(Client&&) noexcept = default;
 
 const std::vector<std::shared_ptr<grpc::Channel>>& Client::channels() const { return state_->channels; }
+
+int64_t Client::num_retries() const { return state_->calls->budget.retries(); }
 
 absl::StatusOr<AttendReply> Client::Attend(const AttendCall& call, std::chrono::milliseconds timeout) const {
   return WaitForReply([&](AttendCallback callback) { AttendAsync(call, timeout, std::move(callback)); });
@@ -122,8 +141,8 @@ absl::StatusOr<std::unique_ptr<AttendStream>> Client::OpenStream(std::chrono::mi
         absl::StrCat("max_unanswered: got ", options.max_unanswered, ", wanted 1 to ", kMostUnanswered));
   }
   if (absl::Status wrong = CheckTraceparent(options.traceparent); !wrong.ok()) return wrong;
-  return std::make_unique<AttendStream>(state_->NextChannel(), timeout, options.max_unanswered,
-                                        options.traceparent, state_->checksums);
+  return std::make_unique<AttendStream>(state_->calls->pool.Pick({}).channel, timeout, options.max_unanswered,
+                                        options.traceparent, state_->calls->checksums);
 }
 
 absl::StatusOr<v1::EstimateCostResponse> Client::EstimateCost(const AttendCall& call,

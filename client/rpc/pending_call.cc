@@ -22,6 +22,9 @@ namespace {
 using SteadyTime = std::chrono::steady_clock::time_point;
 using std::chrono::milliseconds;
 
+// After a silence, or UNAVAILABLE, whose server has not said when to come again.
+constexpr milliseconds kFirstRest{500};
+
 // As late as a clock can tell if the timeout is longer than that.
 SteadyTime After(milliseconds timeout) {
   const SteadyTime now = std::chrono::steady_clock::now();
@@ -51,19 +54,19 @@ CallGate::Pass::~Pass() {
   if (--gate_.passes_ == 0) gate_.empty_.notify_all();
 }
 
-PendingCall::PendingCall(CallGate& gate, std::shared_ptr<grpc::Channel> channel, const RetryOptions& retry,
-                         Checksums checksums, grpc::ByteBuffer request, std::string traceparent,
+PendingCall::PendingCall(CallContext& client, grpc::ByteBuffer request, std::string traceparent,
                          milliseconds timeout, AttendCallback callback)
-    : pass_(gate),
-      channel_(std::move(channel)),
-      retry_(retry),
-      checksums_(checksums),
+    : pass_(client.gate),
+      client_(client),
       request_(std::move(request)),
       traceparent_(std::move(traceparent)),
       deadline_(After(timeout)),
       callback_(std::move(callback)) {}
 
-void PendingCall::Start() { Attempt(); }
+void PendingCall::Start() {
+  client_.budget.NoteCall(std::chrono::steady_clock::now());
+  Attempt();
+}
 
 void PendingCall::Cancel() {
   const std::lock_guard lock(mutex_);
@@ -85,9 +88,12 @@ void PendingCall::Attempt() {
       SetTimeout(*context_, std::chrono::ceil<milliseconds>(left));
       SetTraceparent(*context_, traceparent_);
       AnnounceMessage(*context_, static_cast<int64_t>(request_.Length()));
-      grpc::GenericStub(channel_).UnaryCall(
-          context_.get(), kAttendMethod, {}, &request_, &reply_,
-          [self = shared_from_this()](const grpc::Status& status) { self->AttemptEnded(status); });
+      const ServerPool::Choice choice = client_.pool.Pick(tried_);
+      server_ = choice.server;
+      server_->CallBegins();
+      grpc::GenericStub(choice.channel)
+          .UnaryCall(context_.get(), kAttendMethod, {}, &request_, &reply_,
+                     [self = shared_from_this()](const grpc::Status& status) { self->AttemptEnded(status); });
       LimitAttempt();
       return;
     }
@@ -96,16 +102,33 @@ void PendingCall::Attempt() {
 }
 
 void PendingCall::AttemptEnded(const grpc::Status& status) {
-  if (status.ok()) return End(DecodeReply(reply_, checksums_));
-  if (WasGivenUp(status)) return Attempt();
+  const bool given_up = WasGivenUp(status);
+  JudgeServer(status, given_up);
+  if (status.ok()) return End(DecodeReply(reply_, client_.checksums));
+  if (given_up) return Attempt();
   if (!TryAgain(status)) End(Refused(status));
+}
+
+void PendingCall::JudgeServer(const grpc::Status& status, bool given_up) {
+  server_->CallEnds();
+  const SteadyTime now = std::chrono::steady_clock::now();
+  const absl::StatusCode code = static_cast<absl::StatusCode>(status.error_code());
+  const Pushback pushback = ReadPushback(*context_);
+  if (given_up || code == absl::StatusCode::kUnavailable) {
+    server_->Failed(now, kFirstRest);
+  } else if (code == absl::StatusCode::kResourceExhausted && pushback.delay) {
+    server_->Failed(now, *pushback.delay);
+  } else if (code != absl::StatusCode::kCancelled && code != absl::StatusCode::kDeadlineExceeded) {
+    server_->Answered();  // these two may be of our making, and say nothing of it
+  }
+  tried_.push_back(server_);
 }
 
 void PendingCall::LimitAttempt() {
   given_up_ = false;
   patience_.reset();
-  const milliseconds timeout = retry_.attempt_timeout;
-  if (timeout.count() == 0 || attempts_ >= retry_.max_attempts) return;
+  const milliseconds timeout = client_.retry.attempt_timeout;
+  if (timeout.count() == 0 || attempts_ >= client_.retry.max_attempts) return;
   // Not a deadline of the attempt: the server would believe that its answer is of no use after it.
   patience_ = std::make_unique<grpc::Alarm>();
   patience_->Set(
@@ -119,6 +142,7 @@ void PendingCall::LimitAttempt() {
 void PendingCall::GiveUp(int attempt) {
   const std::lock_guard lock(mutex_);
   if (attempt != attempts_ || cancelled_ || given_up_) return;
+  if (!client_.budget.TakeRetry(std::chrono::steady_clock::now())) return;
   given_up_ = true;
   context_->TryCancel();
 }
@@ -132,10 +156,12 @@ bool PendingCall::TryAgain(const grpc::Status& status) {
   const std::lock_guard lock(mutex_);
   if (cancelled_) return false;
   const auto code = static_cast<absl::StatusCode>(status.error_code());
-  const auto delay = DelayBeforeRetry(retry_, attempts_, code, ReadPushback(*context_), UniformRandom());
+  auto delay = DelayBeforeRetry(client_.retry, attempts_, code, ReadPushback(*context_), UniformRandom());
   if (!delay) return false;
+  if (client_.pool.HasOther(tried_)) delay = milliseconds(0);  // who failed us is not asked again
+  const SteadyTime now = std::chrono::steady_clock::now();
   // What the server said is worth more than that the time ran out while we waited.
-  if (std::chrono::steady_clock::now() + *delay >= deadline_) return false;
+  if (now + *delay >= deadline_ || !client_.budget.TakeRetry(now)) return false;
   kept_ = shared_from_this();
   pause_.Set(gpr_time_add(gpr_now(GPR_CLOCK_MONOTONIC), gpr_time_from_millis(delay->count(), GPR_TIMESPAN)),
              [this](bool) { PauseOver(); });

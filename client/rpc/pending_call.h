@@ -5,7 +5,6 @@
 #define HEADLIGHT_CLIENT_RPC_PENDING_CALL_H_
 
 #include <grpcpp/alarm.h>
-#include <grpcpp/channel.h>
 #include <grpcpp/client_context.h>
 #include <grpcpp/support/byte_buffer.h>
 #include <grpcpp/support/status.h>
@@ -20,6 +19,8 @@
 #include "absl/status/statusor.h"
 #include "client/attend_call.h"
 #include "client/retry.h"
+#include "client/rpc/retry_budget.h"
+#include "client/rpc/server_pool.h"
 
 namespace headlight::client {
 
@@ -49,12 +50,20 @@ class CallGate {
   int64_t passes_ = 0;  // guarded by mutex_
 };
 
+// What the calls of a client share; outlives them.
+struct CallContext {
+  ServerPool pool;
+  RetryOptions retry;
+  RetryBudget budget;
+  Checksums checksums = Checksums::kCheck;
+  CallGate gate;  // last, so that calls go before all that they use
+};
+
 // Keeps itself alive until its callback has returned. Thread-safe.
 class PendingCall : public std::enable_shared_from_this<PendingCall> {
  public:
-  // Every attempt sends the slices of `request`, which are shared and not copied. `gate` outlives it.
-  PendingCall(CallGate& gate, std::shared_ptr<grpc::Channel> channel, const RetryOptions& retry,
-              Checksums checksums, grpc::ByteBuffer request, std::string traceparent,
+  // Every attempt sends the slices of `request`, which are shared and not copied. `client` outlives it.
+  PendingCall(CallContext& client, grpc::ByteBuffer request, std::string traceparent,
               std::chrono::milliseconds timeout, AttendCallback callback);
 
   // Once.
@@ -66,7 +75,8 @@ class PendingCall : public std::enable_shared_from_this<PendingCall> {
  private:
   void Attempt();
   void AttemptEnded(const grpc::Status& status);
-  void LimitAttempt();       // has GiveUp called in retry_.attempt_timeout; with mutex_ held
+  void JudgeServer(const grpc::Status& status, bool given_up);
+  void LimitAttempt();       // has GiveUp called in due time; with mutex_ held
   void GiveUp(int attempt);  // cancels it, if it is still the one under way
   bool WasGivenUp(const grpc::Status& status);
   bool TryAgain(const grpc::Status& status);         // whether there will be another attempt
@@ -75,15 +85,15 @@ class PendingCall : public std::enable_shared_from_this<PendingCall> {
   void End(absl::StatusOr<AttendReply> reply);
 
   const CallGate::Pass pass_;  // first, so that it goes last
-  const std::shared_ptr<grpc::Channel> channel_;
-  const RetryOptions retry_;
-  const Checksums checksums_;
+  CallContext& client_;
   const grpc::ByteBuffer request_;
   const std::string traceparent_;  // valid or empty
   const std::chrono::steady_clock::time_point deadline_;
   AttendCallback callback_;
   grpc::ByteBuffer reply_;  // of the attempt under way
   int attempts_ = 0;
+  std::shared_ptr<Server> server_;  // of the attempt under way
+  ServerPool::Servers tried_;       // those of the attempts before
 
   std::mutex mutex_;
   // Guarded by mutex_:

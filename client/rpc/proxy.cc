@@ -10,6 +10,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "client/rpc/target.h"
 
 namespace headlight::client {
 namespace {
@@ -21,27 +22,6 @@ std::string FirstSet(std::initializer_list<const char*> names) {
     if (value != nullptr && *value != '\0') return value;
   }
   return "";
-}
-
-// "dns:///host:1" -> "host:1", "ipv4:1.2.3.4:5,6.7.8.9:10" -> "1.2.3.4:5,6.7.8.9:10".
-std::string WithoutScheme(const std::string& target) {
-  for (const char* scheme : {"dns:", "ipv4:", "ipv6:"}) {
-    if (!absl::StartsWith(target, scheme)) continue;
-    const std::string rest = target.substr(std::string(scheme).size());
-    if (!absl::StartsWith(rest, "//")) return rest;
-    const size_t path = rest.find('/', 2);  // behind the authority, which names a DNS server
-    return path == std::string::npos ? "" : rest.substr(path + 1);
-  }
-  return target;
-}
-
-// "host:1" -> "host", "[::1]:1" -> "::1", "::1" -> "::1".
-std::string HostOf(const std::string& address) {
-  if (absl::StartsWith(address, "[")) return address.substr(1, address.find(']') - 1);
-  const size_t colon = address.find(':');
-  return colon == std::string::npos || address.find(':', colon + 1) != std::string::npos
-             ? address
-             : address.substr(0, colon);
 }
 
 // Four numbers, of which the first is 127; so that "127.0.0.1.example" is none of ours.

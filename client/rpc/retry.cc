@@ -16,6 +16,8 @@ namespace {
 
 constexpr int kMaxAttempts = 100;
 constexpr double kJitter = 0.2;
+constexpr double kMaxBudgetRatio = 100;
+constexpr int kMaxBudgetReserve = 1'000'000;
 
 }  // namespace
 
@@ -36,6 +38,14 @@ absl::Status CheckRetryOptions(const RetryOptions& options) {
   if (options.attempt_timeout.count() < 0) {
     return absl::InvalidArgumentError(absl::StrCat(
         "retry.attempt_timeout: got ", options.attempt_timeout.count(), " ms, wanted 0 for none, or more"));
+  }
+  if (!(options.budget_ratio >= 0 && options.budget_ratio <= kMaxBudgetRatio)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("retry.budget_ratio: got ", options.budget_ratio, ", wanted 0 to ", kMaxBudgetRatio));
+  }
+  if (options.budget_reserve < 0 || options.budget_reserve > kMaxBudgetReserve) {
+    return absl::InvalidArgumentError(absl::StrCat("retry.budget_reserve: got ", options.budget_reserve,
+                                                   ", wanted 0 to ", kMaxBudgetReserve));
   }
   return absl::OkStatus();
 }

@@ -79,6 +79,10 @@ TEST(RetryTest, OptionsOutOfRangeAreNamed) {
               StatusIs(kWrong, "retry.initial_backoff: got 0 ms, wanted at least 1 ms"));
   EXPECT_THAT(CheckRetryOptions({.initial_backoff = 5ms, .max_backoff = 4ms}),
               StatusIs(kWrong, "retry.max_backoff: got 4 ms, wanted at least retry.initial_backoff, 5 ms"));
+  EXPECT_THAT(CheckRetryOptions({.budget_ratio = -0.1}),
+              StatusIs(kWrong, "retry.budget_ratio: got -0.1, wanted 0 to 100"));
+  EXPECT_THAT(CheckRetryOptions({.budget_reserve = -1}),
+              StatusIs(kWrong, "retry.budget_reserve: got -1, wanted 0 to 1000000"));
 }
 
 }  // namespace

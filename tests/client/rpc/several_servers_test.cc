@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A client of several servers, of which some are not well.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <chrono>
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "client/client.h"
+#include "tests/client/fake_server.h"
+#include "tests/client/tls_test.h"
+#include "tests/testing/status_matchers.h"
+
+namespace headlight::client {
+namespace {
+
+using namespace std::chrono_literals;
+using ::headlight::testing::FakeServer;
+using ::headlight::testing::IsOk;
+using ::headlight::testing::StatusIs;
+using ::testing::SizeIs;
+
+const Tensor& FourNumbers() {
+  static const Tensor query{.shape = {1, 1, 4}, .values = {1, 2, 3, 4}};
+  return query;
+}
+
+absl::Status Call(const Client& client, std::chrono::milliseconds timeout = 30s) {
+  return client.Attend({.query = FourNumbers().View()}, timeout).status();
+}
+
+std::string TargetOf(const std::vector<const FakeServer*>& servers) {
+  std::string target;
+  for (const FakeServer* server : servers) target += (target.empty() ? "ipv4:" : ",") + server->target();
+  return target;
+}
+
+// Calls until each has been asked.
+void WaitForAll(const Client& client, const std::vector<const FakeServer*>& servers) {
+  for (const FakeServer* server : servers) {
+    for (int i = 0; i < 1000 && server->requests().empty(); ++i) EXPECT_THAT(Call(client), IsOk());
+    ASSERT_FALSE(server->requests().empty());
+  }
+}
+
+FakeServer::AttendHandler AlwaysRefusing(grpc::StatusCode code, const std::string& pushback) {
+  return [=](grpc::ServerContext& context, const v1::AttendRequest&, v1::AttendResponse&) {
+    if (!pushback.empty()) context.AddTrailingMetadata("grpc-retry-pushback-ms", pushback);
+    return grpc::Status(code, "not now");
+  };
+}
+
+TEST(SeveralServersTest, ARefusalIsTakenElsewhereAtOnce) {
+  for (const auto code : {grpc::StatusCode::UNAVAILABLE, grpc::StatusCode::RESOURCE_EXHAUSTED}) {
+    FakeServer refuses(AlwaysRefusing(code, "20000")), answers;
+    const auto client = Client::Create(TargetOf({&refuses, &answers}),
+                                       {.load_balancing = LoadBalancing::kRoundRobin,
+                                        .retry = {.initial_backoff = 20s, .max_backoff = 20s}});
+    ASSERT_THAT(client, IsOk());
+    const auto begin = std::chrono::steady_clock::now();
+    for (int i = 0; i < 50; ++i) EXPECT_THAT(Call(*client), IsOk());
+    EXPECT_LT(std::chrono::steady_clock::now() - begin, 15s);
+    EXPECT_LE(refuses.requests().size(), 8u);  // it rests, for longer each time
+    EXPECT_THAT(answers.requests(), SizeIs(50));
+  }
+}
+
+TEST(SeveralServersTest, SilenceIsTakenElsewhere) {
+  FakeServer silent(FakeServer::UntilCancelled), answers;
+  const auto client =
+      Client::Create(TargetOf({&silent, &answers}),
+                     {.load_balancing = LoadBalancing::kRoundRobin, .retry = {.attempt_timeout = 200ms}});
+  ASSERT_THAT(client, IsOk());
+  for (int i = 0; i < 50; ++i) EXPECT_THAT(Call(*client), IsOk());
+  EXPECT_LE(silent.requests().size(), 8u);
+}
+
+TEST(SeveralServersTest, WhoDoesNotServeGetsNoCall) {
+  FakeServer one, other;
+  const auto client =
+      Client::Create(TargetOf({&one, &other}), {.load_balancing = LoadBalancing::kRoundRobin});
+  ASSERT_THAT(client, IsOk());
+  WaitForAll(*client, {&one, &other});
+  one.SetServing(false);
+  std::this_thread::sleep_for(500ms);
+  const size_t before = one.requests().size();
+  for (int i = 0; i < 50; ++i) EXPECT_THAT(Call(*client), IsOk());
+  EXPECT_EQ(one.requests().size(), before);
+  one.SetServing(true);
+  const auto give_up_at = std::chrono::steady_clock::now() + 20s;
+  while (one.requests().size() == before && std::chrono::steady_clock::now() < give_up_at) {
+    EXPECT_THAT(Call(*client), IsOk());
+  }
+  EXPECT_GT(one.requests().size(), before);
+}
+
+TEST(SeveralServersTest, ThereIsNoStormWhenAllRefuse) {
+  const auto handler = AlwaysRefusing(grpc::StatusCode::UNAVAILABLE, "");
+  FakeServer one(handler), two(handler), three(handler);
+  const auto client = Client::Create(
+      TargetOf({&one, &two, &three}),
+      {.load_balancing = LoadBalancing::kRoundRobin, .retry = {.initial_backoff = 1ms, .max_backoff = 1ms}});
+  ASSERT_THAT(client, IsOk());
+  constexpr int kCalls = 500;
+  for (int i = 0; i < kCalls; ++i)
+    EXPECT_THAT(Call(*client), StatusIs(absl::StatusCode::kUnavailable, "not now"));
+  const size_t attempts = one.requests().size() + two.requests().size() + three.requests().size();
+  EXPECT_EQ(attempts, static_cast<size_t>(kCalls + client->num_retries()));
+  EXPECT_GE(client->num_retries(), kCalls / 10);
+  EXPECT_LE(client->num_retries(), kCalls / 5 + 60);
+}
+
+TEST(SeveralServersTest, ASilentServerIsWaitedForOnceTheBudgetIsSpent) {
+  FakeServer silent(FakeServer::UntilCancelled);
+  const auto client = Client::Create(
+      silent.target(), {.retry = {.attempt_timeout = 10ms, .budget_ratio = 0, .budget_reserve = 2}});
+  ASSERT_THAT(client, IsOk());
+  EXPECT_THAT(Call(*client, 300ms), StatusIs(absl::StatusCode::kDeadlineExceeded, ::testing::_));
+  EXPECT_EQ(client->num_retries(), 2);
+  EXPECT_LE(silent.requests().size(), 3u);
+}
+
+TEST(SeveralServersTest, ANameIsWhatItsAddressesAre) {
+  FakeServer server;  // of 127.0.0.1; localhost may be ::1 too, where nobody is
+  const auto client = Client::Create("localhost:" + std::to_string(server.port()),
+                                     {.load_balancing = LoadBalancing::kRoundRobin});
+  ASSERT_THAT(client, IsOk());
+  for (int i = 0; i < 20; ++i) {
+    EXPECT_THAT(Call(*client), IsOk());
+    std::this_thread::sleep_for(10ms);  // until the name was looked up
+  }
+  EXPECT_THAT(server.requests(), SizeIs(20));
+}
+
+TEST(SeveralServersTest, StreamsGoToWhoIsWell) {
+  FakeServer one, other;
+  const auto client =
+      Client::Create(TargetOf({&one, &other}), {.load_balancing = LoadBalancing::kRoundRobin});
+  ASSERT_THAT(client, IsOk());
+  WaitForAll(*client, {&one, &other});
+  one.SetServing(false);
+  std::this_thread::sleep_for(500ms);
+  const size_t before = one.requests().size();
+  for (int i = 0; i < 4; ++i) {
+    auto stream = client->OpenStream(30s);
+    ASSERT_THAT(stream, IsOk());
+    (*stream)->Attend({.query = FourNumbers().View()},
+                      [](const absl::StatusOr<AttendReply>& reply) { EXPECT_THAT(reply, IsOk()); });
+    EXPECT_THAT((*stream)->Finish(), IsOk());
+  }
+  EXPECT_EQ(one.requests().size(), before);
+}
+
+class SeveralTlsServersTest : public ::headlight::testing::TlsTest {};
+
+TEST_F(SeveralTlsServersTest, EachMustBeWhomTheTargetNames) {
+  const auto one = Serve(/*mutual=*/false), other = Serve(false);
+  const TlsOptions tls{.enabled = true, .ca_file = File("ca.pem")};
+  const auto by_address = Client::Create(TargetOf({one.get(), other.get()}),
+                                         {.load_balancing = LoadBalancing::kRoundRobin, .tls = tls});
+  ASSERT_THAT(by_address, IsOk());
+  WaitForAll(*by_address, {one.get(), other.get()});  // the certificate has 127.0.0.1
+  const auto by_name = Client::Create("localhost:" + std::to_string(one->port()),
+                                      {.load_balancing = LoadBalancing::kRoundRobin, .tls = tls});
+  ASSERT_THAT(by_name, IsOk());
+  std::this_thread::sleep_for(200ms);  // until the name was looked up
+  EXPECT_THAT(Call(*by_name), StatusIs(absl::StatusCode::kUnavailable, ::testing::_));  // but not "localhost"
+}
+
+}  // namespace
+}  // namespace headlight::client
