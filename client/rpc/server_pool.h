@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The servers of a client and which of them gets a call. ADR 00NN says why gRPC does not choose.
+// The servers of a client and which of them gets a call. ADR 0034 says why gRPC does not choose.
 #ifndef HEADLIGHT_CLIENT_RPC_SERVER_POOL_H_
 #define HEADLIGHT_CLIENT_RPC_SERVER_POOL_H_
 
