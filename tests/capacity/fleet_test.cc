@@ -69,9 +69,11 @@ TEST(FleetTest, RandomDealingMakesEachServerAQueueOfItsOwn) {
 
 TEST(FleetTest, ABetterDealerLetsNobodyWaitLonger) {
   const Traffic traffic = Load(4 * 0.7 * kCapacity);
-  const double random_us = MeanWaitUs(SimulateFleet(OneByOne(), traffic, 4, Balancing::kRandom));
-  const double in_turn_us = MeanWaitUs(SimulateFleet(OneByOne(), traffic, 4, Balancing::kRoundRobin));
-  const double least_us = MeanWaitUs(SimulateFleet(OneByOne(), traffic, 4, Balancing::kLeastLoaded));
+  // Where all take the same time, the one whose turn it is is the least loaded.
+  const ServerProfile server = OneByOne({0.5, 1.5});
+  const double random_us = MeanWaitUs(SimulateFleet(server, traffic, 4, Balancing::kRandom));
+  const double in_turn_us = MeanWaitUs(SimulateFleet(server, traffic, 4, Balancing::kRoundRobin));
+  const double least_us = MeanWaitUs(SimulateFleet(server, traffic, 4, Balancing::kLeastLoaded));
   EXPECT_LT(in_turn_us, 0.8 * random_us);
   EXPECT_LT(least_us, in_turn_us);
 }

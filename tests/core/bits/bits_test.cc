@@ -86,12 +86,10 @@ TEST_P(NarrowBitsTest, AreThoseOfParametersRoundedBefore) {
       const bool is_exact = held == Precision::kInt8 && GetParam().name == "model-tiny";
       EXPECT_EQ(*wanted == *exact, is_exact);
       for (const bool batched : {false, true}) {
-        for (const int num_threads : {1, 2}) {
-          const absl::StatusOr<uint32_t> crc = GetParam().compute(
-              {.kernel = kernel, .num_threads = num_threads, .batched = batched, .parameters = held});
-          ASSERT_THAT(crc, IsOk());
-          EXPECT_EQ(*crc, *wanted) << num_threads << " threads" << (batched ? ", batched" : ", alone");
-        }
+        const absl::StatusOr<uint32_t> crc = GetParam().compute(
+            {.kernel = kernel, .num_threads = batched ? 2 : 1, .batched = batched, .parameters = held});
+        ASSERT_THAT(crc, IsOk());
+        EXPECT_EQ(*crc, *wanted) << (batched ? "batched on two threads" : "alone on one thread");
       }
     }
   }

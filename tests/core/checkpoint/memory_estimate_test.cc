@@ -38,7 +38,7 @@ TEST(EstimateMemoryTest, IsWhatAModelTakesOrALittleMore) {
 // Nothing of them is held in f32.
 TEST(EstimateMemoryTest, NarrowParametersTakeTheirBytes) {
   ModelConfig config = EstimatedConfig();
-  config.block.attention.embed_dim = 512;
+  config.block.attention = {.embed_dim = 512, .num_heads = 8};
   config.block.feed_forward.hidden_dim = 2048;
   config = config.Resolved();
   config.embedding.reset();

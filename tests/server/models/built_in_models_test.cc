@@ -72,7 +72,8 @@ TEST(BuiltInModelsTest, NarrowParametersTakeLessAndTheirErrorIsMeasured) {
   ASSERT_THAT(wide, IsOk());
   ASSERT_THAT(narrow, IsOk());
   EXPECT_EQ(PrecisionText((*narrow)->model.attention()), "f32, parameters int8");
-  EXPECT_LT((*narrow)->model.packed_bytes(), (*wide)->model.packed_bytes() / 3);
+  // 2.4 MB instead of 9.4, each in whole huge pages of 2 MiB.
+  EXPECT_LT((*narrow)->model.packed_bytes(), (*wide)->model.packed_bytes() / 2);
   EXPECT_GT((*narrow)->precision_error.rms, 0.0);
   EXPECT_GT((*narrow)->precision_error.cosine, 0.998);
   EXPECT_THAT(
