@@ -35,8 +35,8 @@ struct Client::State {
 
   AttendHandle Start(grpc::ByteBuffer request, const std::string& traceparent,
                      std::chrono::milliseconds timeout, AttendCallback callback) {
-    const auto pending = std::make_shared<PendingCall>(*calls, std::move(request), traceparent, timeout,
-                                                       std::move(callback));
+    const auto pending =
+        std::make_shared<PendingCall>(*calls, std::move(request), traceparent, timeout, std::move(callback));
     pending->Start();
     return AttendHandle(pending);
   }

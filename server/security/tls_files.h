@@ -34,10 +34,10 @@ struct TlsPem {
 
 // What is worth telling of a certificate.
 struct TlsFacts {
-  std::string subject;      // safe to print
-  std::string valid_until;  // UTC
+  std::string subject;        // safe to print
+  std::string valid_until;    // UTC
   int64_t valid_until_s = 0;  // the same, since 1970
-  std::string warning;      // a sentence, if it is not valid now; else empty
+  std::string warning;        // a sentence, if it is not valid now; else empty
 };
 
 // INVALID_ARGUMENT: one cannot be read, or is no PEM file of sensible size; names the option and the file.

@@ -26,7 +26,8 @@ class ServerProcess {
 
   // Of the admin port; 0: it has not told one.
   int AdminPort() {
-    const std::string rest = process_.WaitForOutput("admin port on http://127.0.0.1:", std::chrono::seconds(10));
+    const std::string rest =
+        process_.WaitForOutput("admin port on http://127.0.0.1:", std::chrono::seconds(10));
     return std::atoi(rest.substr(0, rest.find('/')).c_str());
   }
 

@@ -206,10 +206,10 @@ double DaysLeft(ServerProcess& server) {
 }
 
 TEST_F(ServerTlsTest, TheMetricTellsWhenTheCertificateThatIsShownExpires) {
-  const RunResult made = RunProgram(
-      {"/usr/bin/env", "sh", "-ec",
-       "cd " + std::filesystem::path(File("ca.pem")).parent_path().string() +
-           " && openssl x509 -req -days 9 -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -out nine.pem"});
+  const RunResult made = RunProgram({"/usr/bin/env", "sh", "-ec",
+                                     "cd " + std::filesystem::path(File("ca.pem")).parent_path().string() +
+                                         " && openssl x509 -req -days 9 -in server.csr -CA ca.pem -CAkey "
+                                         "ca.key -CAcreateserial -out nine.pem"});
   ASSERT_EQ(made.exit_code, 0) << made.output;
   const testing::TempFolder shown;
   const std::string cert = shown.File("cert.pem");
@@ -218,7 +218,8 @@ TEST_F(ServerTlsTest, TheMetricTellsWhenTheCertificateThatIsShownExpires) {
   EXPECT_NEAR(DaysLeft(server), 2, 0.1);
   Overwrite(cert, File("nine.pem"));
   const auto give_up = std::chrono::steady_clock::now() + 20s;
-  while (DaysLeft(server) < 3 && std::chrono::steady_clock::now() < give_up) std::this_thread::sleep_for(50ms);
+  while (DaysLeft(server) < 3 && std::chrono::steady_clock::now() < give_up)
+    std::this_thread::sleep_for(50ms);
   EXPECT_NEAR(DaysLeft(server), 9, 0.1);
 
   ServerProcess plain({"--models", "demo"});
