@@ -16,12 +16,20 @@ class DryError(Exception):
     """What is wrong with a command."""
 
 
+def made_by_commands(root):
+    """Paths of the repository that git is told to pass over."""
+    with open(os.path.join(root, '.gitignore'), encoding='utf-8') as file:
+        return {line.strip().strip('/') for line in file}
+
+
 def try_dry(text, root):
     """How far the command was tried, in words."""
     words = shlex.split(text, comments=True)
     for word in words:
         path = word.split('=')[-1].split(':')[0]
         if path.split('/')[0] not in FOLDERS or '/' not in path:
+            continue
+        if path in made_by_commands(root):
             continue
         if not os.path.exists(os.path.join(root, path)):
             raise DryError(f'there is no {path} in the repository')
