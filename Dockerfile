@@ -4,7 +4,7 @@
 # It runs as any user, on a read-only root, without capabilities. There is no shell and no package manager in it; what is, says
 # /usr/local/share/doc/headlight/sbom.spdx.json. scripts/test-deploy.sh tries it out.
 #
-# The same commit gives the same bytes as long as it is built of the same packages. To pin those too:
+# The same commit is to give the same bytes as long as it is built of the same packages. To pin those too:
 #   docker build --build-arg BASE=debian:trixie-slim@sha256:... --build-arg APT_SNAPSHOT=20261101T000000Z
 #     --build-arg SOURCE_DATE_EPOCH=$(git log -1 --format=%ct) -t headlight .
 ARG BASE=debian:trixie-slim

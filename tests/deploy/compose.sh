@@ -88,8 +88,14 @@ load_in_background() {
   sleep 4  # past its warm-up
 }
 load_is_well() {
-  wait "$loading" || { cat "$work/load" >&2; die "requests failed: $1"; }
+  wait "$loading" || "${2:-false}" || { cat "$work/load" >&2; die "requests failed: $1"; }
   say "$1: $(sed -n 's/^replies */replies: /p; s/^refused */refused: /p' "$work/load" | tr '\n' ' ')"
+}
+
+# Before 3.1 HAProxy takes a new server for ready until its first check; calls are told there to come again.
+is_told_to_come_again() {
+  docker run --rm "$HAPROXY_IMAGE" haproxy -v | grep -Eq 'version (2\.|3\.0)' &&
+    ! grep -E '^ +[0-9]+ [A-Z_]+:' "$work/load" | grep -qv 'UNAVAILABLE: the server is starting'
 }
 
 image_or_stand_in HAPROXY_IMAGE haproxy || die "no image of HAProxy"
@@ -132,7 +138,7 @@ say "one replica added under load"
 load_in_background 30
 compose up -d --no-build --no-recreate --scale headlight=4 headlight >/dev/null 2>&1
 balanced 4
-load_is_well "one added"
+load_is_well "one added" is_told_to_come_again
 compose down --volumes >/dev/null 2>&1
 
 say "TLS on every leg"
