@@ -6,7 +6,7 @@
 # Each folder is for one party, so that nobody is given another's key:
 #   DIR/ca       ca.key, ca.pem         stays here
 #   DIR/server   cert.pem, key.pem, ca.pem    --tls-cert, --tls-key, --tls-client-ca of headlight-server
-#   DIR/proxy    proxy.pem (certificate and key), ca.pem    HAProxy's; it shows them to callers and to servers
+#   DIR/proxy    proxy.pem (certificate and key), ca.pem    HAProxy's, shown to callers and to servers; cert.pem, key.pem: Envoy's
 #   DIR/client   cert.pem, key.pem, ca.pem    --tls-cert, --tls-key, --tls-ca of headlight
 # Servers take new files within a second by themselves, HAProxy on SIGUSR2.
 set -euo pipefail
@@ -50,7 +50,7 @@ fi
 sign server serverAuth
 sign proxy serverAuth,clientAuth
 sign client clientAuth
-for party in server client; do
+for party in server proxy client; do
   put "$work/$party.pem" 644 "$DIR/$party" cert.pem
   put "$work/$party.key" 644 "$DIR/$party" key.pem
 done

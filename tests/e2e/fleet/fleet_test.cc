@@ -172,18 +172,32 @@ TEST_P(FleetTest, OneIsFrozen) {
 }
 
 // They fail every call at once and seem to be well, and the least busy of all.
-TEST(FleetWithBlackHolesTest, TheClientAvoidsThem) {
-  FakeServer unavailable(
-      [](auto&, const auto&, auto&) { return grpc::Status(grpc::StatusCode::UNAVAILABLE, "no"); });
-  FakeServer exhausted([](auto& context, const auto&, auto&) {
+class FleetWithBlackHolesTest : public ::testing::Test {
+ protected:
+  FakeServer unavailable_{
+      [](auto&, const auto&, auto&) { return grpc::Status(grpc::StatusCode::UNAVAILABLE, "no"); }};
+  FakeServer exhausted_{[](auto& context, const auto&, auto&) {
     context.AddTrailingMetadata("grpc-retry-pushback-ms", "5");
     return grpc::Status(grpc::StatusCode::RESOURCE_EXHAUSTED, "no");
-  });
+  }};
+};
+
+TEST_F(FleetWithBlackHolesTest, TheClientAvoidsThem) {
   Fleet fleet(2);
-  fleet.Serve(Balancer::kClient, {{unavailable.port(), 0}, {exhausted.port(), 0}});
+  fleet.Serve(Balancer::kClient, {{unavailable_.port(), 0}, {exhausted_.port(), 0}});
   fleet.ExpectRecovery();
   fleet.ExpectNothingLost();
   EXPECT_LT(fleet.num_retries(), 100);
+}
+
+TEST_F(FleetWithBlackHolesTest, HaproxyLetsThemRest) {
+  for (const FakeServer* refusing : {&unavailable_, &exhausted_}) {
+    Fleet fleet(3);
+    fleet.Serve(Balancer::kHaproxy, {{refusing->port(), fleet.replica(0).admin_port()}});
+    fleet.ExpectRecovery();
+    fleet.ExpectNothingLost();
+    EXPECT_LT(fleet.num_retries(), 100);
+  }
 }
 
 class TlsFleetTest : public testing::TlsTest {};
