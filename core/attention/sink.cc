@@ -43,6 +43,14 @@ absl::Status CheckRowsApart(absl::string_view name, int64_t length, int64_t rows
 
 }  // namespace
 
+WeightsSink WeightsSink::Simplified(int64_t q_len, int64_t num_keys) const {
+  WeightsSink simple = *this;
+  if (mode == Mode::kGrid && GridRows(q_len) == NumQueries(q_len) && GridCols(num_keys) == num_keys) {
+    simple.mode = Mode::kFull;
+  }
+  return simple;
+}
+
 absl::Status CheckSink(const WeightsSink& sink, const AttentionConfig& config, int64_t q_len,
                        int64_t kv_len) {
   using Mode = WeightsSink::Mode;

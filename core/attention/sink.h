@@ -76,6 +76,8 @@ struct WeightsSink {
   int64_t NumQueries(int64_t q_len) const { return QueryEnd(q_len) - QueryBegin(q_len); }
   int64_t GridRows(int64_t q_len) const { return std::min(grid_rows, NumQueries(q_len)); }
   int64_t GridCols(int64_t num_keys) const { return std::min(grid_cols, num_keys); }
+  // What has the same bits and costs less: a kGrid of cells that are single pairs is a kFull.
+  WeightsSink Simplified(int64_t q_len, int64_t num_keys) const;
   // Whether it is made of whole rows of weights, which are kept for it until their sums are known.
   bool KeepsRows() const { return mode != Mode::kNone && mode != Mode::kGrid; }
 };

@@ -71,7 +71,10 @@ ForwardShape ShapeOf(const BatchInput& input) {
                      .longest_kv = *std::max_element(input.kv_lens.begin(), input.kv_lens.end()),
                      .self_attention = input.kind == InputKind::kSelf || input.kind == InputKind::kTokenIds};
   if (WeightsSink{.mode = input.weights.mode}.KeepsRows()) shape.longest_kv_with_rows = shape.longest_kv;
-  if (input.weights.mode == WeightsSink::Mode::kGrid) shape.longest_with_grid = shape.longest;
+  if (input.weights.mode == WeightsSink::Mode::kGrid) {
+    shape.longest_with_grid = shape.longest;
+    shape.longest_kv_with_rows = std::min(shape.longest_kv, kMaxGridCells);  // WeightsSink::Simplified
+  }
   return shape;
 }
 

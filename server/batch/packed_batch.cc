@@ -305,7 +305,7 @@ WeightsSink PackedBatch::SinkOf(size_t index, int64_t sequence, WeightsLayers& l
   const int64_t first = maps_before * sink.head_stride;
   sink.data = buffers.weights->floats() + first;
   if (buffers.keys != nullptr) sink.keys = KeysOf(*buffers.keys) + first;
-  return sink;
+  return sink.Simplified(input.q_lens[sequence], input.kv_lens[sequence] + config_.num_appended_keys());
 }
 
 // Whether some sequence is shorter than the weights have room for. Kernels write what belongs to a

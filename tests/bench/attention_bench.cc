@@ -108,7 +108,7 @@ struct BenchBatch {
       SequenceOptions options;
       options.visibility.causal = shape.causal;
       if (shape.left_mask) options.mask = LeftMask(length);
-      options.weights = MakeSink(mode, shape.config.num_heads, length);
+      options.weights = MakeSink(mode, shape.config.num_heads, length).Simplified(length, length);
       sequences.push_back(options);
     }
     const MatrixView view{input.floats(), shape.tokens(), shape.config.embed_dim, shape.config.embed_dim};

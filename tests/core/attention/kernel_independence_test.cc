@@ -149,6 +149,26 @@ class KernelIndependenceTest : public testing::KernelTest {
 INSTANTIATE_TEST_SUITE_P(Kernels, KernelIndependenceTest, ::testing::ValuesIn(testing::KernelParams()),
                          testing::KernelTestName);
 
+TEST_P(KernelIndependenceTest, AGridOfSinglePairsHasTheBitsOfRows) {
+  Rng rng = MakeRng(0);
+  for (const TestLayer& layer : Layers()) {
+    const AttentionLayer attention = MustCreate(layer);
+    const int64_t appended = attention.config().num_appended_keys();
+    ComputeArena arena(1);
+    for (const TestSequence& sequence : Sequences(rng, attention.config())) {
+      SCOPED_TRACE(Describe(sequence));
+      const SinkRequest request = {.mode = WeightsSink::Mode::kGrid};
+      TestBatch batch(attention.config(), {&sequence}, std::vector{request});
+      WeightsSink& sink = batch.options(0).weights;
+      sink = sink.Simplified(sequence.q_len, sequence.kv_len + appended);
+      EXPECT_EQ(sink.mode == WeightsSink::Mode::kFull,
+                sequence.q_len <= kMaxGridCells && sequence.kv_len + appended <= kMaxGridCells);
+      EXPECT_THAT(attention.Forward(batch.batch(), arena, *attention.NewWorkspace(arena)), IsOk());
+      ExpectSameBits(batch, {0}, {Alone(attention, sequence, request)});
+    }
+  }
+}
+
 TEST_P(KernelIndependenceTest, ASequenceHasTheSameBitsInAnyBatchOnAnyThreads) {
   int repetition = 0;
   for (const TestLayer& layer : Layers()) {

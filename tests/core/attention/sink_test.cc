@@ -33,6 +33,24 @@ class CheckSinkTest : public ::testing::Test {
   WeightsSink sink_;
 };
 
+TEST(WeightsSinkTest, SimplifiesGridsOfSinglePairsAlone) {
+  const auto simplified = [](WeightsSink sink, int64_t q_len, int64_t num_keys) {
+    return sink.Simplified(q_len, num_keys).mode;
+  };
+  const WeightsSink grid = {.mode = WeightsSink::Mode::kGrid};
+  EXPECT_EQ(simplified(grid, 64, 64), WeightsSink::Mode::kFull);
+  EXPECT_EQ(simplified(grid, 65, 64), WeightsSink::Mode::kGrid);
+  EXPECT_EQ(simplified(grid, 64, 65), WeightsSink::Mode::kGrid);
+  WeightsSink part = grid;
+  part.query_begin = 8;
+  part.query_end = 16;
+  part.grid_rows = 8;
+  EXPECT_EQ(simplified(part, 100, 20), WeightsSink::Mode::kFull);
+  part.grid_cols = 10;
+  EXPECT_EQ(simplified(part, 100, 20), WeightsSink::Mode::kGrid);
+  EXPECT_EQ(simplified({.mode = WeightsSink::Mode::kMean}, 1, 1), WeightsSink::Mode::kMean);
+}
+
 TEST_F(CheckSinkTest, WithoutAModeNothingElseMatters) {
   sink_ = {.mode = WeightsSink::Mode::kNone, .query_begin = 9, .query_end = 2};
   EXPECT_THAT(Check(sink_), IsOk());
