@@ -1,16 +1,15 @@
 #!/usr/bin/env bash
 # Compiles Headlight for aarch64 on another machine, and runs tests under qemu-user: that it compiles, and computes what the
 # reference does. It says nothing of speed.
-#   scripts/cross-arm64.sh [--allow-skip] [TARGET...]
+#   scripts/cross-arm64.sh [--allow-skip]
 #     --allow-skip  succeed, and say so, where no root of another system can be worked in
-#     TARGET        what to build beside the core's tests, such as headlight-server
 # Works in a Debian 13 of its own below build/, where a second architecture cannot upset this system's packages; made by the
 # first run, which takes root, and kept.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 readonly ROOT=$PWD/build/arm64-root MADE=$PWD/build/arm64-root/.made
-readonly TESTS=(core_tensor_test core_attention_test core_kernel_test)
+readonly TARGETS=(core_tensor_test core_attention_test core_kernel_test server_wire_test client_wire_test headlight-server headlight)
 
 say() { echo "cross-arm64: $*"; }
 die() { echo "cross-arm64: error: $*" >&2; exit 1; }
@@ -55,10 +54,11 @@ make_root() {
 }
 
 allow_skip=""
-if [ "${1:-}" = --allow-skip ]; then
-  allow_skip=1
-  shift
-fi
+case ${1:-} in
+  "") ;;
+  --allow-skip) allow_skip=1 ;;
+  *) die "unknown argument $1, wanted --allow-skip" ;;
+esac
 unshare --mount true 2>/dev/null || {
   [ -n "$allow_skip" ] || die "this user may not mount, even for a process of its own: it takes root"
   say "skipped: this user may not mount, even for a process of its own"
@@ -70,7 +70,7 @@ if [ ! -e "$MADE" ]; then
 fi
 SECONDS=0
 in_root cmake --preset arm64
-in_root cmake --build --preset arm64 --target "${TESTS[@]}" "$@"
+in_root cmake --build --preset arm64 --target "${TARGETS[@]}"
 say "compiled in $SECONDS s"
 SECONDS=0
 in_root ctest --preset arm64
