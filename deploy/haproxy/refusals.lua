@@ -1,15 +1,15 @@
 -- SPDX-License-Identifier: Apache-2.0
 -- A server that refuses every call at once seems to be the least busy of all, and its readiness says nothing of it. haproxy.cfg
 -- counts refusals in a row and hands the server over to here: it rests for a while, then gets calls again, and rests again with
--- its next refusal unless it has answered one before. Where most servers would rest, nobody does: that is overload, and
--- belongs to the servers.
+-- its next refusal unless it has answered one before. No more servers rest than go on: where more refuse, that is overload,
+-- and belongs to the servers.
 local REST_S = 2
 local LOOK_MS = 100
 
 local resting = {}  -- by server's name: {server = itself, until_s = when it gets calls again}
 
-local function is_up(server)
-  return string.sub(server:get_stats()["status"] or "", 1, 2) == "UP"
+local function is(status, server)
+  return string.sub(server:get_stats()["status"] or "", 1, #status) == status
 end
 
 local function rest(txn)
@@ -19,13 +19,13 @@ local function rest(txn)
   for other, server in pairs(core.backends[txn.f:be_name()].servers) do
     if resting[other] then
       down = down + 1
-    elseif is_up(server) then
+    elseif is("UP", server) then
       up = up + 1
     end
   end
   if up - 1 < down + 1 then return end
   local server = core.backends[txn.f:be_name()].servers[name]
-  if not is_up(server) then return end  -- an operator's drain, or it has gone
+  if not is("UP", server) then return end  -- an operator's drain, or it has gone
   server:set_drain()
   resting[name] = {server = server, until_s = core.now().sec + REST_S}
   core.log(core.warning, "server " .. name .. " refuses every call: it rests for " .. REST_S .. " s")
@@ -38,7 +38,7 @@ local function wake()
     for name, one in pairs(resting) do
       if now_s >= one.until_s then
         resting[name] = nil
-        one.server:set_ready()
+        if not is("MAINT", one.server) then one.server:set_ready() end  -- an operator's wish stays
       end
     end
   end
