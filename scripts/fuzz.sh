@@ -59,17 +59,30 @@ fi
 
 cmake --preset fuzz
 cmake --build --preset fuzz
-for program in build/fuzz/bin/*_fuzz; do
-  name=$(basename "$program" _fuzz)
+# fuzz PROGRAM: over its corpus, and what it did.
+fuzz() {
+  local name found log limits
+  name=$(basename "$1" _fuzz)
   found=build/fuzz/found/$name
+  log=$folder/$name.log
   mkdir -p "$found"
   # Inputs are small, so no single allocation may be large: a size that was believed unchecked shows.
   limits=(-max_len=4096 -timeout=5 -rss_limit_mb=512 -malloc_limit_mb=2)
   say "$name: $seconds s, from $(find "tests/fuzz/corpus/$name" -type f | wc -l) committed files"
-  "$program" "${limits[@]}" -max_total_time="$seconds" -dict="tests/fuzz/$name.dict" -artifact_prefix="$found/" \
-    -print_final_stats=1 "$found" "tests/fuzz/corpus/$name" >"$folder/log" 2>&1 ||
-    { tail -n 60 "$folder/log" >&2; die "$name: see above; the input is in $found"; }
-  sed -n 's/^stat::number_of_executed_units: */executions: /p; s/^stat::peak_rss_mb: */peak MiB: /p' "$folder/log" |
+  "$1" "${limits[@]}" -max_total_time="$seconds" -dict="tests/fuzz/$name.dict" -artifact_prefix="$found/" \
+    -print_final_stats=1 "$found" "tests/fuzz/corpus/$name" >"$log" 2>&1 ||
+    { tail -n 60 "$log" >&2; die "$name: see above; the input is in $found"; }
+  sed -n 's/^stat::number_of_executed_units: */executions: /p; s/^stat::peak_rss_mb: */peak MiB: /p' "$log" |
     sed "s/^/fuzz: $name: /"
+}
+# Each is one thread: two at a time.
+programs=(build/fuzz/bin/*_fuzz)
+for ((i = 0; i < ${#programs[@]}; i += 2)); do
+  running=()
+  for program in "${programs[@]:i:2}"; do
+    fuzz "$program" &
+    running+=($!)
+  done
+  for one in "${running[@]}"; do wait "$one"; done
 done
 say "passed"
