@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Deploys as an operator would: builds the container image from a clean clone of this commit, looks into it and runs it
-# (tests/deploy/image.sh), then runs the fleet of deploy/compose.yaml (tests/deploy/compose.sh).
+# (tests/deploy/image.sh), types what docs/operations.md says of Docker, then runs the fleet of deploy/compose.yaml
+# (tests/deploy/compose.sh).
 #   scripts/test-deploy.sh [--allow-skip] [--twice]
 #     --allow-skip  succeed, and say so, where Docker cannot run
 #     --twice       build once more, without what Docker keeps, and compare every file of the two images
@@ -76,5 +77,6 @@ if [ -n "$twice" ]; then
   say "two builds gave the same $(wc -l <"$work/first") files"
 fi
 tests/deploy/image.sh "$IMAGE"
+tests/e2e/page/operations_page.py --class docker --image "$IMAGE"
 tests/deploy/compose.sh "$IMAGE"
 say "ok in $SECONDS s"

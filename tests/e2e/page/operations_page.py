@@ -4,8 +4,8 @@
 
 What one machine can do runs in a room of its own (room.py), which starts out as this machine with the two programs
 installed, and with systemd where that can be. Blocks that need more (blocks.py) are tried dry (dry.py) and told. With
-`--class docker --image NAME` those of Docker run instead, on this machine itself (engine.py). Exits 77, saying why,
-where there can be no room, or no engine.
+`--class docker --image NAME` those of Docker run instead, on this machine itself (engine.py), and so do with `--class compose`
+those of Compose (compose.py). Exits 77, saying why, where there can be no room, or no engine.
 """
 import argparse
 import os
@@ -13,6 +13,7 @@ import shlex
 import shutil
 import sys
 
+import compose
 import room
 import service_manager
 from blocks import COMMANDS, PageError, matches, read_blocks, split_commands
@@ -118,12 +119,23 @@ def run_on_engine(blocks, image):
         shell.close()
 
 
+def run_on_compose(blocks, image):
+    shell = Shell(ROOT, PATIENCE_S)
+    try:
+        with compose.Fleet(shell, ROOT, image):
+            each([block for block in blocks if block.need == 'compose'], lambda _, command: run(shell, command))
+    except EngineError as error:
+        skip(error)
+    finally:
+        shell.close()
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--server', help='the program headlight-server')
     parser.add_argument('--client', help='the program headlight')
-    parser.add_argument('--class', dest='need', choices=['docker'], help='run these blocks instead')
-    parser.add_argument('--image', help='with --class docker: what stands for the image headlight')
+    parser.add_argument('--class', dest='need', choices=['docker', 'compose'], help='run these blocks instead')
+    parser.add_argument('--image', help='with --class: what stands for the image headlight')
     parser.add_argument(room.INSIDE, dest='inside', type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     with open(os.path.join(ROOT, PAGE), encoding='utf-8') as file:
@@ -134,6 +146,8 @@ def main():
         fail(error.line, error)
     if arguments.need == 'docker':
         run_on_engine(blocks, arguments.image)
+    elif arguments.need == 'compose':
+        run_on_compose(blocks, arguments.image)
     elif arguments.inside is None:
         for program in PROGRAMS:
             if shutil.which(program) is None:
