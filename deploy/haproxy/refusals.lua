@@ -1,8 +1,7 @@
 -- SPDX-License-Identifier: Apache-2.0
 -- A server that refuses every call at once seems to be the least busy of all, and its readiness says nothing of it. haproxy.cfg
--- counts refusals in a row and hands the server over to here: it rests for a while, then gets calls again, and rests again with
--- its next refusal unless it has answered one before. No more servers rest than go on: where more refuse, that is overload,
--- and belongs to the servers.
+-- counts refusals and answers, and hands a server without answers over to here: it rests for a while, then gets calls again, and
+-- rests again unless it answers one. No more servers rest than go on.
 local REST_S = 2
 local LOOK_MS = 100
 

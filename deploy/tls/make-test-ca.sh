@@ -10,6 +10,7 @@
 #   DIR/client   cert.pem, key.pem, ca.pem    --tls-cert, --tls-key, --tls-ca of headlight
 # Servers take new files within a second by themselves, HAProxy on SIGUSR2.
 set -euo pipefail
+umask 022  # containers' users must get in
 
 [ $# -ge 1 ] || { sed -n '2,/^set /{ /^set /d; s/^# \{0,1\}//; p }' "$0" >&2; exit 2; }
 readonly DIR=$1

@@ -65,6 +65,14 @@ REFUSED = [
     ('models.image.reference=a,models.persistentVolumeClaim.claimName=b', 'models: got persistentVolumeClaim and image'),
     ('models.initContainer.image=a', 'networkPolicy.egress: got none'),
     ('config.otlp-endpoint=http://c:4318', 'networkPolicy.egress: got none'),
+    ('config.max-message-bytes=1', 'max-message-bytes'),
+    ('config.receive-window-bytes=65535', 'receive-window-bytes'),
+    ('config.model={a=/a},models.name=b,models.image.reference=c', 'config.model: got models.name'),
+    ('config.load={a}', 'config.load: wanted a repository'),
+    ('config.load={a},models.name=a,models.image.reference=c', 'config.load: wanted a repository'),
+    ('config.repository-poll-s=1', 'config.repository-poll-s: wanted'),
+    ('config.default-deadline-ms=9,config.max-deadline-ms=8', 'config.default-deadline-ms: got more'),
+    ('config.memory-for-models=9,config.memory-limit=8', 'config.memory-for-models: got more'),
 ]
 
 
@@ -187,6 +195,7 @@ def check_ports(what, release):
         selector = monitor['spec']['selector']['matchLabels']
         found = [service for service in release.all('Service') if is_part(selector, service['metadata']['labels'])]
         expect(f'{what}: services that are scraped', found, headless)
+        expect(f'{what}: the job that rules ask for', found[0]['metadata']['labels'][monitor['spec']['jobLabel']], 'headlight')
         scraped = [port['name'] for port in headless[0]['spec']['ports']]
         expect(f'{what}: scraped', [entry['port'] in scraped for entry in monitor['spec']['endpoints']], [True])
     for policy in release.all('NetworkPolicy'):
@@ -225,7 +234,9 @@ def check_replicas(what, release):
         for metric in scaler['spec']['metrics']:
             if metric['type'] == 'ContainerResource':
                 expect(f'{what}: scaled by', metric['containerResource']['container'], release.container['name'])
-                expect(f'{what}: CPUs are requested', 'cpu' in release.container['resources']['requests'], True)
+                # What is not requested is the limit.
+                resources = release.container['resources']
+                expect(f'{what}: CPUs are requested', 'cpu' in {**resources['limits'], **resources.get('requests', {})}, True)
     for budget in release.all('PodDisruptionBudget'):
         if not 0 < budget['spec']['maxUnavailable'] < least:
             fail(f'{what}: maxUnavailable: got {budget["spec"]["maxUnavailable"]}, wanted 1 to {least} - 1')

@@ -26,6 +26,25 @@
 {{- if and $budget.enabled (gt $least 1) (ge (int $budget.maxUnavailable) $least) -}}
 {{- fail (printf "podDisruptionBudget.maxUnavailable: got %v, wanted fewer than the %d replicas" $budget.maxUnavailable $least) -}}
 {{- end -}}
+{{- $config := $values.config -}}
+{{- $repository := and (include "headlight.modelSource" .) (not $values.models.name) -}}
+{{- if and $config.model $values.models.name -}}
+{{- fail "config.model: got models.name beside it, wanted one of them" -}}
+{{- end -}}
+{{- if and $config.load (not $repository) -}}
+{{- fail "config.load: wanted a repository of models with it, one of models' volumes without models.name" -}}
+{{- end -}}
+{{- if and (index $config "repository-poll-s") (not (include "headlight.modelSource" .)) (not $config.model) -}}
+{{- fail "config.repository-poll-s: wanted one of models' volumes with it" -}}
+{{- end -}}
+{{- $deadline := index $config "max-deadline-ms" | int64 -}}
+{{- if and $deadline (gt (index $config "default-deadline-ms" | int64) $deadline) -}}
+{{- fail (printf "config.default-deadline-ms: got more than config.max-deadline-ms, %d" $deadline) -}}
+{{- end -}}
+{{- $limit := index $config "memory-limit" | int64 -}}
+{{- if and $limit (gt (index $config "memory-for-models" | int64) $limit) -}}
+{{- fail (printf "config.memory-for-models: got more than config.memory-limit, %d" $limit) -}}
+{{- end -}}
 {{- if and $values.networkPolicy.enabled (not $values.networkPolicy.egress) -}}
 {{- if eq (include "headlight.modelSource" .) "initContainer" -}}
 {{- fail "networkPolicy.egress: got none, wanted where models.initContainer fetches from" -}}
