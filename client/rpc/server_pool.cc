@@ -38,8 +38,8 @@ void Server::Failed(Time now, milliseconds rest) {
 }
 
 ServerPool::ServerPool(std::string target, Channels channels)
-    : servers_(std::make_shared<Servers>(
-          Servers{std::make_shared<Server>(std::move(target), std::move(channels))})) {}
+    : target_(std::make_shared<Server>(std::move(target), std::move(channels))),
+      servers_(std::make_shared<Servers>(Servers{target_})) {}
 
 void ServerPool::SetAddresses(const std::vector<std::string>& addresses, const Open& open) {
   if (addresses.empty()) return;
@@ -74,6 +74,8 @@ ServerPool::Choice ServerPool::Pick(const Servers& tried) {
     best = std::min(best, rank);
     if (rank == best) candidates.push_back(&server);
   }
+  // A call that waits for a connection of one server waits long if that one never answers.
+  if (best == kNotConnected && !Contains(tried, *target_)) return {target_, target_->channel(channel_turn)};
   // One that is slow, or silent, gathers calls, and so gets fewer.
   const auto& first = *candidates[turn % candidates.size()];
   const auto& second = *candidates[(turn + 1) % candidates.size()];

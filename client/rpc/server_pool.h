@@ -65,7 +65,8 @@ class ServerPool {
   using Open = std::function<Channels(const std::string& address)>;
   using Servers = std::vector<std::shared_ptr<Server>>;
 
-  // Of one server, that `target` names.
+  // Of one server, that `target` names. Once there are others its channels are for calls that come before
+  // any of these is connected: they are to give such a call to the first that is.
   ServerPool(std::string target, Channels channels);
 
   // These from now on; what is known of those that stay, stays. Nothing changes if there are none. `open`
@@ -78,7 +79,8 @@ class ServerPool {
   };
 
   // The server for the next attempt of a call that has been at `tried`. In this order: those that are ready;
-  // not connected yet; resting; tried; out of reach. Connects to all that have no connection.
+  // the target's, if some are not connected yet, and then these; resting; tried; out of reach. Connects to all
+  // that have no connection.
   Choice Pick(const Servers& tried);
 
   // Whether Pick would find one that is not tried and neither rests nor is out of reach.
@@ -87,6 +89,7 @@ class ServerPool {
  private:
   std::shared_ptr<const Servers> servers() const;
 
+  const std::shared_ptr<Server> target_;
   std::atomic<uint64_t> turn_{0};
   mutable std::mutex mutex_;
   // Guarded by mutex_:

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "tests/client/fake_server.h"
+#include "tests/client/silent_listener.h"
 
 namespace headlight::client {
 namespace {
@@ -23,6 +24,7 @@ using namespace std::chrono_literals;
 using ::headlight::testing::FakeServer;
 using ::testing::ElementsAre;
 using ::testing::Pair;
+using ::testing::SizeIs;
 
 const std::string kNobody = "ipv4:127.0.0.1:9";  // where connections are refused
 
@@ -137,11 +139,21 @@ TEST_F(ServerPoolTest, ARetryGoesElsewhere) {
 TEST_F(ServerPoolTest, WhoCannotBeReachedIsTheLastChoice) {
   servers_.push_back(std::make_unique<FakeServer>());
   pool_.SetAddresses({Address(0), kNobody}, OpenChannel);
+  WaitUntilConnected(0);
   const auto server = Find(0);
   const auto give_up_at = std::chrono::steady_clock::now() + 20s;
   while (pool_.HasOther({server})) ASSERT_LT(std::chrono::steady_clock::now(), give_up_at);
   EXPECT_THAT(Picks(10), ElementsAre(Pair(Address(0), 10)));
   EXPECT_EQ(pool_.Pick({server}).server, server);
+}
+
+TEST_F(ServerPoolTest, UntilOneIsConnectedTheTargetsChannelHasTheCalls) {
+  const testing::SilentListener first, second;
+  pool_.SetAddresses({"ipv4:" + first.target(), "ipv4:" + second.target()}, OpenChannel);
+  const auto choice = pool_.Pick({});
+  EXPECT_EQ(choice.server->address(), kNobody);
+  EXPECT_TRUE(pool_.HasOther({choice.server}));
+  EXPECT_THAT(Picks(10, {choice.server}), SizeIs(2));
 }
 
 TEST_F(ServerPoolTest, AddressesComeAndGoWithWhatIsKnownOfTheOthers) {

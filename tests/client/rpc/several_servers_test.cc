@@ -13,6 +13,7 @@
 
 #include "client/client.h"
 #include "tests/client/fake_server.h"
+#include "tests/client/silent_listener.h"
 #include "tests/client/tls_test.h"
 #include "tests/testing/status_matchers.h"
 
@@ -78,6 +79,27 @@ TEST(SeveralServersTest, SilenceIsTakenElsewhere) {
   ASSERT_THAT(client, IsOk());
   for (int i = 0; i < 50; ++i) EXPECT_THAT(Call(*client), IsOk());
   EXPECT_LE(silent.requests().size(), 8u);
+}
+
+// Calls that come at once, before there is any connection, do not wait for one that will never be.
+TEST(SeveralServersTest, WhoNeverConnectsHoldsNoCall) {
+  const testing::SilentListener silent;
+  FakeServer answers;
+  const auto client = Client::Create("ipv4:" + silent.target() + "," + answers.target(),
+                                     {.load_balancing = LoadBalancing::kRoundRobin});
+  ASSERT_THAT(client, IsOk());
+  const auto begin = std::chrono::steady_clock::now();
+  std::atomic<int> under_way{40};
+  std::atomic<int> failed{0};
+  for (int i = under_way; i > 0; --i) {
+    client->AttendAsync({.query = FourNumbers().View()}, 60s, [&](const absl::StatusOr<AttendReply>& reply) {
+      failed += reply.ok() ? 0 : 1;
+      --under_way;
+    });
+  }
+  while (under_way > 0) std::this_thread::sleep_for(1ms);
+  EXPECT_EQ(failed, 0);
+  EXPECT_LT(std::chrono::steady_clock::now() - begin, 15s);  // gRPC gives a connection 20 s
 }
 
 TEST(SeveralServersTest, WhoDoesNotServeGetsNoCall) {
