@@ -22,6 +22,7 @@ using std::chrono::nanoseconds;
 
 constexpr TimePoint kStart{std::chrono::hours(1)};
 constexpr uint64_t kCostClass = 1;
+constexpr double kPauseAfterRefusalUs = 2'000;  // of a caller in a closed loop, as a load test's
 // What is drawn for a request, or for the batch that it is first of.
 enum class Draw : uint64_t { kGap, kRequest, kTimeout, kOutside, kReplica, kScatter };
 
@@ -104,19 +105,19 @@ class Simulation {
     on_answer_ = [&](double outside_us) { free.push(now_ + Microseconds(outside_us)); };
     int64_t number = 0;
     TimePoint begin = kStart;
-    int64_t ended_by_begin = 0;
-    while (num_ended_ < num_warmup_ + traffic_.count) {
+    int64_t answered_by_begin = 0;
+    while (num_answered_ < num_warmup_ + traffic_.count) {
       const TimePoint arrival = free.empty() ? TimePoint::max() : free.top();
       AdvanceTo(std::min(arrival, NextEvent()));
-      if (ended_by_begin < num_warmup_ && num_ended_ >= num_warmup_) {
+      if (answered_by_begin < num_warmup_ && num_answered_ >= num_warmup_) {
         begin = now_;
-        ended_by_begin = num_ended_;
+        answered_by_begin = num_answered_;
       }
       if (now_ != arrival) continue;
       free.pop();
       Send(number++);
     }
-    return static_cast<double>(num_ended_ - ended_by_begin) / (1e-6 * UsOf(now_ - begin));
+    return static_cast<double>(num_answered_ - answered_by_begin) / (1e-6 * UsOf(now_ - begin));
   }
 
  private:
@@ -209,8 +210,8 @@ class Simulation {
     const auto& work = static_cast<const SimulatedWork&>(*ended.ticket->work);
     --under_way_[work.replica];
     --num_under_way_;
-    ++num_ended_;
-    if (on_answer_) on_answer_(work.outside_us);
+    if (admitted) ++num_answered_;
+    if (on_answer_) on_answer_(work.outside_us + (admitted ? 0 : kPauseAfterRefusalUs));
     if (work.number < num_warmup_) return;
     const double latency_us = UsOf(now_ - ended.ticket->arrival) + work.outside_us;
     if (!admitted) {
@@ -240,7 +241,7 @@ class Simulation {
   std::vector<FinishedTicket> ended_;
   std::function<void(double outside_us)> on_answer_;  // of a closed loop
   int64_t num_under_way_ = 0;
-  int64_t num_ended_ = 0;
+  int64_t num_answered_ = 0;  // admitted, and ended
   int64_t num_warmup_ = 0;
   TimePoint now_ = kStart;
   TimePoint counted_from_ = kStart;

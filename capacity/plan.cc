@@ -21,9 +21,11 @@ double MeanWorkUs(const std::vector<Request>& requests) {
   return sum / static_cast<double>(requests.size());
 }
 
-// A server cannot do with less of its time than what requests take in ever larger batches.
-int FewestThinkable(const ServerProfile& server, const Traffic& traffic) {
-  const double load = traffic.rate * 1e-6 * (MeanWorkUs(traffic.requests) + server.overhead_us);
+// A server cannot do with less of its time than what requests take in ever larger batches. Those that the goal
+// does not count may be refused, which takes none.
+int FewestThinkable(const ServerProfile& server, const Traffic& traffic, const Goal& goal) {
+  const double load =
+      traffic.rate * 1e-8 * goal.percent * (MeanWorkUs(traffic.requests) + server.overhead_us);
   return std::max(1, static_cast<int>(std::floor(std::min(load, 1e6))));
 }
 
@@ -40,6 +42,13 @@ absl::Status CheckThinkable(const ServerProfile& server, const Traffic& traffic,
   lone.rate = kLoneLoad * 1e6 / (server.fixed_us + server.overhead_us + MeanWorkUs(traffic.requests));
   const double us = SimulateFleet(server, lone, 1, Balancing::kRoundRobin).PercentileUs(goal.percent);
   if (us <= goal.limit_us) return absl::OkStatus();
+  if (std::isinf(us)) {
+    return absl::FailedPreconditionError(
+        absl::StrFormat("no number of replicas keeps %g %% of requests within %g ms: on an idle server so "
+                        "many are refused or "
+                        "late, as their timeouts are shorter than they take",
+                        goal.percent, goal.limit_us / 1e3));
+  }
   return absl::FailedPreconditionError(absl::StrFormat(
       "no number of replicas keeps %g %% of requests within %g ms: on an idle server it takes %g ms",
       goal.percent, goal.limit_us / 1e3, us / 1e3));
@@ -51,7 +60,8 @@ absl::StatusOr<Plan> PlanFleet(const ServerProfile& server, const Traffic& traff
                                Balancing balancing, int max_replicas) {
   if (absl::Status status = CheckThinkable(server, traffic, goal); !status.ok()) return status;
   Plan plan;
-  for (int replicas = FewestThinkable(server, traffic); replicas <= max_replicas; ++replicas) {
+  // The last one only confirms.
+  for (int replicas = FewestThinkable(server, traffic, goal); replicas <= max_replicas + 1; ++replicas) {
     plan.sizes.push_back(Simulated(server, traffic, goal, balancing, replicas));
     // Two in a row: one alone may have been lucky at the edge.
     const bool before = plan.sizes.size() > 1 && plan.sizes[plan.sizes.size() - 2].meets_goal;

@@ -26,7 +26,7 @@ struct FleetSize {
 
 struct Plan {
   std::vector<FleetSize> sizes;  // simulated, by growing size, from what the mean load fills to one more than
-                                 // what is needed
+                                 // what is needed, or than max_replicas
   std::optional<int>
       replicas;  // the fewest that meet the goal, and so does one more; none: max_replicas do not
 };

@@ -225,6 +225,19 @@ void Print(const Answer& answer, const Streams& streams) {
   streams.out << std::flush;
 }
 
+absl::StatusOr<MeasuredServer> Measure(const CapacityFlags& flags, const Client& client,
+                                       const v1::Model& model, const RequestPool& pool,
+                                       const Streams& streams) {
+  const InterruptGuard guard;  // afterwards there is nothing that must end well
+  ProgressLine progress(streams);
+  auto measured = MeasureServer(
+      client, model, pool,
+      {.duration = flags.measure, .seed = flags.traffic.request.seed, .scheduler = flags.scheduler},
+      guard.interrupted(), [&](const LoadProgress& now) { progress.Show("measuring", now); });
+  progress.Erase();
+  return measured;
+}
+
 int RunCapacity(CapacityFlags flags, const Streams& streams) {
   if (absl::Status status = CompleteTrafficFlags(flags.traffic); !status.ok()) {
     return Fail(streams, kExitUsage, status);
@@ -237,12 +250,7 @@ int RunCapacity(CapacityFlags flags, const Streams& streams) {
   const absl::StatusOr<RequestPool> pool = MakePool(flags.traffic, *model);
   if (!pool.ok()) return Fail(streams, kExitUsage, pool.status());
 
-  const InterruptGuard guard;
-  ProgressLine progress(streams);
-  const absl::StatusOr<MeasuredServer> measured = MeasureServer(
-      *client, *model, *pool, {.duration = flags.measure, .seed = request.seed, .scheduler = flags.scheduler},
-      guard.interrupted(), [&](const LoadProgress& now) { progress.Show("measuring", now); });
-  progress.Erase();
+  const absl::StatusOr<MeasuredServer> measured = Measure(flags, *client, *model, *pool, streams);
   if (!measured.ok()) return Fail(streams, kExitFailed, measured.status());
 
   Answer answer{.flags = flags, .model = *model, .pool = *pool, .measured = *measured, .goal = GoalOf(flags)};
@@ -284,7 +292,7 @@ void AddPlanFlags(CLI::App& command, CapacityFlags& flags) {
             &flags.measure)
       ->default_str("10s");
   command.add_option("--requests", flags.requests, "Requests that are simulated for each fleet")
-      ->check(CLI::Range(1'000, 10'000'000))
+      ->check(CLI::Range(1'000, 1'000'000))
       ->type_name("N")
       ->capture_default_str();
   command.add_flag("--json", flags.json, "Print one JSON object");

@@ -21,6 +21,7 @@ constexpr std::chrono::seconds kEstimateTime{5};  // of questions about costs
 constexpr std::chrono::seconds kPatience{60};     // of requests that are measured
 constexpr int64_t kFewTokens = 9;                 // as many more than 1 as tell what a token takes
 constexpr int kMostConcurrency = 128;
+constexpr int64_t kFewestReplies = 5;          // that a rate is made of
 constexpr int64_t kSimulatedRequests = 5'000;  // of a closed loop, which settles within some hundred
 constexpr size_t kKept = 1'000;                // of measured times, evenly spaced among the sorted ones
 constexpr double kStrangerShare = 0.01;        // of replies to lone requests that came out of shared batches
@@ -108,6 +109,12 @@ class Measurement {
           result.refusals.empty() ? "none ended" : result.refusals.begin()->second.example;
       return absl::FailedPreconditionError(absl::StrCat("the server answered none of ", result.sent,
                                                         " requests with ", concurrency, " in flight: ", why));
+    }
+    if (result.replies_in_window < kFewestReplies) {
+      return absl::FailedPreconditionError(absl::StrCat("the server answered ", result.replies_in_window,
+                                                        " requests with ", concurrency, " in flight within ",
+                                                        plan.duration.count(), " ms, wanted at least ",
+                                                        kFewestReplies, ": measure for longer (--measure)"));
     }
     observed.rate = static_cast<double>(result.replies_in_window) / (UsOf(result.measured) / 1e6);
     return observed;

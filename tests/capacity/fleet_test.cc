@@ -137,6 +137,8 @@ TEST(FleetTest, AClosedLoopWaitsForWhatIsOutsideTheServer) {
   EXPECT_NEAR(SimulateClosedLoop(server, traffic, 8), kCapacity, 1);
   server.overhead_us = 500;
   EXPECT_NEAR(SimulateClosedLoop(server, traffic, 8), 1e6 / (kServiceUs + 500), 1);
+  server.options.queue_max_requests = 2;  // who is refused is no answer
+  EXPECT_NEAR(SimulateClosedLoop(server, traffic, 8), 1e6 / (kServiceUs + 500), 20);
 }
 
 TEST(FleetTest, ShortRequestsDoNotWaitForLongOnes) {

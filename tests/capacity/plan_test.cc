@@ -63,7 +63,23 @@ TEST(PlanTest, GivesUpAtTheLargestThatMayBeTried) {
       PlanFleet(kServer, PlannedLoad(3'000), {.percent = 99, .limit_us = 20'000}, Balancing::kRandom, 5);
   ASSERT_TRUE(plan.ok()) << plan.status();
   EXPECT_FALSE(plan->replicas.has_value());
-  EXPECT_EQ(plan->sizes.size(), 1);
+  EXPECT_EQ(plan->sizes.size(), 2);  // one more, that could have confirmed it
+}
+
+TEST(PlanTest, TheLargestThatMayBeTriedMayDo) {
+  const Goal goal = {.percent = 99, .limit_us = 20'000};
+  const auto free = PlanFleet(kServer, PlannedLoad(3'000), goal, Balancing::kRandom, 100);
+  ASSERT_TRUE(free.ok() && free->replicas);
+  const auto bounded = PlanFleet(kServer, PlannedLoad(3'000), goal, Balancing::kRandom, *free->replicas);
+  ASSERT_TRUE(bounded.ok());
+  EXPECT_EQ(bounded->replicas, free->replicas);
+}
+
+TEST(PlanTest, SaysThatTimeoutsAreTooShort) {
+  Traffic traffic = PlannedLoad(10);
+  traffic.timeouts_ms = {1};
+  const auto plan = PlanFleet(kServer, traffic, {.percent = 99, .limit_us = 20'000}, Balancing::kRandom, 100);
+  EXPECT_THAT(std::string(plan.status().message()), HasSubstr("their timeouts are shorter than they take"));
 }
 
 TEST(PlanTest, OverheadIsWhatComputingDoesNotExplain) {
