@@ -24,7 +24,7 @@ done
 [[ $seconds =~ ^[1-9][0-9]*$ ]] || die "--seconds: got '$seconds', wanted a positive number"
 
 folder=$(mktemp -d)
-trap 'rm -rf "$folder"' EXIT
+trap 'wait; rm -rf "$folder"' EXIT  # a fuzzer beside one that failed comes to its end
 
 # Whether clang links a program with libFuzzer and the sanitizers, which come in a package of their own.
 clang_can_fuzz() {

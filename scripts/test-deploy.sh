@@ -60,6 +60,9 @@ digests() {
   rm -rf "$work/files"
 }
 
+for folder in /models deploy/tls/test; do
+  [ ! -e "$folder" ] || give_up "there is a $folder, which docs/operations.md makes and whose commands are tried here"
+done
 engine=$(scripts/start-docker.sh "$work/docker.log" 2>"$work/reason") || give_up "$(tail -n 1 "$work/reason")"
 base=$(scripts/base-image.sh)
 docker run --rm --memory 64m --cpus 1 "$base" true 2>"$work/reason" ||

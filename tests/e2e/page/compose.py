@@ -9,6 +9,7 @@ from engine import EngineError, docker
 CERTIFICATES = 'deploy/tls/test'  # of the page
 # `--build` would make the image that there is. Compose 1.29 is a program of its own.
 SHELL = '''
+unset TLS_DIR
 export COMPOSE_PROJECT_NAME=headlight-page COMPOSE_HTTP_TIMEOUT=300 HEADLIGHT_IMAGE={image}
 docker() {{
   local word words=()

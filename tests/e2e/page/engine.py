@@ -39,7 +39,7 @@ class Engine:
             for words in self.make_models:
                 docker('run', '--rm', '--user', '0:0', '--volume', f'{MODELS}:{MODELS}', '--entrypoint', words[0],
                        IMAGE, *words[1:])
-        except EngineError:
+        except BaseException:
             self.__exit__()
             raise
         return self

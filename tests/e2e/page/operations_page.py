@@ -11,6 +11,7 @@ import argparse
 import os
 import shlex
 import shutil
+import signal
 import sys
 
 import compose
@@ -138,6 +139,7 @@ def main():
     parser.add_argument('--image', help='with --class: what stands for the image headlight')
     parser.add_argument(room.INSIDE, dest='inside', type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what was started ends with this
     with open(os.path.join(ROOT, PAGE), encoding='utf-8') as file:
         page = file.read()
     try:
