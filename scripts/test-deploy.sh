@@ -24,7 +24,9 @@ done
 
 work=$(mktemp -d)
 engine=
+image=
 finish() {
+  if [ -n "$image" ]; then kill "$image" 2>/dev/null || true; wait; fi
   if [ -n "$engine" ]; then
     kill "$engine" || true
     timeout 30 tail --pid="$engine" -f /dev/null || true
@@ -79,7 +81,11 @@ if [ -n "$twice" ]; then
   diff "$work/first" "$work/second" >&2 || die "two builds of one commit differ"
   say "two builds gave the same $(wc -l <"$work/first") files"
 fi
-tests/deploy/image.sh "$IMAGE"
 tests/e2e/page/operations_page.py --class docker --image "$IMAGE"
+# Both wait most of the time.
+tests/deploy/image.sh "$IMAGE" >"$work/image.log" 2>&1 &
+image=$!
 tests/deploy/compose.sh "$IMAGE"
+wait "$image" || { cat "$work/image.log" >&2; die "the image: see above"; }
+cat "$work/image.log"
 say "ok in $SECONDS s"

@@ -11,7 +11,7 @@ export COMPOSE_HTTP_TIMEOUT=${COMPOSE_HTTP_TIMEOUT:-300}  # without overlay file
 
 export HEADLIGHT_IMAGE=${1:?usage: tests/deploy/compose.sh IMAGE}
 export HEADLIGHT_PORT=0 PROMETHEUS_PORT=0 GRAFANA_PORT=0  # free ones
-readonly NAME=headlight-compose-$$ RATE=60
+readonly NAME=headlight-compose-$$ RATE=100
 
 say() { echo "compose: $*"; }
 die() { echo "compose: error: $*" >&2; exit 1; }
@@ -96,7 +96,9 @@ load_is_well() {
 
 # Before 3.1 HAProxy takes a new server for ready until its first check; calls are told there to come again.
 is_told_to_come_again() {
-  docker run --rm "$HAPROXY_IMAGE" haproxy -v | grep -Eq 'version (2\.|3\.0)' &&
+  local version
+  version=$(docker run --rm "$HAPROXY_IMAGE" haproxy -v)
+  [[ $version =~ version\ (2\.|3\.0) ]] &&
     grep -q '^replies ' "$work/load" && grep -q 'UNAVAILABLE: the server is starting' "$work/load" &&
     ! grep -E '^ +[0-9]+ [A-Z_]+:' "$work/load" | grep -qv 'UNAVAILABLE: the server is starting'
 }
@@ -117,7 +119,7 @@ balanced 3
 say "load, balanced"
 # Counted by the replicas themselves: Prometheus's last scrape must be younger than the last reply.
 counted='headlight_requests_total{method="Attend",code="OK"}'
-load 30 >"$work/load" 2>&1 || { cat "$work/load" >&2; die "requests failed"; }
+load 20 >"$work/load" 2>&1 || { cat "$work/load" >&2; die "requests failed"; }
 sleep 6
 ask "$counted / scalar(avg($counted))" | tee "$work/shares" | sed 's/^/compose:   share of the mean: /'
 awk '$1 < 0.9 || $1 > 1.1 { off = 1 } END { exit off || NR != 3 }' "$work/shares" ||
@@ -128,7 +130,7 @@ if [ -n "${GRAFANA_IMAGE:-}" ]; then
 fi
 
 say "one replica restarted under load"
-load_in_background 30
+load_in_background 20
 one=$(replicas | sed -n 2p)
 docker stop "$one" >/dev/null
 code=$(docker inspect --format '{{.State.ExitCode}}' "$one")
@@ -138,7 +140,7 @@ balanced 3
 load_is_well "one restarted"
 
 say "one replica added under load"
-load_in_background 30
+load_in_background 20
 compose up -d --no-build --no-recreate --scale headlight=4 headlight >/dev/null 2>&1
 balanced 4
 load_is_well "one added" is_told_to_come_again
