@@ -9,7 +9,7 @@ readonly LOG=${1:?usage: scripts/start-docker.sh LOG}
 
 die() { echo "start-docker: $*" >&2; exit 1; }
 apt_get() {
-  DEBIAN_FRONTEND=noninteractive apt-get -q -y --no-install-recommends "$@" </dev/null >>"$LOG" 2>&1
+  DEBIAN_FRONTEND=noninteractive apt-get -q -y -o DPkg::Lock::Timeout=300 --no-install-recommends "$@" </dev/null >>"$LOG" 2>&1
 }
 answers() { timeout 20 docker info >/dev/null 2>&1; }
 

@@ -9,7 +9,7 @@ die() { echo "trixie-root: error: $*" >&2; exit 1; }
 
 [ "$(id -u)" -eq 0 ] || die "only root can make the root of a system"
 if ! command -v debootstrap >/dev/null; then
-  DEBIAN_FRONTEND=noninteractive apt-get -q install -y --no-install-recommends debootstrap </dev/null >&2
+  DEBIAN_FRONTEND=noninteractive apt-get -q -o DPkg::Lock::Timeout=300 install -y --no-install-recommends debootstrap </dev/null >&2
 fi
 # shellcheck disable=SC2016  # apt expands these
 mirror=$(apt-get indextargets --format '$(RELEASE) $(REPO_URI)' 'Created-By: Packages' 'Origin: Debian' |
