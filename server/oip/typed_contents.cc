@@ -59,7 +59,7 @@ class ContentsReader {
 
   // Goes to the elements of the next field; how many bytes they take, 0 where the field is none of ours.
   absl::StatusOr<int64_t> NextField() {
-    HEADLIGHT_ASSIGN_OR_RETURN(const uint64_t tag, Varint());
+    HEADLIGHT_ASSIGN_OR_RETURN(const uint64_t tag, Varint(kMaxTagBytes));
     const uint64_t number = tag >> 3;
     wire_type_ = static_cast<uint32_t>(tag & 7);
     if (number == 0 || tag > UINT32_MAX) return Malformed();
@@ -76,7 +76,7 @@ class ContentsReader {
         length = 4;
         break;
       case kLengthDelimited: {
-        HEADLIGHT_ASSIGN_OR_RETURN(const uint64_t bytes, Varint());
+        HEADLIGHT_ASSIGN_OR_RETURN(const uint64_t bytes, Varint(kMaxLengthBytes));
         if (bytes > static_cast<uint64_t>(reader_.remaining())) return Malformed();
         length = static_cast<int64_t>(bytes);
         break;
@@ -123,9 +123,9 @@ class ContentsReader {
     reader_.Read(num_bytes, visit);
   }
 
-  absl::StatusOr<uint64_t> Varint() {
+  absl::StatusOr<uint64_t> Varint(int max_bytes = kMaxVarintBytes) {
     uint64_t value = 0;
-    for (int i = 0; i < kMaxVarintBytes; ++i) {
+    for (int i = 0; i < max_bytes; ++i) {
       if (reader_.remaining() == 0) return Malformed();
       const uint8_t byte = reader_.ReadByte();
       value |= uint64_t{byte & 0x7fu} << (7 * i);

@@ -16,9 +16,6 @@
 namespace headlight {
 namespace {
 
-constexpr int kMaxTagBytes = 5;  // tags and lengths are 32-bit numbers, as protobuf's own parser has them
-constexpr int kMaxLengthBytes = 5;
-
 std::string VarintOf(uint64_t value) {
   uint8_t bytes[kMaxVarintBytes];
   return {bytes, google::protobuf::io::CodedOutputStream::WriteVarint64ToArray(value, bytes)};

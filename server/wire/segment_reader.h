@@ -18,6 +18,9 @@ namespace headlight {
 enum WireType : uint32_t { kVarint = 0, kFixed64 = 1, kLengthDelimited = 2, kFixed32 = 5 };
 
 inline constexpr int kMaxVarintBytes = 10;
+// Tags and lengths are 32-bit numbers, and longer ones are malformed, as protobuf's own parser has it.
+inline constexpr int kMaxTagBytes = 5;
+inline constexpr int kMaxLengthBytes = 5;
 
 // Walks over the bytes of a message, segment by segment.
 class SegmentReader {

@@ -122,13 +122,15 @@ TEST(TypedContentsTest, BytesThatAreNoContentsAreRefused) {
             DType::kF32},  // no multiple of four bytes
            {"\x32\x08"
             "abcd",
-            DType::kF32},                                                 // truncated
-           {"\x30\x01", DType::kF32},                                     // floats as a varint
-           {"\x1a\x01\x80", DType::kI64},                                 // a varint without end
-           {"\x1a\x0b" + std::string(10, '\x80') + "\x01", DType::kI64},  // one of eleven bytes
-           {"\x1d" + std::string(4, 'x'), DType::kI64},                   // integers of four bytes
-           {"\x33", DType::kF32},                                         // a group
-           {std::string("\x00", 1), DType::kF32},                         // field 0
+            DType::kF32},                                                            // truncated
+           {"\x30\x01", DType::kF32},                                                // floats as a varint
+           {"\x1a\x01\x80", DType::kI64},                                            // a varint without end
+           {"\x1a\x0b" + std::string(10, '\x80') + "\x01", DType::kI64},             // one of eleven bytes
+           {"\x1d" + std::string(4, 'x'), DType::kI64},                              // integers of four bytes
+           {"\x33", DType::kF32},                                                    // a group
+           {std::string("\x00", 1), DType::kF32},                                    // field 0
+           {"\xc0" + std::string(4, '\x80') + std::string("\0\0", 2), DType::kF32},  // a tag of six bytes
+           {"\x1a\x81" + std::string(4, '\x80') + std::string("\0\1", 2), DType::kI64},  // a length of six
            {"\x18\x80", DType::kI64},
            {"\x80", DType::kI64}}) {
     EXPECT_THAT(
