@@ -26,6 +26,7 @@
 
 #include "headlight/v1/attention.grpc.pb.h"
 #include "tests/bench/median.h"
+#include "tests/testing/loopback.h"
 
 extern char** environ;
 
@@ -52,16 +53,6 @@ sockaddr_in Loopback(int port) {
   address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
   address.sin_port = htons(static_cast<uint16_t>(port));
   return address;
-}
-
-int FreePort() {
-  const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  sockaddr_in address = Loopback(0);
-  socklen_t size = sizeof(address);
-  auto* const any = reinterpret_cast<sockaddr*>(&address);
-  if (bind(fd, any, size) != 0 || getsockname(fd, any, &size) != 0) Die("there is no free port");
-  close(fd);
-  return ntohs(address.sin_port);
 }
 
 bool IsOpen(int port) {
@@ -120,7 +111,7 @@ class Server {
 
 Times Measure(const std::string& program, const std::vector<std::string>& flags,
               const v1::AttendRequest& request) {
-  const int port = FreePort();
+  const int port = testing::FreePort();
   Times times;
   const Time begin = std::chrono::steady_clock::now();
   const Server server(program, flags, port);

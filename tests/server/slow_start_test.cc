@@ -3,9 +3,6 @@
 // A server whose models take long to come: there from the beginning, and honest about it.
 #include <grpcpp/grpcpp.h>
 #include <gtest/gtest.h>
-#include <netinet/in.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
 #include <chrono>
 #include <future>
@@ -17,6 +14,7 @@
 #include "headlight/v1/attention.grpc.pb.h"
 #include "server/server.h"
 #include "tests/server/attend_fixtures.h"
+#include "tests/testing/loopback.h"
 #include "tests/testing/status_matchers.h"
 #include "tests/testing/temp_folder.h"
 
@@ -29,19 +27,6 @@ using testing::MakeRequest;
 
 constexpr std::chrono::seconds kStartPatience{60};
 
-int PickFreePort() {
-  const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  sockaddr_in address = {};
-  address.sin_family = AF_INET;
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  socklen_t size = sizeof(address);
-  auto* const any = reinterpret_cast<sockaddr*>(&address);
-  EXPECT_EQ(bind(fd, any, size), 0);
-  EXPECT_EQ(getsockname(fd, any, &size), 0);
-  close(fd);
-  return ntohs(address.sin_port);
-}
-
 TEST(SlowStartTest, ThePortIsOpenAndSaysNotServingWhileAModelLoads) {
   const testing::TempFolder folder;
   ModelConfig config;
@@ -50,7 +35,7 @@ TEST(SlowStartTest, ThePortIsOpenAndSaysNotServingWhileAModelLoads) {
   config = config.Resolved();
   ASSERT_THAT(SaveModelFolder(folder.File("slow"), config, RandomModelParameters(config, 1)), IsOk());
   ServerOptions options;
-  options.listen = "127.0.0.1:" + std::to_string(PickFreePort());
+  options.listen = "127.0.0.1:" + std::to_string(testing::FreePort());
   options.threads = 1;
   options.model_repository = folder.path();
   std::promise<std::string> loading;

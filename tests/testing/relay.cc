@@ -32,28 +32,18 @@ bool IsReadable(int socket) {
 
 }  // namespace
 
-Relay::Relay(int port) : server_port_(port), listener_(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
-  sockaddr_in address = Loopback(0);
-  socklen_t size = sizeof(address);
-  if (bind(listener_, reinterpret_cast<sockaddr*>(&address), size) != 0 || listen(listener_, 16) != 0 ||
-      getsockname(listener_, reinterpret_cast<sockaddr*>(&address), &size) != 0) {
-    return;  // port 0: clients find nobody there
-  }
-  port_ = ntohs(address.sin_port);
-  acceptor_ = std::thread([this] { Accept(); });
-}
+Relay::Relay(int port) : server_port_(port), acceptor_([this] { Accept(); }) {}
 
 Relay::~Relay() {
   stopping_ = true;
-  if (acceptor_.joinable()) acceptor_.join();
+  acceptor_.join();
   Cut();
-  close(listener_);
 }
 
 void Relay::Accept() {
   while (!stopping_) {
-    if (!IsReadable(listener_)) continue;
-    const int client = accept4(listener_, nullptr, nullptr, SOCK_CLOEXEC);
+    if (!IsReadable(listener_.fd())) continue;
+    const int client = accept4(listener_.fd(), nullptr, nullptr, SOCK_CLOEXEC);
     const int server = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     const sockaddr_in address = Loopback(server_port_);
     connect(server, reinterpret_cast<const sockaddr*>(&address), sizeof(address));

@@ -12,6 +12,8 @@
 #include <thread>
 #include <vector>
 
+#include "tests/testing/loopback.h"
+
 namespace headlight::testing {
 
 // Listens on a port of its own on the loopback interface and hands everything on to `port` and back. Give
@@ -23,7 +25,7 @@ class Relay {
   Relay(const Relay&) = delete;
   Relay& operator=(const Relay&) = delete;
 
-  int port() const { return port_; }
+  int port() const { return listener_.port(); }
 
   // Hands on so many more bytes to the server, in all, and then no more; what follows stays with the client.
   void LimitToServer(int64_t bytes) { to_server_left_ = bytes; }
@@ -41,8 +43,7 @@ class Relay {
   void HandOn(int from, int to, std::atomic<int64_t>& left, bool keep);
 
   const int server_port_;
-  int listener_ = -1;
-  int port_ = 0;
+  const LoopbackListener listener_;
   std::atomic<int64_t> to_server_left_{std::numeric_limits<int64_t>::max()};
   std::atomic<int64_t> to_client_left_{std::numeric_limits<int64_t>::max()};
   std::atomic<bool> stopping_{false};
@@ -50,7 +51,7 @@ class Relay {
   std::vector<int> sockets_;          // guarded by mutex_
   std::vector<std::thread> threads_;  // guarded by mutex_
   std::string sent_by_server_;        // guarded by mutex_
-  std::thread acceptor_;
+  std::thread acceptor_;              // last, as it uses the others
 };
 
 }  // namespace headlight::testing

@@ -1,10 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // What the client tells a server of how much it may send, read off the wire.
-#include <arpa/inet.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <netinet/in.h>
 #include <sys/socket.h>
 #include <sys/time.h>
 #include <unistd.h>
@@ -17,6 +15,7 @@
 #include <vector>
 
 #include "client/client.h"
+#include "tests/testing/loopback.h"
 
 namespace headlight::client {
 namespace {
@@ -26,22 +25,12 @@ using namespace std::chrono_literals;
 // Takes one connection, acknowledges its settings and reads its frames until it is closed or silent.
 class FrameReader {
  public:
-  FrameReader() {
-    sockaddr_in address = {
-        .sin_family = AF_INET, .sin_port = 0, .sin_addr = {htonl(INADDR_LOOPBACK)}, .sin_zero = {}};
-    socklen_t size = sizeof(address);
-    EXPECT_EQ(bind(listener_, reinterpret_cast<sockaddr*>(&address), size), 0);
-    EXPECT_EQ(listen(listener_, 1), 0);
-    EXPECT_EQ(getsockname(listener_, reinterpret_cast<sockaddr*>(&address), &size), 0);
-    target_ = "127.0.0.1:" + std::to_string(ntohs(address.sin_port));
-    thread_ = std::thread([this] { Read(); });
-  }
+  FrameReader() : thread_([this] { Read(); }) {}
   ~FrameReader() {
     if (thread_.joinable()) thread_.join();
-    close(listener_);
   }
 
-  const std::string& target() const { return target_; }
+  std::string target() const { return listener_.target(); }
   // After the client is done: each SETTINGS_INITIAL_WINDOW_SIZE that it sent.
   const std::vector<uint32_t>& windows() {
     thread_.join();
@@ -58,7 +47,7 @@ class FrameReader {
 
   void Read() {
     constexpr uint8_t kSettings = 4, kAck = 1, kInitialWindowSize = 4;
-    connection_ = accept(listener_, nullptr, nullptr);
+    connection_ = accept(listener_.fd(), nullptr, nullptr);
     const timeval patience = {.tv_sec = 5, .tv_usec = 0};
     setsockopt(connection_, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
     const std::vector<uint8_t> hello = {0, 0, 0, kSettings, 0,    0, 0, 0, 0,   // ours, empty,
@@ -82,11 +71,10 @@ class FrameReader {
     close(connection_);
   }
 
-  const int listener_ = socket(AF_INET, SOCK_STREAM, 0);
+  const testing::LoopbackListener listener_;
   int connection_ = -1;
-  std::string target_;
   std::vector<uint32_t> windows_;
-  std::thread thread_;
+  std::thread thread_;  // last, as it uses the others
 };
 
 TEST(ReceiveWindowTest, IsWhatTheOptionSays) {

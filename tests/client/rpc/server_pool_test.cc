@@ -15,7 +15,7 @@
 #include <vector>
 
 #include "tests/client/fake_server.h"
-#include "tests/client/silent_listener.h"
+#include "tests/testing/loopback.h"
 
 namespace headlight::client {
 namespace {
@@ -148,7 +148,7 @@ TEST_F(ServerPoolTest, WhoCannotBeReachedIsTheLastChoice) {
 }
 
 TEST_F(ServerPoolTest, UntilOneIsConnectedTheTargetsChannelHasTheCalls) {
-  const testing::SilentListener first, second;
+  const testing::LoopbackListener first, second;
   pool_.SetAddresses({"ipv4:" + first.target(), "ipv4:" + second.target()}, OpenChannel);
   const auto choice = pool_.Pick({});
   EXPECT_EQ(choice.server->address(), kNobody);

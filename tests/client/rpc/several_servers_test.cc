@@ -13,8 +13,8 @@
 
 #include "client/client.h"
 #include "tests/client/fake_server.h"
-#include "tests/client/silent_listener.h"
 #include "tests/client/tls_test.h"
+#include "tests/testing/loopback.h"
 #include "tests/testing/status_matchers.h"
 
 namespace headlight::client {
@@ -83,7 +83,7 @@ TEST(SeveralServersTest, SilenceIsTakenElsewhere) {
 
 // Calls that come at once, before there is any connection, do not wait for one that will never be.
 TEST(SeveralServersTest, WhoNeverConnectsHoldsNoCall) {
-  const testing::SilentListener silent;
+  const testing::LoopbackListener silent;
   FakeServer answers;
   const auto client = Client::Create("ipv4:" + silent.target() + "," + answers.target(),
                                      {.load_balancing = LoadBalancing::kRoundRobin});

@@ -12,6 +12,7 @@
 
 #include "tests/e2e/fleet/replica.h"
 #include "tests/server/observe/http_get.h"
+#include "tests/testing/loopback.h"
 #include "tests/testing/subprocess.h"
 
 namespace headlight::e2e {
@@ -56,8 +57,8 @@ class Haproxy {
     return argv;
   }
 
-  const int port_ = FreePort();
-  const int metrics_port_ = FreePort();
+  const int port_ = testing::FreePort();
+  const int metrics_port_ = testing::FreePort();
   testing::Subprocess process_;
 };
 

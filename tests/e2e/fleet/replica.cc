@@ -1,12 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tests/e2e/fleet/replica.h"
 
-#include <arpa/inet.h>
 #include <gtest/gtest.h>
-#include <netinet/in.h>
 #include <signal.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
 #include <chrono>
 #include <sstream>
@@ -14,6 +10,7 @@
 #include <utility>
 
 #include "tests/server/observe/http_get.h"
+#include "tests/testing/loopback.h"
 
 namespace headlight::e2e {
 namespace {
@@ -24,21 +21,8 @@ constexpr auto kPatience = 60s;  // on a busy machine
 
 }  // namespace
 
-int FreePort() {
-  const int listener = socket(AF_INET, SOCK_STREAM, 0);
-  sockaddr_in address = {};
-  address.sin_family = AF_INET;
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  socklen_t size = sizeof(address);
-  auto* const any = static_cast<sockaddr*>(static_cast<void*>(&address));
-  EXPECT_EQ(bind(listener, any, size), 0);
-  EXPECT_EQ(getsockname(listener, any, &size), 0);
-  close(listener);
-  return ntohs(address.sin_port);
-}
-
 Replica::Replica(std::vector<std::string> flags)
-    : flags_(std::move(flags)), port_(FreePort()), admin_port_(FreePort()) {}
+    : flags_(std::move(flags)), port_(testing::FreePort()), admin_port_(testing::FreePort()) {}
 
 void Replica::Start() {
   const auto local = [](int port) { return "127.0.0.1:" + std::to_string(port); };

@@ -13,9 +13,6 @@
 
 namespace headlight::e2e {
 
-// A port of the loopback interface that nobody listens on.
-int FreePort();
-
 class Replica {
  public:
   // Of the built-in model "demo", with one compute thread and a lame duck that balancers notice; not started

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <netinet/in.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -14,6 +13,7 @@
 #include <vector>
 
 #include "server/program/program_commands.h"
+#include "tests/testing/loopback.h"
 
 namespace headlight {
 namespace {
@@ -24,25 +24,12 @@ using ::testing::StartsWith;
 // Answers one connection with `answer`, and keeps what was asked.
 class OneAnswer {
  public:
-  explicit OneAnswer(std::string answer)
-      : answer_(std::move(answer)), listener_(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
-    sockaddr_in address = {};
-    address.sin_family = AF_INET;
-    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    socklen_t size = sizeof(address);
-    auto* const any = reinterpret_cast<sockaddr*>(&address);
-    EXPECT_EQ(bind(listener_, any, size), 0);
-    EXPECT_EQ(listen(listener_, 1), 0);
-    EXPECT_EQ(getsockname(listener_, any, &size), 0);
-    port_ = std::to_string(ntohs(address.sin_port));
-    thread_ = std::thread([this] { Answer(); });
-  }
+  explicit OneAnswer(std::string answer) : answer_(std::move(answer)), thread_([this] { Answer(); }) {}
   ~OneAnswer() {
     if (thread_.joinable()) thread_.join();
-    close(listener_);
   }
 
-  const std::string& port() const { return port_; }
+  std::string port() const { return std::to_string(listener_.port()); }
   std::string Asked() {
     thread_.join();
     return asked_;
@@ -50,7 +37,7 @@ class OneAnswer {
 
  private:
   void Answer() {
-    const int fd = accept(listener_, nullptr, nullptr);
+    const int fd = accept(listener_.fd(), nullptr, nullptr);
     std::array<char, 1024> buffer;
     while (asked_.find("\r\n\r\n") == std::string::npos) {
       const ssize_t got = recv(fd, buffer.data(), buffer.size(), 0);
@@ -62,10 +49,9 @@ class OneAnswer {
   }
 
   const std::string answer_;
-  const int listener_;
-  std::string port_;
+  const testing::LoopbackListener listener_;
   std::string asked_;
-  std::thread thread_;
+  std::thread thread_;  // last, as it uses the others
 };
 
 class ProbeTest : public ::testing::Test {
