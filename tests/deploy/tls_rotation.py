@@ -5,7 +5,6 @@ under load without a request that fails.
 
 Exits 77, saying why, where there is no HAProxy (Debian's package haproxy)."""
 import argparse
-import json
 import subprocess
 import tempfile
 
@@ -13,11 +12,6 @@ from local_fleet import Fleet, fail, skip_unless, wait_for
 
 ROTATIONS = 2
 RATE, SECONDS = 40, 25
-
-
-def health(fleet, party):
-    return subprocess.run([fleet.client, "health", *fleet.client_flags(party), "--timeout-ms", "5000"],
-                          env=fleet.environment, capture_output=True, text=True, check=False)
 
 
 def shown_by(port):
@@ -43,11 +37,11 @@ def check(fleet):
     fleet.make_certificates()
     fleet.start_servers()
     fleet.start_proxy()
-    if health(fleet, "client").returncode != 0:
-        fail(f"with a certificate: {health(fleet, 'client').stderr}")
+    if fleet.health("client").returncode != 0:
+        fail(f"with a certificate: {fleet.health('client').stderr}")
     # Neither without one, nor with one that is for servers.
     for party in None, "server":
-        if health(fleet, party).returncode == 0:
+        if fleet.health(party).returncode == 0:
             fail(f"got in with the certificate of {party}")
 
     load = fleet.start_load("load", RATE, SECONDS)
@@ -57,14 +51,13 @@ def check(fleet):
         fleet.reload_proxy()
         for port, serial in before.items():
             wait_for(f"port {port} shows a new certificate", lambda port=port, serial=serial: shown_by(port) != serial)
-        if health(fleet, "client").returncode != 0:
+        if fleet.health("client").returncode != 0:
             fail("with the new certificate: no")
     if load.poll() is not None:
         fail(f"the load ended before the certificates were all exchanged: {fleet.log('load')}")
     if load.wait() != 0:
         fail(f"requests failed: {fleet.log('load')}")
-    with open(fleet.folder / "load.json", encoding="utf-8") as report:
-        replies = json.load(report)["runs"][0]
+    replies = fleet.run_of_load("load")
     print(f"tls_rotation: {replies['requests_per_s']:.0f} requests a second through {ROTATIONS} rotations, none failed")
 
 

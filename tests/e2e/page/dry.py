@@ -25,11 +25,12 @@ def made_by_commands(root):
 def try_dry(text, root):
     """How far the command was tried, in words."""
     words = shlex.split(text, comments=True)
+    made = made_by_commands(root)
     for word in words:
         path = word.split('=')[-1].split(':')[0]
         if path.split('/')[0] not in FOLDERS or '/' not in path:
             continue
-        if path in made_by_commands(root):
+        if path in made:
             continue
         if not os.path.exists(os.path.join(root, path)):
             raise DryError(f'there is no {path} in the repository')

@@ -8,6 +8,7 @@ installed, and with systemd where that can be. Blocks that need more (blocks.py)
 those of Compose (compose.py). Exits 77, saying why, where there can be no room, or no engine.
 """
 import argparse
+import contextlib
 import os
 import shlex
 import shutil
@@ -101,8 +102,6 @@ def models_of(blocks):
 
 
 def run_on_engine(blocks, image):
-    shell = Shell(ROOT, PATIENCE_S)
-
     def run_and_wait(_, command):
         if command.text.startswith('docker build '):
             run_dry(command, f'{image} is its image')
@@ -111,31 +110,23 @@ def run_on_engine(blocks, image):
         if command.text.startswith('docker run -d '):
             engine.wait_until_healthy(PATIENCE_S)
 
-    try:
-        with Engine(image, models_of(blocks)) as engine:
-            each([block for block in blocks if block.need == 'docker'], run_and_wait)
-    except EngineError as error:
-        skip(error)
-    finally:
-        shell.close()
+    with contextlib.closing(Shell(ROOT, PATIENCE_S)) as shell, Engine(image, models_of(blocks)) as engine:
+        each([block for block in blocks if block.need == 'docker'], run_and_wait)
 
 
 def run_on_compose(blocks, image):
-    shell = Shell(ROOT, PATIENCE_S)
-    try:
-        with compose.Fleet(shell, ROOT, image):
-            each([block for block in blocks if block.need == 'compose'], lambda _, command: run(shell, command))
-    except EngineError as error:
-        skip(error)
-    finally:
-        shell.close()
+    with contextlib.closing(Shell(ROOT, PATIENCE_S)) as shell, compose.Fleet(shell, ROOT, image):
+        each([block for block in blocks if block.need == 'compose'], lambda _, command: run(shell, command))
+
+
+ON_THIS_MACHINE = {'docker': run_on_engine, 'compose': run_on_compose}
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--server', help='the program headlight-server')
     parser.add_argument('--client', help='the program headlight')
-    parser.add_argument('--class', dest='need', choices=['docker', 'compose'], help='run these blocks instead')
+    parser.add_argument('--class', dest='need', choices=list(ON_THIS_MACHINE), help='run these blocks instead')
     parser.add_argument('--image', help='with --class: what stands for the image headlight')
     parser.add_argument(room.INSIDE, dest='inside', type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -146,10 +137,11 @@ def main():
         blocks = read_blocks(page)
     except PageError as error:
         fail(error.line, error)
-    if arguments.need == 'docker':
-        run_on_engine(blocks, arguments.image)
-    elif arguments.need == 'compose':
-        run_on_compose(blocks, arguments.image)
+    if arguments.need:
+        try:
+            ON_THIS_MACHINE[arguments.need](blocks, arguments.image)
+        except EngineError as error:
+            skip(error)
     elif arguments.inside is None:
         for program in PROGRAMS:
             if shutil.which(program) is None:
