@@ -102,7 +102,7 @@ class Simulation {
     // When callers are free to send the next one.
     std::priority_queue<TimePoint, std::vector<TimePoint>, std::greater<>> free;
     for (int i = 0; i < concurrency; ++i) free.push(kStart);
-    on_answer_ = [&](double outside_us) { free.push(now_ + Microseconds(outside_us)); };
+    on_end_ = [&](double pause_us) { free.push(now_ + Microseconds(pause_us)); };
     int64_t number = 0;
     TimePoint begin = kStart;
     int64_t answered_by_begin = 0;
@@ -211,7 +211,7 @@ class Simulation {
     --under_way_[work.replica];
     --num_under_way_;
     if (admitted) ++num_answered_;
-    if (on_answer_) on_answer_(work.outside_us + (admitted ? 0 : kPauseAfterRefusalUs));
+    if (on_end_) on_end_(work.outside_us + (admitted ? 0 : kPauseAfterRefusalUs));
     if (work.number < num_warmup_) return;
     const double latency_us = UsOf(now_ - ended.ticket->arrival) + work.outside_us;
     if (!admitted) {
@@ -239,7 +239,7 @@ class Simulation {
   std::vector<std::unique_ptr<SimulatedServer>> servers_;
   std::vector<int64_t> under_way_;  // of each server
   std::vector<FinishedTicket> ended_;
-  std::function<void(double outside_us)> on_answer_;  // of a closed loop
+  std::function<void(double pause_us)> on_end_;  // of a closed loop: its caller is free so much later
   int64_t num_under_way_ = 0;
   int64_t num_answered_ = 0;  // admitted, and ended
   int64_t num_warmup_ = 0;

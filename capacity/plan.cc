@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <numeric>
+#include <string>
 #include <utility>
 
 #include "absl/status/status.h"
@@ -24,8 +25,8 @@ double MeanWorkUs(const std::vector<Request>& requests) {
 // A server cannot do with less of its time than what requests take in ever larger batches. Those that the goal
 // does not count may be refused, which takes none.
 int FewestThinkable(const ServerProfile& server, const Traffic& traffic, const Goal& goal) {
-  const double load =
-      traffic.rate * 1e-8 * goal.percent * (MeanWorkUs(traffic.requests) + server.overhead_us);
+  const double counted_rate = traffic.rate * goal.percent / 100;
+  const double load = counted_rate * 1e-6 * (MeanWorkUs(traffic.requests) + server.overhead_us);
   return std::max(1, static_cast<int>(std::floor(std::min(load, 1e6))));
 }
 
@@ -42,16 +43,12 @@ absl::Status CheckThinkable(const ServerProfile& server, const Traffic& traffic,
   lone.rate = kLoneLoad * 1e6 / (server.fixed_us + server.overhead_us + MeanWorkUs(traffic.requests));
   const double us = SimulateFleet(server, lone, 1, Balancing::kRoundRobin).PercentileUs(goal.percent);
   if (us <= goal.limit_us) return absl::OkStatus();
-  if (std::isinf(us)) {
-    return absl::FailedPreconditionError(
-        absl::StrFormat("no number of replicas keeps %g %% of requests within %g ms: on an idle server so "
-                        "many are refused or "
-                        "late, as their timeouts are shorter than they take",
-                        goal.percent, goal.limit_us / 1e3));
-  }
-  return absl::FailedPreconditionError(absl::StrFormat(
-      "no number of replicas keeps %g %% of requests within %g ms: on an idle server it takes %g ms",
-      goal.percent, goal.limit_us / 1e3, us / 1e3));
+  const std::string why = std::isinf(us)
+                              ? "so many are refused or late, as their timeouts are shorter than they take"
+                              : absl::StrFormat("it takes %g ms", us / 1e3);
+  return absl::FailedPreconditionError(
+      absl::StrFormat("no number of replicas keeps %g %% of requests within %g ms: on an idle server %s",
+                      goal.percent, goal.limit_us / 1e3, why));
 }
 
 }  // namespace

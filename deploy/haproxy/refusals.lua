@@ -14,17 +14,18 @@ end
 local function rest(txn)
   local name = txn.f:srv_name()
   if resting[name] then return end  -- calls that were under way
-  local up, down = 0, 0
-  for other, server in pairs(core.backends[txn.f:be_name()].servers) do
+  local servers = core.backends[txn.f:be_name()].servers
+  local server = servers[name]
+  if not is("UP", server) then return end  -- an operator's drain, or it has gone
+  local up, rest_already = 0, 0
+  for other, one in pairs(servers) do
     if resting[other] then
-      down = down + 1
-    elseif is("UP", server) then
+      rest_already = rest_already + 1
+    elseif is("UP", one) then
       up = up + 1
     end
   end
-  if up - 1 < down + 1 then return end
-  local server = core.backends[txn.f:be_name()].servers[name]
-  if not is("UP", server) then return end  -- an operator's drain, or it has gone
+  if up - 1 < rest_already + 1 then return end
   server:set_drain()
   resting[name] = {server = server, until_s = core.now().sec + REST_S}
   core.log(core.warning, "server " .. name .. " refuses every call: it rests for " .. REST_S .. " s")

@@ -27,14 +27,14 @@
 {{- fail (printf "podDisruptionBudget.maxUnavailable: got %v, wanted fewer than the %d replicas" $budget.maxUnavailable $least) -}}
 {{- end -}}
 {{- $config := $values.config -}}
-{{- $repository := and (include "headlight.modelSource" .) (not $values.models.name) -}}
+{{- $source := include "headlight.modelSource" . -}}
 {{- if and $config.model $values.models.name -}}
 {{- fail "config.model: got models.name beside it, wanted one of them" -}}
 {{- end -}}
-{{- if and $config.load (not $repository) -}}
+{{- if and $config.load (or (not $source) $values.models.name) -}}
 {{- fail "config.load: wanted a repository of models with it, one of models' volumes without models.name" -}}
 {{- end -}}
-{{- if and (index $config "repository-poll-s") (not (include "headlight.modelSource" .)) (not $config.model) -}}
+{{- if and (index $config "repository-poll-s") (not $source) (not $config.model) -}}
 {{- fail "config.repository-poll-s: wanted one of models' volumes with it" -}}
 {{- end -}}
 {{- $deadline := index $config "max-deadline-ms" | int64 -}}
@@ -46,7 +46,7 @@
 {{- fail (printf "config.memory-for-models: got more than config.memory-limit, %d" $limit) -}}
 {{- end -}}
 {{- if and $values.networkPolicy.enabled (not $values.networkPolicy.egress) -}}
-{{- if eq (include "headlight.modelSource" .) "initContainer" -}}
+{{- if eq $source "initContainer" -}}
 {{- fail "networkPolicy.egress: got none, wanted where models.initContainer fetches from" -}}
 {{- end -}}
 {{- if index $values.config "otlp-endpoint" -}}
