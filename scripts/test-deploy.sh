@@ -24,9 +24,9 @@ done
 
 work=$(mktemp -d)
 engine=
-image=
+beside=
 finish() {
-  if [ -n "$image" ]; then kill "$image" 2>/dev/null || true; wait; fi
+  if [ -n "$beside" ]; then kill "$beside" 2>/dev/null || true; wait; fi
   if [ -n "$engine" ]; then
     kill "$engine" || true
     timeout 30 tail --pid="$engine" -f /dev/null || true
@@ -71,6 +71,9 @@ docker run --rm --memory 64m --cpus 1 "$base" true 2>"$work/reason" ||
   give_up "the Docker engine cannot run a container: $(tail -n 1 "$work/reason")"
 
 git clone --quiet --no-hardlinks . "$work/clone"
+# Beside the compilers, as it waits for packages.
+tests/deploy/peer-images.sh "$base" >"$work/peers" 2>"$work/peers.log" &
+beside=$!
 say "building $IMAGE from $base, of commit $(git rev-parse --short HEAD)"
 build "$IMAGE"
 say "built, $SECONDS s after the start"
@@ -81,11 +84,18 @@ if [ -n "$twice" ]; then
   diff "$work/first" "$work/second" >&2 || die "two builds of one commit differ"
   say "two builds gave the same $(wc -l <"$work/first") files"
 fi
+wait "$beside" || die "no images beside ours: $(cat "$work/peers.log")"
+cat "$work/peers.log"
+set -o allexport
+# shellcheck source=/dev/null  # made above
+. "$work/peers"
+set +o allexport
 tests/e2e/page/operations_page.py --class docker --image "$IMAGE"
+say "the page's part of Docker, $SECONDS s after the start"
 # Both wait most of the time.
 tests/deploy/image.sh "$IMAGE" >"$work/image.log" 2>&1 &
-image=$!
+beside=$!
 tests/deploy/compose.sh "$IMAGE"
-wait "$image" || { cat "$work/image.log" >&2; die "the image: see above"; }
+wait "$beside" || { cat "$work/image.log" >&2; die "the image: see above"; }
 cat "$work/image.log"
 say "ok in $SECONDS s"
