@@ -4,8 +4,6 @@
 #ifndef HEADLIGHT_SERVER_OBSERVE_REQUEST_LOG_H_
 #define HEADLIGHT_SERVER_OBSERVE_REQUEST_LOG_H_
 
-#include <spdlog/logger.h>
-
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -13,6 +11,10 @@
 
 #include "server/observe/log_budget.h"
 #include "server/observe/request_record.h"
+
+namespace spdlog {
+class logger;  // whose header takes longer to compile than all that includes this one
+}
 
 namespace headlight {
 
