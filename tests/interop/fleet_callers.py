@@ -16,7 +16,7 @@ import threading
 import time
 
 import oip_common
-from oip_common import HERE, SET_UP_S, fail, last_line
+from oip_common import GO_FLAGS, HERE, SET_UP_S, fail, last_line
 
 ARGUMENTS = oip_common.arguments(__doc__)
 oip_common.enter_environment(ARGUMENTS.environments, 'oip_requirements.txt')
@@ -109,7 +109,7 @@ def build_go(folder):
     shutil.copy(f'{HERE}/fleet_go_client/main.go', module)
     with open(module + '/snippet.go', 'w', encoding='utf-8') as file:
         file.write('package main\n\n' + block('go'))
-    environment = dict(os.environ, GOBIN=folder, GOFLAGS='-mod=readonly', PATH=f'{folder}:{os.environ["PATH"]}')
+    environment = dict(os.environ, GOBIN=folder, GOFLAGS=GO_FLAGS, PATH=f'{folder}:{os.environ["PATH"]}')
 
     def run(*command):
         done = subprocess.run(command, cwd=module, env=environment, capture_output=True, text=True, check=False, timeout=SET_UP_S)

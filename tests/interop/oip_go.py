@@ -11,7 +11,7 @@ import subprocess
 import tempfile
 
 import oip_common
-from oip_common import HERE, SET_UP_S, expect, expect_near, fail, last_line, skip
+from oip_common import GO_FLAGS, HERE, SET_UP_S, expect, expect_near, fail, last_line, skip
 
 SERVICE = 'inference.GRPCInferenceService'
 
@@ -30,7 +30,7 @@ def build(folder):
     os.makedirs(module + '/inference', exist_ok=True)
     for name in ('go.mod', 'go.sum', 'main.go'):
         shutil.copy(f'{HERE}/oip_go_client/{name}', module)
-    environment = dict(os.environ, GOBIN=programs, GOFLAGS='-mod=readonly', PATH=f'{programs}:{os.environ["PATH"]}')
+    environment = dict(os.environ, GOBIN=programs, GOFLAGS=GO_FLAGS, PATH=f'{programs}:{os.environ["PATH"]}')
 
     def run(*command):
         try:

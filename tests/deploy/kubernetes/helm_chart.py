@@ -15,9 +15,9 @@ import tempfile
 import time
 
 import kubernetes_common
-from kubernetes_common import (HERE, KUBERNETES_VERSIONS, PATIENCE_S, PROMETHEUS_OPERATOR, ROOT, SET_UP_S, Definitions,
-                               Program, check_kubernetes, check_probes, check_security, expect, fail, flags_of, last_line,
-                               read_file, read_yaml, skip)
+from kubernetes_common import (GO_FLAGS, HERE, KUBERNETES_VERSIONS, PATIENCE_S, PROMETHEUS_OPERATOR, ROOT, SET_UP_S,
+                               Definitions, Program, check_kubernetes, check_probes, check_security, expect, fail,
+                               flags_of, last_line, read_file, read_yaml, skip)
 from node import Node
 
 ARGUMENTS = kubernetes_common.start()
@@ -84,7 +84,7 @@ def build_helm(environments):
     os.makedirs(folder + '/module', exist_ok=True)
     for name in ('go.mod', 'go.sum'):
         shutil.copy(os.path.join(HERE, 'helm_program', name), folder + '/module')
-    environment = dict(os.environ, GOBIN=folder + '/bin', GOFLAGS='-mod=readonly')
+    environment = dict(os.environ, GOBIN=folder + '/bin', GOFLAGS=GO_FLAGS)
     try:
         done = subprocess.run(['go', 'install', 'tool'], cwd=folder + '/module', env=environment, capture_output=True,
                               text=True, check=False, timeout=SET_UP_S)

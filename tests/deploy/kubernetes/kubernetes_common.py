@@ -18,7 +18,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.join(HERE, '..', '..', '..')
 sys.path.insert(0, os.path.join(HERE, '..', '..', 'interop'))
 import oip_common  # noqa: E402
-from oip_common import PATIENCE_S, SET_UP_S, expect, fail, last_line, skip  # noqa: E402
+from oip_common import GO_FLAGS, PATIENCE_S, SET_UP_S, expect, fail, last_line, skip  # noqa: E402
 
 # The oldest that Chart.yaml allows, and the newest whose schemas can be had.
 KUBERNETES_VERSIONS = ('1.31', '1.37')
