@@ -4,6 +4,7 @@
 #include <grpc/support/time.h>
 #include <grpcpp/generic/generic_stub.h>
 
+#include <algorithm>
 #include <random>
 #include <string>
 #include <utility>
@@ -24,6 +25,9 @@ using std::chrono::milliseconds;
 
 // After a silence, or UNAVAILABLE, whose server has not said when to come again.
 constexpr milliseconds kFirstRest{500};
+
+// How long a pause lasts before it is looked whether another server could do without it.
+constexpr milliseconds kLook{20};
 
 // As late as a clock can tell if the timeout is longer than that.
 SteadyTime After(milliseconds timeout) {
@@ -72,7 +76,7 @@ void PendingCall::Cancel() {
   const std::lock_guard lock(mutex_);
   cancelled_ = true;
   if (context_ != nullptr) context_->TryCancel();
-  pause_.Cancel();
+  if (pause_ != nullptr) pause_->Cancel();
 }
 
 void PendingCall::Attempt() {
@@ -90,7 +94,7 @@ void PendingCall::Attempt() {
       AnnounceMessage(*context_, static_cast<int64_t>(request_.Length()));
       const ServerPool::Choice choice = client_.pool.Pick(tried_);
       server_ = choice.server;
-      server_->CallBegins();
+      server_->CallBegins(std::chrono::steady_clock::now());
       grpc::GenericStub(choice.channel)
           .UnaryCall(context_.get(), kAttendMethod, {}, &request_, &reply_,
                      [self = shared_from_this()](const grpc::Status& status) { self->AttemptEnded(status); });
@@ -103,19 +107,20 @@ void PendingCall::Attempt() {
 
 void PendingCall::AttemptEnded(const grpc::Status& status) {
   const bool given_up = WasGivenUp(status);
-  JudgeServer(status, given_up);
+  JudgeServer(status, ReadPushback(*context_), given_up);
   if (status.ok()) return End(DecodeReply(reply_, client_.checksums));
   if (given_up) return Attempt();
   if (!TryAgain(status)) End(Refused(status));
 }
 
-void PendingCall::JudgeServer(const grpc::Status& status, bool given_up) {
+void PendingCall::JudgeServer(const grpc::Status& status, const Pushback& pushback, bool given_up) {
   server_->CallEnds();
   const SteadyTime now = std::chrono::steady_clock::now();
   const absl::StatusCode code = static_cast<absl::StatusCode>(status.error_code());
-  const Pushback pushback = ReadPushback(*context_);
-  if (given_up || code == absl::StatusCode::kUnavailable) {
+  if (given_up) {
     server_->Failed(now, kFirstRest);
+  } else if (code == absl::StatusCode::kUnavailable && !LacksModel()) {
+    server_->Failed(now, pushback.delay.value_or(kFirstRest));
   } else if (code == absl::StatusCode::kResourceExhausted && pushback.delay) {
     server_->Failed(now, *pushback.delay);
   } else if (code != absl::StatusCode::kCancelled && code != absl::StatusCode::kDeadlineExceeded) {
@@ -125,6 +130,7 @@ void PendingCall::JudgeServer(const grpc::Status& status, bool given_up) {
 }
 
 void PendingCall::LimitAttempt() {
+  under_way_ = true;
   given_up_ = false;
   patience_.reset();
   const milliseconds timeout = client_.retry.attempt_timeout;
@@ -141,7 +147,7 @@ void PendingCall::LimitAttempt() {
 
 void PendingCall::GiveUp(int attempt) {
   const std::lock_guard lock(mutex_);
-  if (attempt != attempts_ || cancelled_ || given_up_) return;
+  if (attempt != attempts_ || !under_way_ || cancelled_ || given_up_) return;
   if (!client_.budget.TakeRetry(std::chrono::steady_clock::now())) return;
   given_up_ = true;
   context_->TryCancel();
@@ -149,7 +155,15 @@ void PendingCall::GiveUp(int attempt) {
 
 bool PendingCall::WasGivenUp(const grpc::Status& status) {
   const std::lock_guard lock(mutex_);
-  return given_up_ && !cancelled_ && status.error_code() == grpc::StatusCode::CANCELLED;
+  under_way_ = false;
+  if (!given_up_) return false;
+  if (!cancelled_ && status.error_code() == grpc::StatusCode::CANCELLED) return true;
+  client_.budget.GiveBackRetry();  // its end was faster than we
+  return false;
+}
+
+bool PendingCall::LacksModel() const {
+  return ReadTrailer(*context_, v1::kReasonTrailer) == v1::kReasonModelUnavailable;
 }
 
 bool PendingCall::TryAgain(const grpc::Status& status) {
@@ -158,14 +172,25 @@ bool PendingCall::TryAgain(const grpc::Status& status) {
   const auto code = static_cast<absl::StatusCode>(status.error_code());
   auto delay = DelayBeforeRetry(client_.retry, attempts_, code, ReadPushback(*context_), UniformRandom());
   if (!delay) return false;
-  if (client_.pool.HasOther(tried_)) delay = milliseconds(0);  // who failed us is not asked again
+  if (client_.pool.HasOther(tried_)) {
+    delay = milliseconds(0);  // who failed us is not asked again
+  } else if (LacksModel()) {
+    return false;
+  }
   const SteadyTime now = std::chrono::steady_clock::now();
   // What the server said is worth more than that the time ran out while we waited.
   if (now + *delay >= deadline_ || !client_.budget.TakeRetry(now)) return false;
-  kept_ = shared_from_this();
-  pause_.Set(gpr_time_add(gpr_now(GPR_CLOCK_MONOTONIC), gpr_time_from_millis(delay->count(), GPR_TIMESPAN)),
-             [this](bool) { PauseOver(); });
+  again_at_ = now + *delay;
+  Pause(*delay);
   return true;
+}
+
+void PendingCall::Pause(milliseconds delay) {
+  if (client_.pool.HasSeveral()) delay = std::min(delay, kLook);
+  kept_ = shared_from_this();
+  pause_ = std::make_unique<grpc::Alarm>();
+  pause_->Set(gpr_time_add(gpr_now(GPR_CLOCK_MONOTONIC), gpr_time_from_millis(delay.count(), GPR_TIMESPAN)),
+              [this](bool) { PauseOver(); });
 }
 
 absl::Status PendingCall::Refused(const grpc::Status& status) {
@@ -181,6 +206,8 @@ void PendingCall::PauseOver() {
   {
     const std::lock_guard lock(mutex_);
     self = std::move(kept_);
+    const auto left = std::chrono::ceil<milliseconds>(again_at_ - std::chrono::steady_clock::now());
+    if (left.count() > 0 && !cancelled_ && !client_.pool.HasOther(tried_)) return Pause(left);
   }
   self->Attempt();
 }

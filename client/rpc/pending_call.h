@@ -75,12 +75,14 @@ class PendingCall : public std::enable_shared_from_this<PendingCall> {
  private:
   void Attempt();
   void AttemptEnded(const grpc::Status& status);
-  void JudgeServer(const grpc::Status& status, bool given_up);
-  void LimitAttempt();       // has GiveUp called in due time; with mutex_ held
-  void GiveUp(int attempt);  // cancels it, if it is still the one under way
-  bool WasGivenUp(const grpc::Status& status);
+  void JudgeServer(const grpc::Status& status, const Pushback& pushback, bool given_up);
+  void LimitAttempt();                               // has GiveUp called in due time; with mutex_ held
+  void GiveUp(int attempt);                          // cancels it, if it is still the one under way
+  bool WasGivenUp(const grpc::Status& status);       // from here on it cannot be
+  bool LacksModel() const;                           // the server of the last attempt, and is well
   bool TryAgain(const grpc::Status& status);         // whether there will be another attempt
   absl::Status Refused(const grpc::Status& status);  // with what the trailer says of coming again
+  void Pause(std::chrono::milliseconds delay);       // or less; with mutex_ held
   void PauseOver();
   void End(absl::StatusOr<AttendReply> reply);
 
@@ -98,10 +100,13 @@ class PendingCall : public std::enable_shared_from_this<PendingCall> {
   std::mutex mutex_;
   // Guarded by mutex_:
   std::unique_ptr<grpc::ClientContext> context_;  // of the last attempt
-  grpc::Alarm pause_;
-  std::unique_ptr<grpc::Alarm> patience_;  // new for each attempt
-  bool given_up_ = false;                  // the attempt under way
-  std::shared_ptr<PendingCall> kept_;      // itself, during a pause; the alarm would keep it for ever
+  std::unique_ptr<grpc::Alarm> pause_;            // new each time, as it is set while the one before calls
+  std::unique_ptr<grpc::Alarm> patience_;         // likewise, for each attempt
+  std::chrono::steady_clock::time_point
+      again_at_;                       // when the pause ends, if no other server can be had before
+  bool under_way_ = false;             // an attempt is
+  bool given_up_ = false;              // that attempt: its successor is paid for
+  std::shared_ptr<PendingCall> kept_;  // itself, during a pause; the alarm would keep it for ever
   bool cancelled_ = false;
 };
 

@@ -20,6 +20,12 @@ bool RetryBudget::TakeRetry(Time now) {
   return true;
 }
 
+void RetryBudget::GiveBackRetry() {
+  const std::lock_guard lock(mutex_);
+  balance_ += 1;
+  --retries_;
+}
+
 int64_t RetryBudget::retries() const {
   const std::lock_guard lock(mutex_);
   return retries_;

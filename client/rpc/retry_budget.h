@@ -30,6 +30,9 @@ class RetryBudget {
   // Whether there may be a retry, which then counts.
   bool TakeRetry(Time now);
 
+  // One that was taken did not take place.
+  void GiveBackRetry();
+
   int64_t retries() const;  // taken so far
 
  private:

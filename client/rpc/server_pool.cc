@@ -13,7 +13,7 @@ constexpr milliseconds kLongestRest{5'000};
 constexpr int kMaxDoublings = 20;
 
 // Lower is better.
-enum Rank { kReady, kNotConnected, kRests, kTried, kOutOfReach, kNumRanks };
+enum Rank { kReady, kRests, kTried, kNotConnected, kOutOfReach, kNumRanks };
 
 bool Contains(const ServerPool::Servers& servers, const Server& server) {
   return std::any_of(servers.begin(), servers.end(), [&](const auto& one) { return one.get() == &server; });
@@ -23,9 +23,9 @@ Rank RankOf(const Server& server, grpc::Channel& channel, const ServerPool::Serv
             Server::Time now) {
   const grpc_connectivity_state state = channel.GetState(/*try_to_connect=*/true);
   if (state == GRPC_CHANNEL_TRANSIENT_FAILURE || state == GRPC_CHANNEL_SHUTDOWN) return kOutOfReach;
+  if (state != GRPC_CHANNEL_READY) return kNotConnected;
   if (Contains(tried, server)) return kTried;
-  if (server.Rests(now)) return kRests;
-  return state == GRPC_CHANNEL_READY ? kReady : kNotConnected;
+  return server.Rests(now) ? kRests : kReady;
 }
 
 }  // namespace
@@ -75,7 +75,7 @@ ServerPool::Choice ServerPool::Pick(const Servers& tried) {
     if (rank == best) candidates.push_back(&server);
   }
   // A call that waits for a connection of one server waits long if that one never answers.
-  if (best == kNotConnected && !Contains(tried, *target_)) return {target_, target_->channel(channel_turn)};
+  if (best == kNotConnected) return {target_, target_->channel(channel_turn)};
   // One that is slow, or silent, gathers calls, and so gets fewer.
   const auto& first = *candidates[turn % candidates.size()];
   const auto& second = *candidates[(turn + 1) % candidates.size()];
@@ -85,10 +85,14 @@ ServerPool::Choice ServerPool::Pick(const Servers& tried) {
 
 bool ServerPool::HasOther(const Servers& tried) const {
   const std::shared_ptr<const Servers> all = servers();
+  if (all->size() == 1) return false;
   const Server::Time now = std::chrono::steady_clock::now();
-  return all->size() > 1 && std::any_of(all->begin(), all->end(), [&](const auto& server) {
-           return RankOf(*server, *server->channel(0), tried, now) <= kNotConnected;
-         });
+  const uint64_t channel_turn = turn_.load(std::memory_order_relaxed) / all->size();  // of the next Pick
+  const auto num_ready = std::count_if(all->begin(), all->end(), [&](const auto& server) {
+    return RankOf(*server, *server->channel(channel_turn), tried, now) == kReady;
+  });
+  return num_ready >
+         (Contains(tried, *target_) ? 1 : 0);  // whose channel led to one of them, nobody knows which
 }
 
 std::shared_ptr<const ServerPool::Servers> ServerPool::servers() const {

@@ -35,7 +35,10 @@ class Server {
     return channels_[turn % channels_.size()];
   }
 
-  void CallBegins() { ++under_way_; }
+  void CallBegins(Time now) {
+    last_begin_ = now.time_since_epoch().count();
+    ++under_way_;
+  }
   void CallEnds() { --under_way_; }
   int under_way() const { return under_way_; }
 
@@ -48,14 +51,16 @@ class Server {
 
   // After a failure one call at a time may try whether it is back, until one is answered.
   bool Rests(Time now) const {
-    return failures_ > 0 && (under_way_ > 0 || now.time_since_epoch().count() < rests_until_);
+    const bool is_tried = under_way_ > 0 && last_begin_ >= rests_until_;
+    return failures_ > 0 && (is_tried || now.time_since_epoch().count() < rests_until_);
   }
 
  private:
   const std::string address_;
   const Channels channels_;
   std::atomic<int> under_way_{0};
-  std::atomic<int> failures_{0};  // in a row
+  std::atomic<Time::rep> last_begin_{0};  // of a call
+  std::atomic<int> failures_{0};          // in a row
   std::atomic<Time::rep> rests_until_{0};
 };
 
@@ -65,8 +70,8 @@ class ServerPool {
   using Open = std::function<Channels(const std::string& address)>;
   using Servers = std::vector<std::shared_ptr<Server>>;
 
-  // Of one server, that `target` names. Once there are others its channels are for calls that come before
-  // any of these is connected: they are to give such a call to the first that is.
+  // Of one server, that `target` names. Once there are others its channels are for calls that come while none
+  // of these is connected: they are to give such a call to the first that is.
   ServerPool(std::string target, Channels channels);
 
   // These from now on; what is known of those that stay, stays. Nothing changes if there are none. `open`
@@ -78,12 +83,14 @@ class ServerPool {
     std::shared_ptr<grpc::Channel> channel;
   };
 
-  // The server for the next attempt of a call that has been at `tried`. In this order: those that are ready;
-  // the target's, if some are not connected yet, and then these; resting; tried; out of reach. Connects to all
-  // that have no connection.
+  // The server for the next attempt of a call that has been at `tried`. In this order: of those that are
+  // connected the ones that are well, that rest, that are tried; the target's, if some are not connected yet;
+  // those out of reach. Connects to all that have no connection.
   Choice Pick(const Servers& tried);
 
-  // Whether Pick would find one that is not tried and neither rests nor is out of reach.
+  bool HasSeveral() const { return servers()->size() > 1; }
+
+  // Whether Pick would find one that is connected, well and not tried.
   bool HasOther(const Servers& tried) const;
 
  private:

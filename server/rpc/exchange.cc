@@ -287,7 +287,10 @@ Lease Exchange::TakeReadMemory() {
 }
 
 Refusal Exchange::WithoutTicket(absl::Status status) const {
-  return absl::IsResourceExhausted(status) ? OutOfMemory(std::move(status)) : RefusalOf(std::move(status));
+  if (absl::IsResourceExhausted(status)) return OutOfMemory(std::move(status));
+  if (absl::IsUnavailable(status))
+    return {std::move(status), v1::kReasonModelUnavailable, /*retry_after_us=*/0};
+  return RefusalOf(std::move(status));
 }
 
 Refusal Exchange::OutOfMemory(absl::Status status) const {

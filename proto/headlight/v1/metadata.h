@@ -16,6 +16,8 @@ inline constexpr char kPushbackTrailer[] = "grpc-retry-pushback-ms";
 
 // Trailer that says why a call was refused, in the word of AttendError.reason.
 inline constexpr char kReasonTrailer[] = "headlight-reason";
+// UNAVAILABLE for the sake of one model, of which no version could be loaded: the server itself is well.
+inline constexpr char kReasonModelUnavailable[] = "model_unavailable";
 
 }  // namespace headlight::v1
 

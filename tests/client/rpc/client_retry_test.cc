@@ -86,6 +86,15 @@ TEST(ClientRetryTest, APushbackIsWaitedFor) {
   EXPECT_THAT(server.requests(), SizeIs(3));
 }
 
+// What ends an attempt that is silent for too long says nothing of the pause after one that was answered.
+TEST(ClientRetryTest, APauseIsNoSilence) {
+  FakeServer server(Refusing(2, grpc::StatusCode::RESOURCE_EXHAUSTED, "300"));
+  const auto client = Client::Create(
+      server.target(), {.retry = {.attempt_timeout = 50ms, .budget_ratio = 0, .budget_reserve = 2}});
+  EXPECT_THAT(client->Attend({.query = SmallQuery().View()}, 30s), IsOk());
+  EXPECT_EQ(client->num_retries(), 2);
+}
+
 TEST(ClientRetryTest, ANegativePushbackForbidsRetries) {
   for (const std::string pushback : {"-1", "soon"}) {
     for (const auto code : {grpc::StatusCode::RESOURCE_EXHAUSTED, grpc::StatusCode::UNAVAILABLE}) {

@@ -24,7 +24,6 @@ using namespace std::chrono_literals;
 using ::headlight::testing::FakeServer;
 using ::testing::ElementsAre;
 using ::testing::Pair;
-using ::testing::SizeIs;
 
 const std::string kNobody = "ipv4:127.0.0.1:9";  // where connections are refused
 
@@ -88,7 +87,7 @@ TEST_F(ServerPoolTest, EachInTurn) {
 TEST_F(ServerPoolTest, OneThatGathersCallsGetsFewer) {
   Connect(3);
   const auto slow = Find(0);
-  slow->CallBegins();
+  slow->CallBegins(std::chrono::steady_clock::now());
   EXPECT_EQ(Picks(30).count(slow->address()), 0u);
   slow->CallEnds();
   EXPECT_EQ(Picks(30)[slow->address()], 10);
@@ -102,12 +101,21 @@ TEST_F(ServerPoolTest, OneThatFailedRestsAndIsThenTriedByOne) {
   EXPECT_THAT(Picks(10), ElementsAre(Pair(Address(1), 10)));
   EXPECT_TRUE(failed->Rests(now + 4999ms));
   EXPECT_FALSE(failed->Rests(now + 5s));
-  failed->CallBegins();
+  failed->CallBegins(now + 5s);
   EXPECT_TRUE(failed->Rests(now + 5s));
   failed->CallEnds();
   failed->Answered();
-  failed->CallBegins();
+  failed->CallBegins(now);
   EXPECT_FALSE(failed->Rests(now));
+}
+
+TEST_F(ServerPoolTest, ACallFromBeforeTheFailureTriesNothing) {
+  Server server("", {nullptr});
+  const Server::Time now{1h};
+  server.CallBegins(now);  // a long one
+  server.Failed(now + 1s, 10ms);
+  EXPECT_TRUE(server.Rests(now + 1s));
+  EXPECT_FALSE(server.Rests(now + 1s + 10ms));
 }
 
 TEST_F(ServerPoolTest, RestsGrowUpToFiveSeconds) {
@@ -152,8 +160,31 @@ TEST_F(ServerPoolTest, UntilOneIsConnectedTheTargetsChannelHasTheCalls) {
   pool_.SetAddresses({"ipv4:" + first.target(), "ipv4:" + second.target()}, OpenChannel);
   const auto choice = pool_.Pick({});
   EXPECT_EQ(choice.server->address(), kNobody);
-  EXPECT_TRUE(pool_.HasOther({choice.server}));
-  EXPECT_THAT(Picks(10, {choice.server}), SizeIs(2));
+  EXPECT_FALSE(pool_.HasOther({choice.server})) << "it leads to whoever is connected first";
+  EXPECT_THAT(Picks(10, {choice.server}), ElementsAre(Pair(kNobody, 10)));
+}
+
+TEST_F(ServerPoolTest, WhoIsNotConnectedIsNoOtherServer) {
+  servers_.push_back(std::make_unique<FakeServer>());
+  const testing::LoopbackListener silent;
+  pool_.SetAddresses({Address(0), "ipv4:" + silent.target()}, OpenChannel);
+  WaitUntilConnected(0);
+  const auto server = Find(0);
+  EXPECT_FALSE(pool_.HasOther({server})) << "a retry waits, as the server told";
+  EXPECT_THAT(Picks(10, {server}), ElementsAre(Pair(Address(0), 10)));
+}
+
+TEST_F(ServerPoolTest, TheTargetsChannelLedToOneOfThem) {
+  const auto target = pool_.Pick({}).server;
+  servers_.push_back(std::make_unique<FakeServer>());
+  const testing::LoopbackListener silent;
+  pool_.SetAddresses({Address(0), "ipv4:" + silent.target()}, OpenChannel);
+  WaitUntilConnected(0);
+  EXPECT_FALSE(pool_.HasOther({target})) << "which can only have been this one";
+  servers_.push_back(std::make_unique<FakeServer>());
+  pool_.SetAddresses({Address(0), Address(1)}, OpenChannel);
+  WaitUntilConnected(1);
+  EXPECT_TRUE(pool_.HasOther({target}));
 }
 
 TEST_F(ServerPoolTest, AddressesComeAndGoWithWhatIsKnownOfTheOthers) {

@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <memory>
@@ -100,6 +101,65 @@ TEST(SeveralServersTest, WhoNeverConnectsHoldsNoCall) {
   while (under_way > 0) std::this_thread::sleep_for(1ms);
   EXPECT_EQ(failed, 0);
   EXPECT_LT(std::chrono::steady_clock::now() - begin, 15s);  // gRPC gives a connection 20 s
+}
+
+// Who refused is not asked again before its time, and nobody waits for one that will never be.
+TEST(SeveralServersTest, WhoNeverConnectsIsNoOtherServer) {
+  const testing::LoopbackListener silent;
+  std::atomic<int> left{0};
+  std::atomic<std::chrono::steady_clock::rep> refused_at{0};
+  std::atomic<bool> came_early{false};
+  FakeServer refuses(
+      [&](grpc::ServerContext& context, const v1::AttendRequest& request, v1::AttendResponse& response) {
+        const auto now = std::chrono::steady_clock::now().time_since_epoch();
+        const auto before = std::chrono::steady_clock::duration(refused_at.exchange(now.count()));
+        if (before.count() > 0 && now - before < 100ms) came_early = true;
+        if (left.fetch_sub(1) <= 0) {
+          refused_at = 0;
+          return FakeServer::Echo(context, request, response);
+        }
+        context.AddTrailingMetadata("grpc-retry-pushback-ms", "100");
+        return grpc::Status(grpc::StatusCode::RESOURCE_EXHAUSTED, "not now");
+      });
+  const auto client = Client::Create("ipv4:" + silent.target() + "," + refuses.target(),
+                                     {.load_balancing = LoadBalancing::kRoundRobin});
+  ASSERT_THAT(client, IsOk());
+  ASSERT_THAT(Call(*client), IsOk());
+  refused_at = 0;
+  left = 2;
+  EXPECT_THAT(Call(*client, 5s), IsOk());
+  EXPECT_FALSE(came_early);
+}
+
+TEST(SeveralServersTest, AServerThatLacksAModelIsWell) {
+  const auto lacks = [](grpc::ServerContext& context, const v1::AttendRequest&, v1::AttendResponse&) {
+    context.AddTrailingMetadata("headlight-reason", "model_unavailable");
+    return grpc::Status(grpc::StatusCode::UNAVAILABLE, "model: \"a\" could not be loaded");
+  };
+  FakeServer one(lacks), other(lacks);
+  const auto client =
+      Client::Create(TargetOf({&one, &other}), {.load_balancing = LoadBalancing::kRoundRobin});
+  ASSERT_THAT(client, IsOk());
+  const auto begin = std::chrono::steady_clock::now();
+  for (int i = 0; i < 20; ++i)
+    EXPECT_THAT(Call(*client), StatusIs(absl::StatusCode::kUnavailable, ::testing::_));
+  EXPECT_LE(client->num_retries(), 20) << "at most one for each call, with the other";
+  EXPECT_LT(std::chrono::steady_clock::now() - begin, 2s) << "without a pause";
+  EXPECT_GE(std::min(one.requests().size(), other.requests().size()), 10u) << "neither rests";
+}
+
+TEST(SeveralServersTest, AServerSaysHowLongItRests) {
+  FakeServer refuses(AlwaysRefusing(grpc::StatusCode::UNAVAILABLE, "4000")), answers;
+  const auto client =
+      Client::Create(TargetOf({&refuses, &answers}), {.load_balancing = LoadBalancing::kRoundRobin});
+  ASSERT_THAT(client, IsOk());
+  const auto begin = std::chrono::steady_clock::now();
+  while (refuses.requests().empty() && std::chrono::steady_clock::now() - begin < 20s)
+    EXPECT_THAT(Call(*client), IsOk());
+  const size_t before = refuses.requests().size();
+  const auto end = std::chrono::steady_clock::now() + 2s;
+  while (std::chrono::steady_clock::now() < end) EXPECT_THAT(Call(*client), IsOk());
+  EXPECT_LE(refuses.requests().size(), before + 1);
 }
 
 TEST(SeveralServersTest, WhoDoesNotServeGetsNoCall) {
