@@ -46,6 +46,7 @@ class AttendStream::Reactor final : public grpc::ClientBidiReactor<grpc::ByteBuf
     std::unique_lock lock(mutex_);
     if (!finishing_) {
       finishing_ = true;
+      changed_.notify_all();  // who waits for room waits in vain
       Advance();
     }
     changed_.wait(lock, [this] { return done_; });

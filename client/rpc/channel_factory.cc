@@ -6,8 +6,8 @@
 
 #include <algorithm>
 #include <fstream>
-#include <iterator>
 #include <limits>
+#include <sstream>
 #include <tuple>
 #include <utility>
 
@@ -61,9 +61,11 @@ class BearerTokenFactory final : public grpc::experimental::ClientInterceptorFac
 
 absl::StatusOr<std::string> ReadFile(const char* field, const std::string& path) {
   std::ifstream file(path, std::ios::binary);
-  std::string bytes(std::istreambuf_iterator<char>(file), {});
-  if (!file) return absl::NotFoundError(absl::StrCat(field, ": cannot read '", path, "'"));
-  return bytes;
+  std::ostringstream bytes;
+  if (file.peek() != std::ifstream::traits_type::eof()) bytes << file.rdbuf();  // a folder has no first byte
+  if (!file.is_open() || file.bad() || !bytes)
+    return absl::NotFoundError(absl::StrCat(field, ": cannot read '", path, "'"));
+  return std::move(bytes).str();
 }
 
 absl::StatusOr<std::string> ReadPem(const char* field, const std::string& path) {

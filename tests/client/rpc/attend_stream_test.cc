@@ -156,6 +156,30 @@ TEST(AttendStreamTest, TheDeadlineEndsAllOfIt) {
   }
 }
 
+TEST(AttendStreamTest, WhoWaitsForRoomHearsOfTheEnd) {
+  FakeServer server(FakeServer::UntilCancelled);
+  const auto stream = *Client::Create(server.target())->OpenStream(30s, {.max_unanswered = 1});
+  Outcomes outcomes;
+  const Tensor query = QueryOf(1);
+  stream->Attend({.query = query.View()}, outcomes.At(0));
+  std::atomic<bool> heard{false};
+  std::thread waits([&] {
+    stream->Attend({.query = query.View()}, [&](const absl::StatusOr<AttendReply>& reply) {
+      EXPECT_THAT(reply,
+                  StatusIs(absl::StatusCode::kFailedPrecondition, HasSubstr("the stream is finished")));
+      heard = true;
+    });
+  });
+  std::this_thread::sleep_for(50ms);
+  std::thread finishes([&] { (void)stream->Finish(); });
+  const auto give_up_at = std::chrono::steady_clock::now() + 10s;
+  while (!heard && std::chrono::steady_clock::now() < give_up_at) std::this_thread::sleep_for(1ms);
+  EXPECT_TRUE(heard);
+  stream->Cancel();
+  waits.join();
+  finishes.join();
+}
+
 TEST(AttendStreamTest, AStreamThatIsDroppedCallsBackFirst) {
   FakeServer server(FakeServer::UntilCancelled);
   Outcomes outcomes;

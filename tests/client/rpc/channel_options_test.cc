@@ -123,6 +123,9 @@ TEST(ChannelOptionsTest, FilesThatAreNotWhatTheyShouldBeAreNamed) {
               StatusIs(absl::StatusCode::kNotFound, "tls.ca_file: cannot read '" + missing + "'"));
   EXPECT_THAT(create({.tls = {.enabled = true, .ca_file = text}}),
               StatusIs(kWrongOption, "tls.ca_file: '" + text + "' is not PEM, wanted -----BEGIN ..."));
+  const std::string itself = ::testing::TempDir();
+  EXPECT_THAT(create({.token_file = itself, .allow_token_without_tls = true}),
+              StatusIs(absl::StatusCode::kNotFound, "token_file: cannot read '" + itself + "'"));
   EXPECT_THAT(create({.token_file = missing, .allow_token_without_tls = true}),
               StatusIs(absl::StatusCode::kNotFound, "token_file: cannot read '" + missing + "'"));
   const auto bad_token = create({.token_file = text, .allow_token_without_tls = true});
