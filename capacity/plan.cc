@@ -14,7 +14,10 @@ namespace headlight::capacity {
 namespace {
 
 constexpr int kOverheadRounds = 4;  // fewer requests fit into a batch the more each takes
-constexpr double kLoneLoad = 1e-3;  // at which nobody meets anybody
+// At which nobody meets anybody, not even the few that a high percentile is about; and the time, of what a clock
+// can tell, that this may take.
+constexpr double kLoneLoad = 1e-6;
+constexpr double kLongestS = 4e9;
 
 double MeanWorkUs(const std::vector<Request>& requests) {
   double sum = 0;
@@ -23,10 +26,18 @@ double MeanWorkUs(const std::vector<Request>& requests) {
 }
 
 // A server cannot do with less of its time than what requests take in ever larger batches. Those that the goal
-// does not count may be refused, which takes none.
+// does not count may be refused, which takes none, and may be the dearest.
 int FewestThinkable(const ServerProfile& server, const Traffic& traffic, const Goal& goal) {
-  const double counted_rate = traffic.rate * goal.percent / 100;
-  const double load = counted_rate * 1e-6 * (MeanWorkUs(traffic.requests) + server.overhead_us);
+  std::vector<double> work_us;
+  for (const Request& request : traffic.requests) work_us.push_back(request.work_us);
+  std::sort(work_us.begin(), work_us.end());
+  const double share = goal.percent / 100, count = static_cast<double>(work_us.size());
+  double counted_us = 0, left = share * count;
+  for (const double us : work_us) {
+    counted_us += us * std::clamp(left, 0.0, 1.0);
+    --left;
+  }
+  const double load = traffic.rate * 1e-6 * (counted_us / count + share * server.overhead_us);
   return std::max(1, static_cast<int>(std::floor(std::min(load, 1e6))));
 }
 
@@ -40,7 +51,9 @@ FleetSize Simulated(const ServerProfile& server, const Traffic& traffic, const G
 absl::Status CheckThinkable(const ServerProfile& server, const Traffic& traffic, const Goal& goal) {
   Traffic lone = traffic;
   lone.count = std::min<int64_t>(traffic.count, 10'000);
-  lone.rate = kLoneLoad * 1e6 / (server.fixed_us + server.overhead_us + MeanWorkUs(traffic.requests));
+  lone.rate =
+      std::max(kLoneLoad * 1e6 / (server.fixed_us + server.overhead_us + MeanWorkUs(traffic.requests)),
+               static_cast<double>(lone.count) / kLongestS);
   const double us = SimulateFleet(server, lone, 1, Balancing::kRoundRobin).PercentileUs(goal.percent);
   if (us <= goal.limit_us) return absl::OkStatus();
   const std::string why = std::isinf(us)

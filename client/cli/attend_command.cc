@@ -397,6 +397,7 @@ void AddAttendCommand(CLI::App& app, Command& chosen) {
   auto flags = std::make_shared<AttendFlags>();  // shared with the parser, which fills it, and the command
   CLI::App* command = app.add_subcommand("attend", "Send one request and show what comes back");
   AddServerFlags(*command, kAttendTimeoutMs, flags->server);
+  AddAttemptFlags(*command, flags->server);
   AddRequestFlags(*command, flags->request);
   const auto add_file = [&](const char* name, std::string& path, const char* help) {
     return command->add_option(name, path, help)->type_name("FILE.npy");

@@ -298,18 +298,19 @@ void AddPlanFlags(CLI::App& command, CapacityFlags& flags) {
   command.add_flag("--json", flags.json, "Print one JSON object");
 }
 
-// Under the names of headlight-server's options.
+// Under the names of headlight-server's options, and within their limits.
 void AddSchedulerFlags(CLI::App& command, capacity::SchedulerOptions& options) {
-  const auto add = [&command](const std::string& name, int64_t& value, const char* unit) {
+  const auto add = [&command](const std::string& name, int64_t& value, const char* unit, int64_t least,
+                              int64_t most) {
     command.add_option(name, value, "That of headlight-server, where it is not the default")
-        ->check(CLI::PositiveNumber)
+        ->check(CLI::Range(least, most))
         ->type_name(unit)
         ->capture_default_str();
   };
-  add("--batch-budget-us", options.batch_budget_us, "MICROSECONDS");
-  add("--max-batch-tokens", options.max_batch_tokens, "TOKENS");
-  add("--queue-max-requests", options.queue_max_requests, "REQUESTS");
-  add("--max-age-ms", options.max_age_ms, "MILLISECONDS");
+  add("--batch-budget-us", options.batch_budget_us, "MICROSECONDS", 100, 10'000'000);
+  add("--max-batch-tokens", options.max_batch_tokens, "TOKENS", 1, 1'000'000'000);
+  add("--queue-max-requests", options.queue_max_requests, "REQUESTS", 1, 1'000'000'000);
+  add("--max-age-ms", options.max_age_ms, "MILLISECONDS", 1, 86'400'000);
 }
 
 constexpr char kCapacityFooter[] =

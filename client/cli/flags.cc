@@ -283,11 +283,6 @@ void AddServerFlags(CLI::App& app, int64_t default_timeout_ms, ServerFlags& flag
       ->check(CLI::NonNegativeNumber)
       ->type_name("N")
       ->capture_default_str();
-  app.add_option("--attempt-timeout-ms", flags.attempt_timeout_ms,
-                 "Send a request again, to another server, after so long without an answer; 0: never")
-      ->check(CLI::NonNegativeNumber)
-      ->type_name("N")
-      ->capture_default_str();
   AddParsed(app,
             {"--load-balancing", "pick_first|round_robin",
              "Where --server has several addresses: one of them, or each in turn that is well"},
@@ -295,6 +290,14 @@ void AddServerFlags(CLI::App& app, int64_t default_timeout_ms, ServerFlags& flag
       ->envname("HEADLIGHT_LOAD_BALANCING")
       ->default_str("pick_first");
   AddSecurityFlags(app, flags);
+}
+
+void AddAttemptFlags(CLI::App& app, ServerFlags& flags) {
+  app.add_option("--attempt-timeout-ms", flags.attempt_timeout_ms,
+                 "Send a request again, to another server, after so long without an answer; 0: never")
+      ->check(CLI::NonNegativeNumber)
+      ->type_name("N")
+      ->capture_default_str();
 }
 
 void AddRequestFlags(CLI::App& app, RequestFlags& flags) {

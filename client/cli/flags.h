@@ -83,6 +83,8 @@ struct ServerFlags {
 
 // Adds --server, --timeout-ms, --max-message-bytes, --load-balancing, --tls, --token-file and their kin.
 void AddServerFlags(CLI::App& app, int64_t default_timeout_ms, ServerFlags& flags);
+// Adds --attempt-timeout-ms, for commands whose requests are sent again.
+void AddAttemptFlags(CLI::App& app, ServerFlags& flags);
 
 // What to ask for, given by shape; the values are random.
 struct RequestFlags {

@@ -406,6 +406,7 @@ void AddHeatmapCommand(CLI::App& app, Command& chosen) {
   auto flags = std::make_shared<HeatmapFlags>();  // shared with the parser, which fills it, and the command
   CLI::App* command = app.add_subcommand("heatmap", "Draw attention weights or statistics of every head");
   AddServerFlags(*command, kHeatmapTimeoutMs, flags->server);
+  AddAttemptFlags(*command, flags->server);
   AddHeatmapFlags(*command, *flags);
   command->footer(kHeatmapFooter);
   command->callback(

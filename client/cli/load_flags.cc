@@ -17,6 +17,7 @@ using std::chrono::milliseconds;
 
 constexpr int64_t kLoadtestTimeoutMs = 10'000;
 constexpr int kMaxConcurrency = 1 << 16;
+constexpr double kMinRate = 1e-3;
 constexpr double kMaxRate = 1e6;
 constexpr int kDefaultConcurrency = 8;
 constexpr int kDefaultChannels = 4;  // or --concurrency, if that is smaller
@@ -158,8 +159,8 @@ absl::StatusOr<std::vector<double>> ParseRates(const std::string& text) {
   std::vector<double> values;
   for (const std::string& part : std::vector<std::string>(absl::StrSplit(text, ','))) {
     double value = 0;
-    if (!absl::SimpleAtod(part, &value) || !(value > 0) || value > kMaxRate) {
-      return NotWanted("rates per second above 0 and up to 1e6, as in 100,200", text);
+    if (!absl::SimpleAtod(part, &value) || !(value >= kMinRate) || value > kMaxRate) {
+      return NotWanted("rates per second from 0.001 to 1e6, as in 100,200", text);
     }
     values.push_back(value);
   }

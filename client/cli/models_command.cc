@@ -38,6 +38,7 @@ Json RopeJson(const v1::Rope& rope) {
       {"low_freq_factor", rope.low_freq_factor()},
       {"high_freq_factor", rope.high_freq_factor()},
       {"original_max_len", rope.original_max_len()},
+      {"magnitude", rope.magnitude()},
   };
 }
 

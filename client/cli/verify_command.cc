@@ -136,6 +136,7 @@ void AddVerifyCommand(CLI::App& app, Command& chosen) {
   CLI::App* command =
       app.add_subcommand("verify", "Repeat recorded requests and compare what comes back, bit by bit");
   AddServerFlags(*command, kVerifyTimeoutMs, flags->server);
+  AddAttemptFlags(*command, flags->server);
   command->add_option("recording", flags->recording, "What `headlight attend --record FILE` wrote")
       ->required()
       ->type_name("FILE");

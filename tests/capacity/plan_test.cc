@@ -32,6 +32,27 @@ TEST(PlanTest, FindsTheFewestThatMeetTheGoal) {
   }
 }
 
+TEST(PlanTest, TheDearestMayBeThoseThatTheGoalLeavesOut) {
+  Traffic traffic{.rate = 1'000, .timeouts_ms = {1'000}, .count = 20'000};
+  traffic.requests.assign(19, {.work_us = 1'000, .tokens = 32});
+  traffic.requests.push_back({.work_us = 200'000, .tokens = 4'096});
+  const auto plan =
+      PlanFleet(ServerProfile{}, traffic, {.percent = 90, .limit_us = 20'000}, Balancing::kRoundRobin, 100);
+  ASSERT_TRUE(plan.ok() && plan->replicas) << plan.status();
+  EXPECT_LT(*plan->replicas, 9);  // 0.9 of the load if all requests were alike
+  const FleetLoad fewer =
+      SimulateFleet(ServerProfile{}, traffic, *plan->replicas - 1, Balancing::kRoundRobin);
+  EXPECT_GT(fewer.PercentileUs(90), 20'000);
+}
+
+TEST(PlanTest, OnAnIdleServerNobodyMeetsAnybody) {
+  const Traffic traffic{
+      .requests = {{.work_us = 2'000, .tokens = 64}}, .rate = 10, .timeouts_ms = {500}, .count = 20'000};
+  const auto plan =
+      PlanFleet(ServerProfile{}, traffic, {.percent = 99.99, .limit_us = 2'500}, Balancing::kRoundRobin, 100);
+  EXPECT_TRUE(plan.ok()) << plan.status();
+}
+
 TEST(PlanTest, AHarderGoalTakesMore) {
   int before = 0;
   for (const double limit_ms : {50, 15, 8}) {

@@ -200,7 +200,7 @@ TEST(ModelsCommandTest, JsonHasTheFieldsOfTheMessage) {
                                       "rope": {"theta": 10000.0, "rotary_dim": 0, "interleaved": false,
                                                "scaling": "SCALING_LLAMA3", "factor": 0.0,
                                                "low_freq_factor": 0.0, "high_freq_factor": 0.0,
-                                               "original_max_len": 0},
+                                               "original_max_len": 0, "magnitude": 0.0},
                                       "alibi": true, "logit_softcap": 30.0, "window_left": 255,
                                       "window_right": 0, "add_bias_kv": false, "add_zero_attn": false,
                                       "num_appended_keys": 2, "num_layers": 1, "hidden_dim": 0,
