@@ -285,6 +285,7 @@ void HeadlightServer::KeepHouse() {
 
 void HeadlightServer::TellVerdict(const std::string& model, const absl::Status& verdict) {
   lifecycle_->SetRight(absl::StrCat("models/", model), verdict.ok());
+  admin_.SetVerdict(model, verdict);
   if (verdict.ok()) return spdlog::info("model {}: computes as it should again", Quoted(model));
   spdlog::error("{}", std::string(verdict.message()));
 }

@@ -37,6 +37,8 @@ const char* Name(ModelStatus::State state) {
   switch (state) {
     case ModelStatus::State::kServing:
       return "serving";
+    case ModelStatus::State::kWrong:
+      return "wrong";
     case ModelStatus::State::kLoading:
       return "loading";
     case ModelStatus::State::kFailed:
@@ -71,7 +73,7 @@ HttpPage ModelsPage(const ServerStatus& status) {
   for (const ModelStatus& model : status.models) {
     nlohmann::ordered_json entry = {
         {"name", model.name}, {"version", model.version}, {"state", Name(model.state)}};
-    if (model.state == ModelStatus::State::kServing) {
+    if (model.state == ModelStatus::State::kServing || model.state == ModelStatus::State::kWrong) {
       entry["precision"] = model.precision;
       entry["memory_bytes"] = model.memory_bytes;
     }

@@ -19,14 +19,15 @@ namespace headlight {
 enum class ServerPhase : uint8_t { kStarting, kServing, kDraining };
 
 struct ModelStatus {
-  enum class State : uint8_t { kServing, kLoading, kFailed };
+  // Wrong: it is held, and computes other bits than when it was loaded.
+  enum class State : uint8_t { kServing, kWrong, kLoading, kFailed };
   std::string name;
   std::string version;
   State state = State::kServing;
-  std::string precision;     // of one that serves, as is the memory
+  std::string precision;     // of one that is held, as is the memory
   int64_t memory_bytes = 0;  // of its packed weights
   double loading_s = 0;      // of one that is being loaded: for how long
-  std::string error;         // of its last load, in full
+  std::string error;         // of its last load, in full, or what is wrong with it
 };
 
 struct ServerStatus {
@@ -52,7 +53,7 @@ HttpPage ModelsPage(const ServerStatus& status);  // JSON
 HttpPage StatusPage(const ServerStatus& status);  // HTML, in status_page.cc
 
 const char* Name(ServerPhase phase);         // "starting", "serving", "draining"
-const char* Name(ModelStatus::State state);  // "serving", "loading", "failed"
+const char* Name(ModelStatus::State state);  // "serving", "wrong", "loading", "failed"
 
 }  // namespace headlight
 

@@ -6,7 +6,6 @@
 #include <algorithm>
 #include <cstdint>
 #include <iterator>
-#include <map>
 #include <utility>
 #include <vector>
 
@@ -97,6 +96,15 @@ absl::Status AdminSite::Listen() {
   return absl::OkStatus();
 }
 
+void AdminSite::SetVerdict(const std::string& model, const absl::Status& verdict) {
+  const std::lock_guard lock(mutex_);
+  if (verdict.ok()) {
+    wrong_.erase(model);
+  } else {
+    wrong_[model] = std::string(verdict.message());
+  }
+}
+
 ServerStatus AdminSite::Status() const {
   ServerStatus status;
   status.version = kVersion;
@@ -117,6 +125,10 @@ std::vector<ModelStatus> AdminSite::Models() const {
   std::map<std::string, std::string> errors = sources_.registry.LoadErrors();
   const auto failures = sources_.loads.failures();
   for (const auto& [name, failure] : failures) errors[name] = failure.error;  // with paths
+  const auto wrong = [this] {
+    const std::lock_guard lock(mutex_);
+    return wrong_;
+  }();
   std::vector<ModelStatus> models;
   for (const auto& loaded : sources_.registry.List()) {
     ModelStatus& model = models.emplace_back();
@@ -126,6 +138,10 @@ std::vector<ModelStatus> AdminSite::Models() const {
     model.memory_bytes = loaded->model.packed_bytes();
     model.error = errors[model.name];
     errors.erase(model.name);
+    if (const auto why = wrong.find(model.name); why != wrong.end()) {
+      model.state = State::kWrong;
+      model.error = why->second;
+    }
   }
   for (const auto& [name, loading] : sources_.loads.loading()) {
     ModelStatus& model = models.emplace_back();
@@ -165,6 +181,12 @@ void AdminSite::WatchAll() {
                  });
   gauge("headlight_ready", "1 while requests can be answered, as /readyz tells", [this] {
     return IsReady({.phase = phase_.load(std::memory_order_relaxed), .models = Models()}) ? 1 : 0;
+  });
+  gauge("headlight_models_wrong", "Models that compute other bits than when they were loaded", [this] {
+    const std::vector<ModelStatus> models = Models();
+    return static_cast<double>(std::count_if(models.begin(), models.end(), [](const ModelStatus& model) {
+      return model.state == ModelStatus::State::kWrong;
+    }));
   });
   gauge("headlight_compute_threads", "Threads that compute", [this] { return sources_.compute_threads; });
   gauge("headlight_open_calls", "Calls of Attend and AttendStream that are open",

@@ -6,7 +6,9 @@
 
 #include <atomic>
 #include <chrono>
+#include <map>
 #include <memory>
+#include <mutex>
 #include <string>
 
 #include "absl/status/status.h"
@@ -57,6 +59,9 @@ class AdminSite {
 
   void SetPhase(ServerPhase phase) { phase_.store(phase, std::memory_order_relaxed); }
 
+  // What the canary says of a model that is held: OK, or what is wrong with it.
+  void SetVerdict(const std::string& model, const absl::Status& verdict);
+
   bool IsServing() const { return phase_.load(std::memory_order_relaxed) == ServerPhase::kServing; }
 
   ServerStatus Status() const;
@@ -70,7 +75,9 @@ class AdminSite {
   Metrics& metrics_;
   const std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
   std::atomic<ServerPhase> phase_ = ServerPhase::kStarting;
-  std::unique_ptr<AdminHttp> http_;  // last: its threads use what is above
+  mutable std::mutex mutex_;
+  std::map<std::string, std::string> wrong_;  // guarded by mutex_; why, by model
+  std::unique_ptr<AdminHttp> http_;           // last: its threads use what is above
 };
 
 }  // namespace headlight

@@ -46,6 +46,17 @@ TEST(ServerStatusTest, ReadyOnlyWhileItServesAModel) {
   EXPECT_THAT(ReadyPage(status).body, HasSubstr("there is no model"));
 }
 
+TEST(ServerStatusTest, AModelThatComputesOtherBitsDoesNotServe) {
+  ServerStatus status = Serving();
+  status.models[0].state = ModelStatus::State::kWrong;
+  status.models[0].error = "model \"a\" computes other bits";
+  EXPECT_EQ(ReadyPage(status).status, 503);
+  EXPECT_THAT(ReadyPage(status).body, HasSubstr("computes other bits"));
+  EXPECT_THAT(ModelsPage(status).body, AllOf(HasSubstr("\"wrong\""), HasSubstr("\"memory_bytes\"")));
+  status.models.push_back(Described("b", ModelStatus::State::kServing));
+  EXPECT_EQ(ReadyPage(status).status, 200);
+}
+
 TEST(ServerStatusTest, ReadyTellsWhatIsLoadingAndWhatFailed) {
   ServerStatus status;
   status.models = {Described("slow", ModelStatus::State::kLoading),
