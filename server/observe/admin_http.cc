@@ -96,10 +96,24 @@ class AdminHttp::Impl {
   Impl& operator=(const Impl&) = delete;
 
   bool Start(const std::string& listen) {
+    host_ = HostOf(listen);
+    // civetweb's own word for both families; [::] is IPv6 alone to it.
+    const std::string port = listen.substr(listen.rfind(':') + 1);
+    if (host_ != "::") return StartOn(listen);
+    return StartOn("+" + port) || StartOn(port);  // a kernel without IPv6 has the other one
+  }
+
+  int port() const {
+    mg_server_port port = {};
+    return mg_get_server_ports(context_, 1, &port) == 1 ? port.port : 0;
+  }
+
+ private:
+  bool StartOn(const std::string& ports) {
     const std::string threads = absl::StrCat(kThreads);
     const std::string timeout = absl::StrCat(kTimeoutMs);
     const char* options[] = {"listening_ports",
-                             listen.c_str(),
+                             ports.c_str(),
                              "num_threads",
                              threads.c_str(),
                              "request_timeout_ms",
@@ -118,17 +132,10 @@ class AdminHttp::Impl {
       spdlog::debug("admin port: {}", Quoted(message));
       return 1;
     };
-    host_ = HostOf(listen);
     context_ = mg_start(&callbacks, this, options);
     return context_ != nullptr;
   }
 
-  int port() const {
-    mg_server_port port = {};
-    return mg_get_server_ports(context_, 1, &port) == 1 ? port.port : 0;
-  }
-
- private:
   // civetweb looks every two seconds whether it is to stop, and at once when somebody knocks.
   void Stop() {
     const std::string port = absl::StrCat(this->port());
@@ -138,7 +145,10 @@ class AdminHttp::Impl {
     } catch (const std::system_error&) {  // no thread to be had
       return mg_stop(context_);
     }
-    while (stopped.wait_for(std::chrono::milliseconds(10)) != std::future_status::ready) Knock(host_, port);
+    while (stopped.wait_for(std::chrono::milliseconds(10)) != std::future_status::ready) {
+      Knock(host_, port);
+      if (host_ == "::") Knock("0.0.0.0", port);
+    }
   }
 
   // Returns the status, which tells civetweb that the request has been answered.

@@ -26,21 +26,21 @@ using ::testing::Not;
 using ::testing::StartsWith;
 using testing::StatusIs;
 
-std::unique_ptr<AdminHttp> Listen() {
-  auto http = AdminHttp::Listen("127.0.0.1:0",
-                                {{"/",
-                                  [] {
-                                    return HttpPage{200, "text/html; charset=utf-8", "<p>hello</p>"};
-                                  }},
-                                 {"/busy",
-                                  [] {
-                                    return HttpPage{503, "text/plain", "not yet"};
-                                  }},
-                                 {"/large",
-                                  [] {
-                                    return HttpPage{200, "text/plain", std::string(1 << 20, 'x')};
-                                  }},
-                                 {"/broken", []() -> HttpPage { throw std::runtime_error("secret"); }}});
+std::unique_ptr<AdminHttp> Listen(const std::string& address = "127.0.0.1:0") {
+  auto http =
+      AdminHttp::Listen(address, {{"/",
+                                   [] {
+                                     return HttpPage{200, "text/html; charset=utf-8", "<p>hello</p>"};
+                                   }},
+                                  {"/busy",
+                                   [] {
+                                     return HttpPage{503, "text/plain", "not yet"};
+                                   }},
+                                  {"/large",
+                                   [] {
+                                     return HttpPage{200, "text/plain", std::string(1 << 20, 'x')};
+                                   }},
+                                  {"/broken", []() -> HttpPage { throw std::runtime_error("secret"); }}});
   EXPECT_THAT(http, IsOk());
   return http.ok() ? *std::move(http) : nullptr;
 }
@@ -56,6 +56,13 @@ TEST(AdminHttpTest, AnswersWithThePageOfThePath) {
   EXPECT_EQ(BodyOf(HttpGet(http->port(), "/?query=ignored")), "<p>hello</p>");
   EXPECT_THAT(HttpGet(http->port(), "/busy"), StartsWith("HTTP/1.1 503 "));
   EXPECT_EQ(BodyOf(HttpGet(http->port(), "/large")).size(), size_t{1} << 20);
+}
+
+// As gRPC's port does, which a kubelet asks over either.
+TEST(AdminHttpTest, AllAddressesAreThoseOfIPv4Too) {
+  const auto http = Listen("[::]:0");
+  ASSERT_NE(http, nullptr);
+  EXPECT_EQ(BodyOf(HttpGet(http->port(), "/")), "<p>hello</p>");
 }
 
 TEST(AdminHttpTest, NothingElseIsThere) {
