@@ -30,9 +30,11 @@ fi
 for driver in "" vfs; do
   setsid dockerd ${driver:+--storage-driver="$driver"} </dev/null >>"$LOG" 2>&1 &
   engine=$!
+  trap 'kill "$engine" 2>/dev/null; exit 130' INT TERM
   for _ in {1..60}; do
     kill -0 "$engine" 2>/dev/null || break
     if answers; then
+      trap - INT TERM
       disown "$engine"
       echo "$engine"
       exit 0

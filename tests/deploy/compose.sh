@@ -78,12 +78,9 @@ load_is_well() {
   say "$1: $(sed -n 's/^replies */replies: /p; s/^refused */refused: /p' "$work/load" | tr '\n' ' ')"
 }
 
-# Before 3.1 HAProxy takes a new server for ready until its first check; calls are told there to come again.
+# HAProxy takes a new server for ready until its first check; calls are told there to come again.
 is_told_to_come_again() {
-  local version
-  version=$(docker run --rm "$HAPROXY_IMAGE" haproxy -v)
-  [[ $version =~ version\ (2\.|3\.0) ]] &&
-    grep -q '^replies ' "$work/load" && grep -q 'UNAVAILABLE: the server is starting' "$work/load" &&
+  grep -q '^replies ' "$work/load" && grep -q 'UNAVAILABLE: the server is starting' "$work/load" &&
     ! grep -E '^ +[0-9]+ [A-Z_]+:' "$work/load" | grep -qv 'UNAVAILABLE: the server is starting'
 }
 

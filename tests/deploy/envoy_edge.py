@@ -11,7 +11,7 @@ import signal
 import sys
 import tempfile
 
-from local_fleet import DEPLOY, Fleet, fail, free_ports, get, replace_one, skip_unless, wait_for
+from local_fleet import DEPLOY, Fleet, fail, free_ports, get, replace_one, shown_by, skip_unless, wait_for
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "interop"))
 import oip_common  # noqa: E402
@@ -35,10 +35,15 @@ class EnvoyFleet(Fleet):
         config = config.replace(endpoint[0], "".join(
             f"{endpoint[1]}- endpoint: {{address: {{socket_address: {{address: 127.0.0.1, port_value: {port}}}}}, "
             f"health_check_config: {{port_value: {admin}}}}}\n" for port, admin in backends))
-        config = config.replace("/etc/headlight/tls", str(self.tls / "proxy"))
-        (self.folder / "envoy.yaml").write_text(config, encoding="utf-8")
+        (self.folder / "envoy.yaml").write_text(self.at_home(config), encoding="utf-8")
+        for name in ("certificate.yaml", "authority.yaml"):
+            secret = (DEPLOY / "envoy" / name).read_text(encoding="utf-8")
+            (self.folder / name).write_text(self.at_home(secret), encoding="utf-8")
         self.run("envoy", [program, "-c", self.folder / "envoy.yaml", "--use-dynamic-base-id", "--log-level", "warning"])
         wait_for("Envoy has every server", lambda: self.counted("membership_healthy") == len(backends))
+
+    def at_home(self, config):
+        return config.replace("/etc/headlight/tls", str(self.tls / "proxy")).replace("/etc/headlight/envoy", str(self.folder))
 
     def counted(self, name):
         """Of the cluster of servers; None while Envoy does not answer."""
@@ -73,7 +78,9 @@ def check(fleet):
     wait_for("the load has begun", lambda: fleet.counted("upstream_rq_completed") > RATE)
     refusing = start_refusing(refusing_port, fleet.tls)
     wait_for("Envoy lets the server rest that refuses", lambda: fleet.counted("outlier_detection.ejections_enforced_total"))
+    before = shown_by(fleet.port)
     fleet.make_certificates()
+    wait_for("Envoy shows a new certificate", lambda: shown_by(fleet.port) != before)
     fleet.processes[fleet.SERVERS - 1].send_signal(signal.SIGTERM)
     if fleet.processes[fleet.SERVERS - 1].wait() != 0:
         fail(f"a server did not end well: {fleet.log(f'server-{fleet.SERVERS - 1}')}")

@@ -64,6 +64,14 @@ def free_ports(count):
             probe.close()
 
 
+def shown_by(port):
+    """The serial number of the certificate that is shown there."""
+    shown = subprocess.run(["openssl", "s_client", "-connect", f"127.0.0.1:{port}", "-alpn", "h2"], input="",
+                           capture_output=True, text=True, check=False).stdout
+    return subprocess.run(["openssl", "x509", "-noout", "-serial"], input=shown, capture_output=True, text=True,
+                          check=False).stdout
+
+
 class Fleet:
     """What it starts ends with it."""
 

@@ -5,21 +5,12 @@ under load without a request that fails.
 
 Exits 77, saying why, where there is no HAProxy (Debian's package haproxy)."""
 import argparse
-import subprocess
 import tempfile
 
-from local_fleet import Fleet, fail, skip_unless, wait_for
+from local_fleet import Fleet, fail, shown_by, skip_unless, wait_for
 
 ROTATIONS = 2
 RATE, SECONDS = 40, 25
-
-
-def shown_by(port):
-    """The serial number of the certificate that is shown there."""
-    shown = subprocess.run(["openssl", "s_client", "-connect", f"127.0.0.1:{port}", "-alpn", "h2"], input="",
-                           capture_output=True, text=True, check=False).stdout
-    return subprocess.run(["openssl", "x509", "-noout", "-serial"], input=shown, capture_output=True, text=True,
-                          check=False).stdout
 
 
 def main():

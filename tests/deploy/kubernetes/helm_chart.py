@@ -26,7 +26,8 @@ CHART = os.path.normpath(os.path.join(ROOT, 'deploy', 'helm', 'headlight'))
 GRPC, ADMIN = 8001, 8002
 RESERVE_S = 2  # of the server itself, between its grace and its end
 SELECTOR = {'app.kubernetes.io/name': 'headlight', 'app.kubernetes.io/instance': 'test'}
-ALWAYS = ['ConfigMap', 'Deployment', 'Service', 'Service']
+OPTIONS = 'headlight-options'  # the annotation that holds them
+ALWAYS = ['Deployment', 'Service', 'Service']
 KINDS = {  # what each file of values asks for, beside that
     'minimal': ['NetworkPolicy', 'PodDisruptionBudget', 'ServiceAccount'],
     'full': ['HorizontalPodAutoscaler', 'NetworkPolicy', 'PodDisruptionBudget', 'ServiceAccount', 'ServiceMonitor'],
@@ -126,7 +127,7 @@ class Release:
         self.pod = self.one('Deployment')['spec']['template']['spec']
         self.container = self.pod['containers'][0]
         self.labels = self.one('Deployment')['spec']['template']['metadata']['labels']
-        self.toml = self.one('ConfigMap')['data']['headlight.toml']
+        self.toml = self.one('Deployment')['spec']['template']['metadata']['annotations'][OPTIONS]
 
     def all(self, kind):
         return [manifest for manifest in self.manifests if manifest['kind'] == kind]
@@ -262,8 +263,8 @@ def check_pod(what, release):
     for account in release.all('ServiceAccount'):
         expect(f'{what}: account', (account['metadata']['name'], account['automountServiceAccountToken']),
                (pod['serviceAccountName'], False))
-    expect(f'{what}: the file of options', pod['volumes'][0]['configMap']['name'],
-           release.one('ConfigMap')['metadata']['name'])
+    expect(f'{what}: the file of options', pod['volumes'][0]['downwardAPI']['items'],
+           [{'path': 'headlight.toml', 'fieldRef': {'fieldPath': f"metadata.annotations['{OPTIONS}']"}}])
 
 
 def check_refusals(helm):

@@ -45,7 +45,7 @@ def check_together(runtime, service):
     expect('--admin-listen', flags['admin-listen'], f'0.0.0.0:{ADMIN}')
     expect('--model', flags['model'], '{{.Name}}=' + MODELS)
     expect('scraped', spec['annotations'],
-           {'prometheus.kserve.io/path': '/metrics', 'prometheus.kserve.io/port': str(ADMIN)})
+           {'prometheus.io/scrape': 'true', 'prometheus.io/path': '/metrics', 'prometheus.io/port': str(ADMIN)})
     needed_s = int(flags['lame-duck-s']) + int(flags['shutdown-grace-s']) + RESERVE_S
     if needed_s > GIVEN_S:
         fail(f'lame duck and grace: got {needed_s} s with a reserve of {RESERVE_S} s, wanted at most {GIVEN_S}')
