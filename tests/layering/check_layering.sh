@@ -94,8 +94,7 @@ room server/security 'server/(memory|schedule|models)/|core/|grpc\w*/|spdlog/'
 room server/observe "server/security/|$request_and_up|prometheus/|opentelemetry/|spdlog/|nlohmann/"
 room server/attend "server/security/|$request_and_up|grpcpp/|headlight/v1/"
 room server/oip "server/(security|observe)/|$request_and_up|grpcpp/|inference/|spdlog/"
-room server/session 'server/(memory|models)/|core/'
-room server/rpc "server/(security|observe|attend|oip|session)/|$request_and_up|grpc\w*/|headlight/v1/|google/|spdlog/|nlohmann/"
+room server/rpc "server/(security|observe|attend|oip)/|$request_and_up|grpc\w*/|headlight/v1/|google/|spdlog/|nlohmann/"
 room capacity 'server/schedule/|core/runtime/cancellation\.h'
 room server/program 'server/|core/|spdlog/|CLI/|nlohmann/|grpc/support/log\.h|google/protobuf/stubs/logging\.h'
 

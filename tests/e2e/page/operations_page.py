@@ -26,7 +26,7 @@ from shell import Shell, ShellError
 
 ROOT = os.path.abspath(os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', '..', '..'))
 PAGE = 'docs/operations.md'
-PROGRAMS = ('bash', 'curl', 'openssl', 'pidof')  # that the commands take for granted
+PROGRAMS = ('bash', 'curl', 'haproxy', 'openssl', 'pidof', 'promtool')  # that the commands take for granted
 PATIENCE_S = 300  # for one command
 SKIPPED = 77
 ERRORS = (PageError, ShellError, DryError, EngineError, FileError)
