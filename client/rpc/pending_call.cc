@@ -115,16 +115,21 @@ void PendingCall::AttemptEnded(const grpc::Status& status) {
 
 void PendingCall::JudgeServer(const grpc::Status& status, const Pushback& pushback, bool given_up) {
   server_->CallEnds();
+  server_ = client_.pool.AtPeer(server_, context_->peer());
   const SteadyTime now = std::chrono::steady_clock::now();
   const absl::StatusCode code = static_cast<absl::StatusCode>(status.error_code());
   if (given_up) {
     server_->Failed(now, kFirstRest);
-  } else if (code == absl::StatusCode::kUnavailable && !LacksModel()) {
+  } else if (code == absl::StatusCode::kUnavailable && LacksModel()) {
+    server_->Unjudged();  // it is well, for others
+  } else if (code == absl::StatusCode::kUnavailable) {
     server_->Failed(now, pushback.delay.value_or(kFirstRest));
   } else if (code == absl::StatusCode::kResourceExhausted && pushback.delay) {
     server_->Failed(now, *pushback.delay);
-  } else if (code != absl::StatusCode::kCancelled && code != absl::StatusCode::kDeadlineExceeded) {
-    server_->Answered();  // these two may be of our making, and say nothing of it
+  } else if (code == absl::StatusCode::kCancelled || code == absl::StatusCode::kDeadlineExceeded) {
+    server_->Unjudged();  // these two may be of our making
+  } else {
+    server_->Answered();
   }
   tried_.push_back(server_);
 }
@@ -172,14 +177,18 @@ bool PendingCall::TryAgain(const grpc::Status& status) {
   const auto code = static_cast<absl::StatusCode>(status.error_code());
   auto delay = DelayBeforeRetry(client_.retry, attempts_, code, ReadPushback(*context_), UniformRandom());
   if (!delay) return false;
-  if (client_.pool.HasOther(tried_)) {
-    delay = milliseconds(0);  // who failed us is not asked again
-  } else if (LacksModel()) {
-    return false;
-  }
+  const bool has_other = client_.pool.HasOther(tried_);
+  if (has_other) delay = milliseconds(0);  // who failed us is not asked again
+  // All of them lack it. Behind one address there may be more.
+  if (LacksModel() && client_.pool.HasSeveral() && !client_.pool.HasUntried(tried_)) return false;
   const SteadyTime now = std::chrono::steady_clock::now();
   // What the server said is worth more than that the time ran out while we waited.
-  if (now + *delay >= deadline_ || !client_.budget.TakeRetry(now)) return false;
+  if (now + *delay >= deadline_) return false;
+  if (LacksModel() && has_other) {
+    client_.budget.NoteFreeRetry();  // to refuse it took nothing
+  } else if (!client_.budget.TakeRetry(now)) {
+    return false;
+  }
   again_at_ = now + *delay;
   Pause(*delay);
   return true;

@@ -20,6 +20,11 @@ bool RetryBudget::TakeRetry(Time now) {
   return true;
 }
 
+void RetryBudget::NoteFreeRetry() {
+  const std::lock_guard lock(mutex_);
+  ++retries_;
+}
+
 void RetryBudget::GiveBackRetry() {
   const std::lock_guard lock(mutex_);
   balance_ += 1;

@@ -30,6 +30,9 @@ class RetryBudget {
   // Whether there may be a retry, which then counts.
   bool TakeRetry(Time now);
 
+  // One that costs nobody anything, and only counts.
+  void NoteFreeRetry();
+
   // One that was taken did not take place.
   void GiveBackRetry();
 

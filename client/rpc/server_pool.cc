@@ -95,6 +95,23 @@ bool ServerPool::HasOther(const Servers& tried) const {
          (Contains(tried, *target_) ? 1 : 0);  // whose channel led to one of them, nobody knows which
 }
 
+std::shared_ptr<Server> ServerPool::AtPeer(const std::shared_ptr<Server>& server,
+                                           const std::string& peer) const {
+  if (server != target_) return server;
+  const std::shared_ptr<const Servers> all = servers();
+  const auto found =
+      std::find_if(all->begin(), all->end(), [&](const auto& one) { return one->address() == peer; });
+  return found != all->end() ? *found : server;
+}
+
+bool ServerPool::HasUntried(const Servers& tried) const {
+  const std::shared_ptr<const Servers> all = servers();
+  return std::any_of(all->begin(), all->end(), [&](const auto& server) {
+    return !Contains(tried, *server) &&
+           RankOf(*server, *server->channel(0), tried, std::chrono::steady_clock::now()) != kOutOfReach;
+  });
+}
+
 std::shared_ptr<const ServerPool::Servers> ServerPool::servers() const {
   const std::lock_guard lock(mutex_);
   return servers_;

@@ -49,6 +49,9 @@ class Server {
   // Failures while it rests are of the same mishap and change nothing.
   void Failed(Time now, std::chrono::milliseconds rest);
 
+  // A call ended that says nothing of it.
+  void Unjudged() { last_begin_ = 0; }
+
   // After a failure one call at a time may try whether it is back, until one is answered.
   bool Rests(Time now) const {
     const bool is_tried = under_way_ > 0 && last_begin_ >= rests_until_;
@@ -87,6 +90,12 @@ class ServerPool {
   // connected the ones that are well, that rest, that are tried; the target's, if some are not connected yet;
   // those out of reach. Connects to all that have no connection.
   Choice Pick(const Servers& tried);
+
+  // Who it was that served a call to `server` from `peer`, as gRPC names it: one of these, if `server` is the target.
+  std::shared_ptr<Server> AtPeer(const std::shared_ptr<Server>& server, const std::string& peer) const;
+
+  // Whether one can be reached, or may be soon, that is not tried.
+  bool HasUntried(const Servers& tried) const;
 
   bool HasSeveral() const { return servers()->size() > 1; }
 

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <iterator>
+#include <set>
 #include <utility>
 #include <vector>
 
@@ -184,9 +185,11 @@ void AdminSite::WatchAll() {
   });
   gauge("headlight_models_wrong", "Models that compute other bits than when they were loaded", [this] {
     const std::vector<ModelStatus> models = Models();
-    return static_cast<double>(std::count_if(models.begin(), models.end(), [](const ModelStatus& model) {
-      return model.state == ModelStatus::State::kWrong;
-    }));
+    std::set<std::string> wrong;  // a model may have several versions
+    for (const ModelStatus& model : models) {
+      if (model.state == ModelStatus::State::kWrong) wrong.insert(model.name);
+    }
+    return static_cast<double>(wrong.size());
   });
   gauge("headlight_compute_threads", "Threads that compute", [this] { return sources_.compute_threads; });
   gauge("headlight_open_calls", "Calls of Attend and AttendStream that are open",

@@ -116,6 +116,11 @@ TEST_F(ServerPoolTest, ACallFromBeforeTheFailureTriesNothing) {
   server.Failed(now + 1s, 10ms);
   EXPECT_TRUE(server.Rests(now + 1s));
   EXPECT_FALSE(server.Rests(now + 1s + 10ms));
+  server.CallBegins(now + 2s);
+  EXPECT_TRUE(server.Rests(now + 2s));
+  server.CallEnds();
+  server.Unjudged();
+  EXPECT_FALSE(server.Rests(now + 2s)) << "though the long one is still under way";
 }
 
 TEST_F(ServerPoolTest, RestsGrowUpToFiveSeconds) {
@@ -181,6 +186,8 @@ TEST_F(ServerPoolTest, TheTargetsChannelLedToOneOfThem) {
   pool_.SetAddresses({Address(0), "ipv4:" + silent.target()}, OpenChannel);
   WaitUntilConnected(0);
   EXPECT_FALSE(pool_.HasOther({target})) << "which can only have been this one";
+  EXPECT_EQ(pool_.AtPeer(target, Address(0))->address(), Address(0)) << "as the call itself tells";
+  EXPECT_EQ(pool_.AtPeer(target, ""), target);
   servers_.push_back(std::make_unique<FakeServer>());
   pool_.SetAddresses({Address(0), Address(1)}, OpenChannel);
   WaitUntilConnected(1);

@@ -148,6 +148,21 @@ TEST(SeveralServersTest, AServerThatLacksAModelIsWell) {
   EXPECT_GE(std::min(one.requests().size(), other.requests().size()), 10u) << "neither rests";
 }
 
+// However quickly it refuses: who has the model answers all calls for it, whatever the budget.
+TEST(SeveralServersTest, AServerThatLacksAModelTakesNobodysCalls) {
+  FakeServer lacks([](grpc::ServerContext& context, const v1::AttendRequest&, v1::AttendResponse&) {
+    context.AddTrailingMetadata("headlight-reason", "model_unavailable");
+    return grpc::Status(grpc::StatusCode::UNAVAILABLE, "model: \"a\" could not be loaded");
+  });
+  FakeServer answers;
+  const auto client = Client::Create(
+      TargetOf({&lacks, &answers}),
+      {.load_balancing = LoadBalancing::kRoundRobin, .retry = {.budget_ratio = 0, .budget_reserve = 1}});
+  ASSERT_THAT(client, IsOk());
+  for (int i = 0; i < 100; ++i) EXPECT_THAT(Call(*client), IsOk());
+  EXPECT_GT(lacks.requests().size(), 10u);
+}
+
 TEST(SeveralServersTest, AServerSaysHowLongItRests) {
   FakeServer refuses(AlwaysRefusing(grpc::StatusCode::UNAVAILABLE, "4000")), answers;
   const auto client =
