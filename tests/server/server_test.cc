@@ -412,6 +412,9 @@ TEST_F(ServerTest, NothingIsUnfinishedWhenItBeginsToServe) {
 }
 
 TEST_F(ServerTest, ShutdownFinishesWhatWasAccepted) {
+  ServerOptions options = TestOptions();
+  options.shutdown_grace_s = 120;  // AddressSanitizer on a busy machine needs half a minute
+  Start(options);
   std::future<grpc::Status> status = BeginLongRequest(*server_, *stub_);
   const absl::Status shutdown = server_->Shutdown();
   EXPECT_THAT(shutdown, IsOk());
