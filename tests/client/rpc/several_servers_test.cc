@@ -57,6 +57,11 @@ FakeServer::AttendHandler AlwaysRefusing(grpc::StatusCode code, const std::strin
   };
 }
 
+grpc::Status LackTheModel(grpc::ServerContext& context, const v1::AttendRequest&, v1::AttendResponse&) {
+  context.AddTrailingMetadata("headlight-reason", "model_unavailable");
+  return grpc::Status(grpc::StatusCode::UNAVAILABLE, "model: \"a\" could not be loaded");
+}
+
 TEST(SeveralServersTest, ARefusalIsTakenElsewhereAtOnce) {
   for (const auto code : {grpc::StatusCode::UNAVAILABLE, grpc::StatusCode::RESOURCE_EXHAUSTED}) {
     FakeServer refuses(AlwaysRefusing(code, "20000")), answers;
@@ -132,11 +137,7 @@ TEST(SeveralServersTest, WhoNeverConnectsIsNoOtherServer) {
 }
 
 TEST(SeveralServersTest, AServerThatLacksAModelIsWell) {
-  const auto lacks = [](grpc::ServerContext& context, const v1::AttendRequest&, v1::AttendResponse&) {
-    context.AddTrailingMetadata("headlight-reason", "model_unavailable");
-    return grpc::Status(grpc::StatusCode::UNAVAILABLE, "model: \"a\" could not be loaded");
-  };
-  FakeServer one(lacks), other(lacks);
+  FakeServer one(LackTheModel), other(LackTheModel);
   const auto client =
       Client::Create(TargetOf({&one, &other}), {.load_balancing = LoadBalancing::kRoundRobin});
   ASSERT_THAT(client, IsOk());
@@ -150,11 +151,7 @@ TEST(SeveralServersTest, AServerThatLacksAModelIsWell) {
 
 // However quickly it refuses: who has the model answers all calls for it, whatever the budget.
 TEST(SeveralServersTest, AServerThatLacksAModelTakesNobodysCalls) {
-  FakeServer lacks([](grpc::ServerContext& context, const v1::AttendRequest&, v1::AttendResponse&) {
-    context.AddTrailingMetadata("headlight-reason", "model_unavailable");
-    return grpc::Status(grpc::StatusCode::UNAVAILABLE, "model: \"a\" could not be loaded");
-  });
-  FakeServer answers;
+  FakeServer lacks(LackTheModel), answers;
   const auto client = Client::Create(
       TargetOf({&lacks, &answers}),
       {.load_balancing = LoadBalancing::kRoundRobin, .retry = {.budget_ratio = 0, .budget_reserve = 1}});
