@@ -115,7 +115,7 @@ void PendingCall::AttemptEnded(const grpc::Status& status) {
 
 void PendingCall::JudgeServer(const grpc::Status& status, const Pushback& pushback, bool given_up) {
   server_->CallEnds();
-  server_ = client_.pool.AtPeer(server_, context_->peer());
+  if (client_.pool.LeadsToAny(*server_)) server_ = client_.pool.AtPeer(context_->peer());
   const SteadyTime now = std::chrono::steady_clock::now();
   const absl::StatusCode code = static_cast<absl::StatusCode>(status.error_code());
   if (given_up) {

@@ -95,13 +95,11 @@ bool ServerPool::HasOther(const Servers& tried) const {
          (Contains(tried, *target_) ? 1 : 0);  // whose channel led to one of them, nobody knows which
 }
 
-std::shared_ptr<Server> ServerPool::AtPeer(const std::shared_ptr<Server>& server,
-                                           const std::string& peer) const {
-  if (server != target_) return server;
+std::shared_ptr<Server> ServerPool::AtPeer(const std::string& peer) const {
   const std::shared_ptr<const Servers> all = servers();
   const auto found =
       std::find_if(all->begin(), all->end(), [&](const auto& one) { return one->address() == peer; });
-  return found != all->end() ? *found : server;
+  return found != all->end() ? *found : target_;
 }
 
 bool ServerPool::HasUntried(const Servers& tried) const {

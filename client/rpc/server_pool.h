@@ -91,8 +91,11 @@ class ServerPool {
   // those out of reach. Connects to all that have no connection.
   Choice Pick(const Servers& tried);
 
-  // Who it was that served a call to `server` from `peer`, as gRPC names it: one of these, if `server` is the target.
-  std::shared_ptr<Server> AtPeer(const std::shared_ptr<Server>& server, const std::string& peer) const;
+  // Whether calls to `server` may have been served by any of several.
+  bool LeadsToAny(const Server& server) const { return &server == target_.get() && HasSeveral(); }
+
+  // The one at `peer`, as gRPC names it; the target if it is none of these.
+  std::shared_ptr<Server> AtPeer(const std::string& peer) const;
 
   // Whether one can be reached, or may be soon, that is not tried.
   bool HasUntried(const Servers& tried) const;

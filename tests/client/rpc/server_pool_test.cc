@@ -186,8 +186,8 @@ TEST_F(ServerPoolTest, TheTargetsChannelLedToOneOfThem) {
   pool_.SetAddresses({Address(0), "ipv4:" + silent.target()}, OpenChannel);
   WaitUntilConnected(0);
   EXPECT_FALSE(pool_.HasOther({target})) << "which can only have been this one";
-  EXPECT_EQ(pool_.AtPeer(target, Address(0))->address(), Address(0)) << "as the call itself tells";
-  EXPECT_EQ(pool_.AtPeer(target, ""), target);
+  EXPECT_EQ(pool_.AtPeer(Address(0))->address(), Address(0)) << "as the call itself tells";
+  EXPECT_EQ(pool_.AtPeer(""), target);
   servers_.push_back(std::make_unique<FakeServer>());
   pool_.SetAddresses({Address(0), Address(1)}, OpenChannel);
   WaitUntilConnected(1);
