@@ -4,7 +4,7 @@
 # says of Compose, as it is written there.
 #   tests/deploy/compose.sh IMAGE      IMAGE: of headlight, already built
 # The images beside it are what tests/deploy/peer-images.sh prints, exported.
-set -euo pipefail
+set -Eeuo pipefail
 cd "$(dirname "$0")/../.."
 unset "${!HEADLIGHT_@}"
 export COMPOSE_HTTP_TIMEOUT=${COMPOSE_HTTP_TIMEOUT:-300}  # without overlay file systems copying takes its time
@@ -14,8 +14,10 @@ export HEADLIGHT_IMAGE=${1:?usage: tests/deploy/compose.sh IMAGE}
 export HEADLIGHT_PORT=0 PROMETHEUS_PORT=0 GRAFANA_PORT=0  # free ones
 readonly NAME=headlight-compose-$$ RATE=100
 
+reason=
+trap 'reason="line $LINENO failed: $BASH_COMMAND"' ERR
 say() { echo "compose: $*"; }
-die() { echo "compose: error: $*" >&2; exit 1; }
+die() { reason=$*; exit 1; }
 
 work=$(mktemp -d)
 export TLS_DIR=$work/tls
@@ -27,7 +29,11 @@ compose() {
 }
 finish() {
   local status=$?
-  [ "$status" -eq 0 ] || compose logs --tail=40 >&2 || true
+  if [ "$status" -ne 0 ]; then
+    compose logs --no-color --tail=200 2>&1 | grep -v ' request .* code=OK ' >&2 || true
+    ! [ -f "$work/load" ] || cat "$work/load" >&2
+    echo "compose: error: $reason" >&2  # last, where it is looked for
+  fi
   compose down --volumes --timeout 5 >/dev/null 2>&1 || true
   rm -rf "$work"
 }
@@ -44,6 +50,8 @@ wait_for() {
     sleep 1
   done
 }
+# quietly COMMAND...: what it prints is seen only if it fails.
+quietly() { "$@" >"$work/printed" 2>&1 || { cat "$work/printed" >&2; return 1; }; }
 replicas() { compose ps -q headlight; }
 healthy() { [ "$(docker inspect --format '{{.State.Health.Status}}' "$(compose ps -q "$1")")" = healthy ]; }
 published() { docker port "$(compose ps -q "$1")" "$2/tcp" | head -n 1; }
@@ -74,7 +82,7 @@ load_in_background() {
   sleep 4  # past its warm-up
 }
 load_is_well() {
-  wait "$loading" || "${2:-false}" || { cat "$work/load" >&2; die "requests failed: $1"; }
+  wait "$loading" || "${2:-false}" || die "requests failed: $1"
   say "$1: $(sed -n 's/^replies */replies: /p; s/^refused */refused: /p' "$work/load" | tr '\n' ' ')"
 }
 
@@ -91,8 +99,9 @@ balanced 3
 say "load, balanced"
 # Counted by the replicas themselves: Prometheus's last scrape must be younger than the last reply.
 counted='headlight_requests_total{method="Attend",code="OK"}'
-load 20 >"$work/load" 2>&1 || { cat "$work/load" >&2; die "requests failed"; }
-sleep 6
+load 20 >"$work/load" 2>&1 || die "requests failed"
+ended=$(date +%s.%N)
+wait_for "Prometheus scrapes all replicas after the load" prometheus_says "count(timestamp($counted) > $ended)" 3
 ask "$counted / scalar(avg($counted))" | tee "$work/shares" | sed 's/^/compose:   share of the mean: /'
 awk '$1 < 0.9 || $1 > 1.1 { off = 1 } END { exit off || NR != 3 }' "$work/shares" ||
   die "the load is not even within 10 %"
@@ -115,15 +124,15 @@ load_is_well "one restarted"
 
 say "one replica added under load"
 load_in_background 20
-compose up -d --no-build --no-recreate --scale headlight=4 headlight >/dev/null 2>&1
+quietly compose up -d --no-build --no-recreate --scale headlight=4 headlight
 balanced 4
 load_is_well "one added" is_told_to_come_again
-compose down --volumes >/dev/null 2>&1
+quietly compose down --volumes
 
 say "TLS on every leg"
 deploy/tls/make-test-ca.sh "$TLS_DIR"
 files+=(-f deploy/compose-tls.yaml)
-compose up -d --no-build headlight haproxy prometheus >/dev/null 2>&1
+quietly compose up -d --no-build headlight haproxy prometheus
 balanced 3
 # health FLAGS...: asks from this machine through the published port.
 health() {
@@ -139,13 +148,13 @@ for _ in 1 2; do
   until=$(ask 'max(headlight_tls_certificate_expiry_time_seconds)') || die "no metric of when certificates expire"
   sleep 1
   deploy/tls/make-test-ca.sh "$TLS_DIR"
-  compose kill -s USR2 haproxy >/dev/null 2>&1
+  quietly compose kill -s USR2 haproxy
   wait_for "every server shows its new certificate" \
     prometheus_says "count(headlight_tls_certificate_expiry_time_seconds > $until)" 3
   health --tls-cert /tls/cert.pem --tls-key /tls/key.pem >/dev/null || die "with the new certificate: not SERVING"
 done
 load_is_well "certificates exchanged"
-compose down --volumes >/dev/null 2>&1
+quietly compose down --volumes
 
 say "docs/operations.md"
 tests/e2e/page/operations_page.py --class compose --image "$HEADLIGHT_IMAGE"

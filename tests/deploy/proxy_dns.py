@@ -1,0 +1,101 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""HAProxy learns where the servers are from DNS, which takes its time: no call fails of it at a reload, and where DNS has
+no answer, callers are told so soon.
+
+Exits 77, saying why, where there is no HAProxy (Debian's package haproxy)."""
+import argparse
+import shutil
+import socket
+import struct
+import subprocess
+import tempfile
+import threading
+import time
+
+from local_fleet import DEPLOY, Fleet, fail, free_ports, get, replace_one, skip_unless, wait_for
+
+RELOADS = 3
+RATE, SECONDS = 50, 10
+DNS_DELAY_S = 0.4
+
+
+class SlowDns(threading.Thread):
+    """Answers each question for an IPv4 address with 127.0.0.1, DNS_DELAY_S later, and any other with nothing."""
+
+    def __init__(self):
+        super().__init__(daemon=True)
+        self.silent = False
+        self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.socket.bind(("127.0.0.1", 0))
+        self.port = self.socket.getsockname()[1]
+
+    def run(self):
+        while True:
+            query, asker = self.socket.recvfrom(4096)
+            if not self.silent:
+                threading.Timer(DNS_DELAY_S, self.socket.sendto, (self.answer(query), asker)).start()
+
+    @staticmethod
+    def answer(query):
+        """RFC 1035: the header, the question as it was put, and a record whose name points back to it."""
+        name_end = query.index(b"\0", 12) + 1
+        question = query[12:name_end + 4]
+        (kind,) = struct.unpack_from("!H", query, name_end)
+        record = struct.pack("!HHHIH4B", 0xC00C, 1, 1, 1, 4, 127, 0, 0, 1) if kind == 1 else b""
+        return query[:2] + struct.pack("!HHHHH", 0x8180, 1, 1 if record else 0, 0, 0) + question + record
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--server", required=True)
+    parser.add_argument("--client", required=True)
+    arguments = parser.parse_args()
+    skip_unless("haproxy")
+    with tempfile.TemporaryDirectory() as folder, Fleet(arguments.server, arguments.client, folder) as fleet:
+        check(fleet)
+    print("proxy_dns: ok")
+
+
+def start_proxy(fleet, dns):
+    """With the files of deploy/haproxy, but for where DNS and the one server's ports are."""
+    shutil.copytree(DEPLOY / "haproxy", fleet.folder / "haproxy")
+    config = fleet.folder / "haproxy/haproxy.cfg"
+    text = replace_one(":8001\" port 8002 ", f":{fleet.grpc_ports[0]}\" port {fleet.admin_ports[0]} ",
+                       config.read_text(encoding="utf-8"))
+    config.write_text(replace_one("parse-resolv-conf", f"nameserver slow 127.0.0.1:{dns.port}", text), encoding="utf-8")
+    fleet.proxy = fleet.run("haproxy", ["haproxy", "-W", "-db", "-f", config], SERVERS_DNS="headlight.test",
+                            BIND=f"127.0.0.1:{fleet.port}", METRICS_BIND=f"127.0.0.1:{fleet.proxy_metrics_port}")
+
+
+def health(fleet, timeout_ms):
+    return subprocess.run([fleet.client, "health", "--server", f"127.0.0.1:{fleet.port}", "--timeout-ms", str(timeout_ms)],
+                          env=fleet.environment, capture_output=True, text=True, check=False)
+
+
+def check(fleet):
+    dns = SlowDns()
+    dns.start()
+    fleet.run("server", [fleet.server, "--listen", f"127.0.0.1:{fleet.grpc_ports[0]}", "--admin-listen",
+                         f"127.0.0.1:{fleet.admin_ports[0]}", "--threads", "1", "--models", "demo"])
+    start_proxy(fleet, dns)
+    ready = f"http://127.0.0.1:{fleet.proxy_metrics_port}/readyz"
+    wait_for("HAProxy has the server", lambda: get(ready)[0] == 200 and health(fleet, 5000).returncode == 0)
+    load = fleet.run("load", [fleet.client, "loadtest", "--server", f"127.0.0.1:{fleet.port}", "--model", "demo", "--shape",
+                              "1x4", "--rate", str(RATE), "--duration", f"{SECONDS}s"])
+    time.sleep(3)  # past its warm-up
+    for _ in range(RELOADS):
+        fleet.reload_proxy()
+        time.sleep(2)
+    if load.wait() != 0:
+        fail(f"requests failed: {fleet.log('load')}")
+    dns.silent = True
+    fleet.reload_proxy()
+    wait_for("HAProxy has lost the server", lambda: get(ready)[0] == 503)
+    told = health(fleet, 30000)
+    if told.returncode == 0 or "no server is ready" not in told.stderr:
+        fail(f"without an answer of DNS: exit code {told.returncode}, {told.stderr}")
+
+
+if __name__ == "__main__":
+    main()
