@@ -15,7 +15,7 @@ export HEADLIGHT_PORT=0 PROMETHEUS_PORT=0 GRAFANA_PORT=0  # free ones
 readonly NAME=headlight-compose-$$
 
 reason=
-trap 'reason="line $LINENO failed: $BASH_COMMAND"' ERR
+trap 'reason="failed: $BASH_COMMAND (lines $LINENO ${BASH_LINENO[*]})"' ERR
 say() { echo "compose: $*"; }
 die() { reason=$*; exit 1; }
 
@@ -97,15 +97,18 @@ compose up -d --no-build headlight haproxy prometheus grafana
 balanced 3
 
 say "load, balanced"
-# Counted by the replicas themselves: Prometheus's last scrape must be younger than the last reply.
+# Counted by the replicas themselves, of all that they have answered. On a busy machine one of them may stand still more often than
+# the others for a while, which more load evens out, and what is wrong does not.
 counted='headlight_requests_total{method="Attend",code="OK"}'
-# So many that 10 % are more than four standard deviations of what chance does.
-load 20 200 >"$work/load" 2>&1 || die "requests failed"
-ended=$(date +%s.%N)
-wait_for "Prometheus scrapes all replicas after the load" prometheus_says "count(timestamp($counted) > $ended)" 3
-ask "$counted / scalar(avg($counted))" | tee "$work/shares" | sed 's/^/compose:   share of the mean: /'
-awk '$1 < 0.9 || $1 > 1.1 { off = 1 } END { exit off || NR != 3 }' "$work/shares" ||
-  die "the load is not even within 10 %"
+even() { awk '$1 < 0.9 || $1 > 1.1 { off = 1 } END { exit off || NR != 3 }' "$work/shares"; }
+for _ in 1 2 3; do
+  load 20 200 >"$work/load" 2>&1 || die "requests failed"
+  ended=$(date +%s.%N)
+  wait_for "Prometheus scrapes all replicas after the load" prometheus_says "count(timestamp($counted) > $ended)" 3
+  ask "$counted / scalar(avg($counted))" | tee "$work/shares" | sed 's/^/compose:   share of the mean: /'
+  if even; then break; fi
+done
+even || die "the load is not even within 10 %"
 if [[ $GRAFANA_IMAGE == headlight-test-* ]]; then
   say "no Grafana, which Debian has no package of"
 else
