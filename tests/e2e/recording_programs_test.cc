@@ -63,8 +63,10 @@ TEST(RecordingProgramsTest, EveryKindOfRequestHasTheSameBitsOnAnotherServer) {
   const std::string recording = folder.File("requests.rec");
   {
     ServerProcess server(AllModels(repository, "1"));
+    // Fifty clients, one after the other.
     const RunResult recorded = RunProgram({HEADLIGHT_GOLDEN_MODELS "/../record_requests.sh",
-                                           HEADLIGHT_CLIENT_PROGRAM, server.address(), recording});
+                                           HEADLIGHT_CLIENT_PROGRAM, server.address(), recording},
+                                          std::chrono::seconds(300));
     ASSERT_EQ(recorded.exit_code, 0) << recorded.output;
   }
   EXPECT_LE(static_cast<int64_t>(std::filesystem::file_size(recording)), kMaxRecordingBytes);

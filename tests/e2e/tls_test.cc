@@ -87,7 +87,8 @@ TEST_F(ServerTlsTest, NoTlsBelow12) {
 
 TEST_F(ServerTlsTest, WrongFilesAreToldAtTheStart) {
   const auto start = [](const std::vector<std::string>& flags) {
-    std::vector<std::string> argv = {HEADLIGHT_SERVER_PROGRAM, "--listen", "127.0.0.1:0", "--models", "demo"};
+    std::vector<std::string> argv = {HEADLIGHT_SERVER_PROGRAM, "--listen", "127.0.0.1:0", "--admin-listen", "",
+                                     "--models", "demo"};
     argv.insert(argv.end(), flags.begin(), flags.end());
     return RunProgram(argv);
   };

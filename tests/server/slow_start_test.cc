@@ -36,6 +36,7 @@ TEST(SlowStartTest, ThePortIsOpenAndSaysNotServingWhileAModelLoads) {
   ASSERT_THAT(SaveModelFolder(folder.File("slow"), config, RandomModelParameters(config, 1)), IsOk());
   ServerOptions options;
   options.listen = "127.0.0.1:" + std::to_string(testing::FreePort());
+  options.admin_listen.clear();
   options.threads = 1;
   options.model_repository = folder.path();
   std::promise<std::string> loading;

@@ -23,7 +23,7 @@ using ::testing::Not;
 
 CliResult Capacity(const FakeServer& server, std::vector<std::string> words) {
   words.insert(words.begin(),
-               {"capacity", "--server", server.target(), "--measure", "400ms", "--requests", "2000"});
+               {"capacity", "--server", server.target(), "--measure", "1s", "--requests", "2000"});
   return RunHeadlight(words);
 }
 
@@ -47,7 +47,7 @@ grpc::Status OneByOne(grpc::ServerContext& context, const v1::AttendRequest& req
 TEST(CapacityCommandTest, PlansForEachRate) {
   const FakeServer server(OneByOne);
   const CliResult result =
-      Capacity(server, {"--shape", "1x1", "--rate", "50,2000", "--timeouts", "5000", "--json"});
+      Capacity(server, {"--shape", "1x1", "--rate", "5,2000", "--timeouts", "5000", "--json"});
   ASSERT_EQ(result.exit_code, 0) << result.err;
   const auto json = nlohmann::json::parse(result.out);
   EXPECT_EQ(json["schema"], "headlight-capacity/1");

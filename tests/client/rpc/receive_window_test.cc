@@ -84,7 +84,7 @@ TEST(ReceiveWindowTest, IsWhatTheOptionSays) {
       const auto client = Client::Create(
           server.target(),
           {.receive_window_bytes = wanted, .connection = Connection::kOwn, .retry = {.max_attempts = 1}});
-      EXPECT_FALSE(client->ListModels(500ms).ok());  // nobody answers
+      EXPECT_FALSE(client->ListModels(2s).ok());  // nobody answers
     }
     EXPECT_EQ(server.windows(), std::vector<uint32_t>{static_cast<uint32_t>(wanted)});
   }
@@ -97,7 +97,7 @@ TEST(ReceiveWindowTest, ZeroLeavesItToGrpc) {
     const auto client = Client::Create(
         server.target(),
         {.receive_window_bytes = 0, .connection = Connection::kOwn, .retry = {.max_attempts = 1}});
-    EXPECT_FALSE(client->ListModels(500ms).ok());
+    EXPECT_FALSE(client->ListModels(2s).ok());
   }
   EXPECT_THAT(server.windows(), ::testing::Not(::testing::Contains(uint32_t{1} << 20)));
 }

@@ -72,7 +72,7 @@ class ExchangeMatrixTest : public testing::ServingTest,
 
 TEST_P(ExchangeMatrixTest, IsToldOnceAndLeavesNothing) {
   grpc::ClientContext context;
-  const auto patience = ending() == Ending::kDeadline ? std::chrono::milliseconds(100)
+  const auto patience = ending() == Ending::kDeadline ? std::chrono::milliseconds(1000)
                                                       : std::chrono::milliseconds(testing::kServingPatience);
   context.set_deadline(std::chrono::system_clock::now() + patience);
   const int64_t width = ending() == Ending::kBadInput ? 15 : 16;

@@ -167,8 +167,7 @@ TEST_F(ExchangeStreamTest, CancellationTakesTheRequestsUnderWayAlong) {
   WaitForCalls(3);
   context_->TryCancel();
   EXPECT_EQ(stream->Finish().error_code(), grpc::StatusCode::CANCELLED);
-  std::this_thread::sleep_for(
-      std::chrono::milliseconds(50));  // the server hears of it on a thread of its own
+  WaitForCalls(1);  // the server hears of it on a thread of its own
   release.set_value();
   EXPECT_TRUE(ledger().WaitUntilIdle(testing::kServingPatience));
   EXPECT_EQ(executor_.batches().size(), 1u);
@@ -176,9 +175,9 @@ TEST_F(ExchangeStreamTest, CancellationTakesTheRequestsUnderWayAlong) {
 
 TEST_F(ExchangeStreamTest, TheDeadlineOfTheStreamIsThatOfItsRequests) {
   auto [entered, release] = executor_.HoldNextBatch();
-  auto stream = Open(std::chrono::milliseconds(100));
+  auto stream = Open(std::chrono::seconds(1));
   ASSERT_TRUE(stream->Write(Request("running")));
-  entered.wait();
+  ASSERT_EQ(entered.wait_for(testing::kServingPatience), std::future_status::ready);
   ASSERT_TRUE(stream->Write(Request("waiting")));
   EXPECT_EQ(stream->Finish().error_code(), grpc::StatusCode::DEADLINE_EXCEEDED);
   release.set_value();

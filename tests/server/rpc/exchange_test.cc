@@ -237,20 +237,18 @@ TEST_F(ExchangeTest, ShortMemoryIsResourceExhaustedAndPasses) {
 TEST_F(ExchangeTest, ACancelledCallIsNotComputed) {
   auto [running, release] = Occupy();
   auto cancelled = Begin(Request());
-  while (ledger().num_calls() < 2) std::this_thread::yield();
+  WaitUntil([this] { return scheduler_.num_unfinished() == 2; });
   cancelled->context.TryCancel();
   EXPECT_EQ(cancelled->status.get().error_code(), grpc::StatusCode::CANCELLED);
-  // The server hears of it on a thread of its own, and has when it refuses nobody for the cancelled call's
-  // place.
-  std::unique_ptr<PendingCall> next;
-  do {
-    next = Begin(Request());
-  } while (next->status.wait_for(std::chrono::milliseconds(20)) == std::future_status::ready);
+  // The server hears of it on a thread of its own.
+  WaitUntil([this] { return scheduler_.num_unfinished() == 1; });
+  const auto next = Begin(Request());
+  WaitUntil([this] { return scheduler_.num_unfinished() == 2; });
   release.set_value();
   EXPECT_TRUE(running->status.get().ok());
   EXPECT_TRUE(next->status.get().ok());
   EXPECT_TRUE(ledger().WaitUntilIdle(testing::kServingPatience));
-  EXPECT_EQ(executor_.batches().size(), 2u);
+  ASSERT_EQ(executor_.batches().size(), 2u);
   EXPECT_EQ(executor_.batches()[1].size(), 1u);
 }
 

@@ -6,6 +6,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <chrono>
 #include <memory>
 #include <string>
@@ -69,15 +70,19 @@ TEST_F(HealthServiceTest, WhoReadsNothingHearsTheLatestInTheEnd) {
   for (int i = 0; i < 20'000; ++i) board_.Set("models/a", i % 2 == 0);
   board_.Close();
   board_.Set("models/a", true);  // which is not serving, once it is closed
-  int num_read = 0;
+  std::atomic<int> num_read = 0;
   std::thread ends([&] {
-    std::this_thread::sleep_for(std::chrono::seconds(1));
+    int read_before = -1;
+    while (num_read > read_before) {  // until there is nothing new for a second
+      read_before = num_read;
+      std::this_thread::sleep_for(std::chrono::seconds(1));
+    }
     context.TryCancel();
   });
   while (watch->Read(&response)) ++num_read;
   ends.join();
   EXPECT_EQ(response.status(), HealthCheckResponse::NOT_SERVING);
-  EXPECT_LT(num_read, 20'000);
+  EXPECT_LT(num_read.load(), 20'000);
 }
 
 TEST_F(HealthServiceTest, ALongNameIsNotKeptForAWatcher) {

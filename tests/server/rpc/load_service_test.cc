@@ -54,6 +54,7 @@ class LoadServiceTest : public ::testing::Test {
     ASSERT_THAT(registry->Add(MakeTestModel("small").loaded), IsOk());
     ServerOptions options;
     options.listen = "127.0.0.1:0";
+    options.admin_listen.clear();
     options.threads = 2;
     auto server = HeadlightServer::Start(options, registry);
     ASSERT_THAT(server, IsOk());
