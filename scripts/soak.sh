@@ -212,7 +212,7 @@ memory() {
 
   start_load large "${ids[@]}" --shape 1365x128 --concurrency 4 --timeout-ms 60000  # 0.7 MB each
   load=$LOAD
-  start_load burst "${ids[@]}" --seq-lens uniform:8-512 --sequences 64 --rate 200 --timeout-ms 500
+  start_load burst "${ids[@]}" --seq-lens uniform:8-512 --sequences 64 --rate 200 --timeouts 500
   sleep 5
   end_load burst "$LOAD" 'RESOURCE_EXHAUSTED|DEADLINE_EXCEEDED'
   end_load large "$load" 'RESOURCE_EXHAUSTED|DEADLINE_EXCEEDED|INVALID_ARGUMENT'
@@ -282,7 +282,7 @@ mixed() {
   {
     start_load search $(as search) --model encoder --pooled --seq-lens uniform:8-128 --concurrency 4 --timeout-ms 5000
     loads+=("$LOAD")
-    start_load bulk $(as bulk) --model encoder --pooled --seq-lens uniform:8-512 --rate 60 --timeout-ms 500 --cancel-ratio 0.3
+    start_load bulk $(as bulk) --model encoder --pooled --seq-lens uniform:8-512 --rate 60 --timeouts 500 --cancel-ratio 0.3
     loads+=("$LOAD")
     start_load embeddings $(as bulk) --model demo --shape 4x64 --concurrency 2 --timeout-ms 5000
     loads+=("$LOAD")

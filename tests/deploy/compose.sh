@@ -34,6 +34,7 @@ finish() {
     ! [ -f "$work/load" ] || cat "$work/load" >&2
     echo "compose: error: $reason" >&2  # last, where it is looked for
   fi
+  docker rm --force "$NAME-load" >/dev/null 2>&1 || true
   compose down --volumes --timeout 5 >/dev/null 2>&1 || true
   rm -rf "$work"
 }
@@ -70,18 +71,31 @@ balanced() {
   wait_for "Prometheus scrapes $1 replicas" prometheus_says 'count(up{job="headlight"} == 1)' "$1"
   wait_for "HAProxy is scraped and has $1 servers" \
     prometheus_says 'haproxy_backend_active_servers{proxy="servers"}' "$1"
+  # Before its first check it believes in each.
+  wait_for "HAProxy has checked $1 servers" \
+    prometheus_says "count(haproxy_server_check_status{proxy=\"servers\",state=\"L7OK\"} == 1) >= bool $1" 1
 }
-# load SECONDS [RATE]: through HAProxy, from within; its exit code is 0 only if no request failed.
+# load RATE SECONDS: through HAProxy, from within; its exit code is 0 only if no request failed.
 load() {
-  compose run --rm --no-deps -T loadtest loadtest --server haproxy:8001 --model demo --shape 1x4 --rate "${2:-100}" \
-    --duration "${1}s"
+  compose run --rm --no-deps -T --name "$NAME-load" loadtest loadtest --server haproxy:8001 --model demo --shape 1x4 \
+    --rate "$1" --duration "${2}s"
 }
+# The first connection asks for the model, the others come with requests.
+requests_flow() {
+  docker exec "$(compose ps -q haproxy)" wget -q -O - http://127.0.0.1:8404/metrics |
+    awk '/^haproxy_frontend_current_sessions{proxy="calls"}/ && $2 >= 2 { flow = 1 } END { exit !flow }'
+}
+# Until load_is_well ends it.
 load_in_background() {
-  load "$1" >"$work/load" 2>&1 &
+  load 100 600 >"$work/load" 2>&1 &
   loading=$!
-  sleep 4  # past its warm-up
+  wait_for "requests flow" requests_flow
+  sleep 3  # past its warm-up
 }
+# load_is_well WHAT [EXCUSE]: no request failed, or EXCUSE says why it may have.
 load_is_well() {
+  sleep 3
+  docker kill --signal INT "$NAME-load" >/dev/null || die "the load ended before: $1"
   wait "$loading" || "${2:-false}" || die "requests failed: $1"
   say "$1: $(sed -n 's/^replies */replies: /p; s/^refused */refused: /p' "$work/load" | tr '\n' ' ')"
 }
@@ -89,7 +103,8 @@ load_is_well() {
 # HAProxy takes a new server for ready until its first check; calls are told there to come again.
 is_told_to_come_again() {
   grep -q '^replies ' "$work/load" && grep -q 'UNAVAILABLE: the server is starting' "$work/load" &&
-    ! grep -E '^ +[0-9]+ [A-Z_]+:' "$work/load" | grep -qv 'UNAVAILABLE: the server is starting'
+    ! grep -E '^ +[0-9]+ [A-Z_]+:' "$work/load" |
+      grep -qvE 'UNAVAILABLE: the server is starting|RESOURCE_EXHAUSTED:|DEADLINE_EXCEEDED:'
 }
 
 say "three servers, HAProxy, Prometheus, Grafana"
@@ -102,7 +117,7 @@ say "load, balanced"
 counted='headlight_requests_total{method="Attend",code="OK"}'
 even() { awk '$1 < 0.9 || $1 > 1.1 { off = 1 } END { exit off || NR != 3 }' "$work/shares"; }
 for _ in 1 2 3; do
-  load 20 200 >"$work/load" 2>&1 || die "requests failed"
+  load 200 20 >"$work/load" 2>&1 || die "requests failed"
   ended=$(date +%s.%N)
   wait_for "Prometheus scrapes all replicas after the load" prometheus_says "count(timestamp($counted) > $ended)" 3
   ask "$counted / scalar(avg($counted))" | tee "$work/shares" | sed 's/^/compose:   share of the mean: /'
@@ -117,7 +132,7 @@ else
 fi
 
 say "one replica restarted under load"
-load_in_background 20
+load_in_background
 one=$(replicas | sed -n 2p)
 docker stop "$one" >/dev/null
 code=$(docker inspect --format '{{.State.ExitCode}}' "$one")
@@ -127,7 +142,7 @@ balanced 3
 load_is_well "one restarted" is_told_to_come_again
 
 say "one replica added under load"
-load_in_background 20
+load_in_background
 quietly compose up -d --no-build --no-recreate --scale headlight=4 headlight
 balanced 4
 load_is_well "one added" is_told_to_come_again
@@ -143,11 +158,11 @@ health() {
   docker run --rm --network host --volume "$TLS_DIR/client:/tls:ro" --entrypoint headlight "$HEADLIGHT_IMAGE" health \
     --server "localhost:$(published haproxy 8001 | sed 's/.*://')" --tls-ca /tls/ca.pem "$@"
 }
-health --tls-cert /tls/cert.pem --tls-key /tls/key.pem >/dev/null || die "with a certificate: not SERVING"
+health --tls-cert /tls/cert.pem --tls-key /tls/key.pem --timeout-ms 30000 >/dev/null || die "with a certificate: not SERVING"
 if health --timeout-ms 3000 >/dev/null 2>&1; then die "it answers callers without a certificate"; fi
 
 say "certificates exchanged under load"
-load_in_background 30
+load_in_background
 for _ in 1 2; do
   until=$(ask 'max(headlight_tls_certificate_expiry_time_seconds)') || die "no metric of when certificates expire"
   sleep 1
@@ -155,7 +170,7 @@ for _ in 1 2; do
   quietly compose kill -s USR2 haproxy
   wait_for "every server shows its new certificate" \
     prometheus_says "count(headlight_tls_certificate_expiry_time_seconds > $until)" 3
-  health --tls-cert /tls/cert.pem --tls-key /tls/key.pem >/dev/null || die "with the new certificate: not SERVING"
+  health --tls-cert /tls/cert.pem --tls-key /tls/key.pem --timeout-ms 30000 >/dev/null || die "with the new certificate: not SERVING"
 done
 load_is_well "certificates exchanged"
 quietly compose down --volumes
