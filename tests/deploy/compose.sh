@@ -100,7 +100,7 @@ load_is_well() {
   say "$1: $(sed -n 's/^replies */replies: /p; s/^refused */refused: /p' "$work/load" | tr '\n' ' ')"
 }
 
-# HAProxy takes a new server for ready until its first check; calls are told there to come again.
+# Before 3.1 HAProxy takes a new server for ready until its first check; calls are told there to come again.
 is_told_to_come_again() {
   grep -q '^replies ' "$work/load" && grep -q 'UNAVAILABLE: the server is starting' "$work/load" &&
     ! grep -E '^ +[0-9]+ [A-Z_]+:' "$work/load" |

@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """HAProxy learns where the servers are from DNS, which takes its time: no call fails of it at a reload, and where DNS has
-no answer, callers are told so soon.
+no answer, callers are told so soon. Since 3.1 HAProxy sends nothing to a server that has passed no check.
 
 Exits 77, saying why, where there is no HAProxy (Debian's package haproxy)."""
 import argparse
+import http.server
+import re
 import shutil
 import socket
 import struct
@@ -18,6 +20,20 @@ from local_fleet import DEPLOY, Fleet, fail, free_ports, get, replace_one, skip_
 RELOADS = 3
 RATE, SECONDS = 50, 10
 DNS_DELAY_S = 0.4
+
+
+class Readiness(http.server.BaseHTTPRequestHandler):
+    """The admin port of a server that says when it is ready."""
+
+    status = 503
+
+    def do_GET(self):  # as the library calls it
+        self.send_response(Readiness.status)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_):
+        pass
 
 
 class SlowDns(threading.Thread):
@@ -68,18 +84,33 @@ def start_proxy(fleet, dns):
                             BIND=f"127.0.0.1:{fleet.port}", METRICS_BIND=f"127.0.0.1:{fleet.proxy_metrics_port}")
 
 
-def health(fleet, timeout_ms):
-    return subprocess.run([fleet.client, "health", "--server", f"127.0.0.1:{fleet.port}", "--timeout-ms", str(timeout_ms)],
+def checks_first():
+    """Whether this HAProxy can begin with servers that are down."""
+    version = subprocess.run(["haproxy", "-v"], capture_output=True, text=True, check=True).stdout
+    return tuple(map(int, re.search(r"version (\d+)\.(\d+)", version).groups())) >= (3, 1)
+
+
+def ask(fleet, port, timeout_ms):
+    return subprocess.run([fleet.client, "health", "--server", f"127.0.0.1:{port}", "--timeout-ms", str(timeout_ms)],
                           env=fleet.environment, capture_output=True, text=True, check=False)
 
 
 def check(fleet):
     dns = SlowDns()
     dns.start()
-    fleet.run("server", [fleet.server, "--listen", f"127.0.0.1:{fleet.grpc_ports[0]}", "--admin-listen",
-                         f"127.0.0.1:{fleet.admin_ports[0]}", "--threads", "1", "--models", "demo"])
+    admin = http.server.ThreadingHTTPServer(("127.0.0.1", fleet.admin_ports[0]), Readiness)
+    threading.Thread(target=admin.serve_forever, daemon=True).start()
+    fleet.run("server", [fleet.server, "--listen", f"127.0.0.1:{fleet.grpc_ports[0]}", "--admin-listen", "", "--threads", "1",
+                         "--models", "demo"])
+    wait_for("the server serves", lambda: ask(fleet, fleet.grpc_ports[0], 5000).returncode == 0)
     start_proxy(fleet, dns)
     ready = f"http://127.0.0.1:{fleet.proxy_metrics_port}/readyz"
+    wait_for("HAProxy has begun", lambda: get(ready)[0])
+    if checks_first():
+        told = ask(fleet, fleet.port, 30000)
+        if told.returncode == 0 or "no server is ready" not in told.stderr:
+            fail(f"before a check was passed: exit code {told.returncode}, {told.stderr}")
+    Readiness.status = 200
     wait_for("HAProxy has checked the server", lambda: fleet.checked(1))
     load = fleet.run("load", [fleet.client, "loadtest", "--server", f"127.0.0.1:{fleet.port}", "--model", "demo", "--shape",
                               "1x4", "--rate", str(RATE), "--duration", f"{SECONDS}s"])
@@ -93,7 +124,7 @@ def check(fleet):
     fleet.reload_proxy()
     # Three times: the process of before is gone by then.
     wait_for("HAProxy knows no server", lambda: all(get(ready)[0] == 503 and not time.sleep(0.2) for _ in range(3)))
-    told = health(fleet, 30000)
+    told = ask(fleet, fleet.port, 30000)
     if told.returncode == 0 or "no server is ready" not in told.stderr:
         fail(f"without an answer of DNS: exit code {told.returncode}, {told.stderr}")
 
