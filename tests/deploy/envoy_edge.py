@@ -75,7 +75,9 @@ def check(fleet):
     if fleet.health(None).returncode == 0:
         fail("got in without a certificate")
     load = fleet.start_load("load", RATE, SECONDS)
-    wait_for("the load has begun", lambda: (fleet.counted("upstream_rq_completed") or 0) > RATE)
+    wait_for("the load has begun", lambda: load.poll() is not None or (fleet.counted("upstream_rq_completed") or 0) > RATE)
+    if load.poll() is not None:
+        fail(f"the load ended before it began: {fleet.log('load')}")
     refusing = start_refusing(refusing_port, fleet.tls)
     wait_for("Envoy lets the server rest that refuses", lambda: fleet.counted("outlier_detection.ejections_enforced_total"))
     before = shown_by(fleet.port)
