@@ -73,27 +73,38 @@ def measured(arguments, ports, rate):
 
 
 def predicted(planned, rate, replicas):
+    """None if so many servers could not do it."""
     for one in planned["plans"]:
         for size in one["sizes"]:
             if abs(one["rate"] - rate) <= 1e-3 * rate and size["replicas"] == replicas:
                 return size
-    sys.exit(f"capacity: nothing was predicted of {replicas} servers at {rate:.6g} requests/s")
+    return None
+
+
+def predict(arguments, ports):
+    """(what was measured, (replicas, share of their capacity, rate, prediction) of each load)."""
+    # Again, where the machine has become so much slower between the two measurements that its share is too much for it.
+    for _ in range(3):
+        busy_per_s = plan(arguments, ports[0], [1], arguments.measure_s / 2)["measured"]["busy_per_s"]
+        loads = [(replicas, share, share * replicas * busy_per_s)
+                 for replicas in range(1, len(ports) + 1) for share in arguments.shares]
+        planned = plan(arguments, ports[0], [rate for _, _, rate in loads], arguments.measure_s)
+        found = [(*load, predicted(planned, load[2], load[0])) for load in loads]
+        if all(size for *_, size in found):
+            return planned["measured"], found
+    sys.exit(f"capacity: nothing was predicted of one of {loads}")
 
 
 def compare(arguments, ports):
     """A row for each load: replicas, share of their capacity, rate, and of each percentile (predicted, measured) ms."""
-    busy_per_s = plan(arguments, ports[0], [1], arguments.measure_s / 2)["measured"]["busy_per_s"]
-    loads = [(replicas, share, share * replicas * busy_per_s)
-             for replicas in range(1, len(ports) + 1) for share in arguments.shares]
-    planned = plan(arguments, ports[0], [rate for _, _, rate in loads], arguments.measure_s)
+    measured_of_server, loads = predict(arguments, ports)
     rows = []
-    for replicas, share, rate in loads:
-        size = predicted(planned, rate, replicas)
+    for replicas, share, rate, size in loads:
         result = measured(arguments, ports[:replicas], rate)
         rows.append({"replicas": replicas, "share": share, "rate": rate, "utilization": size["utilization"],
                      "offered": result["sent"], "replies": result["replies"],
                      **{name: (size[f"{name}_ms"], result["latency_ms"]["intended"][name]) for name in PERCENTILES}})
-    return {"measured": planned["measured"], "rows": rows}
+    return {"measured": measured_of_server, "rows": rows}
 
 
 def print_table(found):
