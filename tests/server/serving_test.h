@@ -98,6 +98,12 @@ class ServingTest : public ::testing::Test {
     ASSERT_TRUE(happens());
   }
 
+  // Until the scheduler has so many that are not answered.
+  void WaitForCalls(int64_t calls) {
+    WaitUntil([&] { return scheduler_.num_unfinished() == calls; });
+    ASSERT_EQ(scheduler_.num_unfinished(), calls);
+  }
+
   void TearDown() override {
     listener_->Stop();
     server_->Shutdown(std::chrono::system_clock::now());

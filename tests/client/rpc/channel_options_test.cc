@@ -161,13 +161,16 @@ TEST(ChannelOptionsTest, RoundRobinReachesEveryServer) {
     ASSERT_THAT(AskOnce(client), IsOk());
   }
   // Nor may both be found well at the same time.
-  size_t of_twenty = 0;
-  for (int i = 0; i < 25 && of_twenty != 10; ++i) {
-    const size_t before = one.requests().size();
+  size_t of_one = 0, of_other = 0;
+  for (int i = 0; i < 25 && (of_one != 10 || of_other != 10); ++i) {
+    const size_t before_one = one.requests().size();
+    const size_t before_other = other.requests().size();
     for (int j = 0; j < 20; ++j) ASSERT_THAT(AskOnce(client), IsOk());
-    of_twenty = one.requests().size() - before;
+    of_one = one.requests().size() - before_one;
+    of_other = other.requests().size() - before_other;
   }
-  EXPECT_EQ(of_twenty, 10u);
+  EXPECT_EQ(of_one, 10u);
+  EXPECT_EQ(of_other, 10u);
 }
 
 TEST(ChannelOptionsTest, PickFirstStaysWithOneServer) {

@@ -53,12 +53,11 @@ void WaitForAll(const Client& client, const std::vector<const FakeServer*>& serv
 // Until the client knows that `server` does not serve, which it hears beside its calls: many in a row go elsewhere.
 void WaitUntilPassedBy(const Client& client, const FakeServer& server) {
   const auto give_up_at = std::chrono::steady_clock::now() + 20s;
-  size_t asked = server.requests().size();
-  for (int passed = 0; passed < 20 && std::chrono::steady_clock::now() < give_up_at; ++passed) {
+  int passed = 0;
+  while (passed < 20 && std::chrono::steady_clock::now() < give_up_at) {
+    const size_t before = server.requests().size();
     EXPECT_THAT(Call(client), IsOk());
-    if (server.requests().size() == asked) continue;
-    asked = server.requests().size();
-    passed = 0;
+    passed = server.requests().size() == before ? passed + 1 : 0;
   }
 }
 

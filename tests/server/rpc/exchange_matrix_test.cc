@@ -63,11 +63,6 @@ class ExchangeMatrixTest : public testing::ServingTest,
       return replied ? Told{code, code == grpc::StatusCode::OK} : Told{status.error_code(), false};
     });
   }
-
-  void WaitForRequests(int64_t requests) {
-    WaitUntil([&] { return scheduler_.num_unfinished() >= requests; });
-    ASSERT_GE(scheduler_.num_unfinished(), requests);
-  }
 };
 
 TEST_P(ExchangeMatrixTest, IsToldOnceAndLeavesNothing) {
@@ -90,7 +85,7 @@ TEST_P(ExchangeMatrixTest, IsToldOnceAndLeavesNothing) {
   if (held) hold = executor_.HoldNextBatch();
 
   std::future<Told> told = Begin(context, request);
-  if (held) WaitForRequests(1);
+  if (held) WaitForCalls(1);
   if (ending() == Ending::kCancelled) context.TryCancel();
   if (ending() == Ending::kDeadline) told.wait();
   if (ending() == Ending::kDrained) ledger().EndAll();

@@ -38,11 +38,6 @@ class ExchangeStreamTest : public testing::ServingTest {
     return request;
   }
 
-  void WaitForCalls(int64_t calls) {
-    WaitUntil([&] { return scheduler_.num_unfinished() == calls; });
-    ASSERT_EQ(scheduler_.num_unfinished(), calls);
-  }
-
   std::unique_ptr<grpc::ClientContext> context_;
 };
 

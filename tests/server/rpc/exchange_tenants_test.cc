@@ -56,9 +56,9 @@ TEST_F(ExchangeTenantsTest, TheBacklogOfOneTenantIsNotAheadOfAnother) {
     callers.emplace_back([this] { EXPECT_TRUE(Attend("many", 60).ok()); });
   }
   entered.wait();
-  WaitUntil([this] { return scheduler_.num_unfinished() == kMany; });
+  WaitForCalls(kMany);
   callers.emplace_back([this] { EXPECT_TRUE(Attend("few", 61).ok()); });
-  WaitUntil([this] { return scheduler_.num_unfinished() == kMany + 1; });
+  WaitForCalls(kMany + 1);
   release.set_value();
   for (std::thread& caller : callers) caller.join();
   const auto batches = executor_.batches();

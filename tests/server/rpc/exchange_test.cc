@@ -237,13 +237,13 @@ TEST_F(ExchangeTest, ShortMemoryIsResourceExhaustedAndPasses) {
 TEST_F(ExchangeTest, ACancelledCallIsNotComputed) {
   auto [running, release] = Occupy();
   auto cancelled = Begin(Request());
-  WaitUntil([this] { return scheduler_.num_unfinished() == 2; });
+  WaitForCalls(2);
   cancelled->context.TryCancel();
   EXPECT_EQ(cancelled->status.get().error_code(), grpc::StatusCode::CANCELLED);
   // The server hears of it on a thread of its own.
-  WaitUntil([this] { return scheduler_.num_unfinished() == 1; });
+  WaitForCalls(1);
   const auto next = Begin(Request());
-  WaitUntil([this] { return scheduler_.num_unfinished() == 2; });
+  WaitForCalls(2);
   release.set_value();
   EXPECT_TRUE(running->status.get().ok());
   EXPECT_TRUE(next->status.get().ok());
@@ -299,7 +299,7 @@ TEST_F(ExchangeTest, WhatEndsGivesItsMemoryBack) {
   {
     auto [running, release] = Occupy();
     auto cancelled = Begin(Request());
-    while (scheduler_.num_unfinished() < 2) std::this_thread::yield();
+    WaitForCalls(2);
     EXPECT_GT(memory_.Held(MemoryKind::kQueue), 0);
     cancelled->context.TryCancel();
     cancelled->status.get();
