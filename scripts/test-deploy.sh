@@ -84,7 +84,8 @@ if [ -n "$twice" ]; then
   diff "$work/first" "$work/second" >&2 || die "two builds of one commit differ"
   say "two builds gave the same $(wc -l <"$work/first") files"
 fi
-wait "$beside" || tests/deploy/peer-images.sh "$base" >"$work/peers" || die "no images beside ours: $(cat "$work/peers.log")"
+wait "$beside" || tests/deploy/peer-images.sh "$base" >"$work/peers" 2>"$work/peers.log" ||
+  die "no images beside ours: $(cat "$work/peers.log")"
 cat "$work/peers.log"
 set -o allexport
 # shellcheck source=/dev/null  # made above

@@ -158,7 +158,8 @@ health() {
   docker run --rm --network host --volume "$TLS_DIR/client:/tls:ro" --entrypoint headlight "$HEADLIGHT_IMAGE" health \
     --server "localhost:$(published haproxy 8001 | sed 's/.*://')" --tls-ca /tls/ca.pem "$@"
 }
-health --tls-cert /tls/cert.pem --tls-key /tls/key.pem --timeout-ms 30000 >/dev/null || die "with a certificate: not SERVING"
+is_serving() { health --tls-cert /tls/cert.pem --tls-key /tls/key.pem --timeout-ms 30000 >/dev/null; }
+is_serving || die "with a certificate: not SERVING"
 if health --timeout-ms 3000 >/dev/null 2>&1; then die "it answers callers without a certificate"; fi
 
 say "certificates exchanged under load"
@@ -170,7 +171,7 @@ for _ in 1 2; do
   quietly compose kill -s USR2 haproxy
   wait_for "every server shows its new certificate" \
     prometheus_says "count(headlight_tls_certificate_expiry_time_seconds > $until)" 3
-  health --tls-cert /tls/cert.pem --tls-key /tls/key.pem --timeout-ms 30000 >/dev/null || die "with the new certificate: not SERVING"
+  is_serving || die "with the new certificate: not SERVING"
 done
 load_is_well "certificates exchanged"
 quietly compose down --volumes

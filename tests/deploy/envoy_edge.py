@@ -11,12 +11,12 @@ import signal
 import sys
 import tempfile
 
-from local_fleet import DEPLOY, Fleet, fail, free_ports, get, replace_one, shown_by, skip_unless, wait_for
+from local_fleet import DEPLOY, UNTIL_ENDED_S, Fleet, fail, free_ports, replace_one, shown_by, skip_unless, wait_for
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "interop"))
 import oip_common  # noqa: E402
 
-RATE, SECONDS = 40, 300  # ended when everything has happened
+RATE = 40
 MOST_REFUSED = 0.2  # of all calls; of four servers the one that refuses at once would draw half
 
 
@@ -48,7 +48,7 @@ class EnvoyFleet(Fleet):
     def counted(self, name):
         """Of the cluster of servers; None while Envoy does not answer."""
         found = re.search(rf"cluster\.headlight\.{name}: (\d+)",
-                          get(f"http://127.0.0.1:{self.proxy_metrics_port}/stats?filter=cluster.headlight")[1])
+                          self.ask_proxy("/stats?filter=cluster.headlight")[1])
         return int(found[1]) if found else None
 
 
@@ -74,7 +74,7 @@ def check(fleet):
     fleet.start_envoy(refusing_port)
     if fleet.health(None).returncode == 0:
         fail("got in without a certificate")
-    load = fleet.start_load("load", RATE, SECONDS)
+    load = fleet.start_load("load", RATE, UNTIL_ENDED_S)
     wait_for("the load has begun", lambda: load.poll() is not None or (fleet.counted("upstream_rq_completed") or 0) > RATE)
     if load.poll() is not None:
         fail(f"the load ended before it began: {fleet.log('load')}")
@@ -88,10 +88,7 @@ def check(fleet):
         fail(f"a server did not end well: {fleet.log(f'server-{fleet.SERVERS - 1}')}")
     # Once may be refused.
     wait_for("with the new certificate", lambda: fleet.health("client").returncode == 0)
-    if load.poll() is not None:
-        fail(f"the load ended before the drain: {fleet.log('load')}")
-    load.send_signal(signal.SIGINT)
-    load.wait()
+    fleet.end_load(load, "the drain")
     refusing.stop(None)
     rests = fleet.counted("outlier_detection.ejections_enforced_total")
     run = fleet.run_of_load("load")

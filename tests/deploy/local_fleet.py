@@ -17,6 +17,7 @@ import urllib.request
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 DEPLOY = REPOSITORY / "deploy"
 PATIENCE_S = 120
+UNTIL_ENDED_S = 300  # of a load that end_load ends once everything has happened
 
 
 def fail(text):
@@ -123,38 +124,53 @@ class Fleet:
         for i in range(self.SERVERS):
             servers[f"SERVER_{i + 1}"] = f"127.0.0.1:{self.grpc_ports[i]}"
             servers[f"SERVER_{i + 1}_ADMIN"] = str(self.admin_ports[i])
-        self.proxy = self.run("haproxy", ["haproxy", "-W", "-db", "-f", DEPLOY / "haproxy/haproxy.cfg"],
-                              TLS=str(self.tls / "proxy"), BIND=f"127.0.0.1:{self.port}",
-                              METRICS_BIND=f"127.0.0.1:{self.proxy_metrics_port}", **servers)
+        self.run_proxy(DEPLOY / "haproxy/haproxy.cfg", TLS=str(self.tls / "proxy"), **servers)
         self.wait_until_balanced()
+
+    def run_proxy(self, config, **where_servers_are):
+        self.proxy = self.run("haproxy", ["haproxy", "-W", "-db", "-f", config], BIND=f"127.0.0.1:{self.port}",
+                              METRICS_BIND=f"127.0.0.1:{self.proxy_metrics_port}", **where_servers_are)
+
+    def ask_proxy(self, path):
+        """(status, text) of its own port; (0, "") if it does not answer."""
+        return get(f"http://127.0.0.1:{self.proxy_metrics_port}{path}")
 
     def wait_until_balanced(self):
         want = f'haproxy_backend_active_servers{{proxy="servers"}} {self.SERVERS}\n'
-        wait_for("HAProxy has every server", lambda: want in get(f"http://127.0.0.1:{self.proxy_metrics_port}/metrics")[1]
-                 and self.checked())
+        wait_for("HAProxy has every server", lambda: want in self.ask_proxy("/metrics")[1] and self.checked())
 
     def checked(self, servers=SERVERS):
         """Whether so many servers have passed a check of HAProxy's: before the first one it believes in all."""
         passed = re.findall(r'haproxy_server_check_status\{proxy="servers",server="[^"]*",state="L7OK"\} (\d)',
-                            get(f"http://127.0.0.1:{self.proxy_metrics_port}/metrics")[1])
+                            self.ask_proxy("/metrics")[1])
         return passed.count("1") == servers
 
     def reload_proxy(self):
         self.proxy.send_signal(signal.SIGUSR2)
 
-    def client_flags(self, party="client"):
-        flags = ["--server", f"localhost:{self.port}", "--tls-ca", self.tls / "client/ca.pem"]
-        if party:
-            flags += ["--tls-cert", self.tls / party / "cert.pem", "--tls-key", self.tls / party / "key.pem"]
+    def client_flags(self, party="client", port=None):
+        """With TLS if there are certificates; of the proxy unless a port is given."""
+        flags = ["--server", f"localhost:{port or self.port}"]
+        if self.tls.exists():
+            flags += ["--tls-ca", self.tls / "client/ca.pem"]
+            if party:
+                flags += ["--tls-cert", self.tls / party / "cert.pem", "--tls-key", self.tls / party / "key.pem"]
         return flags
 
-    def health(self, party):
-        return subprocess.run([self.client, "health", *self.client_flags(party), "--timeout-ms", "5000"],
+    def health(self, party="client", port=None, timeout_ms=5000):
+        return subprocess.run([self.client, "health", *self.client_flags(party, port), "--timeout-ms", str(timeout_ms)],
                               env=self.environment, capture_output=True, text=True, check=False)
 
     def start_load(self, name, rate, seconds, *flags):
         return self.run(name, [self.client, "loadtest", *self.client_flags(), "--model", "demo", "--shape", "1x4",
                                "--rate", str(rate), "--duration", f"{seconds}s", "--json", self.folder / f"{name}.json", *flags])
+
+    def end_load(self, load, before):
+        """The exit code of start_load's process, which must not have ended before that."""
+        if load.poll() is not None:
+            fail(f"the load ended before {before}: {self.log('load')}")
+        load.send_signal(signal.SIGINT)
+        return load.wait()
 
     def run_of_load(self, name):
         """What the report of a load that has ended says of its one run."""

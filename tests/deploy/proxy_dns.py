@@ -15,10 +15,10 @@ import tempfile
 import threading
 import time
 
-from local_fleet import DEPLOY, Fleet, fail, free_ports, get, replace_one, skip_unless, wait_for
+from local_fleet import DEPLOY, UNTIL_ENDED_S, Fleet, fail, replace_one, skip_unless, wait_for
 
 RELOADS = 3
-RATE, SECONDS = 50, 10
+RATE = 50
 DNS_DELAY_S = 0.4
 
 
@@ -80,8 +80,7 @@ def start_proxy(fleet, dns):
     text = replace_one(":8001\" port 8002 ", f":{fleet.grpc_ports[0]}\" port {fleet.admin_ports[0]} ",
                        config.read_text(encoding="utf-8"))
     config.write_text(replace_one("parse-resolv-conf", f"nameserver slow 127.0.0.1:{dns.port}", text), encoding="utf-8")
-    fleet.proxy = fleet.run("haproxy", ["haproxy", "-W", "-db", "-f", config], SERVERS_DNS="headlight.test",
-                            BIND=f"127.0.0.1:{fleet.port}", METRICS_BIND=f"127.0.0.1:{fleet.proxy_metrics_port}")
+    fleet.run_proxy(config, SERVERS_DNS="headlight.test")
 
 
 def checks_first():
@@ -90,9 +89,19 @@ def checks_first():
     return tuple(map(int, re.search(r"version (\d+)\.(\d+)", version).groups())) >= (3, 1)
 
 
-def ask(fleet, port, timeout_ms):
-    return subprocess.run([fleet.client, "health", "--server", f"127.0.0.1:{port}", "--timeout-ms", str(timeout_ms)],
-                          env=fleet.environment, capture_output=True, text=True, check=False)
+def expect_no_server(fleet, when):
+    told = fleet.health(timeout_ms=30000)
+    if told.returncode == 0 or "no server is ready" not in told.stderr:
+        fail(f"{when}: exit code {told.returncode}, {told.stderr}")
+
+
+def has_no_server(fleet):
+    """Three times in a row: the process of before is gone by then."""
+    for _ in range(3):
+        if fleet.ask_proxy("/readyz")[0] != 503:
+            return False
+        time.sleep(0.2)
+    return True
 
 
 def check(fleet):
@@ -102,31 +111,24 @@ def check(fleet):
     threading.Thread(target=admin.serve_forever, daemon=True).start()
     fleet.run("server", [fleet.server, "--listen", f"127.0.0.1:{fleet.grpc_ports[0]}", "--admin-listen", "", "--threads", "1",
                          "--models", "demo"])
-    wait_for("the server serves", lambda: ask(fleet, fleet.grpc_ports[0], 5000).returncode == 0)
+    wait_for("the server serves", lambda: fleet.health(port=fleet.grpc_ports[0]).returncode == 0)
     start_proxy(fleet, dns)
-    ready = f"http://127.0.0.1:{fleet.proxy_metrics_port}/readyz"
-    wait_for("HAProxy has begun", lambda: get(ready)[0])
+    wait_for("HAProxy has begun", lambda: fleet.ask_proxy("/readyz")[0])
     if checks_first():
-        told = ask(fleet, fleet.port, 30000)
-        if told.returncode == 0 or "no server is ready" not in told.stderr:
-            fail(f"before a check was passed: exit code {told.returncode}, {told.stderr}")
+        expect_no_server(fleet, "before a check was passed")
     Readiness.status = 200
     wait_for("HAProxy has checked the server", lambda: fleet.checked(1))
-    load = fleet.run("load", [fleet.client, "loadtest", "--server", f"127.0.0.1:{fleet.port}", "--model", "demo", "--shape",
-                              "1x4", "--rate", str(RATE), "--duration", f"{SECONDS}s"])
+    load = fleet.start_load("load", RATE, UNTIL_ENDED_S)
     time.sleep(3)  # past its warm-up
     for _ in range(RELOADS):
         fleet.reload_proxy()
         time.sleep(2)
-    if load.wait() != 0:
+    if fleet.end_load(load, "the last reload") != 0:
         fail(f"requests failed: {fleet.log('load')}")
     dns.silent = True
     fleet.reload_proxy()
-    # Three times: the process of before is gone by then.
-    wait_for("HAProxy knows no server", lambda: all(get(ready)[0] == 503 and not time.sleep(0.2) for _ in range(3)))
-    told = ask(fleet, fleet.port, 30000)
-    if told.returncode == 0 or "no server is ready" not in told.stderr:
-        fail(f"without an answer of DNS: exit code {told.returncode}, {told.stderr}")
+    wait_for("HAProxy knows no server", lambda: has_no_server(fleet))
+    expect_no_server(fleet, "without an answer of DNS")
 
 
 if __name__ == "__main__":

@@ -5,13 +5,12 @@ under load without a request that fails.
 
 Exits 77, saying why, where there is no HAProxy (Debian's package haproxy)."""
 import argparse
-import signal
 import tempfile
 
-from local_fleet import Fleet, fail, shown_by, skip_unless, wait_for
+from local_fleet import UNTIL_ENDED_S, Fleet, fail, shown_by, skip_unless, wait_for
 
 ROTATIONS = 2
-RATE, SECONDS = 40, 300  # ended when everything has happened
+RATE = 40
 
 
 def main():
@@ -36,7 +35,7 @@ def check(fleet):
         if fleet.health(party).returncode == 0:
             fail(f"got in with the certificate of {party}")
 
-    load = fleet.start_load("load", RATE, SECONDS)
+    load = fleet.start_load("load", RATE, UNTIL_ENDED_S)
     for _ in range(ROTATIONS):
         before = {port: shown_by(port) for port in (fleet.port, *fleet.grpc_ports)}
         fleet.make_certificates()
@@ -45,10 +44,7 @@ def check(fleet):
             wait_for(f"port {port} shows a new certificate", lambda port=port, serial=serial: shown_by(port) != serial)
         if fleet.health("client").returncode != 0:
             fail("with the new certificate: no")
-    if load.poll() is not None:
-        fail(f"the load ended before the certificates were all exchanged: {fleet.log('load')}")
-    load.send_signal(signal.SIGINT)
-    if load.wait() != 0:
+    if fleet.end_load(load, "the certificates were all exchanged") != 0:
         fail(f"requests failed: {fleet.log('load')}")
     replies = fleet.run_of_load("load")
     print(f"tls_rotation: {replies['requests_per_s']:.0f} requests a second through {ROTATIONS} rotations, none failed")
